@@ -1,0 +1,12 @@
+"""Objectives: one file each, an explicit registry, `select(name, ...)` is the door."""
+from criteria.base import Criterion
+from criteria.multisimilarity import MultiSimilarityLoss
+
+REGISTRY = {"multisimilarity": MultiSimilarityLoss}
+
+
+def select(name: str, *, n_classes: int, embed_dim: int, miner=None, **hyperparameters) -> Criterion:
+    """The objective `name`; each takes what it needs of the class count, the dimension and the miner."""
+    criterion = REGISTRY[name]
+    given = {"n_classes": n_classes, "embed_dim": embed_dim, "miner": miner}
+    return criterion(**{argument: given[argument] for argument in criterion.NEEDS}, **hyperparameters)

@@ -1,0 +1,36 @@
+"""What all objectives share: checks, float32, and a zero with a graph where there is nothing to learn."""
+import torch
+from torch import nn
+
+from utilities.types import ModelOutput
+
+
+class Criterion(nn.Module):
+    """A subclass writes `loss(output, labels)`; callers use `criterion(output, labels)`.
+
+    NEEDS names the constructor arguments that come from the run: of `n_classes`, `embed_dim`, `miner`.
+    """
+    NEEDS: tuple[str, ...] = ()
+
+    def forward(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
+        """Scalar loss of a batch, in fp32 (fp64 stays) whatever the autocast.
+
+        Args:
+            output: embeddings [B, D], features [B, F], feature_map [B, C, h, w].
+            labels: [B] long.
+        Raises:
+            ValueError: shapes that do not fit together.
+        """
+        embeddings = output.embeddings
+        if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
+            raise ValueError(f"expected embeddings [B, D] and labels [B], got {tuple(embeddings.shape)} and {tuple(labels.shape)}")
+        with torch.autocast(embeddings.device.type, enabled=False):
+            output = ModelOutput(*(part.float() if part.dtype in (torch.float16, torch.bfloat16) else part for part in output))
+            return self.loss(output, labels)
+
+    def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError(f"{type(self).__name__} must define loss(output, labels)")
+
+    def parameter_groups(self, base_lr: float) -> list[dict]:
+        """Optimizer groups of the learnable parts (proxies, class margins); none by default."""
+        return []

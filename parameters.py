@@ -1,0 +1,352 @@
+"""Every flag of the command line, in named groups, with its validation.
+
+This module imports nothing heavy, so that `--help` is instant and a wrong setting is told before anything is loaded.
+The valid names of components are repeated here for that reason; `tests/test_parameters.py` holds them against the
+registries. Flags, defaults and group names are those of the paper's repository; what is new is marked `(new)`.
+"""
+import argparse
+import difflib
+import os
+import re
+from pathlib import Path
+
+CHOICES = {
+    "loss": ("margin", "multisimilarity"),
+    "batch_mining": ("distance",),
+    "data_sampler": ("class_random",),
+    "optim": ("adam",),
+    "scheduler": ("step", "none"),
+    "augmentation": ("base", "adv", "big", "red"),
+    "device": ("auto", "cpu", "cuda"),
+    "precision": ("fp32", "bf16", "fp16"),
+    "evaltypes": ("embeds", "avg_features"),
+    "language_distill_dir": ("backward", "forward"),
+    "language_pseudoclass_level": ("class", "sample"),
+}
+METRIC_PATTERNS = ("e_recall@K", "c_recall@K", "mAP_1000", "c_mAP_1000", "nmi", "f1")
+LANGUAGE_MODELS = ("clip", "bert", "roberta_l", "minilm")
+WANDB_KEY_PLACEHOLDER = "<your_wandb_key>"
+# Read by main before training and meaningless in a stored configuration; a key must never reach a file.
+NOT_STORED = ("config", "resume", "completed", "wandb_key")
+
+
+def basic_training_parameters(parser: argparse.ArgumentParser) -> None:
+    """Data, evaluation, run folder, optimisation, architecture and devices."""
+    group = parser.add_argument_group("basic_training_parameters")
+    group.add_argument("--config", metavar="FILE", help="(new) YAML file of settings that the flags override; the args.yaml of a finished run is one.")
+    group.add_argument("--dataset", type=str, default="cub200", help="Name of the folder <source_path>/<dataset>/images/<class folder>/; 'shapes' is built in and rendered on first use.")
+    group.add_argument("--use_tv_split", action="store_true", help="Split a validation set off the training set and evaluate on it as well.")
+    group.add_argument("--tv_split_by_samples", action="store_true", help="Split train/validation within each class instead of between classes.")
+    group.add_argument("--tv_split_perc", type=float, default=0, help="Share of the training classes (or samples) that stay in training, between 0 and 1; needed by --use_tv_split.")
+    group.add_argument("--completed", action="store_true", help="Skip the run if a finished one of the same dataset and savename exists (for sweeps that are started again).")
+    group.add_argument("--no_train_metrics", action="store_true", help="Do not evaluate on the training images.")
+    group.add_argument("--no_test_metrics", action="store_true", help="Do not evaluate on the test images.")
+    group.add_argument("--evaluation_metrics", type=str, nargs="+", default=["e_recall@1", "e_recall@2", "e_recall@4", "e_recall@10", "nmi", "f1", "mAP_1000"],
+                       help=f"Metrics of each evaluation, of {', '.join(METRIC_PATTERNS)} with any K >= 1.")
+    group.add_argument("--evaltypes", type=str, nargs="+", default=["embeds"], help=_one_of("evaltypes", "What is evaluated: the embedding or the pooled features below it"))
+    group.add_argument("--storage_metrics", type=str, nargs="+", default=["e_recall@1"], help="Metrics whose improvement stores a checkpoint under --store_improvements.")
+    group.add_argument("--store_improvements", action="store_true", help="Store a checkpoint each time a storage metric improves (the last epoch is always stored).")
+    group.add_argument("--resume", metavar="PATH", help="(new) Go on from a checkpoint: its path, or 'auto' for the latest run of this dataset and savename.")
+    group.add_argument("--gpu", type=int, nargs="+", default=[0], help="Index of the GPU; the first is used.")
+    group.add_argument("--device", type=str, default="auto", help=_one_of("device", "(new) auto takes the GPU if there is one"))
+    group.add_argument("--savename", type=str, default="group_plus_seed", help="Name of the run folder; 'group_plus_seed' makes <group>_s<seed>.")
+    group.add_argument("--source_path", "--datapath", type=str, default="../../Datasets", help="Folder that holds the dataset folders.")
+    group.add_argument("--save_path", type=str, default="Training_Results", help="Folder under which the run folders are made.")
+    group.add_argument("--cache_path", type=str, default="~/.cache/language_guided_dml", help="(new) Folder of text embeddings and pseudolabels, kept by content.")
+    group.add_argument("--lr", type=float, default=1e-5, help="Learning rate of the trunk.")
+    group.add_argument("--fc_lr", type=float, default=-1, help="Learning rate of the embedding head; negative: the same as --lr.")
+    group.add_argument("--n_epochs", "--epochs", type=int, default=150, help="Number of epochs.")
+    group.add_argument("--kernels", type=int, default=6, help="Number of data loading processes; 0 loads in the main process.")
+    group.add_argument("--bs", type=int, default=112, help="Batch size.")
+    group.add_argument("--seed", type=int, default=0, help="Seed of initialisation, batches and augmentation.")
+    group.add_argument("--scheduler", type=str, default="step", help=_one_of("scheduler", "Learning rate schedule: multiply by --gamma at each epoch of --tau, or constant"))
+    group.add_argument("--gamma", type=float, default=0.3, help="Factor of the learning rate at each --tau.")
+    group.add_argument("--decay", type=float, default=4e-4, help="Weight decay.")
+    group.add_argument("--tau", type=int, nargs="+", default=[10000], help="Epochs at which the learning rate is multiplied by --gamma.")
+    group.add_argument("--augmentation", type=str, default="base", help=_one_of("augmentation", "Training augmentation; 'big' trains and tests on the uncropped size"))
+    group.add_argument("--warmup", type=int, default=0, help="Epochs in which the head is trained alone.")
+    group.add_argument("--evaluate_on_cpu", action="store_true", help="Search and cluster on the CPU even where there is a GPU.")
+    group.add_argument("--internal_split", type=float, default=1, help="Share of each batch drawn from the first classes (in this share too), the rest from the others; 1: from all alike.")
+    group.add_argument("--optim", type=str, default="adam", help=_one_of("optim", "Optimizer"))
+    group.add_argument("--loss", type=str, default="margin", help=_one_of("loss", "Objective"))
+    group.add_argument("--batch_mining", type=str, default="distance", help=_one_of("batch_mining", "Batch miner, for objectives on triplets"))
+    group.add_argument("--embed_dim", type=int, default=128, help="Dimension of the embedding.")
+    group.add_argument("--arch", type=str, default="resnet50_frozen_normalize", help="<timm model>[_frozen][_double][_normalize]: fixed BatchNorm, max added to average pooling, unit embeddings.")
+    group.add_argument("--arch_weights", metavar="FILE", type=str, help="(new) Local checkpoint of the trunk instead of the download.")
+    group.add_argument("--not_pretrained", action="store_true", help="Start from random weights.")
+    group.add_argument("--image_size", type=int, default=224, help="(new) Side N of the square crops in pixels; evaluation resizes the short side to N*256/224 and crops the centre.")
+    group.add_argument("--precision", type=str, default="fp32", help=_one_of("precision", "(new) Number format of the network; similarities and losses are always fp32"))
+    group.add_argument("--use_float16", action="store_true", help="The same as --precision fp16.")
+    group.add_argument("--channels_last", action="store_true", help="(new) Channels-last memory layout, often faster for convolutions.")
+
+
+def batch_creation_parameters(parser: argparse.ArgumentParser) -> None:
+    """How batches are drawn."""
+    group = parser.add_argument_group("batch_creation_parameters")
+    group.add_argument("--data_sampler", type=str, default="class_random", help=_one_of("data_sampler", "How batches are drawn"))
+    group.add_argument("--data_ssl_set", action="store_true", help="Draw half a batch and repeat it, so that each image comes with two augmentations.")
+    group.add_argument("--samples_per_class", type=int, default=2, help="Images drawn of each class in a batch.")
+
+
+def batchmining_specific_parameters(parser: argparse.ArgumentParser) -> None:
+    """Hyper-parameters of the batch miners, `--miner_<name>_<parameter>`."""
+    group = parser.add_argument_group("batchmining_specific_parameters")
+    group.add_argument("--miner_distance_lower_cutoff", type=float, default=0.5, help="Smaller distances count as this one.")
+    group.add_argument("--miner_distance_upper_cutoff", type=float, default=1.4, help="Negatives farther than this are left out in the textbook form; not applied in the paper's.")
+    group.add_argument("--miner_rho_distance_lower_cutoff", type=float, default=0.5, help="As in the distance miner.")
+    group.add_argument("--miner_rho_distance_upper_cutoff", type=float, default=1.4, help="As in the distance miner.")
+    group.add_argument("--miner_rho_distance_cp", type=float, default=0.2, help="Probability of a triplet that pushes a positive away.")
+    group.add_argument("--miner_semihard_margin", type=float, default=0.2, help="Width of the band behind the positive in which negatives are drawn.")
+
+
+def loss_specific_parameters(parser: argparse.ArgumentParser) -> None:
+    """Hyper-parameters of the objectives, `--loss_<name>_<parameter>`."""
+    group = parser.add_argument_group("loss_specific_parameters")
+    group.add_argument("--loss_contrastive_pos_margin", type=float, default=0, help="Distance below which positives cost nothing.")
+    group.add_argument("--loss_contrastive_neg_margin", type=float, default=1, help="Distance above which negatives cost nothing.")
+    group.add_argument("--loss_triplet_margin", type=float, default=0.2, help="Margin between positive and negative distance.")
+    group.add_argument("--loss_s2sd_source", type=str, default="multisimilarity", help="Objective of the embedding.")
+    group.add_argument("--loss_s2sd_target", type=str, default="multisimilarity", help="Objective of the target branches.")
+    group.add_argument("--loss_s2sd_T", type=float, default=1, help="Temperature of the distillation.")
+    group.add_argument("--loss_s2sd_w", type=float, default=0, help="Weight of the distillation from the target branches (0 in the published recipes).")
+    group.add_argument("--loss_s2sd_pool_aggr", action="store_true", help="Feed the target branches with average plus max pooling.")
+    group.add_argument("--loss_s2sd_target_dims", type=int, nargs="+", default=[1024, 1536, 2048], help="Dimensions of the target branches.")
+    group.add_argument("--loss_s2sd_feat_distill", action="store_true", help="Distill from the pooled features too.")
+    group.add_argument("--loss_s2sd_feat_w", type=float, default=50, help="Weight of the feature distillation.")
+    group.add_argument("--loss_s2sd_feat_distill_delay", type=int, default=1000, help="Iterations before the feature distillation begins.")
+    group.add_argument("--loss_margin_margin", type=float, default=0.2, help="Half width of the band around beta.")
+    group.add_argument("--loss_margin_beta_lr", type=float, default=0.0005, help="Learning rate of the class margins beta.")
+    group.add_argument("--loss_margin_beta", type=float, default=1.2, help="Initial value of beta.")
+    group.add_argument("--loss_margin_nu", type=float, default=0, help="Weight of the regulariser on beta.")
+    group.add_argument("--loss_margin_beta_constant", action="store_true", help="Keep beta constant and the same for all classes.")
+    group.add_argument("--loss_oproxy_mode", type=str, default="anchor", help="anchor (ProxyAnchor) or nca (per sample).")
+    group.add_argument("--loss_oproxy_lrmulti", type=float, default=2000, help="Learning rate of the proxies as a multiple of --lr.")
+    group.add_argument("--loss_oproxy_pos_alpha", type=float, default=32, help="Scale of positive similarities.")
+    group.add_argument("--loss_oproxy_neg_alpha", type=float, default=32, help="Scale of negative similarities.")
+    group.add_argument("--loss_oproxy_pos_delta", type=float, default=0.1, help="Threshold of positive similarities.")
+    group.add_argument("--loss_oproxy_neg_delta", type=float, default=-0.1, help="Threshold of negative similarities.")
+    group.add_argument("--loss_npair_l2", type=float, default=0.005, help="Weight of the embedding norms.")
+    group.add_argument("--loss_multisimilarity_dim", type=int, default=0, help="Axis of the similarity matrix that is summed over, 0 or 1 (the matrix is symmetric: no difference).")
+    group.add_argument("--loss_multisimilarity_pos_weight", type=float, default=2, help="Scale alpha of positive similarities.")
+    group.add_argument("--loss_multisimilarity_neg_weight", type=float, default=40, help="Scale beta of negative similarities.")
+    group.add_argument("--loss_multisimilarity_margin", type=float, default=0.1, help="Margin epsilon of the pair mining.")
+    group.add_argument("--loss_multisimilarity_pos_thresh", type=float, default=0.5, help="Threshold lambda of positive similarities.")
+    group.add_argument("--loss_multisimilarity_neg_thresh", type=float, default=0.5, help="Threshold lambda of negative similarities.")
+    group.add_argument("--loss_softmax_lr", type=float, default=1e-5, help="Learning rate of the class weights.")
+    group.add_argument("--loss_softmax_temperature", type=float, default=0.05, help="Temperature.")
+    group.add_argument("--loss_arcface_lr", type=float, default=0.0005, help="Learning rate of the class weights.")
+    group.add_argument("--loss_arcface_angular_margin", type=float, default=0.5, help="Angular margin in radians.")
+    group.add_argument("--loss_arcface_feature_scale", type=float, default=16, help="Inverse temperature.")
+
+
+def wandb_parameters(parser: argparse.ArgumentParser) -> None:
+    """Logging to Weights & Biases; the key comes from the environment (WANDB_API_KEY)."""
+    group = parser.add_argument_group("wandb_parameters")
+    group.add_argument("--log_online", action="store_true", help="Log to Weights & Biases as well (WANDB_MODE=offline works).")
+    group.add_argument("--wandb_key", type=str, default=WANDB_KEY_PLACEHOLDER, help="Ignored, because a key on the command line is visible to everybody: set WANDB_API_KEY.")
+    group.add_argument("--project", type=str, default="DiVA_Sample_Runs", help="W&B project.")
+    group.add_argument("--group", type=str, default="Sample_Run", help="W&B group: the seeds of one setting.")
+
+
+def language_guidance_parameters(parser: argparse.ArgumentParser) -> None:
+    """Language guidance, the contribution of the paper."""
+    group = parser.add_argument_group("language_guidance_parameters")
+    group.add_argument("--language_distill_w", type=float, default=0, help="Weight of language guidance; 0 trains the objective alone.")
+    group.add_argument("--language_model", type=str, default="clip", help=f"Text encoder: {', '.join(LANGUAGE_MODELS)} or hf:<name or folder>.")
+    group.add_argument("--language_weights", metavar="PATH", type=str, help="(new) Local file or folder of the text encoder instead of the download.")
+    group.add_argument("--language_primer", type=str, default="a photo of a {}", help="(new) Sentence around each class text; {} is where the text goes.")
+    group.add_argument("--language_delay", type=int, default=0, help="Iterations before guidance begins.")
+    group.add_argument("--language_pseudoclass", action="store_true", help="Use ImageNet pseudolabels (PLG) instead of the expert class names (ELG).")
+    group.add_argument("--language_pseudoclass_topk", type=int, default=5, help="Number of pseudolabels per class.")
+    group.add_argument("--language_pseudoclass_level", type=str, default="class", help=_one_of("language_pseudoclass_level", "(new) Pseudolabels of each class, or of each image"))
+    group.add_argument("--language_pseudoclass_arch", metavar="NAME", type=str, default="resnet50.tv_in1k", help="(new) timm ImageNet classifier that gives the pseudolabels.")
+    group.add_argument("--language_pseudoclass_weights", metavar="FILE", type=str, help="(new) Local checkpoint of that classifier instead of the download.")
+    group.add_argument("--language_shift", type=float, default=1, help="Shift of the language similarities, and with 1 the value of same-class pairs.")
+    group.add_argument("--language_distill_dir", type=str, default="backward", help=_one_of("language_distill_dir", "Direction of the divergence: backward is KL(image || language)"))
+    group.add_argument("--language_temp", type=float, default=1, help="Temperature of the row-wise softmax.")
+
+
+GROUPS = (basic_training_parameters, batch_creation_parameters, batchmining_specific_parameters,
+          loss_specific_parameters, wandb_parameters, language_guidance_parameters)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="main.py", description="Train and evaluate a (language-guided) metric space.",
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
+    for add_group in GROUPS:
+        add_group(parser)
+    return parser
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Settings from flags, over `--config`, over defaults; exits with status 2 and every problem if any is wrong."""
+    parser = build_parser()
+    config = _config_path(argv)
+    problems = _apply_config(parser, config) if config else []
+    opt = parser.parse_args(argv)
+    problems += validate(opt)
+    if problems:
+        parser.exit(2, "\n".join(f"main.py: error: {problem}" for problem in problems) + "\n")
+    if opt.use_float16:
+        opt.precision = "fp16"
+    if opt.savename == "group_plus_seed":
+        opt.savename = f"{opt.group}_s{opt.seed}"
+    return opt
+
+
+def stored(opt: argparse.Namespace) -> dict:
+    """The settings as plain values for args.yaml, checkpoints and W&B: a file for `--config`."""
+    return {name: value for name, value in vars(opt).items() if name not in NOT_STORED}
+
+
+def hyperparameters(opt: argparse.Namespace, prefix: str) -> dict:
+    """`--loss_margin_beta 1.2` under the prefix `loss_margin_` becomes `{"beta": 1.2}`."""
+    return {name[len(prefix):]: value for name, value in vars(opt).items() if name.startswith(prefix)}
+
+
+def validate(opt: argparse.Namespace) -> list[str]:
+    """All problems of the settings, a sentence each; reads nothing but the existence of named files."""
+    return [*_unknown_names(opt), *_wrong_metrics(opt), *_wrong_numbers(opt), *_wrong_combinations(opt), *_missing_files(opt)]
+
+
+def notices(opt: argparse.Namespace) -> list[str]:
+    """What a person should know of settings that are accepted but not what they may think."""
+    said = []
+    if opt.wandb_key != WANDB_KEY_PLACEHOLDER:
+        said.append("--wandb_key is ignored, because a key on the command line is visible to everybody on the machine: set WANDB_API_KEY.")
+    if opt.language_pseudoclass and not opt.language_distill_w:
+        said.append("--language_pseudoclass has no effect without --language_distill_w above 0.")
+    return said
+
+
+def _one_of(flag: str, text: str) -> str:
+    return f"{text}. One of: {', '.join(CHOICES[flag])}."
+
+
+def _unknown_names(opt) -> list[str]:
+    problems = []
+    for flag, valid in CHOICES.items():
+        given = getattr(opt, flag)
+        for name in given if isinstance(given, list) else [given]:
+            if name not in valid:
+                problems.append(f"--{flag} {name} is not known{_nearest(name, valid)}; choose from: {', '.join(valid)}.")
+    if opt.language_model not in LANGUAGE_MODELS and not re.fullmatch(r"hf:.+", opt.language_model):
+        problems.append(f"--language_model {opt.language_model} is not known{_nearest(opt.language_model, LANGUAGE_MODELS)}; "
+                        f"choose from: {', '.join(LANGUAGE_MODELS)}, hf:<name or folder>.")
+    return problems
+
+
+def _wrong_metrics(opt) -> list[str]:
+    patterns = [re.escape(pattern).replace("K", r"[1-9]\d*") for pattern in METRIC_PATTERNS]
+    known = [metric for metric in opt.evaluation_metrics if any(re.fullmatch(pattern, metric) for pattern in patterns)]
+    problems = [f"--evaluation_metrics {metric} is not known; choose from: {', '.join(METRIC_PATTERNS)} (K = 1, 2, ...)."
+                for metric in opt.evaluation_metrics if metric not in known]
+    problems += [f"--storage_metrics {metric} is not among --evaluation_metrics ({' '.join(opt.evaluation_metrics)})."
+                 for metric in opt.storage_metrics if metric not in opt.evaluation_metrics]
+    return problems
+
+
+def _wrong_numbers(opt) -> list[str]:
+    at_least = {"n_epochs": 1, "kernels": 0, "bs": 2, "samples_per_class": 1, "embed_dim": 1, "image_size": 16, "warmup": 0,
+                "seed": 0, "decay": 0, "gamma": 0, "language_distill_w": 0, "language_delay": 0, "language_pseudoclass_topk": 1}
+    problems = [f"--{flag} must be at least {least}, not {getattr(opt, flag)}." for flag, least in at_least.items()
+                if not getattr(opt, flag) >= least]
+    problems += [f"--{flag} must be above 0, not {getattr(opt, flag)}." for flag in ("lr", "language_temp") if not getattr(opt, flag) > 0]
+    if not 0 < opt.internal_split <= 1:
+        problems.append(f"--internal_split must lie above 0 and be at most 1, not {opt.internal_split}.")
+    if opt.loss_multisimilarity_dim not in (0, 1):
+        problems.append(f"--loss_multisimilarity_dim must be 0 or 1, not {opt.loss_multisimilarity_dim}.")
+    return problems
+
+
+def _wrong_combinations(opt) -> list[str]:
+    problems = []
+    if opt.samples_per_class > 0 and opt.bs % opt.samples_per_class:
+        problems.append(f"--bs {opt.bs} is not a multiple of --samples_per_class {opt.samples_per_class}.")
+    if opt.data_ssl_set and opt.samples_per_class > 0 and opt.bs % (2 * opt.samples_per_class):
+        problems.append(f"--data_ssl_set repeats half a batch: --bs {opt.bs} must be a multiple of {2 * opt.samples_per_class}.")
+    if opt.use_tv_split and not 0 < opt.tv_split_perc < 1:
+        problems.append(f"--use_tv_split needs --tv_split_perc between 0 and 1, the share that stays in training (given: {opt.tv_split_perc}).")
+    if opt.use_float16 and opt.precision == "bf16":
+        problems.append("--use_float16 and --precision bf16 contradict each other; give one of them.")
+    if opt.not_pretrained and opt.arch_weights:
+        problems.append("--not_pretrained and --arch_weights contradict each other; give one of them.")
+    if opt.store_improvements and opt.no_test_metrics and opt.no_train_metrics and not opt.use_tv_split:
+        problems.append("--store_improvements has nothing to compare with --no_test_metrics and --no_train_metrics; drop one of the three.")
+    if "{}" not in opt.language_primer:
+        problems.append(f"--language_primer {opt.language_primer!r} has no {{}} for the class text.")
+    if "/" in opt.savename or opt.savename in ("", ".", ".."):
+        problems.append(f"--savename {opt.savename!r} must be the plain name of a folder.")
+    return problems
+
+
+def _missing_files(opt) -> list[str]:
+    problems = [f"--{flag} {getattr(opt, flag)}: there is no such file." for flag in ("arch_weights", "language_pseudoclass_weights")
+                if getattr(opt, flag) and not os.path.isfile(getattr(opt, flag))]
+    if opt.language_weights and not os.path.exists(opt.language_weights):
+        problems.append(f"--language_weights {opt.language_weights}: there is no such file or folder.")
+    if opt.resume and opt.resume != "auto" and not os.path.isfile(opt.resume):
+        problems.append(f"--resume {opt.resume}: there is no such checkpoint (a path, or 'auto').")
+    return problems
+
+
+def _config_path(argv: list[str] | None) -> str | None:
+    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    reader.add_argument("--config")
+    return reader.parse_known_args(argv)[0].config
+
+
+def _apply_config(parser: argparse.ArgumentParser, path: str) -> list[str]:
+    """Make the file's values the parser's defaults; returns the problems found."""
+    import yaml  # here, so that `--help` works before the requirements are installed
+    try:
+        settings = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        return [f"--config {path} cannot be read: {getattr(error, 'strerror', None) or error}."]
+    except yaml.YAMLError as error:
+        return [f"--config {path} is not valid YAML: {' '.join(str(error).split())}."]
+    if not isinstance(settings, dict):
+        return [f"--config {path} must hold lines of the form 'flag: value'."]
+    actions = {action.dest: action for action in parser._actions if action.dest not in ("help", *NOT_STORED)}
+    problems, defaults = [], {}
+    for name, value in settings.items():
+        if name not in actions:
+            problems.append(f"--config {path}: there is no setting {name!r}{_nearest(str(name), actions)}.")
+            continue
+        try:
+            defaults[name] = _typed(value, actions[name])
+        except (TypeError, ValueError):
+            problems.append(f"--config {path}: {name}: {value!r} is not {_expected(actions[name])}.")
+    parser.set_defaults(**defaults)
+    return problems
+
+
+def _typed(value, action):
+    """The YAML value in the type of its flag; raises ValueError where it has another."""
+    if value is None and action.default is None:
+        return None
+    if action.nargs == 0:
+        if not isinstance(value, bool):
+            raise ValueError
+        return value
+    if action.nargs == "+":
+        return [_scalar(item, action.type) for item in (value if isinstance(value, list) else [value])]
+    return _scalar(value, action.type)
+
+
+def _scalar(value, kind):
+    if isinstance(value, (bool, list, dict, type(None))) or (kind is int and int(value) != float(value)):
+        raise ValueError
+    return (kind or str)(value)
+
+
+def _expected(action) -> str:
+    if action.nargs == 0:
+        return "true or false"
+    noun = {int: "a whole number", float: "a number"}.get(action.type, "a text")
+    return f"a list, each item {noun}" if action.nargs == "+" else noun
+
+
+def _nearest(name: str, valid) -> str:
+    match = difflib.get_close_matches(name, list(valid), n=1)
+    return f" (did you mean {match[0]}?)" if match else ""

@@ -1,0 +1,84 @@
+"""Checkpoints: tensors and plain values only, read with `weights_only=True`, written to a temporary name first."""
+import logging
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from utilities import run_folder
+from utilities.errors import UserError
+
+LOG = logging.getLogger(__name__)
+# Under another value of these the stored tensors mean nothing.
+FIXED = ("dataset", "arch", "embed_dim", "loss", "optim")
+# These say where things are or how fast they are made, not what is made.
+FREE = ("source_path", "save_path", "cache_path", "savename", "gpu", "device", "log_online", "project", "group", "arch_weights")
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint read from `path`; `tensors` holds the state of each part by name."""
+    path: Path
+    tensors: dict
+    epoch: int
+    settings: dict
+    history: dict
+    seconds: float
+    wandb_id: str | None
+
+
+def snapshot(parts: dict, scheduler, *, settings: dict, epoch: int, history: dict, seconds: float, wandb_id: str | None) -> dict:
+    """All that a run needs to go on: the state of each part and plain values."""
+    states = {name: part.state_dict() for name, part in parts.items()}
+    plain = {name: value for name, value in scheduler.state_dict().items() if name in ("last_epoch", "_last_lr", "_step_count")}
+    return {**states, "scheduler": plain, "settings": settings, "epoch": epoch, "history": history, "seconds": seconds, "wandb_id": wandb_id}
+
+
+def save(path: Path, state: dict) -> None:
+    """Write a snapshot; a reader sees the old file or the new one. Raises UserError for a full disk."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        torch.save(state, temporary)
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"The checkpoint {path} cannot be written ({_first_line(error)}); is the disk full?") from error
+
+
+def find(resume: str, save_path: str, dataset: str, savename: str, settings: dict) -> Checkpoint:
+    """The checkpoint of `--resume PATH|auto`. Raises UserError if there is none or if it is of another setting."""
+    path = run_folder.latest_checkpoint(save_path, dataset, savename) if resume == "auto" else Path(resume)
+    checkpoint = load(path)
+    different = {name for name in settings if checkpoint.settings.get(name, settings[name]) != settings[name]}
+    changes = {name: f"--{name} {checkpoint.settings[name]} (here {settings[name]})" for name in settings if name in different}
+    if fixed := [change for name, change in changes.items() if name in FIXED]:
+        raise UserError(f"--resume {path} was trained with {', '.join(fixed)}; give the settings of that run, or start anew without --resume.")
+    if changed := [change for name, change in changes.items() if name not in FREE]:
+        LOG.info("Resuming under other settings than the checkpoint's %s.", ", ".join(changed))
+    return checkpoint
+
+
+def load(path: Path) -> Checkpoint:
+    """Raises UserError for a file that is no checkpoint of this program."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        plain = {name: state.pop(name) for name in Checkpoint._fields if name not in ("path", "tensors")}
+    except Exception as error:  # torch raises many types for a foreign or damaged file
+        raise UserError(f"--resume {path} is not a checkpoint of this program ({_first_line(error)}).") from error
+    return Checkpoint(path=path, tensors=state, **plain)
+
+
+def restore(parts: dict, scheduler, checkpoint: Checkpoint) -> None:
+    """Put the stored state into each part. Raises UserError if a part does not fit."""
+    for name, part in parts.items():
+        if name == "guide" and name not in checkpoint.tensors:
+            continue  # guidance that begins only now has no state
+        try:
+            part.load_state_dict(checkpoint.tensors[name])
+        except Exception as error:  # KeyError, RuntimeError, ValueError: by part
+            raise UserError(f"--resume {checkpoint.path} does not fit these settings ({name}: {_first_line(error)}).") from error
+    scheduler.load_state_dict(checkpoint.tensors["scheduler"])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

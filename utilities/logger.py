@@ -1,0 +1,168 @@
+"""The records of a run: CSV tables, plots, results.json and, on request, Weights & Biases (the only file that knows it)."""
+import csv
+import io
+import json
+import os
+import platform
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+
+from utilities.errors import UserError
+from utilities.run_folder import RESULTS, write_atomically
+
+# Values of one epoch: split -> family -> metric -> value, e.g. {"Test": {"embeds_e_recall": {"e_recall@1": 0.5}}}.
+Families = dict[str, dict[str, float]]
+Values = dict[str, Families]
+PLOT_INTERVAL = 60  # seconds between redrawings: drawing must not slow short epochs down
+LIBRARIES = ("torch", "torchvision", "timm", "faiss-cpu", "faiss-gpu", "numpy", "scikit-learn", "pillow", "transformers", "open_clip_torch", "wandb")
+LOWER_IS_BETTER = ("loss", "objective", "guidance", "time")
+COUNTERS = ("epochs", "time")
+
+
+class RunLog:
+    """Appends the values of each epoch to every record; `history` of a checkpoint makes a resumed run's records whole.
+
+    Args:
+        folder: run folder. history: split -> family -> metric -> values so far. online: a started `OnlineRun`, or None.
+    """
+
+    def __init__(self, folder: Path, history: dict | None = None, online: "OnlineRun | None" = None):
+        self.folder, self.online = folder, online
+        self.history: dict[str, dict[str, dict[str, list[float]]]] = history or {}
+        self.last_drawn = 0.0
+        (folder / "CSV_Logs").mkdir(exist_ok=True)
+        (folder / "Progression_Plots").mkdir(exist_ok=True)
+
+    def log(self, epoch: int, values: Values) -> None:
+        """Record the values of an epoch."""
+        for split, families in values.items():
+            for family, metrics in families.items():
+                for metric, value in metrics.items():
+                    self.history.setdefault(split, {}).setdefault(family, {}).setdefault(metric, []).append(float(value))
+        self._write_tables()
+        if time.monotonic() - self.last_drawn > PLOT_INTERVAL:
+            self.draw()
+        if self.online:
+            self.online.log(epoch, values)
+
+    def improved(self, split: str, family: str, metric: str) -> bool:
+        """Whether the last logged value is above all before it."""
+        *before, last = self.history[split][family][metric]
+        return last > max(before, default=float("-inf"))
+
+    def draw(self) -> None:
+        """One figure per table."""
+        import matplotlib
+        matplotlib.use("agg")
+        from matplotlib import pyplot
+        for split, families in self.history.items():
+            for family, metrics in families.items():
+                if family in COUNTERS:
+                    continue
+                figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+                for metric, series in metrics.items():
+                    axes.plot(self._epochs(len(series)), series, marker=".", label=f"{metric} (last {series[-1]:.4f})")
+                axes.set(title=f"{split}: {family}", xlabel="epoch")
+                axes.grid(alpha=0.3)
+                axes.legend()
+                figure.savefig(self.folder / "Progression_Plots" / f"Graph_{split}_{family}.svg")
+                pyplot.close(figure)
+        self.last_drawn = time.monotonic()
+
+    def summary(self) -> dict[str, dict[str, dict[str, float]]]:
+        """split -> "<family>: <metric>" -> best, best_epoch, last, last_epoch (of the epochs counted from 0)."""
+        return {split: {self._key(family, metric): self._extremes(metric, series)
+                        for family, metrics in families.items() if family not in COUNTERS for metric, series in metrics.items()}
+                for split, families in self.history.items()}
+
+    def finish(self, run: dict, seconds: float) -> None:
+        """Draw, write results.json, and close the online run. `run` says what was run."""
+        self.draw()
+        results = {**run, "metrics": self.summary(), "seconds": round(seconds, 2), **environment()}
+        write_atomically(self.folder / RESULTS, json.dumps(results, indent=1) + "\n")
+        self.close(0)
+
+    def close(self, exit_code: int) -> None:
+        """End the online run with the program's exit status; the files need no closing."""
+        if self.online:
+            self.online.finish(exit_code)
+
+    def _write_tables(self) -> None:
+        for split, families in self.history.items():
+            for family, metrics in families.items():
+                table = io.StringIO(newline="")
+                writer = csv.writer(table, lineterminator="\n")
+                writer.writerow(metrics)
+                writer.writerows(zip(*metrics.values()))
+                write_atomically(self.folder / "CSV_Logs" / f"Data_{split}_{family}.csv", table.getvalue())
+
+    def _epochs(self, count: int) -> list[float]:
+        return self.history["Train"]["epochs"]["epochs"][-count:]
+
+    def _extremes(self, metric: str, series: list[float]) -> dict[str, float]:
+        best = (min if metric in LOWER_IS_BETTER else max)(series)
+        epochs = [int(epoch) for epoch in self._epochs(len(series))]
+        return {"best": best, "best_epoch": epochs[series.index(best)], "last": series[-1], "last_epoch": epochs[-1]}
+
+    @staticmethod
+    def _key(family: str, metric: str) -> str:
+        return metric if family == metric else f"{family}: {metric}"
+
+
+class OnlineRun:
+    """A Weights & Biases run. The key comes from the environment; WANDB_MODE=offline needs none.
+
+    Raises UserError if wandb is not installed or no key is there.
+    """
+
+    def __init__(self, *, project: str, group: str, name: str, settings: dict, folder: Path, run_id: str | None = None):
+        import wandb
+        try:
+            self.run = wandb.init(project=project, group=group, name=name, config=settings, dir=str(folder), id=run_id, resume="allow")
+        except Exception as error:  # wandb raises types of its own for a wrong key or no network
+            raise UserError(f"--log_online: W&B does not start ({' '.join(str(error).split())[:200]}); "
+                            "check WANDB_API_KEY and the network, or set WANDB_MODE=offline.") from error
+
+    @staticmethod
+    def require_possible() -> None:
+        """Fail before any work if online logging cannot work."""
+        try:
+            import wandb
+        except ImportError as error:
+            raise UserError("--log_online needs the package wandb: pip install wandb, or drop the flag.") from error
+        if os.environ.get("WANDB_MODE", "online") in ("online", "shared") and not wandb.api.api_key:
+            raise UserError("--log_online needs a W&B key: set WANDB_API_KEY in the environment, or WANDB_MODE=offline to log without a network.")
+
+    @property
+    def run_id(self) -> str:
+        return self.run.id
+
+    def log(self, epoch: int, values: Values) -> None:
+        """Keys as in the paper's code: "Test: embeds_e_recall: e_recall@1", "Train: loss"."""
+        self.run.log({f"{split}: {RunLog._key(family, metric)}": value for split, families in values.items()
+                      for family, metrics in families.items() for metric, value in metrics.items()}, step=epoch)
+
+    def finish(self, exit_code: int = 0) -> None:
+        self.run.finish(exit_code=exit_code)
+
+
+def environment() -> dict:
+    """Git revision of the program, versions and machine, for results.json."""
+    versions = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return {"git_revision": _git_revision(), "versions": versions, "platform": platform.platform()}
+
+
+def _git_revision() -> str | None:
+    try:
+        answer = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+

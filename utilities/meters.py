@@ -1,0 +1,44 @@
+"""Means that are summed on the device, so that a training step never waits for the host."""
+import time
+
+import torch
+
+
+class NonFiniteLoss(RuntimeError):
+    """A loss became NaN or infinite; the message names the part and the step."""
+
+
+class LossMeter:
+    """Running means of named losses, and the first step at which one was not finite.
+
+    The host reads them at most once in `interval` seconds (for the progress bar) and at the end of the epoch.
+    """
+
+    def __init__(self, interval: float = 1.0):
+        self.interval, self.last_read = interval, time.monotonic()
+        self.steps = 0
+        self.sums: dict[str, torch.Tensor] = {}
+        self.first_bad: dict[str, torch.Tensor] = {}
+
+    def update(self, **losses: torch.Tensor) -> None:
+        """Add the losses of a step, scalars on any device."""
+        for name, loss in losses.items():
+            value = loss.detach().double()
+            never = torch.full_like(value, torch.inf)
+            bad = torch.where(value.isfinite(), never, float(self.steps))
+            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
+            self.first_bad[name] = torch.minimum(self.first_bad.get(name, never), bad)
+        self.steps += 1
+
+    def due(self) -> bool:
+        """Whether it is time to look at the means again."""
+        return time.monotonic() - self.last_read >= self.interval
+
+    def means(self) -> dict[str, float]:
+        """Means so far. Waits for the device; raises NonFiniteLoss if a loss was not finite."""
+        self.last_read = time.monotonic()
+        bad = {name: step.item() for name, step in self.first_bad.items()}
+        name = min(bad, key=bad.get)
+        if bad[name] < float("inf"):
+            raise NonFiniteLoss(f"the {name} loss is not finite at step {int(bad[name])}")
+        return {name: (total / self.steps).item() for name, total in self.sums.items()}

@@ -1,0 +1,57 @@
+"""What a run says on the console."""
+import logging
+import sys
+
+LOG = logging.getLogger(__name__)
+
+
+def configure_logging() -> None:
+    """Plain sentences on standard output."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout, force=True)
+    for room in ("main", "datasets", "evaluation", "language_guidance", "utilities"):  # libraries tell of things nobody asked
+        logging.getLogger(room).setLevel(logging.INFO)
+    sys.stdout.reconfigure(line_buffering=True)  # a log file shows an epoch when it ends, not when the run does
+
+
+def stop(message: str, status: int) -> int:
+    """Say why the program ends; returns the exit status."""
+    print(f"main.py: {message}", file=sys.stderr)
+    return status
+
+
+def print_summary(lines: dict[str, str]) -> None:
+    width = max(map(len, lines))
+    LOG.info("%s", "\n".join(["", *(f"{name:<{width}}  {text}" for name, text in lines.items()), ""]))
+
+
+def print_epoch(epoch: int, epochs: int, losses: dict, values: dict) -> None:
+    """One line for the losses, one for each evaluated split."""
+    seconds = losses["time"]["time"]
+    shown = "  ".join(f"{name} {metrics[name]:.4f}" for name, metrics in losses.items() if name != "time")
+    LOG.info("Epoch %d of %d: %s  (training %.1f s)", epoch, epochs, shown, seconds)
+    for split, families in values.items():
+        for evaltype in dict.fromkeys(family.split("_")[0] for family in families):
+            numbers = "  ".join(f"{name} {value:.4f}" for family, metrics in families.items() if family.startswith(evaltype)
+                                for name, value in metrics.items())
+            LOG.info("  %-5s %s  %s", split, evaltype, numbers)
+
+
+def print_results(summary: dict, folder) -> None:
+    """Best and last value of each metric, and where everything lies."""
+    rows = [(split, metric, numbers["best"], numbers["best_epoch"], numbers["last"])
+            for split, metrics in summary.items() for metric, numbers in metrics.items()]
+    LOG.info("\n%s\n\nResults: %s (results.json, CSV_Logs/, Progression_Plots/, checkpoint_last.pth.tar, args.yaml)",
+             table(rows, ("split", "metric", "best", "epoch", "last")), folder)
+
+
+def table(rows: list[tuple], header: tuple) -> str:
+    """Aligned columns; floats with four digits after the point."""
+    cells = [tuple(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row) for row in [header, *rows]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells]
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def merge(first: dict, second: dict) -> dict:
+    """Two `Values` as one; the splits of both keep all their families."""
+    return {split: first.get(split, {}) | second.get(split, {}) for split in {**first, **second}}

@@ -1,0 +1,74 @@
+"""The folder of a run: `<save_path>/<dataset>/<savename>/`, never one that another run has written to."""
+import os
+import re
+import shlex
+from pathlib import Path
+
+import yaml
+
+from utilities.errors import UserError
+
+LAST_CHECKPOINT = "checkpoint_last.pth.tar"
+RESULTS = "results.json"
+
+
+def runs_named(save_path: str, dataset: str, savename: str) -> list[Path]:
+    """Existing folders of that name, the oldest first: `name`, `name_1`, `name_2`, ..."""
+    numbered = re.compile(re.escape(savename) + r"(?:_(\d+))?")
+    parent = Path(save_path) / dataset
+    matches = [(numbered.fullmatch(path.name), path) for path in parent.iterdir()] if parent.is_dir() else []
+    return [path for match, path in sorted(((m, p) for m, p in matches if m), key=lambda pair: int(pair[0][1] or 0))]
+
+
+def create(save_path: str, dataset: str, savename: str) -> Path:
+    """Make the next free folder of that name; raises UserError where it cannot be written."""
+    parent = Path(save_path) / dataset
+    number = 0
+    while True:
+        folder = parent / (f"{savename}_{number}" if number else savename)
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            if not folder.is_dir():
+                raise UserError(f"--save_path: {folder} is in the way of the run folder.")
+            number += 1
+        except OSError as error:
+            raise UserError(f"--save_path {save_path}: the run folder {folder} cannot be made ({error.strerror}).") from error
+
+
+def latest_checkpoint(save_path: str, dataset: str, savename: str) -> Path:
+    """The newest run's last checkpoint for `--resume auto`; raises UserError where there is none."""
+    for folder in reversed(runs_named(save_path, dataset, savename)):
+        if (folder / LAST_CHECKPOINT).is_file():
+            return folder / LAST_CHECKPOINT
+    raise UserError(f"--resume auto: no run in {Path(save_path) / dataset} named {savename} has a checkpoint; "
+                    "give --savename (or --group and --seed) of the interrupted run, or start without --resume.")
+
+
+def finished_run(save_path: str, dataset: str, savename: str) -> Path | None:
+    """The newest finished run of that name, if any."""
+    finished = [folder for folder in runs_named(save_path, dataset, savename) if (folder / RESULTS).is_file()]
+    return finished[-1] if finished else None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """A reader sees the old file or the new one, never half of one."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def write_settings(folder: Path, settings: dict) -> None:
+    """`args.yaml`, a file for `--config`, and `Parameter_Info.txt`, the same for reading."""
+    write_atomically(folder / "args.yaml", yaml.safe_dump(settings, sort_keys=False))
+    width = max(map(len, settings))
+    write_atomically(folder / "Parameter_Info.txt", "".join(f"{name:<{width}}  {value}\n" for name, value in settings.items()))
+
+
+def how_to_resume(folder: Path) -> str:
+    """The end of the sentence that an interrupted run says."""
+    last = folder / LAST_CHECKPOINT
+    if not last.is_file():
+        return f" before the first epoch ended, so there is nothing to resume; {folder} can be removed."
+    return f"; go on with: python main.py --config {shlex.quote(str(folder / 'args.yaml'))} --resume {shlex.quote(str(last))}"

@@ -1,0 +1,17 @@
+"""Randomness from (seed, epoch, rank), so that a resumed run goes on exactly as it would have."""
+import random
+
+import numpy as np
+import torch
+
+
+def derive(seed: int, epoch: int, rank: int = 0) -> int:
+    """A seed of its own for each (seed, epoch, rank); mixed, so that neighbouring values do not overlap."""
+    return int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1, np.uint32)[0])
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch on all devices."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
