@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 from tqdm import tqdm
 
 import architectures
+import batchminer
 import criteria
 import datasampler
 import datasets
@@ -120,7 +121,8 @@ def build_network(opt, splits, device, *, load_weights: bool) -> tuple[architect
 def build_learner(opt, data, network, device) -> SimpleNamespace:
     """Objective, language guide and optimiser; `parts` is what a checkpoint holds."""
     training = data.splits.training
-    criterion = criteria.select(opt.loss, n_classes=len(training.class_texts), embed_dim=opt.embed_dim,
+    miner = batchminer.select(opt.batch_mining, **parameters.hyperparameters(opt, f"miner_{opt.batch_mining}_"))
+    criterion = criteria.select(opt.loss, n_classes=len(training.class_texts), embed_dim=opt.embed_dim, miner=miner,
                                 **parameters.hyperparameters(opt, f"loss_{opt.loss}_")).to(device)
     guide, texts = build_guide(opt, training, device) if opt.language_distill_w else (None, [])
     head_lr = opt.lr if opt.fc_lr < 0 else opt.fc_lr

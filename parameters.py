@@ -17,6 +17,9 @@ CHOICES = {
     "optim": ("adam",),
     "scheduler": ("step", "none"),
     "augmentation": ("base", "adv", "big", "red"),
+    "loss_margin_form": ("paper", "textbook"),
+    "loss_multisimilarity_form": ("paper", "textbook"),
+    "miner_distance_form": ("paper", "textbook"),
     "device": ("auto", "cpu", "cuda"),
     "precision": ("fp32", "bf16", "fp16"),
     "evaltypes": ("embeds", "avg_features"),
@@ -93,6 +96,7 @@ def batchmining_specific_parameters(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("batchmining_specific_parameters")
     group.add_argument("--miner_distance_lower_cutoff", type=float, default=0.5, help="Smaller distances count as this one.")
     group.add_argument("--miner_distance_upper_cutoff", type=float, default=1.4, help="Negatives farther than this are left out in the textbook form; not applied in the paper's.")
+    group.add_argument("--miner_distance_form", type=str, default="paper", help=_one_of("miner_distance_form", "(new) Form of the miner where code and literature differ"))
     group.add_argument("--miner_rho_distance_lower_cutoff", type=float, default=0.5, help="As in the distance miner.")
     group.add_argument("--miner_rho_distance_upper_cutoff", type=float, default=1.4, help="As in the distance miner.")
     group.add_argument("--miner_rho_distance_cp", type=float, default=0.2, help="Probability of a triplet that pushes a positive away.")
@@ -119,6 +123,7 @@ def loss_specific_parameters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--loss_margin_beta", type=float, default=1.2, help="Initial value of beta.")
     group.add_argument("--loss_margin_nu", type=float, default=0, help="Weight of the regulariser on beta.")
     group.add_argument("--loss_margin_beta_constant", action="store_true", help="Keep beta constant and the same for all classes.")
+    group.add_argument("--loss_margin_form", type=str, default="paper", help=_one_of("loss_margin_form", "(new) Divide by active triplets (paper) or active pairs"))
     group.add_argument("--loss_oproxy_mode", type=str, default="anchor", help="anchor (ProxyAnchor) or nca (per sample).")
     group.add_argument("--loss_oproxy_lrmulti", type=float, default=2000, help="Learning rate of the proxies as a multiple of --lr.")
     group.add_argument("--loss_oproxy_pos_alpha", type=float, default=32, help="Scale of positive similarities.")
@@ -132,6 +137,7 @@ def loss_specific_parameters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--loss_multisimilarity_margin", type=float, default=0.1, help="Margin epsilon of the pair mining.")
     group.add_argument("--loss_multisimilarity_pos_thresh", type=float, default=0.5, help="Threshold lambda of positive similarities.")
     group.add_argument("--loss_multisimilarity_neg_thresh", type=float, default=0.5, help="Threshold lambda of negative similarities.")
+    group.add_argument("--loss_multisimilarity_form", type=str, default="paper", help=_one_of("loss_multisimilarity_form", "(new) With a softplus around the batch means (paper) or without"))
     group.add_argument("--loss_softmax_lr", type=float, default=1e-5, help="Learning rate of the class weights.")
     group.add_argument("--loss_softmax_temperature", type=float, default=0.05, help="Temperature.")
     group.add_argument("--loss_arcface_lr", type=float, default=0.0005, help="Learning rate of the class weights.")

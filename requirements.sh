@@ -4,8 +4,8 @@
 #     bash requirements.sh python main.py --help
 #
 # The environment is the active virtual or conda environment, else .venv beside this file, made with $PYTHON or the
-# first Python >= 3.10 on the PATH. It gets the versions of requirements.txt, with faiss-gpu where there is a GPU; a
-# torch that is in it already stays if it is in the tested range and its torchvision works. Later calls only run the
+# first Python >= 3.10 on the PATH. It gets the versions of requirements.txt, with faiss-gpu where there is a GPU; the
+# torch of an active environment stays if it is in the tested range and its torchvision works. Later calls only run the
 # command, until one of these two files, the interpreter or the choice of faiss changes.
 set -euo pipefail
 
@@ -44,7 +44,7 @@ fail() {
             hint=$("$base" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
             hint="Its venv module is missing: apt install $hint, or name another with PYTHON=/path/to/python3." ;;
         *"Retrying ("*) hint="No package registry answers: check the network, the proxy and \`pip config list\`." ;;
-        *"No matching distribution"*) hint="Your package registry lacks it for $("$python" -V): try another PYTHON." ;;
+        *"No matching distribution"*) hint="Your package registry lacks it for $("$python" -V): try another Python." ;;
     esac
     reason=$(grep -E '^(ERROR: .*[^:]|[A-Za-z_.]*Error: .*)$' <<<"$2" | tail -n 1) || reason=${2##*$'\n'}
     [[ $base == "$python" ]] || clear_venv  # half a .venv is of no use
@@ -77,8 +77,7 @@ install() {
     if ! "$python" -m pip --version >/dev/null 2>&1; then  # other tools make environments without
         output=$("$python" -m ensurepip --default-pip 2>&1) || fail "$env has no pip" "$output"
     fi
-    read -r torch vision <<<"$(kept_torch)"
-    if [[ -n $torch ]]; then
+    if [[ -n $active ]] && read -r torch vision < <(kept_torch); then
         say "Keeping torch $torch and torchvision $vision."  # as pins of their own, so that nothing moves them
         edits+="; s/^torch==[^;]*/torch==$torch/; s/^torchvision==[^;]*/torchvision==$vision/"
     fi

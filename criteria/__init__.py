@@ -1,8 +1,9 @@
 """Objectives: one file each, an explicit registry, `select(name, ...)` is the door."""
 from criteria.base import Criterion
+from criteria.margin import MarginLoss
 from criteria.multisimilarity import MultiSimilarityLoss
 
-REGISTRY = {"multisimilarity": MultiSimilarityLoss}
+REGISTRY: dict[str, type[Criterion]] = {"margin": MarginLoss, "multisimilarity": MultiSimilarityLoss}
 
 
 def select(name: str, *, n_classes: int, embed_dim: int, miner=None, **hyperparameters) -> Criterion:

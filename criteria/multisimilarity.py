@@ -12,8 +12,8 @@ class MultiSimilarityLoss(Criterion):
 
     Per anchor i, over its mined positives P and negatives N with similarities S:
         r+ = log(1 + sum_P exp(-pos_weight (S - pos_thresh))),  r- = log(1 + sum_N exp(neg_weight (S - neg_thresh)))
-    The loss is softplus(mean r+) / pos_weight + softplus(mean r-) / neg_weight. The softplus around the batch mean is
-    the form of the language-guidance paper, with which its settings were found; Wang et al. have none.
+    The `textbook` loss is mean(r+) / pos_weight + mean(r-) / neg_weight. The `paper` form, with which the settings of the
+    language-guidance paper were found, has a softplus around each batch mean.
 
     Args:
         pos_weight, neg_weight: alpha and beta. pos_thresh, neg_thresh: lambda of each side.
@@ -22,18 +22,21 @@ class MultiSimilarityLoss(Criterion):
     """
 
     def __init__(self, pos_weight: float = 2, neg_weight: float = 40, margin: float = 0.1,
-                 pos_thresh: float = 0.5, neg_thresh: float = 0.5, dim: int = 0):
+                 pos_thresh: float = 0.5, neg_thresh: float = 0.5, dim: int = 0, form: str = "paper"):
         super().__init__()
         self.pos_weight, self.neg_weight, self.margin = pos_weight, neg_weight, margin
         self.pos_thresh, self.neg_thresh, self.dim = pos_thresh, neg_thresh, dim
+        self.form = form
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         similarities = output.embeddings @ output.embeddings.T
         same = labels[:, None] == labels[None, :]
         positives, negatives = self.mine(similarities.detach(), same)
-        positive_term = log1p_sum_exp(-self.pos_weight * (similarities - self.pos_thresh), positives, self.dim)
-        negative_term = log1p_sum_exp(self.neg_weight * (similarities - self.neg_thresh), negatives, self.dim)
-        return softplus(positive_term.mean()) / self.pos_weight + softplus(negative_term.mean()) / self.neg_weight
+        positive_term = log1p_sum_exp(-self.pos_weight * (similarities - self.pos_thresh), positives, self.dim).mean()
+        negative_term = log1p_sum_exp(self.neg_weight * (similarities - self.neg_thresh), negatives, self.dim).mean()
+        if self.form == "paper":
+            positive_term, negative_term = softplus(positive_term), softplus(negative_term)
+        return positive_term / self.pos_weight + negative_term / self.neg_weight
 
     def mine(self, similarities: torch.Tensor, same: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Masks [B, B] of the informative positive and negative pairs."""

@@ -1,0 +1,43 @@
+"""Distance-weighted sampling (Wu et al., ICCV 2017, section 3.2)."""
+import torch
+
+from batchminer.base import BatchMiner
+from utilities.functional import masked_max, pairwise_distances
+
+
+class DistanceMiner(BatchMiner):
+    """A triplet per anchor: a uniform positive, and a negative drawn inversely to how common its distance is.
+
+    On the unit sphere in D dimensions pairs at distance d have density q(d) ~ d^(D-2) (1 - d^2/4)^((D-3)/2). An anchor
+    that is alone in its class is its own positive, as in the paper's code; without a negative it is left out.
+
+    Args:
+        lower_cutoff: smaller distances count as this one.
+        upper_cutoff: in the `textbook` form negatives from here on are left out, unless no other remains; the paper's
+            code does not apply it.
+    """
+
+    def __init__(self, lower_cutoff: float = 0.5, upper_cutoff: float = 1.4, form: str = "paper"):
+        self.lower_cutoff, self.upper_cutoff, self.form = lower_cutoff, upper_cutoff, form
+
+    def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        same = labels[:, None] == labels[None, :]
+        itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+        positives = same & ~itself
+        positives |= itself & ~positives.any(1, keepdim=True)
+        anchors = (~same).any(1).nonzero().squeeze(1)
+        triplets = torch.stack([torch.arange(len(labels), device=labels.device), self.draw(positives.to(embeddings.dtype)),
+                                self.draw(self.negative_weights(embeddings, ~same))], dim=1)
+        return triplets[anchors]
+
+    def negative_weights(self, embeddings: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
+        """[B, B] weights 1/q over the negatives of each anchor, 1 at the largest."""
+        distances = pairwise_distances(embeddings).clamp(min=self.lower_cutoff)
+        if self.form == "textbook":
+            near = negatives & (distances < self.upper_cutoff)
+            negatives = torch.where(near.any(1, keepdim=True), near, negatives)
+        dimension = embeddings.shape[1]
+        # The clamp only concerns antipodal or unnormalised embeddings, whose density is zero.
+        log_weights = -(dimension - 2) * distances.log() - (dimension - 3) / 2 * (1 - distances.square() / 4).clamp(min=1e-8).log()
+        largest = masked_max(log_weights, negatives, 1).unsqueeze(1)
+        return (log_weights - largest).exp().masked_fill(~negatives, 0.0)
