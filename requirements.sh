@@ -39,7 +39,7 @@ fail() {
     local hint="" reason
     case $2 in
         *"No space left"* | *"quota exceeded"*)
-            hint="The disk is full: it takes about 6 GB there, and 3 GB in ${TMPDIR:-/tmp} (or another TMPDIR)." ;;
+            hint="The disk is full: it takes up to 8 GB there, and 4 GB in ${TMPDIR:-/tmp} (or another TMPDIR)." ;;
         *"No module named venv"* | *"No module named ensurepip"*)
             hint=$("$base" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
             hint="Its venv module is missing: apt install $hint, or name another with PYTHON=/path/to/python3." ;;
@@ -84,7 +84,7 @@ install() {
     # Both kinds of faiss own the same folder, so the old one has to go before the new one comes.
     [[ $faiss == faiss-cpu ]] || other="faiss-cpu"
     { ! "$python" -m pip show -q "$other" || "$python" -m pip uninstall -y faiss-cpu faiss-gpu; } &>/dev/null
-    say "Installing the requirements into $env (up to 6 GB, a few minutes) ..."
+    say "Installing the requirements into $env (up to 8 GB, a few minutes) ..."
     output=$("$python" -m pip install --no-input --progress-bar off -r <(sed "$edits" "$repo/requirements.txt") \
         2>&1 </dev/null) || fail "pip could not install the requirements into $env" "$output"
     printf '%s\n' "$output" >"$log"
@@ -102,7 +102,7 @@ faiss=$(has_gpu && echo faiss-gpu || echo faiss-cpu)
 
 if ! is_current; then
     base=$(base_python)
-    { mkdir -p "$env" 2>/dev/null && [[ -w $env ]]; } || die "Cannot write to $env: activate an environment of your own."
+    { mkdir -p "$env" 2>/dev/null && [[ -w $env ]]; } || die "Cannot write to $env: activate an environment of yours."
     (   # one at a time, where there is flock
         if command -v flock >/dev/null && ! flock -n 9; then
             say "Waiting for another install into $env ..."

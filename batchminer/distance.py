@@ -13,8 +13,8 @@ class DistanceMiner(BatchMiner):
 
     Args:
         lower_cutoff: smaller distances count as this one.
-        upper_cutoff: in the `textbook` form negatives from here on are left out, unless no other remains; the paper's
-            code does not apply it.
+        upper_cutoff: in the `textbook` form negatives from here on are left out, and all are alike if no other remains;
+            the paper's code does not apply it.
     """
 
     def __init__(self, lower_cutoff: float = 0.5, upper_cutoff: float = 1.4, form: str = "paper"):
@@ -33,11 +33,12 @@ class DistanceMiner(BatchMiner):
     def negative_weights(self, embeddings: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
         """[B, B] weights 1/q over the negatives of each anchor, 1 at the largest."""
         distances = pairwise_distances(embeddings).clamp(min=self.lower_cutoff)
-        if self.form == "textbook":
-            near = negatives & (distances < self.upper_cutoff)
-            negatives = torch.where(near.any(1, keepdim=True), near, negatives)
         dimension = embeddings.shape[1]
         # The clamp only concerns antipodal or unnormalised embeddings, whose density is zero.
         log_weights = -(dimension - 2) * distances.log() - (dimension - 3) / 2 * (1 - distances.square() / 4).clamp(min=1e-8).log()
         largest = masked_max(log_weights, negatives, 1).unsqueeze(1)
-        return (log_weights - largest).exp().masked_fill(~negatives, 0.0)
+        weights = (log_weights - largest).exp().masked_fill(~negatives, 0.0)
+        if self.form == "textbook":
+            near = weights.masked_fill(distances >= self.upper_cutoff, 0.0)
+            weights = torch.where((near > 0).any(1, keepdim=True), near, negatives.to(near.dtype))
+        return weights

@@ -25,11 +25,7 @@ class MarginLoss(Criterion):
                  nu: float = 0, beta_constant: bool = False, form: str = "paper"):
         super().__init__()
         self.miner, self.margin, self.beta_lr, self.nu, self.form = miner, margin, beta_lr, nu, form
-        betas = torch.full((n_classes,), float(beta))
-        if beta_constant:
-            self.register_buffer("beta", betas)
-        else:
-            self.beta = nn.Parameter(betas)
+        self.beta = float(beta) if beta_constant else nn.Parameter(torch.full((n_classes,), float(beta)))
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         embeddings = output.embeddings
@@ -37,7 +33,7 @@ class MarginLoss(Criterion):
         if len(triplets) == 0:
             return graph_zero(embeddings)
         anchors, positives, negatives = embeddings[triplets].unbind(1)  # [T, D] each
-        beta = self.beta[labels[triplets[:, 0]]]
+        beta = self.beta[labels[triplets[:, 0]]] if isinstance(self.beta, nn.Parameter) else anchors.new_full((len(anchors),), self.beta)
         positive_term = relu(_distance(anchors, positives) - beta + self.margin)
         negative_term = relu(beta - _distance(anchors, negatives) + self.margin)
         active = torch.stack([positive_term > 0, negative_term > 0])
