@@ -6,6 +6,7 @@ registries. Flags, defaults and group names are those of the paper's repository;
 """
 import argparse
 import difflib
+import math
 import os
 import re
 from pathlib import Path
@@ -255,7 +256,9 @@ def _wrong_metrics(opt) -> list[str]:
 def _wrong_numbers(opt) -> list[str]:
     at_least = {"n_epochs": 1, "kernels": 0, "bs": 2, "samples_per_class": 1, "embed_dim": 1, "image_size": 16, "warmup": 0,
                 "seed": 0, "decay": 0, "gamma": 0, "language_distill_w": 0, "language_delay": 0, "language_pseudoclass_topk": 1}
-    problems = [f"--{flag} must be at least {least}, not {getattr(opt, flag)}." for flag, least in at_least.items()
+    problems = [f"--{flag} must be a finite number, not {value}." for flag, value in vars(opt).items()
+                if isinstance(value, float) and not math.isfinite(value)]
+    problems += [f"--{flag} must be at least {least}, not {getattr(opt, flag)}." for flag, least in at_least.items()
                 if not getattr(opt, flag) >= least]
     problems += [f"--{flag} must be above 0, not {getattr(opt, flag)}." for flag in ("lr", "language_temp") if not getattr(opt, flag) > 0]
     if not 0 < opt.internal_split <= 1:

@@ -1,5 +1,6 @@
 """timm models with weights from a download, from a file, or none; failures say what to do."""
 import difflib
+import sys
 from pathlib import Path
 
 import timm
@@ -34,12 +35,28 @@ def create(name: str, *, pretrained: bool, file: str | None, flag: str, file_fla
     tagged = PAPER_TAGS.get(name, name)
     if not pretrained and not file:
         return timm.create_model(tagged, pretrained=False, **options)
+    if file:
+        model = timm.create_model(tagged, pretrained=False, **options)
+        _load(model, file, tagged, file_flag)
+        return model
     try:
-        overlay = {"file": str(Path(file).expanduser())} if file else None
-        return timm.create_model(tagged, pretrained=True, pretrained_cfg_overlay=overlay, **options)
-    except Exception as error:  # timm, safetensors, torch and the hub client each raise types of their own
-        reason = " ".join(str(error).split())[:160]
-        if file:
-            raise UserError(f"{file_flag} {file} does not hold weights of {tagged} ({reason}).") from error
+        return timm.create_model(tagged, pretrained=True, **options)
+    except Exception as error:  # timm and the hub client each raise types of their own
         raise UserError(f"The ImageNet weights of {tagged} could not be downloaded ({type(error).__name__}): fetch "
                         f"timm/{tagged} (model.safetensors) on a machine with network and pass it with {file_flag} FILE{alternative}.") from error
+
+
+def _load(model: nn.Module, file: str, name: str, file_flag: str) -> None:
+    """All weights of the model from a file, which may hold more: the classifier of a trunk. Raises UserError otherwise."""
+    # The filter of the model's own module fits old key names, and positions of a ViT to its image size.
+    fit = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    try:
+        missing = timm.models.load_checkpoint(model, str(Path(file).expanduser()), strict=False, filter_fn=fit).missing_keys
+    except Exception as error:  # timm, safetensors and torch each raise types of their own
+        raise UserError(f"{file_flag} {file} does not hold weights of {name} ({_short(error)}).") from error
+    if missing:
+        raise UserError(f"{file_flag} {file} does not hold weights of {name} ({len(missing)} are missing, the first {missing[0]}).")
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]

@@ -1,0 +1,234 @@
+"""Trunks with a head: parsing of --arch, shapes, pooling, frozen BatchNorm, and weights from files."""
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import architectures
+from architectures.embedding_network import ArchSpec
+from utilities.errors import UserError
+
+DIM = 8
+
+
+def network(arch: str, size: int = 64, file=None) -> architectures.EmbeddingNetwork:
+    torch.manual_seed(0)
+    return architectures.select(arch, embed_dim=DIM, image_size=size, pretrained=file is not None, weights_file=file and str(file))
+
+
+def images(size: int = 64, count: int = 2) -> torch.Tensor:
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("arch, expected", [
+    ("resnet50_frozen_normalize", ArchSpec("resnet50", True, False, True)),
+    ("resnet50_normalize_frozen", ArchSpec("resnet50", True, False, True)),
+    ("mobilenetv2_100_frozen_normalize", ArchSpec("mobilenetv2_100", True, False, True)),
+    ("vit_tiny_patch16_224_double", ArchSpec("vit_tiny_patch16_224", False, True, False)),
+    ("resnet50.tv_in1k_normalize", ArchSpec("resnet50.tv_in1k", False, False, True)),
+    ("resnet18", ArchSpec("resnet18", False, False, False)),
+])
+def test_parse_arch(arch, expected):
+    assert architectures.parse_arch(arch) == expected
+
+
+# Name, image size, features, map: convolutions, tokens, channels last, and a convolution after pooling.
+TRUNKS = [
+    ("test_resnet", 64, 96, (96, 2, 2)),
+    ("test_convnext", 64, 64, (64, 2, 2)),
+    ("test_vit", 32, 64, (64, 2, 2)),
+    ("vit_tiny_patch16_224", 64, 192, (192, 4, 4)),
+    ("focalnet_tiny_srf", 64, 768, (768, 2, 2)),
+    ("swin_tiny_patch4_window7_224", 64, 768, (768, 2, 2)),
+    ("mobilenetv3_small_050", 64, 1024, (288, 2, 2)),
+]
+
+
+@pytest.mark.parametrize("trunk, size, features, feature_map", TRUNKS)
+def test_shapes_and_unit_rows(trunk, size, features, feature_map):
+    plain, double = network(trunk, size).eval(), network(f"{trunk}_double_frozen_normalize", size).eval()
+    assert plain.feature_dim == double.feature_dim == features
+    with torch.no_grad():
+        for model in (plain, double):
+            output = model(images(size))
+            assert output.embeddings.shape == (2, DIM)
+            assert output.features.shape == (2, features)
+            assert output.feature_map.shape == (2, *feature_map)
+            assert all(part.isfinite().all() for part in output)
+        torch.testing.assert_close(output.embeddings.norm(dim=1), torch.ones(2))
+        assert not torch.allclose(plain(images(size)).embeddings.norm(dim=1), torch.ones(2))
+
+
+@pytest.mark.parametrize("trunk", ["test_resnet", "swin_tiny_patch4_window7_224"])
+def test_features_are_the_mean_and_double_adds_the_maximum(trunk):
+    with torch.no_grad():
+        plain, double = network(trunk).eval()(images()), network(f"{trunk}_double").eval()(images())
+    torch.testing.assert_close(plain.feature_map, double.feature_map)
+    rows, columns = plain.feature_map.shape[-2:]
+    for b in range(2):
+        for c in range(0, plain.features.shape[1], 7):
+            cells = [plain.feature_map[b, c, r, k].item() for r in range(rows) for k in range(columns)]
+            assert plain.features[b, c].item() == pytest.approx(sum(cells) / len(cells), abs=1e-5)
+            assert double.features[b, c].item() == pytest.approx(sum(cells) / len(cells) + max(cells), abs=1e-5)
+
+
+def test_feature_map_of_a_transformer_is_its_patches_in_reading_order():
+    model = network("test_vit", 64).eval()
+    with torch.no_grad():
+        tokens = model.trunk.forward_features(images())
+        found = model(images()).feature_map
+    prefix = model.trunk.num_prefix_tokens
+    for row in range(4):
+        for column in range(4):
+            torch.testing.assert_close(found[:, :, row, column], tokens[:, prefix + 4 * row + column])
+
+
+def test_double_of_a_transformer_adds_the_largest_patch():
+    with torch.no_grad():
+        plain, double = network("test_vit", 64).eval()(images()), network("test_vit_double", 64).eval()(images())
+    torch.testing.assert_close(double.features, plain.features + plain.feature_map.amax((2, 3)))
+
+
+def test_channels_last_trunk_gives_a_channels_first_map():
+    model = network("swin_tiny_patch4_window7_224").eval()
+    with torch.no_grad():
+        raw = model.trunk.forward_features(images())
+        torch.testing.assert_close(model(images()).feature_map, raw.permute(0, 3, 1, 2))
+    assert raw.shape[-1] == 768
+
+
+def test_unit_rows_also_under_autocast():
+    model = network("test_resnet_normalize").eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        embeddings = model(images()).embeddings
+    assert embeddings.dtype == torch.float32
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(2), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_keeps_batchnorm_statistics(frozen):
+    model = network("test_resnet_frozen" if frozen else "test_resnet")
+    model.train()
+    assert norms(model) and all(module.training != frozen for module in norms(model))
+    before = [module.running_mean.clone() for module in norms(model)]
+    model(images())
+    same = [torch.equal(old, module.running_mean) for old, module in zip(before, norms(model))]
+    assert all(same) if frozen else not any(same)
+
+
+def test_frozen_is_in_force_from_the_start_and_leaves_scale_and_shift_learning():
+    model = network("test_resnet_frozen")
+    assert not any(module.training for module in norms(model))
+    assert model.training and model.trunk.conv1.training
+    assert all(module.weight.requires_grad and module.bias.requires_grad for module in norms(model))
+
+
+def test_frozen_survives_eval_and_train():
+    model = network("test_resnet_frozen").eval().train()
+    assert model.training and not any(module.training for module in norms(model))
+
+
+def test_a_frozen_sample_does_not_depend_on_its_batch():
+    model = network("test_resnet_frozen").train()
+    torch.testing.assert_close(model(images(count=4)).embeddings[:1], model(images(count=4)[:1]).embeddings, atol=1e-5, rtol=1e-4)
+
+
+def test_warm_up_trains_the_head_only():
+    model = network("test_resnet")
+    model.train_trunk(False)
+    model(images()).embeddings.sum().backward()
+    assert all(p.grad is None for p in model.trunk.parameters())
+    assert all(p.grad is not None for p in model.head.parameters())
+    model.train_trunk(True)
+    model(images()).embeddings.sum().backward()
+    assert all(p.grad is not None for p in model.trunk.parameters())
+
+
+def test_parameter_groups_hold_every_parameter_once():
+    model = network("test_resnet")
+    trunk, head = model.parameter_groups(1e-5, 1e-3)
+    assert (trunk["lr"], head["lr"]) == (1e-5, 1e-3)
+    grouped = [id(p) for group in (trunk, head) for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in model.parameters())
+
+
+def test_normalisation_constants_come_from_the_trunk():
+    model = network("test_resnet")
+    assert (model.mean, model.std) == (tuple(model.trunk.pretrained_cfg["mean"]), tuple(model.trunk.pretrained_cfg["std"]))
+
+
+# Weights from files.
+
+def stored(folder, name: str, kind: str):
+    """A file with weights of timm's `name`, classifier included, and the weights."""
+    torch.manual_seed(7)
+    weights = timm.create_model(name).state_dict()
+    file = folder / f"weights.{kind}"
+    save_file(weights, file) if kind == "safetensors" else torch.save(weights, file)
+    return file, weights
+
+
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_weights_from_a_file(tmp_path, kind):
+    file, expected = stored(tmp_path, "test_resnet", kind)
+    found = network("test_resnet_frozen", file=file).trunk.state_dict()
+    assert found.keys() == {name for name in expected if not name.startswith("fc.")}
+    for name, value in found.items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_weights_of_a_transformer_of_another_image_size(tmp_path):
+    file, expected = stored(tmp_path, "test_vit", "pth")
+    found = network("test_vit", 64, file=file).trunk
+    assert torch.equal(found.state_dict()["blocks.0.attn.qkv.weight"], expected["blocks.0.attn.qkv.weight"])
+    assert found(images()).shape == (2, 64)
+
+
+@pytest.mark.parametrize("other", ["test_vit", "test_convnext", "resnet18"])
+def test_a_file_of_another_architecture_is_refused(tmp_path, other):
+    file, _ = stored(tmp_path, other, "pth")
+    with pytest.raises(UserError, match="--arch_weights") as error:
+        network("test_resnet", file=file)
+    assert str(file) in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["empty", "own checkpoint", "text"])
+def test_a_file_without_the_trunks_weights_is_refused(tmp_path, content):
+    file = tmp_path / "weights.pth"
+    if content == "text":
+        file.write_text("not a checkpoint")
+    else:
+        torch.save({} if content == "empty" else {"optimizer": {"state": {}}}, file)
+    with pytest.raises(UserError, match="--arch_weights") as error:
+        network("test_resnet", file=file)
+    assert str(file) in str(error.value)
+
+
+def test_unknown_trunk_suggests_known_ones():
+    with pytest.raises(UserError, match="--arch.*resnet50") as error:
+        network("resnt50_frozen_normalize")
+    assert "resnt50" in str(error.value)
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_unknown_tag_is_a_user_error(pretrained):
+    with pytest.raises(UserError, match="nonsense"):
+        architectures.select("test_resnet.nonsense", embed_dim=DIM, image_size=64, pretrained=pretrained, weights_file=None)
+
+
+def test_no_network_says_how_to_go_on(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "/nonexistent")
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", lambda *args, **kwargs: (_ for _ in ()).throw(OSError("no network")))
+    with pytest.raises(UserError, match="--arch_weights.*--not_pretrained"):
+        architectures.select("test_resnet", embed_dim=DIM, image_size=64, pretrained=True, weights_file=None)
+
+
+def test_the_papers_trunk_has_torchvisions_weights():
+    assert network("resnet50").trunk.pretrained_cfg["tag"] == "tv_in1k"

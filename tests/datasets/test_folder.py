@@ -1,0 +1,213 @@
+"""The folder scan, the splits and reading images of any kind."""
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import datasets
+from datasets import folder
+from datasets.folder import BrokenImage, ImageSplit
+from utilities.errors import UserError
+
+FOUR = ("1.a", "2.b", "3.c", "4.d")
+
+
+def make(root: Path, classes, images: int = 2, dataset: str = "made") -> Path:
+    """Class folders with small images below `root/<dataset>/images`."""
+    for name in classes:
+        (root / dataset / "images" / name).mkdir(parents=True)
+        for number in range(images):
+            Image.new("RGB", (12, 10), (40 * number, 0, 0)).save(root / dataset / "images" / name / f"{number}.jpg")
+    return root
+
+
+def texts(classes) -> list[str]:
+    return [image_class.text for image_class in classes]
+
+
+@pytest.mark.parametrize("names, expected", [
+    (["10.x", "2.x", "1.a_b", "003.c"], ["a b", "x", "c", "x"]),
+    (["b", "a_a", "C", "10"], ["10", "C", "a a", "b"]),
+    (["10.x", "2.x", "1.a", "named"], ["1.a", "10.x", "2.x", "named"]),
+    (["001.Black_footed_Albatross", "002.B", "003.C", "004.1.5_liter_car"], ["Black footed Albatross", "B", "C", "1.5 liter car"]),
+])
+def test_order_and_texts_of_the_classes(tmp_path, names, expected):
+    make(tmp_path, names)
+    assert texts(folder.scan(tmp_path / "made")) == expected
+
+
+def test_only_images_in_class_folders_count(tmp_path):
+    images = make(tmp_path, FOUR) / "made" / "images"
+    (images / "5.empty").mkdir()
+    (images / ".hidden").mkdir()
+    (images / "._6.apple").mkdir()
+    Image.new("RGB", (4, 4)).save(images / ".hidden" / "0.jpg")
+    Image.new("RGB", (4, 4)).save(images / "._6.apple" / "0.jpg")
+    Image.new("RGB", (4, 4)).save(images / "stray.jpg")
+    (images / ".DS_Store").write_bytes(b"x")
+    for name in (".DS_Store", "._0.jpg", "notes.txt", "0.jpg.part", "jpg"):
+        (images / "1.a" / name).write_bytes(b"x")
+    (images / "1.a" / "folder.jpg").mkdir()
+    classes = folder.scan(tmp_path / "made")
+    assert texts(classes) == ["a", "b", "c", "d"]
+    assert [[Path(file).name for file in found.files] for found in classes] == [["0.jpg", "1.jpg"]] * 4
+
+
+def test_extensions_of_any_case(tmp_path):
+    make(tmp_path, FOUR, images=0)
+    for name in FOUR:
+        for extension in ("JPG", "jpeg", "Png", "BMP", "webp", "tif", "gif"):
+            Image.new("RGB", (4, 4)).save(tmp_path / "made" / "images" / name / f"a.{extension}")
+    assert [len(found.files) for found in folder.scan(tmp_path / "made")] == [7] * 4
+
+
+def test_linked_class_folders_count(tmp_path):
+    make(tmp_path, FOUR[:3])
+    make(tmp_path, ["4.d"], dataset="elsewhere")
+    os.symlink(tmp_path / "elsewhere" / "images" / "4.d", tmp_path / "made" / "images" / "4.d")
+    assert len(folder.scan(tmp_path / "made")) == 4
+
+
+@pytest.mark.parametrize("classes, message", [(None, "no folder"), ([], "0 class folders"), (["1.a"], "1 class folders"),
+                                              (["1.a", "2.b", "3.c"], "3 class folders")])
+def test_missing_or_too_few_classes(tmp_path, classes, message):
+    if classes is not None:
+        (tmp_path / "made" / "images").mkdir(parents=True)
+        make(tmp_path, classes)
+    with pytest.raises(UserError, match=message) as error:
+        datasets.select("made", str(tmp_path))
+    assert str(tmp_path / "made" / "images") in str(error.value)
+
+
+@pytest.mark.parametrize("count, training, testing", [(4, 2, 2), (5, 2, 3), (10, 5, 5)])
+def test_first_half_trains_second_half_tests(tmp_path, count, training, testing):
+    make(tmp_path, [f"{number}.c{number}" for number in range(1, count + 1)], images=3)
+    splits = datasets.select("made", str(tmp_path))
+    assert splits.training.class_texts == [f"c{number}" for number in range(1, training + 1)]
+    assert splits.testing.class_texts == [f"c{number}" for number in range(training + 1, count + 1)]
+    assert splits.validation is None
+    assert splits.training.labels.tolist() == [label for label in range(training) for _ in range(3)]
+    assert splits.testing.labels.tolist() == [label for label in range(testing) for _ in range(3)]
+    assert len(set(splits.training.files) | set(splits.testing.files)) == 3 * count
+    for split in splits[::2]:
+        for file, label in zip(split.files, split.labels):
+            assert Path(file).parent.name.endswith(split.class_texts[label])
+
+
+def test_validation_by_classes(tmp_path):
+    make(tmp_path, [f"{number}.c{number}" for number in range(1, 13)])
+    splits = datasets.select("made", str(tmp_path), validation=True, training_share=0.5)
+    assert splits.training.class_texts == ["c1", "c2", "c3"] and splits.validation.class_texts == ["c4", "c5", "c6"]
+    assert splits.validation.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert len(splits.testing.class_texts) == 6
+
+
+def test_validation_by_samples(tmp_path):
+    make(tmp_path, FOUR, images=5)
+    splits = datasets.select("made", str(tmp_path), validation=True, training_share=0.6, by_samples=True)
+    assert splits.training.class_texts == splits.validation.class_texts == ["a", "b"]
+    assert [Path(file).name for file in splits.training.files] == ["0.jpg", "1.jpg", "2.jpg"] * 2
+    assert [Path(file).name for file in splits.validation.files] == ["3.jpg", "4.jpg"] * 2
+
+
+@pytest.mark.parametrize("by_samples", [False, True])
+def test_a_side_without_images_is_refused(tmp_path, by_samples):
+    make(tmp_path, FOUR, images=1)
+    with pytest.raises(UserError, match="--tv_split_perc"):
+        datasets.select("made", str(tmp_path), validation=True, training_share=0.5, by_samples=by_samples)
+
+
+def test_cub200_of_another_size_says_so(tmp_path, caplog):
+    make(tmp_path, FOUR, dataset="cub200")
+    assert len(datasets.select("cub200", str(tmp_path)).training) == 4
+    assert "found 4 and 8" in caplog.text
+
+
+def test_the_built_in_dataset_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--source_path"):
+        datasets.select("shapes", str(tmp_path / "file"))
+
+
+# Samples.
+
+def test_a_sample_is_image_label_and_index(tmp_path):
+    make(tmp_path, FOUR)
+    split = ImageSplit(folder.scan(tmp_path / "made")).with_transform(lambda image: image.size)
+    assert len(split) == 8
+    assert [split[index] for index in (0, 3, 7)] == [((12, 10), 0, 0), ((12, 10), 1, 3), ((12, 10), 3, 7)]
+    assert type(split[3][1]) is int
+
+
+def test_another_transform_leaves_the_first_alone(tmp_path):
+    make(tmp_path, FOUR)
+    split = ImageSplit(folder.scan(tmp_path / "made"), lambda image: "first")
+    assert split.with_transform(lambda image: "second")[0][0] == "second" and split[0][0] == "first"
+
+
+def test_a_broken_image_takes_the_place_of_a_sample(tmp_path):
+    make(tmp_path, FOUR)
+    split = ImageSplit(folder.scan(tmp_path / "made"), lambda image: image)
+    Path(split.files[2]).write_bytes(b"no image")
+    assert isinstance(split[2], BrokenImage) and split[2].path == split.files[2] and split[2].reason
+
+
+def test_an_image_that_claims_to_be_enormous_is_broken(tmp_path, monkeypatch):
+    make(tmp_path, FOUR)
+    split = ImageSplit(folder.scan(tmp_path / "made"), lambda image: image)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    assert isinstance(split[0], BrokenImage)
+
+
+# Modes: how it is stored, and the colour that is read.
+
+def paletted() -> Image.Image:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 10, 200, 30])
+    return image
+
+
+def translucent_palette() -> Image.Image:
+    image = paletted()
+    image.info["transparency"] = 1
+    return image
+
+
+def sixteen_bits(value: int) -> Image.Image:
+    return Image.fromarray(np.full((4, 4), value, dtype=np.uint16))
+
+
+IMAGES = {
+    "L": (Image.new("L", (4, 4), 77), "png", (77, 77, 77)),
+    "1": (Image.new("1", (4, 4), 1), "png", (255, 255, 255)),
+    "RGB": (Image.new("RGB", (4, 4), (1, 2, 3)), "png", (1, 2, 3)),
+    "LA opaque": (Image.new("LA", (4, 4), (90, 255)), "png", (90, 90, 90)),
+    "LA transparent": (Image.new("LA", (4, 4), (90, 0)), "png", (255, 255, 255)),
+    "RGBA opaque": (Image.new("RGBA", (4, 4), (1, 2, 3, 255)), "png", (1, 2, 3)),
+    "RGBA transparent": (Image.new("RGBA", (4, 4), (1, 2, 3, 0)), "png", (255, 255, 255)),
+    "RGBA half": (Image.new("RGBA", (4, 4), (0, 0, 0, 128)), "webp", (127, 127, 127)),
+    "P": (paletted(), "png", (10, 200, 30)),
+    "P transparent": (translucent_palette(), "png", (255, 255, 255)),
+    "GIF": (paletted(), "gif", (10, 200, 30)),
+    "CMYK": (Image.new("CMYK", (16, 16), (0, 0, 0, 0)), "jpg", (255, 255, 255)),
+    "I;16": (sixteen_bits(200 * 256 + 17), "png", (200, 200, 200)),
+    "I;16 dark": (sixteen_bits(3 * 256), "png", (3, 3, 3)),
+    "I;16 tiff": (sixteen_bits(200 * 256 + 17), "tif", (200, 200, 200)),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_mode_is_read_as_rgb(tmp_path, name):
+    image, extension, expected = IMAGES[name]
+    options = {"transparency": image.info["transparency"]} if "transparency" in image.info else {}
+    image.save(tmp_path / f"a.{extension}", **options, **({"lossless": True} if extension == "webp" else {}))
+    found = folder.read_rgb(str(tmp_path / f"a.{extension}"))
+    assert found.mode == "RGB" and found.size == image.size
+    assert np.abs(np.asarray(found).astype(int) - expected).max() <= 1
+
+
+def test_sixteen_bits_with_a_transparent_grey(tmp_path):
+    sixteen_bits(200 * 256 + 17).save(tmp_path / "a.png", transparency=5)
+    assert folder.read_rgb(str(tmp_path / "a.png")).getpixel((0, 0)) == (200, 200, 200)

@@ -1,0 +1,73 @@
+"""Embeddings of a split, in its order whatever the batches."""
+import pytest
+import torch
+from torch import nn
+
+import metrics
+from evaluation import embed, evaluate
+from utilities import devices
+from utilities.types import Batch, ModelOutput
+
+CPU = torch.device("cpu")
+
+
+class Mean(nn.Module):
+    """Embeds an image by the means of its channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+
+    def forward(self, images: torch.Tensor) -> ModelOutput:
+        means = images.mean((2, 3))
+        return ModelOutput(self.norm(means) if self.training else means, torch.cat([means, -means], 1), images)
+
+
+def images(count: int) -> torch.Tensor:
+    return torch.randn(count, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+def batches(count: int, order: list[list[int]]) -> list[Batch]:
+    return [Batch(images(count)[rows], torch.tensor(rows) % 2, torch.tensor(rows)) for rows in order]
+
+
+def embedded(order, count: int = 5, precision: str = "fp32", evaltypes=("embeds", "avg_features")) -> dict[str, torch.Tensor]:
+    return embed(Mean(), batches(count, order), count=count, evaltypes=list(evaltypes), device=CPU, autocast=devices.autocast(CPU, precision))
+
+
+@pytest.mark.parametrize("order", [[[0, 1, 2], [3, 4]], [[4, 1], [3], [0, 2]], [[2, 2, 0], [1, 3, 4]]])
+def test_rows_are_in_the_order_of_the_split(order):
+    found = embedded(order)
+    torch.testing.assert_close(found["embeds"], images(5).mean((2, 3)))
+    assert found["avg_features"].shape == (5, 6)
+
+
+def test_a_missing_sample_is_an_error():
+    with pytest.raises(RuntimeError, match="1 of 5"):
+        embedded([[0, 1], [2, 4]])
+    with pytest.raises(RuntimeError):
+        embedded([])
+
+
+def test_only_the_asked_evaltypes():
+    assert set(embedded([[0, 1, 2, 3, 4]], evaltypes=["avg_features"])) == {"avg_features"}
+
+
+def test_float32_without_gradient_also_under_autocast():
+    found = embedded([[0, 1, 2, 3, 4]], precision="bf16")["embeds"]
+    assert found.dtype == torch.float32 and not found.requires_grad
+
+
+def test_the_network_is_in_evaluation_mode():
+    network = Mean().train()
+    embed(network, batches(5, [[0, 1, 2, 3, 4]]), count=5, evaltypes=["embeds"], device=CPU, autocast=devices.autocast(CPU, "fp32"))
+    assert not network.training and network.norm.num_batches_tracked == 0
+
+
+def test_evaluate_gives_every_metric_of_every_evaltype():
+    asked = [metrics.parse(name) for name in ("e_recall@1", "c_recall@2", "nmi", "mAP_1000")]
+    found = evaluate(Mean(), batches(6, [[5, 0, 1], [2, 3, 4]]), torch.arange(6) % 2, asked, evaltypes=["embeds", "avg_features"],
+                     search_on_cpu=True, device=CPU, autocast=devices.autocast(CPU, "fp32"))
+    assert set(found) == {"embeds", "avg_features"}
+    assert all(set(values) == {metric.name for metric in asked} for values in found.values())
+    assert all(0 <= number <= 1 for values in found.values() for number in values.values())

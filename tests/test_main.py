@@ -1,0 +1,284 @@
+"""main.py as people call it: results, resuming, interrupts, wrong input, optional packages."""
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import main
+from utilities import run_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = ["--arch", "test_resnet_normalize", "--not_pretrained", "--image_size", "32", "--embed_dim", "16", "--loss", "multisimilarity", "--bs", "8",
+        "--lr", "1e-3", "--kernels", "0", "--device", "cpu", "--n_epochs", "1", "--evaluation_metrics", "e_recall@1", "c_recall@2", "mAP_1000", "nmi", "f1"]
+
+
+@pytest.fixture(scope="session")
+def birds(tmp_path_factory) -> Path:
+    """A folder laid out like CUB-200: 6 classes of 8 images, each class a colour, with the stray files that archives bring."""
+    source, random = tmp_path_factory.mktemp("source"), np.random.default_rng(0)
+    for number, name in enumerate(["Black_footed_Albatross", "Laysan_Albatross", "Crested_Auklet", "Least_Auklet", "Gray_Catbird", "Eastern_Towhee"], 1):
+        folder = source / "cub200" / "images" / f"{number:03}.{name}"
+        folder.mkdir(parents=True)
+        colour = random.uniform(40, 215, 3)
+        for image in range(8):
+            pixels = (colour + random.normal(0, 30, (40, 48, 3))).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{name}_{image:04}.jpg")
+        (folder / "._stray.jpg").write_bytes(b"not an image")
+    (source / "cub200" / "images" / ".DS_Store").write_bytes(b"")
+    return source
+
+
+@pytest.fixture
+def call(birds, tmp_path):
+    """Call main with the tiny settings; returns its exit status."""
+    def run(*argv: str) -> int:
+        return main.main([*TINY, "--dataset", "cub200", "--source_path", str(birds), "--save_path", str(tmp_path / "runs"),
+                          "--cache_path", str(tmp_path / "cache"), *argv])
+    return run
+
+
+def run_in(tmp_path, name="Sample_Run_s0") -> Path:
+    return tmp_path / "runs" / "cub200" / name
+
+
+def last_weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / run_folder.LAST_CHECKPOINT, weights_only=True)["state_dict"]
+
+
+def test_a_guided_run_leaves_its_records(call, tmp_path, capsys):
+    assert call("--n_epochs", "2", "--language_distill_w", "5", "--language_model", "minilm", "--store_improvements", "--tau", "1") == 0
+    folder, said = run_in(tmp_path), capsys.readouterr().out
+    assert "Black footed Albatross" in said and str(folder) in said and "3 classes, 24 images" in said
+    with (folder / "CSV_Logs" / "Data_Test_embeds_e_recall.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["e_recall@1"] and len(rows) == 3
+    results = json.loads((folder / "results.json").read_text())
+    best = results["metrics"]["Test"]["embeds_e_recall: e_recall@1"]
+    assert best["best"] == max(float(row[0]) for row in rows[1:]) and best["last"] == float(rows[2][0]) and best["last_epoch"] == 1
+    assert results["metrics"]["Train"]["guidance"]["last"] > 0 and results["versions"]["torch"] and results["seconds"] > 0
+    for name in ("args.yaml", "Parameter_Info.txt", "checkpoint_last.pth.tar", "checkpoint_Test_embeds_e_recall@1.pth.tar",
+                 "checkpoint_Train_embeds_e_recall@1.pth.tar", "Progression_Plots/Graph_Test_embeds_nmi.svg", "CSV_Logs/Data_Train_loss.csv"):
+        assert (folder / name).is_file(), name
+    # The run's own settings are a configuration; a second run never writes into the folder of the first.
+    assert main.main(["--config", str(folder / "args.yaml")]) == 0
+    assert torch.equal(last_weights(folder)["head.weight"], last_weights(run_in(tmp_path, "Sample_Run_s0_1"))["head.weight"])
+    assert call("--completed") == 0 and not run_in(tmp_path, "Sample_Run_s0_2").exists()
+
+
+def test_guidance_and_seed_change_the_weights(call, tmp_path):
+    for name, flags in {"plain": [], "guided": ["--language_distill_w", "5", "--language_model", "minilm"], "seed": ["--seed", "1"]}.items():
+        assert call("--savename", name, *flags) == 0
+    weights = [last_weights(run_in(tmp_path, name))["head.weight"] for name in ("plain", "guided", "seed")]
+    assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("flags", [["--language_distill_w", "5", "--language_model", "minilm", "--language_delay", "5"], ["--loss", "margin", "--kernels", "1", "--tau", "2"]],
+                         ids=["guided", "margin"])
+def test_a_resumed_run_ends_with_the_same_parameters(call, tmp_path, flags, capsys):
+    assert call("--n_epochs", "4", "--savename", "whole", *flags) == 0
+    assert call("--n_epochs", "2", "--savename", "parts", *flags) == 0
+    assert call("--n_epochs", "4", "--savename", "parts", *flags, "--resume", "auto") == 0
+    whole, parts = (torch.load(run_in(tmp_path, name) / run_folder.LAST_CHECKPOINT, weights_only=True) for name in ("whole", "parts"))
+    for part in ("state_dict", "criterion"):
+        assert whole[part].keys() == parts[part].keys()
+        assert all(torch.equal(whole[part][name], parts[part][name]) for name in whole[part])
+    for tables in ("Data_Test_embeds_e_recall.csv", "Data_Train_loss.csv"):
+        assert (run_in(tmp_path, "whole") / "CSV_Logs" / tables).read_text() == (run_in(tmp_path, "parts") / "CSV_Logs" / tables).read_text()
+    assert not run_in(tmp_path, "parts_1").exists()
+    assert "--n_epochs 2 (here 4)" in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_cleanly_and_says_how_to_resume(birds, tmp_path):
+    command = [sys.executable, "main.py", *TINY, "--dataset", "cub200", "--source_path", str(birds), "--save_path", str(tmp_path / "runs"), "--n_epochs", "500", "--kernels", "1"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    checkpoint, deadline = run_in(tmp_path) / run_folder.LAST_CHECKPOINT, time.monotonic() + 120
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the loader's processes too
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert f"--config {run_in(tmp_path) / 'args.yaml'} --resume {checkpoint}" in error
+
+
+@pytest.mark.parametrize("flags, parts", [
+    (["--arch", "resnet5O"], ["--arch", "did you mean resnet50"]),
+    (["--source_path", "nowhere"], ["nowhere", "--source_path"]),
+    (["--bs", "80"], ["--bs 80", "24 images"]),
+    (["--device", "cuda"], ["--device cuda"]),
+    (["--resume", "auto"], ["--resume auto"]),
+    (["--use_tv_split", "--tv_split_perc", "0.5"], ["--tv_split_perc"]),
+    (["--language_distill_w", "1", "--language_model", "hf:/nowhere/model"], ["/nowhere/model", "--language_weights"]),
+])
+def test_wrong_input_is_one_sentence_and_writes_nothing(call, tmp_path, capsys, monkeypatch, flags, parts):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    if "cuda" in flags and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert call(*flags) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("main.py: error: ") and all(part in message for part in parts)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_no_network_and_no_file_says_what_to_download(birds, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
+    argv = ["--arch", "resnet50_frozen_normalize", "--dataset", "cub200", "--source_path", str(birds), "--save_path", str(tmp_path / "runs"),
+            "--loss", "multisimilarity", "--bs", "8"]
+    assert main.main(argv) == 2
+    message = capsys.readouterr().err
+    assert "resnet50.tv_in1k" in message and "--arch_weights" in message and "--not_pretrained" in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_broken_data_is_named(call, birds, tmp_path, capsys):
+    source = Path(shutil.copytree(birds, tmp_path / "source"))
+    image = source / "cub200" / "images" / "005.Gray_Catbird" / "Gray_Catbird_0003.jpg"
+    image.write_bytes(image.read_bytes()[:300])
+    assert call("--source_path", str(source)) == 2
+    assert str(image) in capsys.readouterr().err
+    for folder in (source / "cub200" / "images").glob("00[1-5]*"):
+        shutil.rmtree(folder)
+    assert call("--source_path", str(source)) == 2
+    assert "1 class folders" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_foreign_weights_and_checkpoints_are_refused(call, birds, tmp_path, capsys):
+    assert call() == 0
+    checkpoint = run_in(tmp_path) / run_folder.LAST_CHECKPOINT
+    assert call("--resume", str(checkpoint), "--arch", "test_vit_normalize", "--image_size", "160") == 2
+    assert "--arch test_resnet_normalize (here test_vit_normalize)" in capsys.readouterr().err
+    foreign = tmp_path / "foreign.pt"
+    torch.save({"weight": torch.zeros(2)}, foreign)
+    pretrained = [flag for flag in TINY if flag != "--not_pretrained"]
+    assert main.main([*pretrained, "--dataset", "cub200", "--source_path", str(birds), "--save_path", str(tmp_path / "runs"), "--savename", "x",
+                      "--arch_weights", str(foreign)]) == 2
+    assert f"--arch_weights {foreign} does not hold weights of test_resnet" in capsys.readouterr().err
+    assert call("--resume", str(foreign)) == 2
+    assert "not a checkpoint" in capsys.readouterr().err
+    assert not run_in(tmp_path, "x").exists()
+
+
+def test_a_non_finite_loss_stops_the_run_and_names_part_epoch_and_step(call, capsys):
+    assert call("--n_epochs", "2", "--lr", "1e30") == 1
+    message = capsys.readouterr().err
+    assert "objective loss is not finite at step" in message and "of epoch" in message
+
+
+@pytest.mark.parametrize("flags", [["--precision", "bf16"], ["--precision", "bf16", "--channels_last", "--loss", "margin"], ["--arch", "test_vit_frozen_double_normalize"],
+                                   ["--augmentation", "adv"], ["--augmentation", "big"], ["--augmentation", "red"], ["--warmup", "1"], ["--fc_lr", "0.01", "--scheduler", "none"],
+                                   ["--use_tv_split", "--tv_split_perc", "0.5", "--tv_split_by_samples", "--no_test_metrics", "--store_improvements"],
+                                   ["--data_ssl_set"], ["--internal_split", "0.5"], ["--evaltypes", "embeds", "avg_features", "--evaluate_on_cpu"]], ids=" ".join)
+def test_settings_run(call, flags):
+    assert call(*flags) == 0
+
+
+def test_pseudolabels_from_a_local_classifier_are_cached(call, tmp_path, capsys, monkeypatch):
+    import timm
+    classifier = timm.create_model("test_resnet", num_classes=1000)
+    weights = tmp_path / "classifier.pt"
+    torch.save(classifier.state_dict(), weights)
+    flags = ["--language_distill_w", "5", "--language_model", "minilm", "--language_pseudoclass", "--language_pseudoclass_topk", "3",
+             "--language_pseudoclass_arch", "test_resnet", "--language_pseudoclass_weights", str(weights)]
+    assert call(*flags) == 0
+    said = capsys.readouterr()
+    assert "top-3 pseudolabels of test_resnet" in said.out and "Pseudolabels of the training images" in said.err
+    assert call(*flags, "--language_pseudoclass_level", "sample") == 0
+    assert "Pseudolabels of the training images" not in capsys.readouterr().err
+
+
+def test_runs_without_optional_packages(call, monkeypatch):
+    """faiss and wandb cannot be imported here; search falls back to torch, logging to files."""
+    from evaluation import search
+    for name in ("faiss", "wandb"):
+        monkeypatch.setitem(sys.modules, name, None)
+    search._faiss.cache_clear()
+    try:
+        assert call() == 0
+        assert call("--log_online") == 2
+    finally:
+        search._faiss.cache_clear()
+
+
+def test_online_logging_needs_a_key_and_ignores_the_flag(call, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert call("--log_online", "--wandb_key", "secret") == 2
+    said = capsys.readouterr()
+    assert "WANDB_API_KEY" in said.err and "--wandb_key is ignored" in said.out
+
+
+def test_offline_run_of_wandb_holds_the_papers_keys(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert call("--n_epochs", "2", "--log_online", "--project", "P", "--group", "G", "--wandb_key", "secret") == 0
+    records = wandb_records(next(run_in(tmp_path, "G_s0").glob("wandb/offline-run-*/*.wandb")))
+    history = [{item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item} for record in records if record.WhichOneof("record_type") == "history"]
+    runs = [record.run for record in records if record.WhichOneof("record_type") == "run"]
+    assert len(history) == 2 and [row["_step"] for row in history] == [0, 1]
+    assert {"Train: loss", "Train: epochs", "Test: embeds_e_recall: e_recall@1", "Test: embeds_nmi: nmi", "Test: embeds_mAP_1000: mAP_1000"} <= history[0].keys()
+    assert runs[0].project == "P" and runs[0].run_group == "G" and runs[0].display_name == "G_s0"
+    results = json.loads((run_in(tmp_path, "G_s0") / "results.json").read_text())
+    assert history[1]["Test: embeds_nmi: nmi"] == pytest.approx(results["metrics"]["Test"]["embeds_nmi: nmi"]["last"])
+    assert not any("secret" in path.read_text(errors="ignore") for path in run_in(tmp_path, "G_s0").rglob("*") if path.is_file())
+
+
+def wandb_records(path: Path) -> list:
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+    store, records = DataStore(), []
+    store.open_for_scan(str(path))
+    while data := store.scan_data():
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        records.append(record)
+    return records
+
+
+@pytest.mark.parametrize("guided", [[], ["--language_distill_w", "7.5", "--language_pseudoclass"]], ids=["baseline", "guided"])
+def test_the_command_lines_of_the_papers_readme(birds, tmp_path, monkeypatch, guided):
+    """Unchanged but for the paths, the epochs and local weights in the places of the downloads."""
+    import open_clip
+    import timm
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    weights = {"arch": tmp_path / "resnet50.pt", "language": tmp_path / "clip.pt"}
+    torch.save(timm.create_model("resnet50", num_classes=1000).state_dict(), weights["arch"])
+    command = (f"--seed 2 --log_online --group cub200-rn128_msim --no_train_metrics --project LanguageGuidance --gpu 0 --source_path {birds} "
+               "--dataset cub200 --n_epochs 1 --tau 100 --gamma 1 --arch resnet50_frozen_normalize --embed_dim 128 --loss multisimilarity --bs 90").split()
+    local = ["--arch_weights", str(weights["arch"]), "--save_path", str(tmp_path / "runs"), "--cache_path", str(tmp_path / "cache"), "--kernels", "0"]
+    # The folder of the test has 24 training images and the machine no hour: smaller batches and images.
+    small = ["--bs", "12", "--image_size", "64"]
+    if guided:
+        torch.save(open_clip.create_model("ViT-B-32-quickgelu", pretrained=None).state_dict(), weights["language"])
+        local += ["--language_weights", str(weights["language"]), "--language_pseudoclass_weights", str(weights["arch"])]
+    assert main.main([*command, *guided, *local, *small]) == 0
+    assert list(run_in(tmp_path, "cub200-rn128_msim_s2").glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_a_short_guided_run_on_real_images(assets, tmp_path):
+    """Real images, real ImageNet weights, real pseudolabels, a real language model, through main.py itself."""
+    import tarfile
+    with tarfile.open(assets / "cifar100.tar.gz") as archive:
+        members = [member for member in archive if member.isdir() or (member.isfile() and int(Path(member.name).parent.name[:3]) % 10 == 1)]
+        archive.extractall(tmp_path, members=members, filter="data")
+    weights = str(assets / "mobilenetv2_100_imagenet1k.safetensors")
+    command = [sys.executable, "main.py", "--dataset", "cifar100", "--source_path", str(tmp_path), "--loss", "multisimilarity", "--bs", "40", "--embed_dim", "64",
+               "--n_epochs", "2", "--lr", "1e-4", "--arch", "mobilenetv2_100_frozen_normalize", "--arch_weights", weights, "--image_size", "64", "--kernels", "1",
+               "--language_distill_w", "10", "--language_model", "minilm", "--language_pseudoclass", "--language_pseudoclass_arch", "mobilenetv2_100",
+               "--language_pseudoclass_weights", weights, "--save_path", str(tmp_path / "runs"), "--cache_path", str(tmp_path / "cache"), "--no_train_metrics"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Granny Smith" in done.stdout  # the pseudolabel of the apples
+    results = json.loads(next((tmp_path / "runs" / "cifar100").glob("*/results.json")).read_text())
+    assert results["metrics"]["Test"]["embeds_e_recall: e_recall@1"]["best"] > 0.5  # of 5 classes; chance is 0.2

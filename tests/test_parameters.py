@@ -1,0 +1,132 @@
+"""Flags: the paper's table, the registries, --config, and messages."""
+import inspect
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import reference
+import yaml
+
+import batchminer
+import criteria
+import datasampler
+import metrics
+import parameters
+
+ROOT = Path(__file__).resolve().parents[1]
+FILLED_BY_THE_RUN = {"n_classes", "embed_dim", "miner", "self"}
+
+
+def flags() -> dict:
+    return {action.dest: action for action in parameters.build_parser()._actions}
+
+
+def fails(capsys, *argv: str) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        parameters.parse(list(argv))
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    return message
+
+
+def test_every_flag_of_the_paper_with_name_type_default_and_group():
+    text = reference.require(reference.SHARED / "PAPER_FLAGS.md", "SHARED_DIR").read_text()
+    kinds = {"str": str, "int": int, "float": float}
+    parser = parameters.build_parser()
+    groups = {group.title: {action.dest for action in group._group_actions} for group in parser._action_groups}
+    section, seen = None, 0
+    for line in text.splitlines():
+        section = line[3:].strip() if line.startswith("## ") else section
+        row = re.fullmatch(r"\| `--(\w+)` \| (\w+) \| `(.+)` \| (.*) \|", line)
+        if not row:
+            continue
+        name, kind, default, takes = row.groups()
+        action = flags()[name]
+        expected = default if kind == "str" and not default.startswith("[") else eval(default)  # a literal of the table
+        assert action.default == expected, name
+        assert name in groups[section], name
+        assert (action.nargs == 0) if kind == "flag" else (action.type is kinds[kind]), name
+        assert (action.nargs == "+") == (takes.strip() == "several"), name
+        seen += 1
+    assert seen > 80
+    assert {"--datapath", "--source_path"} <= set(flags()["source_path"].option_strings)
+    assert {"--epochs", "--n_epochs"} <= set(flags()["n_epochs"].option_strings)
+
+
+def test_choices_are_the_registries():
+    assert set(parameters.CHOICES["loss"]) == set(criteria.REGISTRY)
+    assert set(parameters.CHOICES["batch_mining"]) == set(batchminer.REGISTRY)
+    assert set(parameters.CHOICES["data_sampler"]) == set(datasampler.REGISTRY)
+    assert set(parameters.METRIC_PATTERNS) == set(metrics.REGISTRY)
+
+
+@pytest.mark.parametrize("prefix, component", [*((f"loss_{name}_", component) for name, component in criteria.REGISTRY.items()),
+                                               *((f"miner_{name}_", component) for name, component in batchminer.REGISTRY.items())])
+def test_signatures_match_the_flags(prefix, component):
+    arguments = {name: argument.default for name, argument in inspect.signature(component.__init__).parameters.items() if name not in FILLED_BY_THE_RUN}
+    assert arguments == parameters.hyperparameters(parameters.build_parser().parse_args([]), prefix)
+
+
+def test_help_is_instant_and_imports_nothing_heavy():
+    started = time.monotonic()
+    shown = subprocess.run([sys.executable, "-X", "importtime", "main.py", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert shown.returncode == 0 and time.monotonic() - started < 5
+    assert not re.search(r"\|\s+(torch|numpy|timm|yaml)$", shown.stderr, re.MULTILINE)
+    for flag, choices in parameters.CHOICES.items():
+        assert f"--{flag}" in shown.stdout
+        assert all(choice in shown.stdout for choice in choices)
+
+
+def test_all_wrong_settings_are_told_together(capsys):
+    message = fails(capsys, "--loss", "multisimilaritty", "--bs", "91", "--samples_per_class", "2", "--lr", "0", "--evaluation_metrics", "recall@1",
+                    "--language_model", "clipp", "--arch_weights", "nowhere.pt", "--use_tv_split")
+    for part in ("did you mean multisimilarity?", "--bs 91", "--lr", "recall@1", "did you mean clip?", "nowhere.pt", "--tv_split_perc", "--storage_metrics"):
+        assert part in message
+    assert all(line.startswith("main.py: error: ") for line in message.splitlines())
+
+
+@pytest.mark.parametrize("argv, part", [
+    (["--image_size", "4"], "--image_size"), (["--language_temp", "0"], "--language_temp"), (["--internal_split", "0"], "--internal_split"),
+    (["--use_float16", "--precision", "bf16"], "contradict"), (["--language_primer", "a photo"], "{}"), (["--savename", "a/b"], "--savename"),
+    (["--resume", "nowhere.pth.tar"], "nowhere.pth.tar"), (["--precision", "fp8"], "fp16"), (["--no_such_flag"], "no_such_flag"),
+    (["--data_ssl_set", "--bs", "6", "--samples_per_class", "2"], "--data_ssl_set"), (["--lr", "nan"], "--lr"), (["--lr", "inf"], "--lr")])
+def test_wrong_settings(capsys, argv, part):
+    assert part in fails(capsys, *argv)
+
+
+def test_config_is_overridden_by_flags(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("bs: 10\nlr: 1\ntau: 7\nevaluation_metrics: [nmi, e_recall@1]\nlog_online: true\n")
+    opt = parameters.parse(["--config", str(path), "--bs", "20"])
+    assert (opt.bs, opt.lr, opt.tau, opt.evaluation_metrics, opt.log_online) == (20, 1.0, [7], ["nmi", "e_recall@1"], True)
+
+
+@pytest.mark.parametrize("text, part", [("bss: 3", "did you mean bs?"), ("bs: many", "a whole number"), ("bs: 2.5", "a whole number"), ("lr: [1]", "a number"),
+                                        ("log_online: 1", "true or false"), ("- 1", "flag: value"), ("a: [", "YAML"), ("wandb_key: x", "wandb_key")])
+def test_wrong_config(capsys, tmp_path, text, part):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    assert part in fails(capsys, "--config", str(path))
+    assert "nowhere.yaml" in fails(capsys, "--config", "nowhere.yaml")
+
+
+def test_stored_settings_are_a_config_without_the_key(tmp_path):
+    opt = parameters.parse(["--bs", "20", "--wandb_key", "secret", "--tau", "3", "5", "--language_weights", str(tmp_path)])
+    path = tmp_path / "args.yaml"
+    path.write_text(yaml.safe_dump(parameters.stored(opt)))
+    assert "secret" not in path.read_text()
+    assert any("WANDB_API_KEY" in notice for notice in parameters.notices(opt))
+    assert parameters.stored(parameters.parse(["--config", str(path)])) == parameters.stored(opt)
+
+
+def test_savename_is_group_plus_seed():
+    assert parameters.parse(["--group", "g", "--seed", "3"]).savename == "g_s3"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_shipped_configs_are_valid(path):
+    parameters.parse(["--config", str(path)])

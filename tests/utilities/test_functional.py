@@ -1,0 +1,73 @@
+"""Shared tensor functions against plain loops."""
+import math
+
+import pytest
+import torch
+
+from utilities import functional
+
+
+def matrix(rows: int = 4, columns: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, columns, dtype=torch.float64, generator=random), torch.rand(rows, columns, generator=random) < 0.5
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_masked_extremes_and_log_sums(dim):
+    values, mask = matrix()
+    lines, masks = (values.tolist(), mask.tolist()) if dim == 1 else (values.T.tolist(), mask.T.tolist())
+    chosen = [[v for v, m in zip(line, keep) if m] for line, keep in zip(lines, masks)]
+    limits = torch.finfo(torch.float64)
+    assert functional.masked_max(values, mask, dim).tolist() == [max(line, default=limits.min) for line in chosen]
+    assert functional.masked_min(values, mask, dim).tolist() == [min(line, default=limits.max) for line in chosen]
+    assert functional.log1p_sum_exp(values, mask, dim).tolist() == pytest.approx([math.log(1 + sum(map(math.exp, line))) for line in chosen])
+
+
+def test_log1p_sum_exp_of_nothing_is_zero_without_gradient():
+    values = torch.randn(3, 4, requires_grad=True)
+    found = functional.log1p_sum_exp(values, torch.zeros(3, 4, dtype=torch.bool), 1)
+    found.sum().backward()
+    assert found.tolist() == [0, 0, 0] and values.grad.abs().sum() == 0
+
+
+def test_log1p_sum_exp_of_large_values():
+    values = torch.tensor([[1e4, 1e4], [-1e4, -1e4], [3e38, 0]], requires_grad=True)
+    found = functional.log1p_sum_exp(values, torch.ones(3, 2, dtype=torch.bool), 1)
+    found.sum().backward()
+    assert found.tolist() == pytest.approx([1e4 + math.log(2), 0, 3e38], rel=1e-6) and values.grad.isfinite().all()
+
+
+def test_log1p_sum_exp_gradient():
+    values, mask = matrix()
+    assert torch.autograd.gradcheck(lambda values: functional.log1p_sum_exp(values, mask, 0), values.requires_grad_())
+
+
+def test_rowwise_kl():
+    first, second = matrix(seed=1)[0], matrix(seed=2)[0]
+    for row, (a, b) in enumerate(zip(first.tolist(), second.tolist())):
+        p = [math.exp(v) / sum(map(math.exp, a)) for v in a]
+        q = [math.exp(v) / sum(map(math.exp, b)) for v in b]
+        assert functional.rowwise_kl(first, second)[row].item() == pytest.approx(sum(x * math.log(x / y) for x, y in zip(p, q)))
+    assert functional.rowwise_kl(first, first).abs().max() < 1e-12
+    assert functional.rowwise_kl(1e4 * first, 1e4 * second).isfinite().all()
+
+
+def test_pairwise_distances():
+    rows = matrix(6, 3)[0]
+    expected = [[math.dist(a, b) for b in rows.tolist()] for a in rows.tolist()]
+    torch.testing.assert_close(functional.pairwise_distances(rows), torch.tensor(expected, dtype=torch.float64), atol=1e-7, rtol=1e-7)
+
+
+@pytest.mark.parametrize("rows", [torch.ones(4, 3), torch.zeros(4, 3), torch.randn(2, 3, generator=torch.Generator().manual_seed(0)).repeat(2, 1)])
+def test_equal_rows_have_a_finite_gradient(rows):
+    rows = rows.clone().requires_grad_()
+    distances = functional.pairwise_distances(rows)
+    distances.sum().backward()
+    assert distances.diagonal().max() < 1e-2 and rows.grad.isfinite().all()
+
+
+def test_graph_zero():
+    rows = torch.randn(3, 2, requires_grad=True)
+    zero = functional.graph_zero(rows)
+    zero.backward()
+    assert zero.item() == 0 and rows.grad.abs().sum() == 0

@@ -1,0 +1,89 @@
+"""Run folders: names, order, and files that are whole."""
+import shlex
+
+import pytest
+import yaml
+
+from utilities import run_folder
+from utilities.errors import UserError
+
+
+def touched(folder, name: str):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("")
+    return folder
+
+
+def test_each_run_has_a_folder_of_its_own(tmp_path):
+    created = [run_folder.create(str(tmp_path), "cub200", "run") for _ in range(12)]
+    assert [folder.name for folder in created] == ["run", *(f"run_{number}" for number in range(1, 12))]
+    assert all(folder.parent == tmp_path / "cub200" and folder.is_dir() for folder in created)
+
+
+def test_runs_of_a_name_are_in_order(tmp_path):
+    for name in ("run_10", "run", "run_2", "run_1", "runner", "run_x", "other_1", "a_run", "run_1_1", "xrun"):
+        (tmp_path / "cub200" / name).mkdir(parents=True)
+    assert [path.name for path in run_folder.runs_named(str(tmp_path), "cub200", "run")] == ["run", "run_1", "run_2", "run_10"]
+    assert run_folder.runs_named(str(tmp_path), "cars196", "run") == []
+
+
+def test_a_name_is_no_pattern(tmp_path):
+    for name in ("a.b", "axb", "a.b_1"):
+        (tmp_path / "cub200" / name).mkdir(parents=True)
+    assert [path.name for path in run_folder.runs_named(str(tmp_path), "cub200", "a.b")] == ["a.b", "a.b_1"]
+
+
+def test_latest_checkpoint(tmp_path):
+    for name in ("run", "run_2", "run_10"):
+        touched(tmp_path / "cub200" / name, run_folder.LAST_CHECKPOINT)
+    (tmp_path / "cub200" / "run_11").mkdir()
+    assert run_folder.latest_checkpoint(str(tmp_path), "cub200", "run") == tmp_path / "cub200" / "run_10" / run_folder.LAST_CHECKPOINT
+    with pytest.raises(UserError, match="--resume auto"):
+        run_folder.latest_checkpoint(str(tmp_path), "cub200", "other")
+
+
+def test_finished_run(tmp_path):
+    assert run_folder.finished_run(str(tmp_path), "cub200", "run") is None
+    for name in ("run_1", "run_3"):
+        touched(tmp_path / "cub200" / name, run_folder.RESULTS)
+    (tmp_path / "cub200" / "run_4").mkdir()
+    assert run_folder.finished_run(str(tmp_path), "cub200", "run").name == "run_3"
+
+
+@pytest.mark.parametrize("blocked", ["", "cub200", "cub200/run"])
+def test_a_file_in_the_way(tmp_path, blocked):
+    root = tmp_path / "results"
+    (root / blocked).parent.mkdir(parents=True, exist_ok=True)
+    (root / blocked).write_text("")
+    with pytest.raises(UserError, match="--save_path"):
+        run_folder.create(str(root), "cub200", "run")
+
+
+def test_write_atomically(tmp_path):
+    run_folder.write_atomically(tmp_path / "a.txt", "old")
+    run_folder.write_atomically(tmp_path / "a.txt", "new é")
+    assert (tmp_path / "a.txt").read_text() == "new é" and [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_an_interrupted_writing_leaves_the_old_file(tmp_path, monkeypatch):
+    run_folder.write_atomically(tmp_path / "a.txt", "old")
+    monkeypatch.setattr("os.replace", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run_folder.write_atomically(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_settings_are_readable_and_loadable(tmp_path):
+    settings = {"lr": 1e-5, "dataset": "cub200", "tau": [1000], "source_path": None, "frozen": True}
+    run_folder.write_settings(tmp_path, settings)
+    assert yaml.safe_load((tmp_path / "args.yaml").read_text()) == settings
+    assert (tmp_path / "Parameter_Info.txt").read_text().splitlines()[0].split() == ["lr", "1e-05"]
+
+
+def test_how_to_resume(tmp_path):
+    folder = tmp_path / "with space"
+    folder.mkdir()
+    assert "nothing to resume" in run_folder.how_to_resume(folder)
+    touched(folder, run_folder.LAST_CHECKPOINT)
+    words = shlex.split(run_folder.how_to_resume(folder))
+    assert str(folder / "args.yaml") in words and str(folder / run_folder.LAST_CHECKPOINT) in words

@@ -1,0 +1,121 @@
+"""Loss meters, seeds, devices and tables."""
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from utilities import devices, report, seeding
+from utilities.errors import UserError
+from utilities.meters import LossMeter, NonFiniteLoss
+
+
+def metered(*losses) -> LossMeter:
+    meter = LossMeter()
+    for objective, guidance in losses:
+        meter.update(objective=torch.tensor(objective), guidance=torch.tensor(guidance))
+    return meter
+
+
+def test_means():
+    assert metered((1.0, 4.0), (2.0, 0.0), (6.0, 2.0)).means() == {"objective": 3.0, "guidance": 2.0}
+
+
+def test_means_can_be_read_in_between():
+    meter = metered((1.0, 1.0))
+    assert meter.means()["objective"] == 1
+    meter.update(objective=torch.tensor(3.0), guidance=torch.tensor(3.0))
+    assert meter.means()["objective"] == 2
+
+
+def test_means_of_many_small_losses_are_exact():
+    meter = LossMeter()
+    for _ in range(1000):
+        meter.update(loss=torch.tensor(0.1))
+    assert meter.means()["loss"] == pytest.approx(0.10000000149, abs=1e-12)
+
+
+@pytest.mark.parametrize("losses, name, step", [
+    ([(1.0, 1.0), (float("nan"), 1.0), (1.0, 1.0)], "objective", 1),
+    ([(1.0, 1.0), (1.0, 1.0), (1.0, float("inf"))], "guidance", 2),
+    ([(1.0, -float("inf")), (float("nan"), 1.0)], "guidance", 0),
+    ([(float("nan"), float("nan"))], "objective", 0),
+])
+def test_the_first_non_finite_loss_is_named(losses, name, step):
+    with pytest.raises(NonFiniteLoss, match=f"{name} loss .* step {step}$"):
+        metered(*losses).means()
+
+
+def test_the_meter_is_due_after_its_interval():
+    assert not LossMeter(interval=100).due() and LossMeter(interval=0).due()
+
+
+def test_a_meter_keeps_no_graph():
+    meter, loss = LossMeter(), torch.tensor(1.0, requires_grad=True)
+    meter.update(loss=loss * 2)
+    assert not meter.sums["loss"].requires_grad
+
+
+def test_derived_seeds_are_distinct_and_stable():
+    seeds = [seeding.derive(seed, epoch, rank) for seed in range(6) for epoch in range(30) for rank in range(3)]
+    assert len(set(seeds)) == len(seeds) and all(0 <= seed < 2**32 for seed in seeds)
+    assert seeding.derive(1, 2) == seeding.derive(1, 2, 0) != seeding.derive(2, 1)
+
+
+def test_seed_everything():
+    def draw():
+        seeding.seed_everything(5)
+        return random.random(), np.random.rand(), torch.rand(1).item()
+    assert draw() == draw()
+
+
+def test_the_cpu_where_it_is_asked_or_alone(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert devices.select("cpu", [0]) == devices.select("auto", [0]) == torch.device("cpu")
+    with pytest.raises(UserError, match="--device cuda"):
+        devices.select("cuda", [0])
+
+
+@pytest.mark.parametrize("gpu", [2, -1])
+def test_a_gpu_that_is_not_there(monkeypatch, gpu):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match=f"--gpu {gpu}.*0 to 1"):
+        devices.select("auto", [gpu])
+
+
+def test_the_chosen_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    assert devices.select("auto", [1]) == torch.device("cuda", 1)
+    assert devices.select("cpu", [1]) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("precision, expected", [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_autocast(precision, expected):
+    with devices.autocast(torch.device("cpu"), precision):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
+
+
+def test_only_fp16_scales_the_loss():
+    assert [devices.gradient_scaler(torch.device("cpu"), precision).is_enabled() for precision in ("fp32", "bf16", "fp16")] == [False, False, True]
+
+
+def test_table():
+    assert report.table([("Test", 0.5), ("Validation", 12)], ("split", "best")) == (
+        "split       best\n------------------\nTest        0.5000\nValidation  12")
+
+
+def test_merge_keeps_all_families_of_a_split():
+    assert report.merge({"Train": {"loss": {}}}, {"Train": {"nmi": {}}, "Test": {"f1": {}}}) == {"Train": {"loss": {}, "nmi": {}}, "Test": {"f1": {}}}
+
+
+def test_an_epoch_names_each_evaltype_in_full(caplog):
+    values = {"Test": {"avg_features_e_recall": {"e_recall@1": 0.5}, "embeds_e_recall": {"e_recall@1": 0.25}}}
+    with caplog.at_level("INFO"):
+        report.print_epoch(0, 2, {"loss": {"loss": 1.0}, "time": {"time": 2.0}}, values)
+    lines = [record.getMessage() for record in caplog.records]
+    assert "loss 1.0000" in lines[0] and "time" not in lines[0]
+    assert any("avg_features" in line and "0.5000" in line for line in lines)
+    assert any("embeds" in line and "0.2500" in line for line in lines)
