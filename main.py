@@ -69,11 +69,13 @@ def run(opt) -> None:
     if resumed:
         checkpoints.restore(learner.parts, learner.scheduler, resumed)
     training_loader = loading.training_loader(data.splits.training.with_transform(transform.training), data.sampler, workers=opt.kernels)
-    evaluated = evaluation_splits(opt, data.splits, transform.evaluation)
+    wanted = {"Test": not opt.no_test_metrics and data.splits.testing, "Val": data.splits.validation, "Train": not opt.no_train_metrics and data.splits.training}
+    evaluated = {name: split.with_transform(transform.evaluation) for name, split in wanted.items() if split}
 
     # The run folder is made last: whatever is wrong up to here has written nothing.
     folder = resumed.path.parent if resumed else run_folder.create(opt.save_path, opt.dataset, opt.savename)
-    online = start_online(opt, folder, settings, resumed) if opt.log_online else None
+    online = logger.OnlineRun(project=opt.project, group=opt.group, name=folder.name, settings=settings, folder=folder,
+                              run_id=resumed.wandb_id if resumed else None) if opt.log_online else None
     run_folder.write_settings(folder, settings)
     records = logger.RunLog(folder, resumed.history if resumed else None, online)
     report.print_summary(summary(opt, data, network, learner, device, folder))
@@ -85,14 +87,17 @@ def run(opt) -> None:
             records.log(epoch, report.merge({"Train": {"epochs": {"epochs": epoch}} | losses}, values))
             state = checkpoints.snapshot(learner.parts, learner.scheduler, settings=settings, epoch=epoch, history=records.history,
                                          seconds=earlier + time.monotonic() - started, wandb_id=online.run_id if online else None)
-            for path in improvements(opt, evaluated, records):
+            improved = records.improvements(evaluated, opt.evaltypes, opt.storage_metrics) if opt.store_improvements else []
+            for path in [*improved, folder / run_folder.LAST_CHECKPOINT]:
                 checkpoints.save(path, state)
-            checkpoints.save(folder / run_folder.LAST_CHECKPOINT, state)
             report.print_epoch(epoch, opt.n_epochs, losses, values)
     except KeyboardInterrupt:
         records.close(130)
         raise KeyboardInterrupt(run_folder.how_to_resume(folder)) from None
-    except (NonFiniteLoss, UserError):
+    except NonFiniteLoss as error:
+        records.close(1)
+        raise NonFiniteLoss(f"{error} of epoch {epoch}") from error
+    except UserError:
         records.close(1)
         raise
     records.finish({"dataset": opt.dataset, "run": str(folder), "settings": settings}, earlier + time.monotonic() - started)
@@ -141,10 +146,7 @@ def build_guide(opt, training, device) -> tuple[language_guidance.LanguageGuide,
         load=lambda: architectures.load_classifier(opt.language_pseudoclass_arch, weights),
         batches=lambda network: loading.evaluation_batches(training.with_transform(architectures.classifier_transform(network)),
                                                            batch_size=opt.bs, workers=opt.kernels))
-    settings = language_guidance.GuidanceSettings(
-        model=opt.language_model, weights=opt.language_weights, primer=opt.language_primer, delay=opt.language_delay,
-        distill_dir=opt.language_distill_dir, shift=opt.language_shift, temp=opt.language_temp, pseudoclass=opt.language_pseudoclass,
-        pseudoclass_topk=opt.language_pseudoclass_topk, pseudoclass_level=opt.language_pseudoclass_level)
+    settings = language_guidance.GuidanceSettings(**{name: getattr(opt, f"language_{name}") for name in language_guidance.GuidanceSettings._fields})
     return language_guidance.build(settings, training.class_texts, training.files, torch.from_numpy(training.labels),
                                    cache=Path(opt.cache_path).expanduser(), device=device, classifier=classifier)
 
@@ -159,62 +161,33 @@ def train_epoch(opt, epoch: int, network, learner, sampler, loader, device) -> l
     network.train_trunk(epoch >= opt.warmup)
     autocast, meter = devices.autocast(device, opt.precision), LossMeter()
     bar = tqdm(loading.Batches(loader, epoch_seed), desc=f"Epoch {epoch}", leave=False)
-    try:
-        for batch in bar:
-            images, labels, indices = batch.to(device, opt.channels_last)
-            learner.optimizer.zero_grad(set_to_none=True)
-            with autocast:
-                output = network(images)
-            losses = {"objective": learner.criterion(output, labels)}
-            if learner.guide:
-                losses["guidance"] = learner.guide(output.embeddings, labels, indices)
-            loss = losses["objective"] + opt.language_distill_w * losses.get("guidance", 0)
-            learner.scaler.scale(loss).backward()
-            learner.scaler.step(learner.optimizer)
-            learner.scaler.update()
-            meter.update(**losses, loss=loss)
-            if meter.due():  # the only place where a step waits for the device, about once a second
-                bar.set_postfix({name: f"{value:.4f}" for name, value in meter.means().items()})
-        means = meter.means()
-    except NonFiniteLoss as error:
-        raise NonFiniteLoss(f"{error} of epoch {epoch}") from error
+    for batch in bar:
+        images, labels, indices = batch.to(device, opt.channels_last)
+        learner.optimizer.zero_grad(set_to_none=True)
+        with autocast:
+            output = network(images)
+        losses = {"objective": learner.criterion(output, labels)}
+        if learner.guide:
+            losses["guidance"] = learner.guide(output.embeddings, labels, indices)
+        loss = losses["objective"] + opt.language_distill_w * losses.get("guidance", 0)
+        learner.scaler.scale(loss).backward()
+        learner.scaler.step(learner.optimizer)
+        learner.scaler.update()
+        meter.update(**losses, loss=loss)
+        if meter.due():  # the only place where a step waits for the device, about once a second
+            bar.set_postfix({name: f"{value:.4f}" for name, value in meter.means().items()})
+    means = meter.means()
     learner.scheduler.step()
     return {name: {name: value} for name, value in means.items()} | {"time": {"time": time.monotonic() - started}}
-
-
-def evaluation_splits(opt, splits, transform) -> dict:
-    """W&B group -> split that is evaluated each epoch."""
-    wanted = {"Test": None if opt.no_test_metrics else splits.testing, "Val": splits.validation,
-              "Train": None if opt.no_train_metrics else splits.training}
-    return {name: split.with_transform(transform) for name, split in wanted.items() if split is not None}
 
 
 def evaluate_epoch(opt, network, evaluated, device) -> logger.Values:
     """Split -> "<evaltype>_<metric family>" -> metric -> value."""
     asked = [metrics.parse(name) for name in opt.evaluation_metrics]
-    values: logger.Values = {}
-    for name, split in evaluated.items():
-        batches = loading.evaluation_batches(split, batch_size=opt.bs, workers=opt.kernels)
-        found = evaluation.evaluate(network, batches, torch.from_numpy(split.labels), asked, evaltypes=opt.evaltypes,
-                                    search_on_cpu=opt.evaluate_on_cpu, device=device, autocast=devices.autocast(device, opt.precision),
-                                    channels_last=opt.channels_last, title=name)
-        for evaltype, numbers in found.items():
-            for metric in asked:
-                values.setdefault(name, {}).setdefault(f"{evaltype}_{metric.family}", {})[metric.name] = numbers[metric.name]
-    return values
-
-
-def improvements(opt, evaluated, records) -> list[Path]:
-    """Checkpoints to write because a storage metric of this epoch is the best so far."""
-    if not opt.store_improvements:
-        return []
-    return [records.folder / f"checkpoint_{split}_{evaltype}_{metric}.pth.tar" for split in evaluated for evaltype in opt.evaltypes
-            for metric in opt.storage_metrics if records.improved(split, f"{evaltype}_{metrics.parse(metric).family}", metric)]
-
-
-def start_online(opt, folder, settings, resumed) -> logger.OnlineRun:
-    return logger.OnlineRun(project=opt.project, group=opt.group, name=folder.name, settings=settings, folder=folder,
-                            run_id=resumed.wandb_id if resumed else None)
+    batches = {name: loading.evaluation_batches(split, batch_size=opt.bs, workers=opt.kernels) for name, split in evaluated.items()}
+    return {name: evaluation.evaluate(network, batches[name], torch.from_numpy(split.labels), asked, evaltypes=opt.evaltypes, title=name,
+                                      search_on_cpu=opt.evaluate_on_cpu, device=device, autocast=devices.autocast(device, opt.precision),
+                                      channels_last=opt.channels_last) for name, split in evaluated.items()}
 
 
 def summary(opt, data, network, learner, device, folder) -> dict[str, str]:
@@ -223,7 +196,7 @@ def summary(opt, data, network, learner, device, folder) -> dict[str, str]:
     lines = {f"{opt.dataset} ({name})": f"{len(split.class_texts)} classes, {len(split)} images" for name, split in splits.items() if split}
     lines |= {"objective": opt.loss, "miner": opt.batch_mining if "miner" in learner.criterion.NEEDS else "none (the objective takes all pairs)",
               "trunk": f"{opt.arch}, {sum(p.numel() for p in network.parameters()):,} weights",
-              "device": f"{devices.describe(device)}, {opt.precision}, search with {evaluation.backend(device)}"}
+              "device": f"{devices.describe(device)}, {opt.precision}; search with {evaluation.backend(device)}"}
     if learner.guide:
         source = f"top-{opt.language_pseudoclass_topk} pseudolabels of {opt.language_pseudoclass_arch}" if opt.language_pseudoclass else "class names"
         lines["guidance"] = f"{opt.language_distill_w:g} x {opt.language_distill_dir} from {opt.language_model}, {source}"

@@ -6,21 +6,31 @@ from torch.nn.functional import normalize
 from evaluation.embed import embed
 from evaluation.search import QUERIES_AT_ONCE, build_index, cluster, neighbours
 from metrics import COSINE, Metric, Retrieval
+from utilities.meters import NonFiniteLoss
 
 KMEANS_SEED = 1234
 
 
 def evaluate(network: nn.Module, batches, labels: torch.Tensor, metrics: list[Metric], *, evaltypes: list[str],
-             search_on_cpu: bool = False, device: torch.device, **embedding) -> dict[str, dict[str, float]]:
-    """evaltype -> metric name -> value.
+             search_on_cpu: bool = False, device: torch.device, title: str = "", **embedding) -> dict[str, dict[str, float]]:
+    """"<evaltype>_<metric family>" -> metric name -> value, e.g. {"embeds_e_recall": {"e_recall@1": 0.5}}.
 
     Args:
         batches: the split's `Batch`es. labels: [N] long. search_on_cpu: search and cluster on the CPU.
-        embedding: further arguments of `embed`.
+        title: name of the split. embedding: further arguments of `embed`.
+    Raises:
+        NonFiniteLoss: the network gives embeddings that are not finite.
     """
-    rows = embed(network, batches, count=len(labels), evaltypes=evaltypes, device=device, **embedding)
+    rows = embed(network, batches, count=len(labels), evaltypes=evaltypes, device=device, title=title, **embedding)
+    if not all(part.isfinite().all() for part in rows.values()):
+        raise NonFiniteLoss(f"the embeddings of the {title} split are not finite after the last step")
     where = torch.device("cpu") if search_on_cpu else device
-    return {evaltype: evaluate_embeddings(rows[evaltype].to(where), labels.to(where), metrics) for evaltype in evaltypes}
+    families: dict[str, dict[str, float]] = {}
+    for evaltype in evaltypes:
+        values = evaluate_embeddings(rows[evaltype].to(where), labels.to(where), metrics)
+        for metric in metrics:
+            families.setdefault(f"{evaltype}_{metric.family}", {})[metric.name] = values[metric.name]
+    return families
 
 
 def evaluate_embeddings(embeddings: torch.Tensor, labels: torch.Tensor, metrics: list[Metric]) -> dict[str, float]:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -173,7 +174,7 @@ def test_foreign_weights_and_checkpoints_are_refused(call, birds, tmp_path, caps
 def test_a_non_finite_loss_stops_the_run_and_names_part_epoch_and_step(call, capsys):
     assert call("--n_epochs", "2", "--lr", "1e30") == 1
     message = capsys.readouterr().err
-    assert "objective loss is not finite at step" in message and "of epoch" in message
+    assert "not finite" in message and "step" in message and "of epoch 0" in message
 
 
 @pytest.mark.parametrize("flags", [["--precision", "bf16"], ["--precision", "bf16", "--channels_last", "--loss", "margin"], ["--arch", "test_vit_frozen_double_normalize"],
@@ -235,14 +236,19 @@ def test_offline_run_of_wandb_holds_the_papers_keys(call, tmp_path, monkeypatch)
 
 
 def wandb_records(path: Path) -> list:
+    """The records of a .wandb file: after a header of 7 bytes a LevelDB log, blocks of 32 KiB with chunks (crc, length, kind)."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
-    store, records = DataStore(), []
-    store.open_for_scan(str(path))
-    while data := store.scan_data():
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        records.append(record)
+    data, position, whole, records = path.read_bytes(), 7, b"", []
+    while position + 7 <= len(data):
+        if (left := 32768 - position % 32768) < 7:
+            position += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, position)
+        whole += data[position + 7:position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # a whole record, or the last chunk of one
+            records.append(wandb_internal_pb2.Record.FromString(whole))
+            whole = b""
     return records
 
 

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -51,6 +52,11 @@ class RunLog:
         """Whether the last logged value is above all before it."""
         *before, last = self.history[split][family][metric]
         return last > max(before, default=float("-inf"))
+
+    def improvements(self, splits: Iterable[str], evaltypes: list[str], metrics: list[str]) -> list[Path]:
+        """The checkpoints to write because a metric of a split is the best so far."""
+        return [self.folder / f"checkpoint_{split}_{evaltype}_{metric}.pth.tar" for split in splits for evaltype in evaltypes
+                for metric in metrics if self.improved(split, f"{evaltype}_{metric.split('@')[0]}", metric)]
 
     def draw(self) -> None:
         """One figure per table."""

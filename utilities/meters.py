@@ -5,7 +5,7 @@ import torch
 
 
 class NonFiniteLoss(RuntimeError):
-    """A loss became NaN or infinite; the message names the part and the step."""
+    """A loss, or what came of it, is NaN or infinite; the message names the part and the step."""
 
 
 class LossMeter:
