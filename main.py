@@ -90,7 +90,7 @@ def run(opt) -> None:
             improved = records.improvements(evaluated, opt.evaltypes, opt.storage_metrics) if opt.store_improvements else []
             for path in [*improved, folder / run_folder.LAST_CHECKPOINT]:
                 checkpoints.save(path, state)
-            report.print_epoch(epoch, opt.n_epochs, losses, values)
+            report.print_epoch(epoch, opt.n_epochs, opt.evaltypes, losses, values)
     except KeyboardInterrupt:
         records.close(130)
         raise KeyboardInterrupt(run_folder.how_to_resume(folder)) from None

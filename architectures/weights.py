@@ -14,11 +14,14 @@ PAPER_TAGS = {"resnet50": "resnet50.tv_in1k"}
 
 def require_known(name: str, flag: str) -> None:
     """Raises UserError, with the nearest names, if timm has no model `name`."""
-    base = name.split(".")[0]
+    base, _, tag = name.partition(".")
     if not timm.is_model(base):
         nearest = difflib.get_close_matches(base, timm.list_models(), n=4)
         hint = f" (did you mean {', '.join(nearest)}?)" if nearest else ""
         raise UserError(f"{flag}: timm has no model {name!r}{hint}; timm.list_models() shows all {len(timm.list_models())}.")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{base}.*")]
+    if tag and tag not in tags:
+        raise UserError(f"{flag}: timm has no weights {tag!r} of {base}; it has: {', '.join(tags) or 'none'}.")
 
 
 def create(name: str, *, pretrained: bool, file: str | None, flag: str, file_flag: str, alternative: str = "", **options) -> nn.Module:

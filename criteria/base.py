@@ -2,6 +2,7 @@
 import torch
 from torch import nn
 
+from utilities.functional import graph_zero
 from utilities.types import ModelOutput
 
 
@@ -26,7 +27,8 @@ class Criterion(nn.Module):
             raise ValueError(f"expected embeddings [B, D] and labels [B], got {tuple(embeddings.shape)} and {tuple(labels.shape)}")
         with torch.autocast(embeddings.device.type, enabled=False):
             output = ModelOutput(*(part.float() if part.dtype in (torch.float16, torch.bfloat16) else part for part in output))
-            return self.loss(output, labels)
+            # NaN embeddings compare as False everywhere, so a loss may not see them: the added 0 is NaN then.
+            return self.loss(output, labels) + graph_zero(output.embeddings)
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError(f"{type(self).__name__} must define loss(output, labels)")

@@ -4,7 +4,6 @@ from torch import nn
 from torch.nn.functional import relu
 
 from criteria.base import Criterion
-from utilities.functional import graph_zero
 from utilities.types import ModelOutput
 
 
@@ -30,8 +29,6 @@ class MarginLoss(Criterion):
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         embeddings = output.embeddings
         triplets = self.miner(embeddings.detach(), labels)
-        if len(triplets) == 0:
-            return graph_zero(embeddings)
         anchors, positives, negatives = embeddings[triplets].unbind(1)  # [T, D] each
         beta = self.beta[labels[triplets[:, 0]]] if isinstance(self.beta, nn.Parameter) else anchors.new_full((len(anchors),), self.beta)
         positive_term = relu(_distance(anchors, positives) - beta + self.margin)

@@ -12,6 +12,8 @@ from PIL import Image
 from utilities.errors import UserError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+# What Pillow raises for damaged files.
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 NUMBERED = re.compile(r"(\d+)\.(.+)")
 
 
@@ -51,7 +53,7 @@ class ImageSplit(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int, int] | BrokenImage:
         try:
             image = read_rgb(self.files[index])
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow raises these for damaged files
+        except UNREADABLE as error:
             return BrokenImage(self.files[index], str(error))
         return self.transform(image), int(self.labels[index]), index
 
@@ -59,12 +61,12 @@ class ImageSplit(torch.utils.data.Dataset):
 def read_rgb(path: str) -> Image.Image:
     """An image of any mode as RGB; transparency is laid on white."""
     with Image.open(path) as image:
+        if image.mode.startswith("I;16") or image.mode == "I":  # convert() would clip 16 bits at 255
+            return Image.fromarray((np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)).convert("RGB")
         if image.mode in ("P", "LA", "PA", "RGBA") or "transparency" in image.info:
             image = image.convert("RGBA")
             white = Image.new("RGBA", image.size, "white")
             return Image.alpha_composite(white, image).convert("RGB")
-        if image.mode.startswith("I;16") or image.mode == "I":  # convert() would clip 16 bits at 255
-            return Image.fromarray((np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)).convert("RGB")
         return image.convert("RGB")
 
 

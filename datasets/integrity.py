@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from tqdm import tqdm
 
-from datasets.folder import read_rgb
+from datasets.folder import UNREADABLE, read_rgb
 from utilities.errors import UserError
 
 # The last bytes of a whole file; one that ends otherwise is decoded to see whether it is broken or only padded.
@@ -30,6 +30,6 @@ def _why_broken(path: str) -> str | None:
             if start in ENDINGS and file.read().endswith(ENDINGS[start]):
                 return None
         read_rgb(path)
-    except (OSError, SyntaxError, ValueError) as error:
+    except UNREADABLE as error:
         return str(error)
     return None

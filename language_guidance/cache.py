@@ -1,4 +1,5 @@
 """Tensors on disk by a hash of all that they depend on, so that nothing is computed twice and nothing goes stale."""
+import contextlib
 import hashlib
 import logging
 import os
@@ -28,13 +29,15 @@ def remember(folder: Path, kind: str, key: str, compute: Callable[[], torch.Tens
     except Exception as error:  # a damaged file is no reason to stop: torch raises many types here
         LOG.warning("The cached %s cannot be read (%s) and is computed anew.", path, type(error).__name__)
     value = compute()
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         torch.save(value, temporary)
         os.replace(temporary, path)
-    except OSError as error:
-        LOG.warning("--cache_path: %s cannot be written (%s); the next run computes it again.", path, error.strerror)
+    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
+        LOG.warning("--cache_path: %s cannot be written (%s); the next run computes it again.", path, " ".join(str(error).split())[:160])
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return value
 
 

@@ -74,9 +74,13 @@ def _huggingface(source: str, device: torch.device) -> Encoder:
     transformers_logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModel.from_pretrained(source).eval().to(device)
+        model, loading = AutoModel.from_pretrained(source, output_loading_info=True)
+        if missing := [name for name in loading["missing_keys"] if "pooler" not in name]:
+            raise ValueError(f"{len(missing)} weights are missing, the first {sorted(missing)[0]}")
     except Exception as error:  # transformers and the hub client raise types of their own
         raise _unavailable(source, error, "a folder with config.json, model.safetensors and the tokenizer's files") from error
+    model = (model.get_encoder() if model.config.is_encoder_decoder else model).eval().to(device)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token  # decoders are trained without one; the mask hides it
 
     def encoder(sentences: list[str]) -> torch.Tensor:
         tokens = tokenizer(sentences, padding=True, truncation=True, return_tensors="pt").to(device)
@@ -95,7 +99,7 @@ def _clip(weights: str | None) -> LanguageModel:
         elif weights:
             pretrained = weights
         try:
-            model = open_clip.create_model(arch, pretrained=pretrained, device=device).eval()
+            model = open_clip.create_model(arch, pretrained=pretrained, require_pretrained=True, device=device).eval()
             tokenizer = open_clip.get_tokenizer(arch)
         except Exception as error:  # open_clip, torch and the hub client each raise types of their own
             raise _unavailable(weights or "clip", error, f"the open_clip checkpoint file of {CLIP_ARCH} ({CLIP_TAG})") from error

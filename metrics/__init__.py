@@ -47,6 +47,6 @@ def parse(name: str) -> Metric:
     """The metric called `name`, e.g. `e_recall@4`; raises ValueError with the known ones for an unknown name."""
     match = re.fullmatch(r"(.+?)(?:@([1-9]\d*))?", name)
     pattern = f"{match[1]}@K" if match and match[2] else name
-    if pattern not in REGISTRY:
+    if pattern not in REGISTRY or name.endswith("@K"):
         raise ValueError(f"unknown metric {name!r}; known are {', '.join(REGISTRY)}")
     return REGISTRY[pattern](name, int(match[2] or 0))

@@ -2,11 +2,12 @@
 import csv
 import io
 import json
+import math
 import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -38,10 +39,15 @@ class RunLog:
 
     def log(self, epoch: int, values: Values) -> None:
         """Record the values of an epoch."""
+        done = len(self._epochs())
         for split, families in values.items():
             for family, metrics in families.items():
                 for metric, value in metrics.items():
-                    self.history.setdefault(split, {}).setdefault(family, {}).setdefault(metric, []).append(float(value))
+                    series = self.history.setdefault(split, {}).setdefault(family, {}).setdefault(metric, [])
+                    # A metric that a resumed run asks for anew has no value in the epochs before.
+                    series += [math.nan] * (done - len(series)) + [float(value)]
+        for series in self._series():
+            series += [math.nan] * (done + 1 - len(series))  # no longer asked for
         self._write_tables()
         if time.monotonic() - self.last_drawn > PLOT_INTERVAL:
             self.draw()
@@ -51,7 +57,7 @@ class RunLog:
     def improved(self, split: str, family: str, metric: str) -> bool:
         """Whether the last logged value is above all before it."""
         *before, last = self.history[split][family][metric]
-        return last > max(before, default=float("-inf"))
+        return last > max((value for value in before if not math.isnan(value)), default=-math.inf)
 
     def improvements(self, splits: Iterable[str], evaltypes: list[str], metrics: list[str]) -> list[Path]:
         """The checkpoints to write because a metric of a split is the best so far."""
@@ -69,7 +75,7 @@ class RunLog:
                     continue
                 figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
                 for metric, series in metrics.items():
-                    axes.plot(self._epochs(len(series)), series, marker=".", label=f"{metric} (last {series[-1]:.4f})")
+                    axes.plot(self._epochs(), series, marker=".", label=f"{metric} (last {series[-1]:.4f})")
                 axes.set(title=f"{split}: {family}", xlabel="epoch")
                 axes.grid(alpha=0.3)
                 axes.legend()
@@ -101,16 +107,19 @@ class RunLog:
                 table = io.StringIO(newline="")
                 writer = csv.writer(table, lineterminator="\n")
                 writer.writerow(metrics)
-                writer.writerows(zip(*metrics.values()))
+                writer.writerows(zip(*([("" if math.isnan(value) else value) for value in series] for series in metrics.values())))
                 write_atomically(self.folder / "CSV_Logs" / f"Data_{split}_{family}.csv", table.getvalue())
 
-    def _epochs(self, count: int) -> list[float]:
-        return self.history["Train"]["epochs"]["epochs"][-count:]
+    def _epochs(self) -> list[float]:
+        return self.history.get("Train", {}).get("epochs", {}).get("epochs", [])
+
+    def _series(self) -> Iterator[list[float]]:
+        return (series for families in self.history.values() for metrics in families.values() for series in metrics.values())
 
     def _extremes(self, metric: str, series: list[float]) -> dict[str, float]:
-        best = (min if metric in LOWER_IS_BETTER else max)(series)
-        epochs = [int(epoch) for epoch in self._epochs(len(series))]
-        return {"best": best, "best_epoch": epochs[series.index(best)], "last": series[-1], "last_epoch": epochs[-1]}
+        known = [(value, int(epoch)) for value, epoch in zip(series, self._epochs()) if not math.isnan(value)]
+        best, best_epoch = (min if metric in LOWER_IS_BETTER else max)(known, key=lambda pair: pair[0])
+        return {"best": best, "best_epoch": best_epoch, "last": known[-1][0], "last_epoch": known[-1][1]}
 
     @staticmethod
     def _key(family: str, metric: str) -> str:

@@ -10,6 +10,7 @@ def configure_logging() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout, force=True)
     for room in ("main", "datasets", "evaluation", "language_guidance", "utilities"):  # libraries tell of things nobody asked
         logging.getLogger(room).setLevel(logging.INFO)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries end in a message of ours
     sys.stdout.reconfigure(line_buffering=True)  # a log file shows an epoch when it ends, not when the run does
 
 
@@ -24,14 +25,14 @@ def print_summary(lines: dict[str, str]) -> None:
     LOG.info("%s", "\n".join(["", *(f"{name:<{width}}  {text}" for name, text in lines.items()), ""]))
 
 
-def print_epoch(epoch: int, epochs: int, losses: dict, values: dict) -> None:
-    """One line for the losses, one for each evaluated split."""
+def print_epoch(epoch: int, epochs: int, evaltypes: list[str], losses: dict, values: dict) -> None:
+    """One line for the losses, one for each evaluated split and evaltype."""
     seconds = losses["time"]["time"]
     shown = "  ".join(f"{name} {metrics[name]:.4f}" for name, metrics in losses.items() if name != "time")
     LOG.info("Epoch %d of %d: %s  (training %.1f s)", epoch, epochs, shown, seconds)
     for split, families in values.items():
-        for evaltype in dict.fromkeys(family.split("_")[0] for family in families):
-            numbers = "  ".join(f"{name} {value:.4f}" for family, metrics in families.items() if family.startswith(evaltype)
+        for evaltype in evaltypes:
+            numbers = "  ".join(f"{name} {value:.4f}" for family, metrics in families.items() if family.startswith(f"{evaltype}_")
                                 for name, value in metrics.items())
             LOG.info("  %-5s %s  %s", split, evaltype, numbers)
 

@@ -17,7 +17,16 @@ def runs_named(save_path: str, dataset: str, savename: str) -> list[Path]:
     numbered = re.compile(re.escape(savename) + r"(?:_(\d+))?")
     parent = Path(save_path) / dataset
     matches = [(numbered.fullmatch(path.name), path) for path in parent.iterdir()] if parent.is_dir() else []
-    return [path for match, path in sorted(((m, p) for m, p in matches if m), key=lambda pair: int(pair[0][1] or 0))]
+    matches = [(int(match[1] or 0), path) for match, path in matches if match and (not match[1] or _savename(path) in (savename, None))]
+    return [path for _, path in sorted(matches)]
+
+
+def _savename(folder: Path) -> str | None:
+    """The name that the run was given: `name_1` is the second run of `name`, unless that was its name; None if it says none."""
+    try:
+        return yaml.safe_load((folder / "args.yaml").read_text()).get("savename")
+    except (OSError, AttributeError, yaml.YAMLError):
+        return None
 
 
 def create(save_path: str, dataset: str, savename: str) -> Path:
@@ -53,10 +62,13 @@ def finished_run(save_path: str, dataset: str, savename: str) -> Path | None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """A reader sees the old file or the new one, never half of one."""
+    """A reader sees the old file or the new one, never half of one. Raises UserError for a full disk."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); is the disk full?") from error
 
 
 def write_settings(folder: Path, settings: dict) -> None:

@@ -6,6 +6,7 @@ from torch import nn
 import metrics
 from evaluation import embed, evaluate
 from utilities import devices
+from utilities.meters import NonFiniteLoss
 from utilities.types import Batch, ModelOutput
 
 CPU = torch.device("cpu")
@@ -68,6 +69,22 @@ def test_evaluate_gives_every_metric_of_every_evaltype():
     asked = [metrics.parse(name) for name in ("e_recall@1", "c_recall@2", "nmi", "mAP_1000")]
     found = evaluate(Mean(), batches(6, [[5, 0, 1], [2, 3, 4]]), torch.arange(6) % 2, asked, evaltypes=["embeds", "avg_features"],
                      search_on_cpu=True, device=CPU, autocast=devices.autocast(CPU, "fp32"))
-    assert set(found) == {"embeds", "avg_features"}
-    assert all(set(values) == {metric.name for metric in asked} for values in found.values())
+    assert {family: set(values) for family, values in found.items()} == {
+        f"{evaltype}_{metric.family}": {metric.name} for evaltype in ("embeds", "avg_features") for metric in asked}
     assert all(0 <= number <= 1 for values in found.values() for number in values.values())
+
+
+def test_metrics_of_a_family_stay_together():
+    asked = [metrics.parse(name) for name in ("e_recall@1", "nmi", "e_recall@2")]
+    found = evaluate(Mean(), batches(6, [[0, 1, 2, 3, 4, 5]]), torch.arange(6) % 2, asked, evaltypes=["embeds"], device=CPU,
+                     autocast=devices.autocast(CPU, "fp32"))
+    assert list(found["embeds_e_recall"]) == ["e_recall@1", "e_recall@2"]
+
+
+@pytest.mark.parametrize("name", ["e_recall@1", "mAP_1000", "nmi"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_network_that_is_not_finite_gives_no_number(name, value):
+    """Neighbours of NaN rows are arbitrary, so that a broken network could look like the best one so far."""
+    broken = [batch._replace(images=torch.full_like(batch.images, value)) for batch in batches(6, [[0, 1, 2, 3, 4, 5]])]
+    with pytest.raises(NonFiniteLoss, match="embeddings"):
+        evaluate(Mean(), broken, torch.arange(6) % 2, [metrics.parse(name)], evaltypes=["embeds"], device=CPU, autocast=devices.autocast(CPU, "fp32"))

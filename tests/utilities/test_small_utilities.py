@@ -114,7 +114,7 @@ def test_merge_keeps_all_families_of_a_split():
 def test_an_epoch_names_each_evaltype_in_full(caplog):
     values = {"Test": {"avg_features_e_recall": {"e_recall@1": 0.5}, "embeds_e_recall": {"e_recall@1": 0.25}}}
     with caplog.at_level("INFO"):
-        report.print_epoch(0, 2, {"loss": {"loss": 1.0}, "time": {"time": 2.0}}, values)
+        report.print_epoch(0, 2, ["avg_features", "embeds"], {"loss": {"loss": 1.0}, "time": {"time": 2.0}}, values)
     lines = [record.getMessage() for record in caplog.records]
     assert "loss 1.0000" in lines[0] and "time" not in lines[0]
     assert any("avg_features" in line and "0.5000" in line for line in lines)
