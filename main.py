@@ -44,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
         return report.stop(f"error: {error}", 2)
     except NonFiniteLoss as error:
         return report.stop(f"stopped: {error}; lower --lr or --language_distill_w, or use --precision fp32.", 1)
+    except torch.OutOfMemoryError:
+        return report.stop("error: the GPU is out of memory; lower --bs or --image_size, or use --precision bf16.", 2)
     except KeyboardInterrupt as interrupt:
         return report.stop(f"interrupted{interrupt}", 130)
     return 0

@@ -48,9 +48,7 @@ def build_index(embeddings: torch.Tensor, k: int):
     faiss = _faiss()
     if faiss is None:
         return _torch_index(embeddings)
-    index = faiss.IndexFlatL2(embeddings.shape[1])
-    if _on_gpu(faiss, embeddings.device) and k + SPARE <= FAISS_GPU_LARGEST_K:
-        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), embeddings.device.index or 0, index)
+    index = _flat_index(faiss, embeddings, on_gpu=k + SPARE <= FAISS_GPU_LARGEST_K)
     index.add(embeddings.cpu().numpy())
 
     def search(queries: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,10 +65,12 @@ def cluster(embeddings: torch.Tensor, clusters: int, seed: int, iterations: int 
         means = KMeans(clusters, init="random", n_init=1, max_iter=iterations, random_state=seed)
         return torch.from_numpy(means.fit_predict(embeddings.cpu().numpy())).long().to(embeddings.device)
     rows = embeddings.cpu().numpy()
-    # min_points_per_centroid silences a warning on small splits.
-    means = faiss.Kmeans(rows.shape[1], clusters, niter=iterations, seed=seed, min_points_per_centroid=1, gpu=_on_gpu(faiss, embeddings.device))
-    means.train(rows)
-    return torch.from_numpy(means.index.search(rows, 1)[1][:, 0]).to(embeddings.device)
+    means = faiss.Clustering(rows.shape[1], clusters)
+    means.niter, means.seed = iterations, seed
+    means.min_points_per_centroid = 1  # silences a warning on small splits
+    index = _flat_index(faiss, embeddings)
+    means.train(rows, index)  # leaves the centroids in the index
+    return torch.from_numpy(index.search(rows, 1)[1][:, 0]).to(embeddings.device)
 
 
 def _torch_index(embeddings: torch.Tensor):
@@ -80,6 +80,14 @@ def _torch_index(embeddings: torch.Tensor):
         squared = queries.square().sum(1, keepdim=True) + squared_norms - 2 * queries @ embeddings.T
         return squared.clamp(min=0).topk(k, largest=False)
     return search
+
+
+def _flat_index(faiss: ModuleType, embeddings: torch.Tensor, on_gpu: bool = True):
+    """An empty exact index on the device of the embeddings."""
+    index = faiss.IndexFlatL2(embeddings.shape[1])
+    if on_gpu and _on_gpu(faiss, embeddings.device):
+        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), embeddings.device.index or 0, index)
+    return index
 
 
 def _on_gpu(faiss: ModuleType, device: torch.device) -> bool:

@@ -10,6 +10,8 @@ from utilities import run_folder
 from utilities.errors import UserError
 
 LOG = logging.getLogger(__name__)
+REQUIRED = {"state_dict", "optimizer", "scheduler"}
+MAY_BEGIN_LATER = ("guide", "scaler")  # guidance and fp16 can be turned on when a run is resumed
 # Under another value of these the stored tensors mean nothing.
 FIXED = ("dataset", "arch", "embed_dim", "loss", "optim")
 # These say where things are or how fast they are made, not what is made.
@@ -63,6 +65,8 @@ def load(path: Path) -> Checkpoint:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         plain = {name: state.pop(name) for name in Checkpoint._fields if name not in ("path", "tensors")}
+        if missing := REQUIRED - state.keys():
+            raise KeyError(f"without {', '.join(sorted(missing))}")
     except Exception as error:  # torch raises many types for a foreign or damaged file
         raise UserError(f"--resume {path} is not a checkpoint of this program ({_first_line(error)}).") from error
     return Checkpoint(path=path, tensors=state, **plain)
@@ -71,8 +75,8 @@ def load(path: Path) -> Checkpoint:
 def restore(parts: dict, scheduler, checkpoint: Checkpoint) -> None:
     """Put the stored state into each part. Raises UserError if a part does not fit."""
     for name, part in parts.items():
-        if name == "guide" and name not in checkpoint.tensors:
-            continue  # guidance that begins only now has no state
+        if name in MAY_BEGIN_LATER and not checkpoint.tensors.get(name):
+            continue
         try:
             part.load_state_dict(checkpoint.tensors[name])
         except Exception as error:  # KeyError, RuntimeError, ValueError: by part
