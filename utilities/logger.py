@@ -135,7 +135,8 @@ class OnlineRun:
     def __init__(self, *, project: str, group: str, name: str, settings: dict, folder: Path, run_id: str | None = None):
         import wandb
         try:
-            self.run = wandb.init(project=project, group=group, name=name, config=settings, dir=str(folder), id=run_id, resume="allow")
+            self.run = wandb.init(project=project, group=group, name=name, config=settings, dir=str(folder), id=run_id, resume="allow",
+                                  mode=os.environ.get("WANDB_MODE"))  # by name: wandb remembers the mode of its first use
         except Exception as error:  # wandb raises types of its own for a wrong key or no network
             raise UserError(f"--log_online: W&B does not start ({' '.join(str(error).split())[:200]}); "
                             "check WANDB_API_KEY and the network, or set WANDB_MODE=offline.") from error
