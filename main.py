@@ -28,7 +28,6 @@ import language_guidance
 import metrics
 from datasets import loading, transforms
 from utilities import checkpoints, devices, logger, report, run_folder, seeding
-from utilities.errors import UserError
 from utilities.meters import LossMeter, NonFiniteLoss
 
 LOG = logging.getLogger("main")
@@ -38,17 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 a loss became non-finite, 2 wrong setting or file, 130 interrupted."""
     opt = parameters.parse(argv)
     report.configure_logging()
-    try:
-        run(opt)
-    except UserError as error:
-        return report.stop(f"error: {error}", 2)
-    except NonFiniteLoss as error:
-        return report.stop(f"stopped: {error}; lower --lr or --language_distill_w, or use --precision fp32.", 1)
-    except torch.OutOfMemoryError:
-        return report.stop("error: the GPU is out of memory; lower --bs or --image_size, or use --precision bf16.", 2)
-    except KeyboardInterrupt as interrupt:
-        return report.stop(f"interrupted{interrupt}", 130)
-    return 0
+    return report.exit_status(run, opt)
 
 
 def run(opt) -> None:
@@ -82,27 +71,23 @@ def run(opt) -> None:
     records = logger.RunLog(folder, resumed.history if resumed else None, online)
     report.print_summary(summary(opt, data, network, learner, device, folder))
     earlier = resumed.seconds if resumed else 0.0
-    try:
-        for epoch in range(resumed.epoch + 1 if resumed else 0, opt.n_epochs):
-            losses = train_epoch(opt, epoch, network, learner, data.sampler, training_loader, device)
-            values = evaluate_epoch(opt, network, evaluated, device)
-            records.log(epoch, report.merge({"Train": {"epochs": {"epochs": epoch}} | losses}, values))
-            state = checkpoints.snapshot(learner.parts, learner.scheduler, settings=settings, epoch=epoch, history=records.history,
-                                         seconds=earlier + time.monotonic() - started, wandb_id=online.run_id if online else None)
-            improved = records.improvements(evaluated, opt.evaltypes, opt.storage_metrics) if opt.store_improvements else []
-            for path in [*improved, folder / run_folder.LAST_CHECKPOINT]:
-                checkpoints.save(path, state)
-            report.print_epoch(epoch, opt.n_epochs, opt.evaltypes, losses, values)
-    except KeyboardInterrupt:
-        records.close(130)
-        raise KeyboardInterrupt(run_folder.how_to_resume(folder)) from None
-    except NonFiniteLoss as error:
-        records.close(1)
-        raise NonFiniteLoss(f"{error} of epoch {epoch}") from error
-    except UserError:
-        records.close(1)
-        raise
-    records.finish({"dataset": opt.dataset, "run": str(folder), "settings": settings}, earlier + time.monotonic() - started)
+    with records:  # whatever ends the run ends its W&B run too
+        try:
+            for epoch in range(resumed.epoch + 1 if resumed else 0, opt.n_epochs):
+                losses = train_epoch(opt, epoch, network, learner, data.sampler, training_loader, device)
+                values = evaluate_epoch(opt, network, evaluated, device)
+                records.log(epoch, report.merge({"Train": {"epochs": {"epochs": epoch}} | losses}, values))
+                state = checkpoints.snapshot(learner.parts, learner.scheduler, settings=settings, epoch=epoch, history=records.history,
+                                             seconds=earlier + time.monotonic() - started, wandb_id=online.run_id if online else None)
+                improved = records.improvements(evaluated, opt.evaltypes, opt.storage_metrics) if opt.store_improvements else []
+                for path in [*improved, folder / run_folder.LAST_CHECKPOINT]:
+                    checkpoints.save(path, state)
+                report.print_epoch(epoch, opt.n_epochs, opt.evaltypes, losses, values)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(run_folder.how_to_resume(folder)) from None
+        except NonFiniteLoss as error:
+            raise NonFiniteLoss(f"{error} of epoch {epoch}") from error
+        records.finish({"dataset": opt.dataset, "run": str(folder), "settings": settings}, earlier + time.monotonic() - started)
     report.print_results(records.summary(), folder)
 
 

@@ -90,16 +90,18 @@ class RunLog:
                 for split, families in self.history.items()}
 
     def finish(self, run: dict, seconds: float) -> None:
-        """Draw, write results.json, and close the online run. `run` says what was run."""
+        """Draw and write results.json. `run` says what was run."""
         self.draw()
         results = {**run, "metrics": self.summary(), "seconds": round(seconds, 2), **environment()}
         write_atomically(self.folder / RESULTS, json.dumps(results, indent=1) + "\n")
-        self.close(0)
 
-    def close(self, exit_code: int) -> None:
-        """End the online run with the program's exit status; the files need no closing."""
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: object) -> None:
+        """End the online run, as failed if an exception passes; the files need no closing."""
         if self.online:
-            self.online.finish(exit_code)
+            self.online.finish(exit_code=1 if kind else 0)
 
     def _write_tables(self) -> None:
         for split, families in self.history.items():

@@ -1,6 +1,12 @@
 """What a run says on the console."""
 import logging
 import sys
+from collections.abc import Callable
+
+import torch
+
+from utilities.errors import UserError
+from utilities.meters import NonFiniteLoss
 
 LOG = logging.getLogger(__name__)
 
@@ -14,8 +20,22 @@ def configure_logging() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # a log file shows an epoch when it ends, not when the run does
 
 
-def stop(message: str, status: int) -> int:
-    """Say why the program ends; returns the exit status."""
+def exit_status(run: Callable, *arguments) -> int:
+    """Run, and turn what ends it into a sentence on standard error and the exit status of the program."""
+    try:
+        run(*arguments)
+    except UserError as error:
+        return _stop(f"error: {error}", 2)
+    except torch.OutOfMemoryError:
+        return _stop("error: the GPU is out of memory; lower --bs or --image_size, or use --precision bf16.", 2)
+    except NonFiniteLoss as error:
+        return _stop(f"stopped: {error}; lower --lr or --language_distill_w, or use --precision fp32.", 1)
+    except KeyboardInterrupt as interrupt:
+        return _stop(f"interrupted{interrupt}", 130)
+    return 0
+
+
+def _stop(message: str, status: int) -> int:
     print(f"main.py: {message}", file=sys.stderr)
     return status
 

@@ -97,10 +97,11 @@ def test_the_online_run_gets_the_values_and_the_end(tmp_path, monkeypatch):
         def finish(self, exit_code):
             self.seen.append(exit_code)
     monkeypatch.setattr(logger, "PLOT_INTERVAL", float("inf"))
-    log = RunLog(tmp_path, online=Online())
-    log.log(0, values(0, 2.0, 0.25))
-    log.close(130)
-    assert Online.seen == [(0, values(0, 2.0, 0.25)), 130]
+    with RunLog(tmp_path, online=Online()) as log:
+        log.log(0, values(0, 2.0, 0.25))
+    with pytest.raises(KeyboardInterrupt), RunLog(tmp_path, online=Online()):
+        raise KeyboardInterrupt
+    assert Online.seen == [(0, values(0, 2.0, 0.25)), 0, 1]
 
 
 def test_online_keys_are_those_of_the_papers_code():
