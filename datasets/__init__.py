@@ -2,7 +2,6 @@
 
 Any `<source_path>/<name>/images/<class folder>/*` works; a registered name adds what is known about that benchmark.
 """
-import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,11 +9,9 @@ from datasets import cub200, folder, integrity, shapes
 from datasets.folder import ImageSplit
 from utilities.errors import UserError
 
-LOG = logging.getLogger(__name__)
 # What happens before the folder is scanned, and what is checked of the classes found there.
 PREPARE = {"shapes": shapes.ensure_rendered}
 CHECK = {"cub200": cub200.check}
-NAMES = tuple(sorted({*PREPARE, *CHECK}))
 
 
 class Splits(NamedTuple):
