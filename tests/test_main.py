@@ -178,7 +178,7 @@ def test_a_non_finite_loss_stops_the_run_and_names_part_epoch_and_step(call, cap
 
 
 @pytest.mark.parametrize("flags", [["--precision", "bf16"], ["--precision", "bf16", "--channels_last", "--loss", "margin"], ["--arch", "test_vit_frozen_double_normalize"],
-                                   ["--augmentation", "adv"], ["--augmentation", "big"], ["--augmentation", "red"], ["--warmup", "1"], ["--fc_lr", "0.01", "--scheduler", "none"],
+                                   ["--use_float16"], ["--augmentation", "adv"], ["--augmentation", "big"], ["--augmentation", "red"], ["--warmup", "1"], ["--fc_lr", "0.01", "--scheduler", "none"],
                                    ["--use_tv_split", "--tv_split_perc", "0.5", "--tv_split_by_samples", "--no_test_metrics", "--store_improvements"],
                                    ["--data_ssl_set"], ["--internal_split", "0.5"], ["--evaltypes", "embeds", "avg_features", "--evaluate_on_cpu"]], ids=" ".join)
 def test_settings_run(call, flags):
