@@ -6,7 +6,7 @@ from pathlib import Path
 import timm
 from torch import nn
 
-from utilities.errors import UserError
+from utilities.errors import UserError, reason
 
 # The paper's resnet50 has torchvision's first weights; timm's default tag is a stronger recipe.
 PAPER_TAGS = {"resnet50": "resnet50.tv_in1k"}
@@ -36,11 +36,10 @@ def create(name: str, *, pretrained: bool, file: str | None, flag: str, file_fla
     """
     require_known(name, flag)
     tagged = PAPER_TAGS.get(name, name)
-    if not pretrained and not file:
-        return timm.create_model(tagged, pretrained=False, **options)
-    if file:
+    if file or not pretrained:
         model = timm.create_model(tagged, pretrained=False, **options)
-        _load(model, file, tagged, file_flag)
+        if file:
+            _load(model, file, tagged, file_flag)
         return model
     try:
         return timm.create_model(tagged, pretrained=True, **options)
@@ -56,10 +55,6 @@ def _load(model: nn.Module, file: str, name: str, file_flag: str) -> None:
     try:
         missing = timm.models.load_checkpoint(model, str(Path(file).expanduser()), strict=False, filter_fn=fit).missing_keys
     except Exception as error:  # timm, safetensors and torch each raise types of their own
-        raise UserError(f"{file_flag} {file} does not hold weights of {name} ({_short(error)}).") from error
+        raise UserError(f"{file_flag} {file} does not hold weights of {name} ({reason(error)}).") from error
     if missing:
         raise UserError(f"{file_flag} {file} does not hold weights of {name} ({len(missing)} are missing, the first {missing[0]}).")
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from utilities.errors import reason
+
 LOG = logging.getLogger(__name__)
 
 
@@ -35,7 +37,7 @@ def remember(folder: Path, kind: str, key: str, compute: Callable[[], torch.Tens
         torch.save(value, temporary)
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
-        LOG.warning("--cache_path: %s cannot be written (%s); the next run computes it again.", path, " ".join(str(error).split())[:160])
+        LOG.warning("--cache_path: %s cannot be written (%s); the next run computes it again.", path, reason(error))
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     return value

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from utilities.errors import UserError
+from utilities.errors import UserError, reason
 
 LOG = logging.getLogger(__name__)
 SENTENCES_AT_ONCE = 256
@@ -116,8 +116,8 @@ def _identity(name: str, source: str) -> str:
 
 
 def _unavailable(source: str, error: Exception, expected: str) -> UserError:
-    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    why = f"{type(error).__name__}: {reason(error)}"
     if Path(source).exists():
-        return UserError(f"--language_weights {source} cannot be loaded ({reason}); expected is {expected}.")
-    return UserError(f"The language model {source} could not be downloaded ({reason}): fetch it on a machine with network "
+        return UserError(f"--language_weights {source} cannot be loaded ({why}); expected is {expected}.")
+    return UserError(f"The language model {source} could not be downloaded ({why}): fetch it on a machine with network "
                      f"and pass it with --language_weights PATH ({expected}), or use --language_model minilm, which is installed with the requirements.")

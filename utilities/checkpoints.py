@@ -51,8 +51,8 @@ def find(resume: str, save_path: str, dataset: str, savename: str, settings: dic
     """The checkpoint of `--resume PATH|auto`. Raises UserError if there is none or if it is of another setting."""
     path = run_folder.latest_checkpoint(save_path, dataset, savename) if resume == "auto" else Path(resume)
     checkpoint = load(path)
-    different = {name for name in settings if checkpoint.settings.get(name, settings[name]) != settings[name]}
-    changes = {name: f"--{name} {checkpoint.settings[name]} (here {settings[name]})" for name in settings if name in different}
+    changes = {name: f"--{name} {checkpoint.settings[name]} (here {value})" for name, value in settings.items()
+               if checkpoint.settings.get(name, value) != value}
     if fixed := [change for name, change in changes.items() if name in FIXED]:
         raise UserError(f"--resume {path} was trained with {', '.join(fixed)}; give the settings of that run, or start anew without --resume.")
     if changed := [change for name, change in changes.items() if name not in FREE]:

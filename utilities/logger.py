@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-from utilities.errors import UserError
+from utilities.errors import UserError, reason
 from utilities.run_folder import RESULTS, write_atomically
 
 # Values of one epoch: split -> family -> metric -> value, e.g. {"Test": {"embeds_e_recall": {"e_recall@1": 0.5}}}.
@@ -140,7 +140,7 @@ class OnlineRun:
             self.run = wandb.init(project=project, group=group, name=name, config=settings, dir=str(folder), id=run_id, resume="allow",
                                   mode=os.environ.get("WANDB_MODE"))  # by name: wandb remembers the mode of its first use
         except Exception as error:  # wandb raises types of its own for a wrong key or no network
-            raise UserError(f"--log_online: W&B does not start ({' '.join(str(error).split())[:200]}); "
+            raise UserError(f"--log_online: W&B does not start ({reason(error)}); "
                             "check WANDB_API_KEY and the network, or set WANDB_MODE=offline.") from error
 
     @staticmethod
