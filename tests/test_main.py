@@ -99,14 +99,25 @@ def test_a_resumed_run_ends_with_the_same_parameters(call, tmp_path, flags, caps
     assert "--n_epochs 2 (here 4)" in capsys.readouterr().out
 
 
-def test_ctrl_c_ends_cleanly_and_says_how_to_resume(birds, tmp_path):
+@pytest.fixture
+def heard_interrupts():
+    """Children inherit an ignored SIGINT, which is what every background job of a script has; a handler of ours is not inherited."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)
+
+
+def test_ctrl_c_ends_cleanly_and_says_how_to_resume(birds, tmp_path, heard_interrupts):
     command = [sys.executable, "main.py", *TINY, "--dataset", "cub200", "--source_path", str(birds), "--save_path", str(tmp_path / "runs"), "--n_epochs", "500", "--kernels", "1"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    checkpoint, deadline = run_in(tmp_path) / run_folder.LAST_CHECKPOINT, time.monotonic() + 120
-    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the loader's processes too
-    _, error = process.communicate(timeout=60)
+    try:
+        checkpoint, deadline = run_in(tmp_path) / run_folder.LAST_CHECKPOINT, time.monotonic() + 120
+        while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the loader's processes too
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "Traceback" not in error
     assert f"--config {run_in(tmp_path) / 'args.yaml'} --resume {checkpoint}" in error
