@@ -1,5 +1,7 @@
 """Data loaders that yield `Batch`es and name a broken image instead of showing a worker's traceback."""
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch.utils.data import DataLoader, default_collate
@@ -29,7 +31,9 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         self.loader.generator = torch.Generator().manual_seed(self.seed)
-        for batch in self.loader:
+        with _interrupts_wait():
+            batches = iter(self.loader)
+        for batch in batches:
             if isinstance(batch, BrokenImage):
                 raise UserError(f"The image {batch.path} cannot be read ({batch.reason}); replace or remove it.")
             yield batch
@@ -38,3 +42,13 @@ class Batches:
 def _collate(samples: list) -> Batch | BrokenImage:
     broken = [sample for sample in samples if isinstance(sample, BrokenImage)]
     return broken[0] if broken else Batch(*default_collate(samples))
+
+
+@contextmanager
+def _interrupts_wait():
+    """Ctrl-C waits until the workers are started; they inherit the mask, so that only the main process answers to it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
