@@ -6,6 +6,7 @@
 import logging
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +29,7 @@ import language_guidance
 import metrics
 from datasets import loading, transforms
 from utilities import checkpoints, devices, logger, report, run_folder, seeding
-from utilities.meters import LossMeter, NonFiniteLoss
+from utilities.meters import LossMeter
 
 LOG = logging.getLogger("main")
 
@@ -37,7 +38,15 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 a loss became non-finite, 2 wrong setting or file, 130 interrupted."""
     opt = parameters.parse(argv)
     report.configure_logging()
-    return report.exit_status(run, opt)
+    return report.exit_status(list_components if opt.list else run, opt)
+
+
+def list_components(opt) -> None:
+    """`--list`: what there is, with a line each."""
+    report.print_catalogue({
+        "Objectives (--loss)": criteria.describe(), "Batch miners (--batch_mining)": batchminer.describe(),
+        "Batch samplers (--data_sampler)": datasampler.describe(), "Metrics (--evaluation_metrics)": metrics.describe(),
+        "Datasets (--dataset)": datasets.describe(), "Language models (--language_model)": language_guidance.describe()})
 
 
 def run(opt) -> None:
@@ -69,11 +78,14 @@ def run(opt) -> None:
                               run_id=resumed.wandb_id if resumed else None) if opt.log_online else None
     run_folder.write_settings(folder, settings)
     records = logger.RunLog(folder, resumed.history if resumed else None, online)
-    report.print_summary(summary(opt, data, network, learner, device, folder))
+    report.print_summary(settings, data.splits, mined=learner.criterion.is_mined(), weights=sum(p.numel() for p in network.parameters()),
+                         device=f"{devices.describe(device)}, {opt.precision}; search with {evaluation.backend(device)}", texts=learner.texts, folder=folder)
     earlier = resumed.seconds if resumed else 0.0
     with records:  # whatever ends the run ends its W&B run too
         try:
             for epoch in range(resumed.epoch + 1 if resumed else 0, opt.n_epochs):
+                if data.sampler.NEEDS_EMBEDDINGS:
+                    data.sampler.refresh(embed_training(opt, network, data.splits.training.with_transform(transform.evaluation), device))
                 losses = train_epoch(opt, epoch, network, learner, data.sampler, training_loader, device)
                 values = evaluate_epoch(opt, network, evaluated, device)
                 records.log(epoch, report.merge({"Train": {"epochs": {"epochs": epoch}} | losses}, values))
@@ -85,8 +97,6 @@ def run(opt) -> None:
                 report.print_epoch(epoch, opt.n_epochs, opt.evaltypes, losses, values)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(run_folder.how_to_resume(folder)) from None
-        except NonFiniteLoss as error:
-            raise NonFiniteLoss(f"{error} of epoch {epoch}") from error
         records.finish({"dataset": opt.dataset, "run": str(folder), "settings": settings}, earlier + time.monotonic() - started)
     report.print_results(records.summary(), folder)
 
@@ -97,7 +107,8 @@ def build_data(opt) -> SimpleNamespace:
     splits = datasets.select(opt.dataset, opt.source_path, validation=opt.use_tv_split, training_share=opt.tv_split_perc,
                              by_samples=opt.tv_split_by_samples)
     sampler = datasampler.select(opt.data_sampler, splits.training.labels, batch_size=opt.bs, samples_per_class=opt.samples_per_class,
-                                 seed=opt.seed, internal_split=opt.internal_split, repeat_half=opt.data_ssl_set)
+                                 seed=opt.seed, internal_split=opt.internal_split, repeat_half=opt.data_ssl_set, pool_size=opt.data_batchmatch_bigbs,
+                                 candidates=opt.data_batchmatch_ncomps, d2_lambda=opt.data_d2_coreset_lambda, projection_dim=opt.data_sampler_lowproj_dim)
     return SimpleNamespace(splits=splits, sampler=sampler)
 
 
@@ -113,9 +124,9 @@ def build_network(opt, splits, device, *, load_weights: bool) -> tuple[architect
 def build_learner(opt, data, network, device) -> SimpleNamespace:
     """Objective, language guide and optimiser; `parts` is what a checkpoint holds."""
     training = data.splits.training
-    miner = batchminer.select(opt.batch_mining, **parameters.hyperparameters(opt, f"miner_{opt.batch_mining}_"))
-    criterion = criteria.select(opt.loss, n_classes=len(training.class_texts), embed_dim=opt.embed_dim, miner=miner,
-                                **parameters.hyperparameters(opt, f"loss_{opt.loss}_")).to(device)
+    miner = batchminer.select(opt.batch_mining, **parameters.hyperparameters(opt, "miner", opt.batch_mining))
+    criterion = criteria.build(opt.loss, partial(parameters.hyperparameters, opt, "loss"), n_classes=len(training.class_texts),
+                               embed_dim=opt.embed_dim, feature_dim=network.feature_dim, miner=miner).to(device)
     guide, texts = build_guide(opt, training, device) if opt.language_distill_w else (None, [])
     head_lr = opt.lr if opt.fc_lr < 0 else opt.fc_lr
     optimizer = torch.optim.Adam(network.parameter_groups(opt.lr, head_lr) + criterion.parameter_groups(opt.lr), weight_decay=opt.decay)
@@ -146,7 +157,7 @@ def train_epoch(opt, epoch: int, network, learner, sampler, loader, device) -> l
     sampler.set_epoch(epoch)
     network.train()
     network.train_trunk(epoch >= opt.warmup)
-    autocast, meter = devices.autocast(device, opt.precision), LossMeter()
+    autocast, meter = devices.autocast(device, opt.precision), LossMeter(epoch)
     bar = tqdm(loading.Batches(loader, epoch_seed), desc=f"Epoch {epoch}", leave=False)
     for batch in bar:
         images, labels, indices = batch.to(device, opt.channels_last)
@@ -168,6 +179,13 @@ def train_epoch(opt, epoch: int, network, learner, sampler, loader, device) -> l
     return {name: {name: value} for name, value in means.items()} | {"time": {"time": time.monotonic() - started}}
 
 
+def embed_training(opt, network, split, device) -> torch.Tensor:
+    """Embeddings [N, D] of the training images as they are now, for the samplers that choose by them."""
+    batches = loading.evaluation_batches(split, batch_size=opt.bs, workers=opt.kernels)
+    return evaluation.embed(network, batches, count=len(split), evaltypes=["embeds"], device=device, autocast=devices.autocast(device, opt.precision),
+                            channels_last=opt.channels_last, title="training images")["embeds"]
+
+
 def evaluate_epoch(opt, network, evaluated, device) -> logger.Values:
     """Split -> "<evaltype>_<metric family>" -> metric -> value."""
     asked = [metrics.parse(name) for name in opt.evaluation_metrics]
@@ -175,20 +193,6 @@ def evaluate_epoch(opt, network, evaluated, device) -> logger.Values:
     return {name: evaluation.evaluate(network, batches[name], torch.from_numpy(split.labels), asked, evaltypes=opt.evaltypes, title=name,
                                       search_on_cpu=opt.evaluate_on_cpu, device=device, autocast=devices.autocast(device, opt.precision),
                                       channels_last=opt.channels_last) for name, split in evaluated.items()}
-
-
-def summary(opt, data, network, learner, device, folder) -> dict[str, str]:
-    """What is about to run, line by line."""
-    splits = {"train": data.splits.training, "validation": data.splits.validation, "test": data.splits.testing}
-    lines = {f"{opt.dataset} ({name})": f"{len(split.class_texts)} classes, {len(split)} images" for name, split in splits.items() if split}
-    lines |= {"objective": opt.loss, "miner": opt.batch_mining if "miner" in learner.criterion.NEEDS else "none (the objective takes all pairs)",
-              "trunk": f"{opt.arch}, {sum(p.numel() for p in network.parameters()):,} weights",
-              "device": f"{devices.describe(device)}, {opt.precision}; search with {evaluation.backend(device)}"}
-    if learner.guide:
-        source = f"top-{opt.language_pseudoclass_topk} pseudolabels of {opt.language_pseudoclass_arch}" if opt.language_pseudoclass else "class names"
-        lines["guidance"] = f"{opt.language_distill_w:g} x {opt.language_distill_dir} from {opt.language_model}, {source}"
-        lines |= {f"  {name}": ", ".join(texts) for name, texts in list(zip(data.splits.training.class_texts, learner.texts))[:3]}
-    return lines | {"run folder": str(folder)}
 
 
 if __name__ == "__main__":

@@ -6,38 +6,65 @@ registries. Flags, defaults and group names are those of the paper's repository;
 """
 import argparse
 import difflib
+import json
 import math
 import os
 import re
 from pathlib import Path
 
 CHOICES = {
-    "loss": ("margin", "multisimilarity"),
-    "batch_mining": ("distance",),
-    "data_sampler": ("class_random",),
+    "loss": ("contrastive", "triplet", "margin", "multisimilarity", "npair", "arcface", "softmax", "oproxy", "s2sd", "proxynca", "softtriplet",
+             "angular", "lifted", "histogram", "quadruplet", "snr", "adversarial_separation", "proxyanchor", "supcon", "circle", "smooth_ap", "recall_at_k"),
+    "batch_mining": ("random", "semihard", "softhard", "distance", "rho_distance", "npair", "intra_random", "lifted", "parametric",
+                     "random_distance", "multisimilarity"),
+    "data_sampler": ("class_random", "random", "semi_class_random", "class_balanced", "greedy_coreset", "d2_coreset", "disthist_batchmatch",
+                     "fid_batchmatch"),
     "optim": ("adam",),
     "scheduler": ("step", "none"),
     "augmentation": ("base", "adv", "big", "red"),
+    "loss_contrastive_form": ("paper", "textbook"),
+    "loss_triplet_form": ("paper", "textbook", "euclidean"),
     "loss_margin_form": ("paper", "textbook"),
     "loss_multisimilarity_form": ("paper", "textbook"),
+    "loss_npair_form": ("paper", "textbook", "textbook_mc"),
+    "loss_arcface_form": ("paper", "textbook", "textbook_normalised"),
+    "loss_softmax_form": ("paper", "textbook"),
+    "loss_oproxy_form": ("paper", "textbook"),
+    "loss_oproxy_mode": ("anchor", "nca"),
+    "loss_proxynca_form": ("textbook", "plusplus"),
+    "loss_lifted_form": ("paper", "textbook"),
     "miner_distance_form": ("paper", "textbook"),
+    "miner_rho_distance_form": ("paper", "textbook"),
+    "miner_random_distance_form": ("paper", "textbook"),
+    "miner_semihard_form": ("paper", "textbook"),
+    "miner_npair_form": ("paper", "mc"),
+    "miner_parametric_mode": ("uniform", "hards", "semihards", "veryhards"),
     "device": ("auto", "cpu", "cuda"),
     "precision": ("fp32", "bf16", "fp16"),
     "evaltypes": ("embeds", "avg_features"),
     "language_distill_dir": ("backward", "forward"),
     "language_pseudoclass_level": ("class", "sample"),
 }
+# Flags that also take pml:<ClassName>, of the optional pytorch-metric-learning.
+PML, BRIDGED = "pml:", ("loss", "batch_mining", "loss_s2sd_source", "loss_s2sd_target", "loss_adversarial_separation_source",
+                        "loss_adversarial_separation_target")
+# Objectives around others, with the flags that name those.
+COMPOSITES = {name: (f"loss_{name}_source", f"loss_{name}_target") for name in ("s2sd", "adversarial_separation")}
+CHOICES |= {flag: tuple(name for name in CHOICES["loss"] if name not in COMPOSITES) for flags in COMPOSITES.values() for flag in flags}
+# The only miners that some objectives on tuples work with; all others on tuples take any.
+MINERS = {"npair": ("npair",), "angular": ("npair",), "lifted": ("lifted",)}
 METRIC_PATTERNS = ("e_recall@K", "c_recall@K", "mAP_1000", "c_mAP_1000", "nmi", "f1")
 LANGUAGE_MODELS = ("clip", "bert", "roberta_l", "minilm")
 WANDB_KEY_PLACEHOLDER = "<your_wandb_key>"
 # Read by main before training and meaningless in a stored configuration; a key must never reach a file.
-NOT_STORED = ("config", "resume", "completed", "wandb_key")
+NOT_STORED = ("config", "list", "resume", "completed", "wandb_key")
 
 
 def basic_training_parameters(parser: argparse.ArgumentParser) -> None:
     """Data, evaluation, run folder, optimisation, architecture and devices."""
     group = parser.add_argument_group("basic_training_parameters")
     group.add_argument("--config", metavar="FILE", help="(new) YAML file of settings that the flags override; the args.yaml of a finished run is one.")
+    group.add_argument("--list", action="store_true", help="(new) Show all objectives, miners, samplers, metrics, datasets and language models, and end.")
     group.add_argument("--dataset", type=str, default="cub200", help="Name of the folder <source_path>/<dataset>/images/<class folder>/; 'shapes' is built in and rendered on first use.")
     group.add_argument("--use_tv_split", action="store_true", help="Split a validation set off the training set and evaluate on it as well.")
     group.add_argument("--tv_split_by_samples", action="store_true", help="Split train/validation within each class instead of between classes.")
@@ -72,8 +99,8 @@ def basic_training_parameters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--evaluate_on_cpu", action="store_true", help="Search and cluster on the CPU even where there is a GPU.")
     group.add_argument("--internal_split", type=float, default=1, help="Share of each batch drawn from the first classes (in this share too), the rest from the others; 1: from all alike.")
     group.add_argument("--optim", type=str, default="adam", help=_one_of("optim", "Optimizer"))
-    group.add_argument("--loss", type=str, default="margin", help=_one_of("loss", "Objective"))
-    group.add_argument("--batch_mining", type=str, default="distance", help=_one_of("batch_mining", "Batch miner, for objectives on triplets"))
+    group.add_argument("--loss", type=str, default="margin", help=_one_of("loss", "Objective") + " Or pml:<ClassName> of pytorch-metric-learning.")
+    group.add_argument("--batch_mining", type=str, default="distance", help=_one_of("batch_mining", "Batch miner, for objectives on triplets") + " Or pml:<ClassName> of pytorch-metric-learning.")
     group.add_argument("--embed_dim", type=int, default=128, help="Dimension of the embedding.")
     group.add_argument("--arch", type=str, default="resnet50_frozen_normalize", help="<timm model>[_frozen][_double][_normalize]: fixed BatchNorm, max added to average pooling, unit embeddings.")
     group.add_argument("--arch_weights", metavar="FILE", type=str, help="(new) Local checkpoint of the trunk instead of the download.")
@@ -90,6 +117,10 @@ def batch_creation_parameters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--data_sampler", type=str, default="class_random", help=_one_of("data_sampler", "How batches are drawn"))
     group.add_argument("--data_ssl_set", action="store_true", help="Draw half a batch and repeat it, so that each image comes with two augmentations.")
     group.add_argument("--samples_per_class", type=int, default=2, help="Images drawn of each class in a batch.")
+    group.add_argument("--data_batchmatch_bigbs", type=int, default=512, help="(new) Size of the pool from which coreset and batch-matching samplers choose a batch.")
+    group.add_argument("--data_batchmatch_ncomps", type=int, default=10, help="(new) Candidate batches that the batch-matching samplers compare.")
+    group.add_argument("--data_d2_coreset_lambda", type=float, default=1, help="(new) Weight of the squared distances beside the uniform share in d2_coreset.")
+    group.add_argument("--data_sampler_lowproj_dim", type=int, default=-1, help="(new) Project stored embeddings at random to this dimension before choosing; -1: do not.")
 
 
 def batchmining_specific_parameters(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +132,19 @@ def batchmining_specific_parameters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--miner_rho_distance_lower_cutoff", type=float, default=0.5, help="As in the distance miner.")
     group.add_argument("--miner_rho_distance_upper_cutoff", type=float, default=1.4, help="As in the distance miner.")
     group.add_argument("--miner_rho_distance_cp", type=float, default=0.2, help="Probability of a triplet that pushes a positive away.")
+    group.add_argument("--miner_rho_distance_form", type=str, default="paper", help=_one_of("miner_rho_distance_form", "(new) As in the distance miner"))
+    group.add_argument("--miner_random_distance_lower_cutoff", type=float, default=0.5, help="(new) As in the distance miner.")
+    group.add_argument("--miner_random_distance_upper_cutoff", type=float, default=1.4, help="(new) As in the distance miner.")
+    group.add_argument("--miner_random_distance_shuffle_labels", action="store_true", help="(new) Triplets of random classes, as in the predecessor's code: a control.")
+    group.add_argument("--miner_random_distance_form", type=str, default="paper", help=_one_of("miner_random_distance_form", "(new) As in the distance miner"))
     group.add_argument("--miner_semihard_margin", type=float, default=0.2, help="Width of the band behind the positive in which negatives are drawn.")
+    group.add_argument("--miner_semihard_form", type=str, default="paper", help=_one_of("miner_semihard_form", "(new) Band over Euclidean (paper) or squared distances"))
+    group.add_argument("--miner_npair_form", type=str, default="paper", help=_one_of("miner_npair_form", "(new) Every sample is an anchor (paper), or one pair per class"))
+    group.add_argument("--miner_parametric_mode", type=str, default="semihards", help=_one_of("miner_parametric_mode", "(new) Distances from which negatives come"))
+    group.add_argument("--miner_parametric_n_support", type=int, default=30, help="(new) Borders of the distance bins.")
+    group.add_argument("--miner_parametric_support_lim", type=float, nargs="+", default=[0.1, 1.9], help="(new) Smallest and largest distance of a negative.")
+    group.add_argument("--miner_multisimilarity_margin", type=float, default=0.1, help="(new) Margin within which pairs are informative.")
+    group.add_argument("--miner_pml_args", metavar="JSON", type=str, default="{}", help="(new) Arguments of a pml: miner as a JSON object.")
 
 
 def loss_specific_parameters(parser: argparse.ArgumentParser) -> None:
@@ -109,9 +152,11 @@ def loss_specific_parameters(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("loss_specific_parameters")
     group.add_argument("--loss_contrastive_pos_margin", type=float, default=0, help="Distance below which positives cost nothing.")
     group.add_argument("--loss_contrastive_neg_margin", type=float, default=1, help="Distance above which negatives cost nothing.")
+    group.add_argument("--loss_contrastive_form", type=str, default="paper", help=_one_of("loss_contrastive_form", "(new) Hinges (paper) or half their squares"))
     group.add_argument("--loss_triplet_margin", type=float, default=0.2, help="Margin between positive and negative distance.")
-    group.add_argument("--loss_s2sd_source", type=str, default="multisimilarity", help="Objective of the embedding.")
-    group.add_argument("--loss_s2sd_target", type=str, default="multisimilarity", help="Objective of the target branches.")
+    group.add_argument("--loss_triplet_form", type=str, default="paper", help=_one_of("loss_triplet_form", "(new) Squared distances (paper and textbook) or Euclidean ones"))
+    group.add_argument("--loss_s2sd_source", type=str, default="multisimilarity", help=_one_of("loss_s2sd_source", "Objective of the embedding"))
+    group.add_argument("--loss_s2sd_target", type=str, default="multisimilarity", help=_one_of("loss_s2sd_target", "Objective of the target branches"))
     group.add_argument("--loss_s2sd_T", type=float, default=1, help="Temperature of the distillation.")
     group.add_argument("--loss_s2sd_w", type=float, default=0, help="Weight of the distillation from the target branches (0 in the published recipes).")
     group.add_argument("--loss_s2sd_pool_aggr", action="store_true", help="Feed the target branches with average plus max pooling.")
@@ -125,13 +170,16 @@ def loss_specific_parameters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--loss_margin_nu", type=float, default=0, help="Weight of the regulariser on beta.")
     group.add_argument("--loss_margin_beta_constant", action="store_true", help="Keep beta constant and the same for all classes.")
     group.add_argument("--loss_margin_form", type=str, default="paper", help=_one_of("loss_margin_form", "(new) Divide by active triplets (paper) or active pairs"))
-    group.add_argument("--loss_oproxy_mode", type=str, default="anchor", help="anchor (ProxyAnchor) or nca (per sample).")
+    group.add_argument("--loss_oproxy_mode", type=str, default="anchor", help=_one_of("loss_oproxy_mode", "Sums per proxy (ProxyAnchor) or per sample"))
     group.add_argument("--loss_oproxy_lrmulti", type=float, default=2000, help="Learning rate of the proxies as a multiple of --lr.")
     group.add_argument("--loss_oproxy_pos_alpha", type=float, default=32, help="Scale of positive similarities.")
     group.add_argument("--loss_oproxy_neg_alpha", type=float, default=32, help="Scale of negative similarities.")
     group.add_argument("--loss_oproxy_pos_delta", type=float, default=0.1, help="Threshold of positive similarities.")
     group.add_argument("--loss_oproxy_neg_delta", type=float, default=-0.1, help="Threshold of negative similarities.")
+    group.add_argument("--loss_oproxy_form", type=str, default="paper", help=_one_of("loss_oproxy_form", "(new) Positive term averaged over samples and scaled nca (paper), or ProxyAnchor and ProxyNCA as published"))
     group.add_argument("--loss_npair_l2", type=float, default=0.005, help="Weight of the embedding norms.")
+    group.add_argument("--loss_npair_scale", type=float, default=1, help="(new) Factor on the embeddings in the paper's form (its code: 0.25 for BN-Inception).")
+    group.add_argument("--loss_npair_form", type=str, default="paper", help=_one_of("loss_npair_form", "(new) Regulariser on norms (paper) or squared norms; textbook_mc fits --miner_npair_form mc"))
     group.add_argument("--loss_multisimilarity_dim", type=int, default=0, help="Axis of the similarity matrix that is summed over, 0 or 1 (the matrix is symmetric: no difference).")
     group.add_argument("--loss_multisimilarity_pos_weight", type=float, default=2, help="Scale alpha of positive similarities.")
     group.add_argument("--loss_multisimilarity_neg_weight", type=float, default=40, help="Scale beta of negative similarities.")
@@ -141,9 +189,49 @@ def loss_specific_parameters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--loss_multisimilarity_form", type=str, default="paper", help=_one_of("loss_multisimilarity_form", "(new) With a softplus around the batch means (paper) or without"))
     group.add_argument("--loss_softmax_lr", type=float, default=1e-5, help="Learning rate of the class weights.")
     group.add_argument("--loss_softmax_temperature", type=float, default=0.05, help="Temperature.")
+    group.add_argument("--loss_softmax_form", type=str, default="paper", help=_one_of("loss_softmax_form", "(new) Embeddings as they come (paper) or normalised"))
     group.add_argument("--loss_arcface_lr", type=float, default=0.0005, help="Learning rate of the class weights.")
     group.add_argument("--loss_arcface_angular_margin", type=float, default=0.5, help="Angular margin in radians.")
     group.add_argument("--loss_arcface_feature_scale", type=float, default=16, help="Inverse temperature.")
+    group.add_argument("--loss_arcface_form", type=str, default="paper", help=_one_of("loss_arcface_form", "(new) Cosines clamped to positive ones (paper) or not, embeddings normalised inside or not"))
+    group.add_argument("--loss_proxynca_lrmulti", type=float, default=50, help="(new) Learning rate of the proxies as a multiple of --lr.")
+    group.add_argument("--loss_proxynca_temperature", type=float, default=1 / 9, help="(new) Temperature of the plusplus form.")
+    group.add_argument("--loss_proxynca_form", type=str, default="textbook", help=_one_of("loss_proxynca_form", "(new) ProxyNCA or ProxyNCA++"))
+    group.add_argument("--loss_proxyanchor_lrmulti", type=float, default=100, help="(new) Learning rate of the proxies as a multiple of --lr.")
+    group.add_argument("--loss_proxyanchor_alpha", type=float, default=32, help="(new) Scale of similarities.")
+    group.add_argument("--loss_proxyanchor_margin", type=float, default=0.1, help="(new) Margin of similarities on both sides.")
+    group.add_argument("--loss_softtriplet_n_centroids", type=int, default=2, help="(new) Centres per class.")
+    group.add_argument("--loss_softtriplet_margin_delta", type=float, default=0.01, help="(new) Margin of the target's similarity.")
+    group.add_argument("--loss_softtriplet_gamma", type=float, default=0.1, help="(new) Temperature of the assignment to centres.")
+    group.add_argument("--loss_softtriplet_scale", "--loss_softtriplet_lambda", type=float, default=8, help="(new) Inverse temperature of the classes.")
+    group.add_argument("--loss_softtriplet_reg_weight", type=float, default=0.2, help="(new) Weight of the regulariser that draws centres of a class together.")
+    group.add_argument("--loss_softtriplet_lrmulti", type=float, default=1, help="(new) Learning rate of the centres as a multiple of --lr.")
+    group.add_argument("--loss_angular_alpha", type=float, default=45, help="(new) Bound of the angle at the negative, in degrees.")
+    group.add_argument("--loss_angular_npair_ang_weight", type=float, default=2, help="(new) Weight of the angular term beside the N-pair term.")
+    group.add_argument("--loss_angular_npair_l2", type=float, default=0.005, help="(new) Weight of the embedding norms.")
+    group.add_argument("--loss_lifted_neg_margin", type=float, default=1, help="(new) Margin of negative distances.")
+    group.add_argument("--loss_lifted_l2", type=float, default=0.005, help="(new) Weight of the embedding norms.")
+    group.add_argument("--loss_lifted_form", type=str, default="paper", help=_one_of("loss_lifted_form", "(new) Per anchor (paper, Hermans et al.) or per positive pair (Oh Song et al.)"))
+    group.add_argument("--loss_histogram_nbins", type=int, default=65, help="(new) Nodes of the histograms.")
+    group.add_argument("--loss_quadruplet_margin_alpha_1", type=float, default=0.2, help="(new) Margin to the negative of the anchor.")
+    group.add_argument("--loss_quadruplet_margin_alpha_2", type=float, default=0.2, help="(new) Margin to the distance of two negatives.")
+    group.add_argument("--loss_snr_margin", type=float, default=0.2, help="(new) Margin between noise-to-signal ratios.")
+    group.add_argument("--loss_snr_reg_lambda", type=float, default=0.005, help="(new) Weight of the anchors' distance from zero mean.")
+    group.add_argument("--loss_adversarial_separation_source", type=str, default="multisimilarity", help=_one_of("loss_adversarial_separation_source", "(new) Objective of the embedding"))
+    group.add_argument("--loss_adversarial_separation_target", type=str, default="multisimilarity", help=_one_of("loss_adversarial_separation_target", "(new) Objective of the auxiliary embeddings"))
+    group.add_argument("--loss_adversarial_separation_target_dims", type=int, nargs="+", default=[128], help="(new) Dimensions of the auxiliary embeddings.")
+    group.add_argument("--loss_adversarial_separation_weight", type=float, default=1500, help="(new) Weight of the separation.")
+    group.add_argument("--loss_adversarial_separation_hidden_dim", type=int, default=512, help="(new) Hidden dimension of the regressors.")
+    group.add_argument("--loss_adversarial_separation_lr", type=float, default=1e-5, help="(new) Learning rate of the regressors.")
+    group.add_argument("--loss_supcon_temperature", type=float, default=0.1, help="(new) Temperature.")
+    group.add_argument("--loss_circle_m", type=float, default=0.4, help="(new) Relaxation margin.")
+    group.add_argument("--loss_circle_gamma", type=float, default=80, help="(new) Scale of similarities.")
+    group.add_argument("--loss_smooth_ap_temperature", type=float, default=0.01, help="(new) Temperature of the sigmoid that stands for a step.")
+    group.add_argument("--loss_recall_at_k_k", type=int, nargs="+", default=[1, 2, 4, 8, 16], help="(new) The k's, weighted alike.")
+    group.add_argument("--loss_recall_at_k_rank_temperature", type=float, default=1, help="(new) Temperature of the sigmoid over ranks.")
+    group.add_argument("--loss_recall_at_k_similarity_temperature", type=float, default=0.01, help="(new) Temperature of the sigmoid over similarities.")
+    group.add_argument("--loss_pml_args", metavar="JSON", type=str, default="{}", help='(new) Arguments of a pml: objective as a JSON object; {"pml": "distances.LpDistance", ...} inside it makes such an object.')
+    group.add_argument("--loss_pml_lr", type=float, default=-1, help="(new) Learning rate of the parameters of a pml: objective; negative: the same as --lr.")
 
 
 def wandb_parameters(parser: argparse.ArgumentParser) -> None:
@@ -192,6 +280,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     problems = _apply_config(parser, config) if config else []
     opt = parser.parse_args(argv)
     problems += validate(opt)
+    if opt.list:
+        return opt
     if problems:
         parser.exit(2, "\n".join(f"main.py: error: {problem}" for problem in problems) + "\n")
     if opt.use_float16:
@@ -206,14 +296,18 @@ def stored(opt: argparse.Namespace) -> dict:
     return {name: value for name, value in vars(opt).items() if name not in NOT_STORED}
 
 
-def hyperparameters(opt: argparse.Namespace, prefix: str) -> dict:
-    """`--loss_margin_beta 1.2` under the prefix `loss_margin_` becomes `{"beta": 1.2}`."""
-    return {name[len(prefix):]: value for name, value in vars(opt).items() if name.startswith(prefix)}
+def hyperparameters(opt: argparse.Namespace, kind: str, name: str) -> dict:
+    """`--loss_margin_beta 1.2` gives `{"beta": 1.2}` for the loss `margin`; kind is `loss` or `miner`."""
+    name = name.split(":")[0]  # pml:<ClassName> has the flags of pml
+    prefix = f"{kind}_{name}_"
+    # --miner_random_distance_* are not the flags of the miner `random`.
+    longer = tuple(f"{kind}_{other}_" for other in CHOICES["loss" if kind == "loss" else "batch_mining"] if other.startswith(f"{name}_"))
+    return {flag[len(prefix):]: value for flag, value in vars(opt).items() if flag.startswith(prefix) and not (longer and flag.startswith(longer))}
 
 
 def validate(opt: argparse.Namespace) -> list[str]:
     """All problems of the settings, a sentence each; reads nothing but the existence of named files."""
-    return [*_unknown_names(opt), *_wrong_metrics(opt), *_wrong_numbers(opt), *_wrong_combinations(opt), *_missing_files(opt)]
+    return [*_unknown_names(opt), *_wrong_metrics(opt), *_wrong_numbers(opt), *_wrong_combinations(opt), *_impossible_pairs(opt), *_missing_files(opt)]
 
 
 def notices(opt: argparse.Namespace) -> list[str]:
@@ -223,6 +317,8 @@ def notices(opt: argparse.Namespace) -> list[str]:
         said.append("--wandb_key is ignored, because a key on the command line is visible to everybody on the machine: set WANDB_API_KEY.")
     if opt.language_pseudoclass and not opt.language_distill_w:
         said.append("--language_pseudoclass has no effect without --language_distill_w above 0.")
+    if opt.batch_mining == "intra_random" and opt.samples_per_class < 3:
+        said.append("--batch_mining intra_random draws from classes with at least three images in a batch: raise --samples_per_class above 2.")
     return said
 
 
@@ -235,7 +331,7 @@ def _unknown_names(opt) -> list[str]:
     for flag, valid in CHOICES.items():
         given = getattr(opt, flag)
         for name in given if isinstance(given, list) else [given]:
-            if name not in valid:
+            if name not in valid and not (flag in BRIDGED and re.fullmatch(rf"{PML}\w+", name)):
                 problems.append(f"--{flag} {name} is not known{_nearest(name, valid)}; choose from: {', '.join(valid)}.")
     if opt.language_model not in LANGUAGE_MODELS and not re.fullmatch(r"hf:.+", opt.language_model):
         problems.append(f"--language_model {opt.language_model} is not known{_nearest(opt.language_model, LANGUAGE_MODELS)}; "
@@ -255,14 +351,25 @@ def _wrong_metrics(opt) -> list[str]:
 
 def _wrong_numbers(opt) -> list[str]:
     at_least = {"n_epochs": 1, "kernels": 0, "bs": 2, "samples_per_class": 1, "embed_dim": 1, "image_size": 16, "warmup": 0,
-                "seed": 0, "decay": 0, "gamma": 0, "language_distill_w": 0, "language_delay": 0, "language_pseudoclass_topk": 1}
+                "seed": 0, "decay": 0, "gamma": 0, "language_distill_w": 0, "language_delay": 0, "language_pseudoclass_topk": 1,
+                "loss_histogram_nbins": 2, "loss_softtriplet_n_centroids": 1, "loss_s2sd_feat_distill_delay": 0, "miner_parametric_n_support": 3,
+                "loss_adversarial_separation_hidden_dim": 1, "data_batchmatch_bigbs": 1, "data_batchmatch_ncomps": 1, "data_d2_coreset_lambda": 0}
+    above_zero = ("lr", "language_temp", "loss_s2sd_T", "loss_softmax_temperature", "loss_proxynca_temperature", "loss_softtriplet_gamma", "loss_supcon_temperature",
+                  "loss_smooth_ap_temperature", "loss_recall_at_k_rank_temperature", "loss_recall_at_k_similarity_temperature",
+                  "loss_multisimilarity_pos_weight", "loss_multisimilarity_neg_weight")
     problems = [f"--{flag} must be a finite number, not {value}." for flag, value in vars(opt).items()
                 if isinstance(value, float) and not math.isfinite(value)]
     problems += [f"--{flag} must be at least {least}, not {getattr(opt, flag)}." for flag, least in at_least.items()
                 if not getattr(opt, flag) >= least]
-    problems += [f"--{flag} must be above 0, not {getattr(opt, flag)}." for flag in ("lr", "language_temp") if not getattr(opt, flag) > 0]
+    problems += [f"--{flag} must be above 0, not {getattr(opt, flag)}." for flag in above_zero if not getattr(opt, flag) > 0]
+    problems += [f"--{flag} must hold numbers of at least 1, not {' '.join(map(str, getattr(opt, flag)))}."
+                 for flag in ("loss_recall_at_k_k", "loss_s2sd_target_dims", "loss_adversarial_separation_target_dims") if min(getattr(opt, flag)) < 1]
     if not 0 < opt.internal_split <= 1:
         problems.append(f"--internal_split must lie above 0 and be at most 1, not {opt.internal_split}.")
+    if not 0 <= opt.miner_rho_distance_cp <= 1:
+        problems.append(f"--miner_rho_distance_cp must lie between 0 and 1, not {opt.miner_rho_distance_cp}.")
+    if len(opt.miner_parametric_support_lim) != 2 or not opt.miner_parametric_support_lim[0] < opt.miner_parametric_support_lim[1]:
+        problems.append(f"--miner_parametric_support_lim must be a smaller and a larger distance, not {' '.join(map(str, opt.miner_parametric_support_lim))}.")
     if opt.loss_multisimilarity_dim not in (0, 1):
         problems.append(f"--loss_multisimilarity_dim must be 0 or 1, not {opt.loss_multisimilarity_dim}.")
     return problems
@@ -286,6 +393,23 @@ def _wrong_combinations(opt) -> list[str]:
         problems.append(f"--language_primer {opt.language_primer!r} has no {{}} for the class text.")
     if "/" in opt.savename or opt.savename in ("", ".", ".."):
         problems.append(f"--savename {opt.savename!r} must be the plain name of a folder.")
+    return problems
+
+
+def _impossible_pairs(opt) -> list[str]:
+    """Objectives and miners that do not fit together."""
+    used = {opt.loss: "--loss"} | {getattr(opt, flag): f"--{flag}" for flag in COMPOSITES.get(opt.loss, ())}
+    problems = [f"{flag} {name} needs --batch_mining {' or '.join(MINERS[name])} (given: {opt.batch_mining})."
+                for name, flag in used.items() if name in MINERS and opt.batch_mining not in MINERS[name]]
+    if opt.loss.startswith(PML) and not opt.batch_mining.startswith(PML) and opt.batch_mining != "distance":
+        problems.append(f"--loss {opt.loss} cannot take --batch_mining {opt.batch_mining}; choose {PML}<ClassName> of the same library, or leave it out to take all pairs.")
+    for flag in ("loss_pml_args", "miner_pml_args"):
+        try:
+            valid = isinstance(json.loads(getattr(opt, flag)), dict)
+        except ValueError:
+            valid = False
+        if not valid:
+            problems.append(f"--{flag} {getattr(opt, flag)!r} is not a JSON object such as '{{\"margin\": 0.1}}'.")
     return problems
 
 

@@ -1,10 +1,34 @@
 """Batch miners: (embeddings [B, D], labels [B]) -> triplets, a LongTensor [T, 3] of (anchor, positive, negative)."""
 from batchminer.base import BatchMiner
 from batchminer.distance import DistanceMiner
+from batchminer.intra_random import IntraRandomMiner
+from batchminer.lifted import LiftedMiner
+from batchminer.multisimilarity import MultiSimilarityMiner
+from batchminer.npair import NPairMiner
+from batchminer.parametric import ParametricMiner
+from batchminer.pml import PytorchMetricLearningMiner
+from batchminer.random import RandomMiner
+from batchminer.random_distance import RandomDistanceMiner
+from batchminer.rho_distance import RhoDistanceMiner
+from batchminer.semihard import SemihardMiner
+from batchminer.softhard import SofthardMiner
+from utilities.pml import PREFIX
+from utilities.report import first_line
 
-REGISTRY: dict[str, type[BatchMiner]] = {"distance": DistanceMiner}
+REGISTRY: dict[str, type[BatchMiner]] = {
+    "random": RandomMiner, "semihard": SemihardMiner, "softhard": SofthardMiner, "distance": DistanceMiner, "rho_distance": RhoDistanceMiner,
+    "npair": NPairMiner, "intra_random": IntraRandomMiner, "lifted": LiftedMiner, "parametric": ParametricMiner,
+    "random_distance": RandomDistanceMiner, "multisimilarity": MultiSimilarityMiner,
+}
 
 
 def select(name: str, **hyperparameters) -> BatchMiner:
-    """The miner `name`."""
+    """The miner `name`, or `pml:<ClassName>` of pytorch-metric-learning."""
+    if name.startswith(PREFIX):
+        return PytorchMetricLearningMiner(name.removeprefix(PREFIX), **hyperparameters)
     return REGISTRY[name](**hyperparameters)
+
+
+def describe() -> dict[str, str]:
+    """What each miner does, in a line."""
+    return {name: first_line(miner) for name, miner in REGISTRY.items()} | {f"{PREFIX}<ClassName>": first_line(PytorchMetricLearningMiner)}

@@ -1,4 +1,4 @@
-"""What all miners share: no gradient, fp32, and one way to draw from masks."""
+"""What all miners share: no gradient, fp32, and the ways to draw from masks."""
 import torch
 
 
@@ -19,6 +19,40 @@ class BatchMiner:
         raise NotImplementedError(f"{type(self).__name__} must define mine(embeddings, labels)")
 
     def draw(self, weights: torch.Tensor) -> torch.Tensor:
-        """One column per row with probability proportional to its weight, [B, B] -> [B]; rows without weight give 0."""
-        empty = weights.sum(1, keepdim=True) <= 0
-        return torch.multinomial(weights.masked_fill(empty, 1.0), 1, generator=self.generator).squeeze(1)
+        """One column per row with probability proportional to its weight, [R, B] (bool: uniform) -> [R]; 0 for rows without weight."""
+        cumulated = weights.to(torch.float32 if weights.dtype == torch.bool else weights.dtype).cumsum(1)
+        total = cumulated[:, -1:].contiguous()
+        # The first column that exceeds the drawn share has weight; rounding may draw the whole of it, hence the bound.
+        share = self.uniform(len(weights), weights.device).to(total.dtype)[:, None] * total
+        column = torch.searchsorted(cumulated, share, right=True)
+        return torch.minimum(column, torch.searchsorted(cumulated, total)).squeeze(1)
+
+    def below(self, limits: torch.Tensor) -> torch.Tensor:
+        """A uniform integer in [0, limit) for each limit; 0 where the limit is 0."""
+        drawn = (self.uniform(len(limits), limits.device) * limits).long()
+        return torch.minimum(drawn, (limits - 1).clamp(min=0))
+
+    def uniform(self, count: int, device: torch.device) -> torch.Tensor:
+        """[count] in [0, 1), in double precision so that large ranges are reached evenly."""
+        return torch.rand(count, dtype=torch.float64, device=device, generator=self.generator)
+
+    def permutation(self, count: int, device: torch.device) -> torch.Tensor:
+        return torch.randperm(count, device=device, generator=self.generator)
+
+
+class Ranked:
+    """The columns that a mask [R, B] holds in each row, by rank."""
+
+    def __init__(self, mask: torch.Tensor):
+        self.columns, self.counts = mask.nonzero()[:, 1], mask.sum(1)
+        self.starts = self.counts.cumsum(0) - self.counts
+
+    def __call__(self, rows: torch.Tensor, ranks: torch.Tensor) -> torch.Tensor:
+        """Column of the given rank (0, 1, ...) in each of the given rows."""
+        return self.columns[self.starts[rows] + ranks]
+
+
+def spread(counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Row i repeated counts[i] times, with the position 0 .. counts[i]-1 of each repetition."""
+    rows = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+    return rows, torch.arange(len(rows), device=counts.device) - (counts.cumsum(0) - counts)[rows]

@@ -2,7 +2,7 @@
 import torch
 
 from batchminer.base import BatchMiner
-from utilities.functional import masked_max, pairwise_distances
+from utilities.functional import masked_max, pair_masks, pairwise_distances
 
 
 class DistanceMiner(BatchMiner):
@@ -21,14 +21,11 @@ class DistanceMiner(BatchMiner):
         self.lower_cutoff, self.upper_cutoff, self.form = lower_cutoff, upper_cutoff, form
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        same = labels[:, None] == labels[None, :]
-        itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-        positives = same & ~itself
-        positives |= itself & ~positives.any(1, keepdim=True)
-        anchors = (~same).any(1).nonzero().squeeze(1)
-        triplets = torch.stack([torch.arange(len(labels), device=labels.device), self.draw(positives.to(embeddings.dtype)),
-                                self.draw(self.negative_weights(embeddings, ~same))], dim=1)
-        return triplets[anchors]
+        positives, negatives = pair_masks(labels)
+        positives.diagonal().logical_or_(~positives.any(1))
+        triplets = torch.stack([torch.arange(len(labels), device=labels.device), self.draw(positives),
+                                self.draw(self.negative_weights(embeddings, negatives))], dim=1)
+        return triplets[negatives.any(1)]
 
     def negative_weights(self, embeddings: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
         """[B, B] weights 1/q over the negatives of each anchor, 1 at the largest."""

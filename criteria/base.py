@@ -9,9 +9,11 @@ from utilities.types import ModelOutput
 class Criterion(nn.Module):
     """A subclass writes `loss(output, labels)`; callers use `criterion(output, labels)`.
 
-    NEEDS names the constructor arguments that come from the run: of `n_classes`, `embed_dim`, `miner`.
+    NEEDS names the constructor arguments that come from the run: of `n_classes`, `embed_dim`, `feature_dim`, `miner`,
+    and, of an objective around others, `source` and `target`. MINERS names the batch miners it can work with; None: any.
     """
     NEEDS: tuple[str, ...] = ()
+    MINERS: tuple[str, ...] | None = None
 
     def forward(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         """Scalar loss of a batch, in fp32 (fp64 stays) whatever the autocast.
@@ -33,6 +35,33 @@ class Criterion(nn.Module):
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError(f"{type(self).__name__} must define loss(output, labels)")
 
+    def is_mined(self) -> bool:
+        """Whether this objective, or one that it holds, uses a batch miner."""
+        return any(getattr(module, "miner", None) is not None for module in self.modules())
+
     def parameter_groups(self, base_lr: float) -> list[dict]:
-        """Optimizer groups of the learnable parts (proxies, class margins); none by default."""
+        """Optimizer groups of the learnable parts (proxies, class margins, networks); none by default."""
         return []
+
+
+class TripletCriterion(Criterion):
+    """An objective on mined triplets; a subclass writes `triplet_loss(anchors, positives, negatives)` for T > 0 rows."""
+    NEEDS = ("miner",)
+
+    def __init__(self, miner):
+        super().__init__()
+        self.miner = miner
+
+    def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
+        triplets = self.miner(output.embeddings.detach(), labels)
+        if len(triplets) == 0:
+            return graph_zero(output.embeddings)
+        return self.triplet_loss(*output.embeddings[triplets].unbind(1))
+
+    def triplet_loss(self, anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError(f"{type(self).__name__} must define triplet_loss(anchors, positives, negatives)")
+
+
+def proxies(n_classes: int, embed_dim: int) -> nn.Parameter:
+    """[C, D] class proxies as the paper's code starts them."""
+    return nn.Parameter(torch.randn(n_classes, embed_dim) / 8)

@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import softplus
 
 from criteria.base import Criterion
-from utilities.functional import log1p_sum_exp, masked_max, masked_min
+from utilities.functional import informative_pairs, log1p_sum_exp
 from utilities.types import ModelOutput
 
 
@@ -30,17 +30,9 @@ class MultiSimilarityLoss(Criterion):
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         similarities = output.embeddings @ output.embeddings.T
-        same = labels[:, None] == labels[None, :]
-        positives, negatives = self.mine(similarities.detach(), same)
+        positives, negatives = informative_pairs(similarities.detach(), labels, self.margin, self.dim)
         positive_term = log1p_sum_exp(-self.pos_weight * (similarities - self.pos_thresh), positives, self.dim).mean()
         negative_term = log1p_sum_exp(self.neg_weight * (similarities - self.neg_thresh), negatives, self.dim).mean()
         if self.form == "paper":
             positive_term, negative_term = softplus(positive_term), softplus(negative_term)
         return positive_term / self.pos_weight + negative_term / self.neg_weight
-
-    def mine(self, similarities: torch.Tensor, same: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Masks [B, B] of the informative positive and negative pairs."""
-        positives, negatives = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device), ~same
-        hardest_negative = masked_max(similarities, negatives, self.dim).unsqueeze(self.dim)
-        hardest_positive = masked_min(similarities, positives, self.dim).unsqueeze(self.dim)
-        return positives & (similarities - self.margin < hardest_negative), negatives & (similarities + self.margin > hardest_positive)

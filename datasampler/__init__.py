@@ -1,11 +1,36 @@
 """Batch samplers: yield lists of dataset indices, seeded per (seed, epoch, rank)."""
 import numpy as np
 
+from datasampler.base import BatchSampler
+from datasampler.class_balanced import ClassBalancedSampler
 from datasampler.class_random import ClassRandomSampler
+from datasampler.d2_coreset import D2CoresetSampler
+from datasampler.disthist_batchmatch import DistHistBatchMatchSampler
+from datasampler.fid_batchmatch import FIDBatchMatchSampler
+from datasampler.greedy_coreset import GreedyCoresetSampler
+from datasampler.random import RandomSampler
+from datasampler.semi_class_random import SemiClassRandomSampler
+from utilities.report import first_line
 
-REGISTRY = {"class_random": ClassRandomSampler}
+REGISTRY: dict[str, type[BatchSampler]] = {
+    "class_random": ClassRandomSampler,
+    "random": RandomSampler,
+    "semi_class_random": SemiClassRandomSampler,
+    "class_balanced": ClassBalancedSampler,
+    "greedy_coreset": GreedyCoresetSampler,
+    "d2_coreset": D2CoresetSampler,
+    "disthist_batchmatch": DistHistBatchMatchSampler,
+    "fid_batchmatch": FIDBatchMatchSampler,
+}
 
 
-def select(name: str, labels: np.ndarray, *, batch_size: int, samples_per_class: int, seed: int, **options):
-    """The sampler `name` over a split with the given labels [N]."""
-    return REGISTRY[name](labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, **options)
+def describe() -> dict[str, str]:
+    """What each sampler does, in a line."""
+    return {name: first_line(sampler) for name, sampler in REGISTRY.items()}
+
+
+def select(name: str, labels: np.ndarray, *, batch_size: int, samples_per_class: int, seed: int, rank: int = 0, **options) -> BatchSampler:
+    """The sampler `name` over a split with the given labels [N]; of the run's options it gets those that it names in OPTIONS."""
+    sampler = REGISTRY[name]
+    own = {option: options[option] for option in sampler.OPTIONS if option in options}
+    return sampler(labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, rank=rank, **own)

@@ -8,10 +8,18 @@ from typing import NamedTuple
 from datasets import cub200, folder, integrity, shapes
 from datasets.folder import ImageSplit
 from utilities.errors import UserError
+from utilities.report import first_line
 
 # What happens before the folder is scanned, and what is checked of the classes found there.
 PREPARE = {"shapes": shapes.ensure_rendered}
 CHECK = {"cub200": cub200.check}
+
+
+
+def describe() -> dict[str, str]:
+    """What each dataset is, in a line."""
+    known = {"cub200": cub200, "shapes": shapes}
+    return {name: first_line(module) for name, module in known.items()} | {"<any name>": "Your own: <source_path>/<name>/images/<class folder>/*, the first half of the classes trains."}
 
 
 class Splits(NamedTuple):

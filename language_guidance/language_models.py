@@ -20,6 +20,14 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 HUGGINGFACE_NAMES = {"bert": "bert-base-uncased", "roberta_l": "roberta-large", "minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 CLIP_ARCH, CLIP_TAG = "ViT-B-32-quickgelu", "openai"  # quickgelu is the activation that OpenAI trained with
 
+DESCRIPTIONS = {
+    "clip": "CLIP ViT-B/32, text tower, OpenAI's weights through open_clip: the paper's default.",
+    "bert": "bert-base-uncased, mean of the token vectors.",
+    "roberta_l": "roberta-large, mean of the token vectors.",
+    "minilm": "all-MiniLM-L6-v2, a small sentence model that comes with the requirements and needs no download.",
+    "hf:<name or folder>": "Any encoder of the Hugging Face hub or a local folder, mean of the token vectors.",
+}
+
 Encoder = Callable[[list[str]], torch.Tensor]
 
 

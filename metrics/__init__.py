@@ -7,6 +7,7 @@ from metrics.clustering import nmi, pair_f1
 from metrics.mean_average_precision import mean_average_precision
 from metrics.recall import recall
 from metrics.retrieval import COSINE, EUCLIDEAN, Retrieval
+from utilities.report import first_line
 
 __all__ = ["COSINE", "EUCLIDEAN", "Metric", "Retrieval", "parse"]
 
@@ -41,6 +42,13 @@ REGISTRY: dict[str, Callable[[str, int], Metric]] = {
     "nmi": lambda name, _: Metric(name, nmi, clusters=True),
     "f1": lambda name, _: Metric(name, pair_f1, clusters=True),
 }
+
+
+def describe() -> dict[str, str]:
+    """What each metric measures, in a line."""
+    functions = {"recall": recall, "mAP_1000": mean_average_precision, "nmi": nmi, "f1": pair_f1}
+    spaces = {"e_recall@K": " Euclidean.", "c_recall@K": " Cosine.", "mAP_1000": " Euclidean.", "c_mAP_1000": " Cosine."}
+    return {name: first_line(functions[re.sub(r"^[ec]_|@K", "", name)]) + spaces.get(name, "") for name in REGISTRY}
 
 
 def parse(name: str) -> Metric:

@@ -1,4 +1,4 @@
-"""Values and gradients of every registered objective, in the paper's and the textbook form."""
+"""Values and gradients of every objective of the manifest, in the paper's and the textbook form."""
 import pytest
 import torch
 from reference import assert_close, cases, resolve
@@ -6,36 +6,73 @@ from reference import assert_close, cases, resolve
 import criteria
 from utilities.types import ModelOutput
 
-# Output of the manifest -> the arguments that give it.
-FORMS = {"repo": {"form": "paper"}, "textbook": {"form": "textbook"}, "textbook_nu0.01": {"form": "textbook", "nu": 0.01}}
+# Output of the manifest -> the arguments that give it; where one names another objective of ours, its name stands first.
+FORMS = {
+    "repo": {"form": "paper"}, "textbook": {"form": "textbook"}, "textbook_nu0.01": {"form": "textbook", "nu": 0.01},
+    "euclidean_variant": {"form": "euclidean"}, "textbook_normalised_input": {"form": "textbook_normalised"},
+    "textbook_npair_mc": {"form": "textbook_mc"}, "textbook_proxyncapp": {"form": "plusplus"},
+}
 RENAMED = {"beta_init": "beta"}
+# Facts of the reference that are no arguments: constants of a formula, or shapes.
+NOT_ARGUMENTS = ("pairwise_eps", "clamp", "arch", "feature_dim", "multisimilarity")
+PROXYNCA_HAS_NO = ("mode", "pos_alpha", "neg_alpha", "pos_delta", "neg_delta")
 
 
-def build(entry, options, inputs, dtype):
-    hyperparameters = {RENAMED.get(name, name): value for name, value in entry["hparams"].items()} | options
-    triplets = torch.from_numpy(inputs["triplets"]).long() if "triplets" in inputs else None
-    criterion = criteria.select(entry["criterion"], n_classes=entry["n_classes"], embed_dim=entry["embed_dim"],
-                                miner=lambda embeddings, labels: triplets, **hyperparameters).to(dtype)
+def arguments(entry, options):
+    given = {RENAMED.get(name, name): value for name, value in entry["hparams"].items() if name not in NOT_ARGUMENTS}
+    return given | {"n_classes": entry["n_classes"], "embed_dim": entry["embed_dim"], "feature_dim": entry["hparams"].get("feature_dim")} | options
+
+
+def build(entry, reference, inputs, dtype):
+    name, given = entry["criterion"], arguments(entry, FORMS[reference])
+    given["miner"] = lambda embeddings, labels: triplets(inputs, reference)
+    if name == "s2sd":
+        form, inner = given.pop("form"), entry["hparams"][entry["hparams"]["source"]]
+        given["source"], *given["target"] = [criteria.select(given[part], form=form, **inner) for part in ("source", *["target"] * len(given["target_dims"]))]
+    if reference == "textbook_proxyncapp":
+        name, given = "proxynca", {argument: value for argument, value in given.items() if argument not in PROXYNCA_HAS_NO}
+    criterion = criteria.select(name, **given).to(dtype)
     parameters = dict(criterion.named_parameters())
-    for name, value in resolve(entry, entry.get("params") or {}).items():
-        parameters[name].data.copy_(torch.from_numpy(value))
+    for parameter, value in resolve(entry, entry.get("params") or {}).items():
+        parameters[parameter].data.copy_(torch.from_numpy(value))
     return criterion
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, (1e-8, 1e-8)), (torch.float32, (1e-4, 1e-3))], ids=["float64", "float32"])
-@pytest.mark.parametrize("reference", FORMS)
-@pytest.mark.parametrize("entry", cases("criterion", lambda entry: entry["criterion"] in criteria.REGISTRY))
-def test_value_and_gradient(entry, reference, dtype, tolerance):
-    inputs, expected = resolve(entry, entry["inputs"]), resolve(entry, entry["outputs"])
-    if reference not in expected:
-        return  # the manifest gives this form only where it exists
-    criterion = build(entry, FORMS[reference], inputs, dtype)
+def triplets(inputs, reference):
+    """Those of the entry, or those that its tuples stand for."""
+    given = {name: torch.from_numpy(value) for name, value in inputs.items()}
+    if "triplets" in inputs:
+        return given["triplets"].long()
+    if reference == "textbook_npair_mc":
+        here, there = (~torch.eye(len(given["mc_anchors"]), dtype=torch.bool)).nonzero(as_tuple=True)
+        return torch.stack([given["mc_anchors"][here], given["mc_positives"][here], given["mc_positives"][there]], dim=1)
+    rows, negatives = given["negative_mask"].bool().nonzero(as_tuple=True)
+    return torch.stack([given["anchors"][rows], given["positives"][rows], negatives], dim=1)
+
+
+def leaves(inputs, dtype):
+    """Embeddings, features and feature map that take gradients; an entry without features gets its embeddings'."""
     embeddings = torch.from_numpy(inputs["embeddings"]).to(dtype).requires_grad_()
-    output = ModelOutput(embeddings, embeddings.detach(), embeddings.detach()[..., None, None])
-    loss = criterion(output, torch.from_numpy(inputs["labels"]).long())
-    loss.backward()
-    assert_close(loss.item(), expected[reference]["loss"], tolerance[0])
-    assert_close(embeddings.grad, expected[reference]["grad_embeddings"], tolerance[1])
-    for name, gradient in expected[reference].get("grad_params", {}).items():
+    if "batch_features" not in inputs:
+        return ModelOutput(embeddings, embeddings.detach(), embeddings.detach()[..., None, None])
+    features, feature_map = (torch.from_numpy(inputs[name]).to(dtype).requires_grad_() for name in ("avg_batch_features", "batch_features"))
+    return ModelOutput(embeddings, features, feature_map)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-8), (torch.float32, 1e-5)], ids=["float64", "float32"])
+@pytest.mark.parametrize("entry", cases("criterion"))
+def test_value_and_gradient(entry, dtype, tolerance):
+    inputs = resolve(entry, entry["inputs"])
+    for reference, expected in resolve(entry, entry["outputs"]).items():
+        criterion, output = build(entry, reference, inputs, dtype), leaves(inputs, dtype)
+        loss = criterion(output, torch.from_numpy(inputs["labels"]).long())
+        loss.backward()
         # The published code casts per-class betas to float32, hence its 1e-6.
-        assert_close(dict(criterion.named_parameters())[name].grad, gradient, max(tolerance[1], 1e-6))
+        allowed = max(tolerance, entry["rtol"])
+        assert_close(loss.item(), expected["loss"], allowed)
+        assert_close(output.embeddings.grad, expected["grad_embeddings"], allowed)
+        for name, gradient in expected.get("grad_params", {}).items():
+            assert_close(dict(criterion.named_parameters())[name].grad, gradient, allowed)
+        for name, part in (("grad_avg_batch_features", output.features), ("grad_batch_features", output.feature_map)):
+            if name in expected:
+                assert_close(part.grad, expected[name], allowed)

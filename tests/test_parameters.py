@@ -15,9 +15,12 @@ import criteria
 import datasampler
 import metrics
 import parameters
+from batchminer.pml import PytorchMetricLearningMiner
+from criteria.pml import PytorchMetricLearningLoss
 
 ROOT = Path(__file__).resolve().parents[1]
-FILLED_BY_THE_RUN = {"n_classes", "embed_dim", "miner", "self"}
+FILLED_BY_THE_RUN = {"n_classes", "embed_dim", "feature_dim", "miner", "self"}
+BUILT_BEFORE = {"source", "target"}  # the flag names an objective, the argument is that objective
 
 
 def flags() -> dict:
@@ -64,11 +67,33 @@ def test_choices_are_the_registries():
     assert set(parameters.METRIC_PATTERNS) == set(metrics.REGISTRY)
 
 
-@pytest.mark.parametrize("prefix, component", [*((f"loss_{name}_", component) for name, component in criteria.REGISTRY.items()),
-                                               *((f"miner_{name}_", component) for name, component in batchminer.REGISTRY.items())])
-def test_signatures_match_the_flags(prefix, component):
-    arguments = {name: argument.default for name, argument in inspect.signature(component.__init__).parameters.items() if name not in FILLED_BY_THE_RUN}
-    assert arguments == parameters.hyperparameters(parameters.build_parser().parse_args([]), prefix)
+@pytest.mark.parametrize("kind, name, component", [
+    *(("loss", name, component) for name, component in (criteria.REGISTRY | {"pml:X": PytorchMetricLearningLoss}).items()),
+    *(("miner", name, component) for name, component in (batchminer.REGISTRY | {"pml:X": PytorchMetricLearningMiner}).items())])
+def test_signatures_match_the_flags(kind, name, component):
+    arguments = {argument: given.default for argument, given in inspect.signature(component).parameters.items() if argument not in FILLED_BY_THE_RUN}
+    arguments.pop("name", None)  # the class behind pml:
+    flags = parameters.hyperparameters(parameters.build_parser().parse_args([]), kind, name)
+    assert arguments.keys() == flags.keys()
+    assert all((list(default) if isinstance(default, tuple) else default) == flags[argument] for argument, default in arguments.items() if argument not in BUILT_BEFORE)
+
+
+def test_the_table_of_miners_is_that_of_the_objectives():
+    assert parameters.MINERS == {name: component.MINERS for name, component in criteria.REGISTRY.items() if component.MINERS}
+    assert set(parameters.COMPOSITES) == {name for name, component in criteria.REGISTRY.items() if "source" in component.NEEDS}
+
+
+@pytest.mark.parametrize("argv, parts", [
+    (["--loss", "npair"], ["--loss npair", "--batch_mining npair", "distance"]),
+    (["--loss", "lifted", "--batch_mining", "semihard"], ["--batch_mining lifted", "semihard"]),
+    (["--loss", "s2sd", "--loss_s2sd_target", "angular"], ["--loss_s2sd_target angular", "--batch_mining npair"]),
+    (["--loss", "s2sd", "--loss_s2sd_source", "s2sd"], ["--loss_s2sd_source s2sd"]),
+    (["--loss", "pml:TripletMarginLoss", "--batch_mining", "semihard"], ["pml:<ClassName>"]),
+    (["--loss", "pml:TripletMarginLoss", "--loss_pml_args", "margin"], ["--loss_pml_args", "JSON"]),
+    (["--loss", "pml:"], ["--loss pml: is not known"])])
+def test_impossible_pairs_are_refused_with_the_possible_ones(capsys, argv, parts):
+    message = fails(capsys, *argv)
+    assert all(part in message for part in parts)
 
 
 def test_help_is_instant_and_imports_nothing_heavy():

@@ -2,6 +2,12 @@
 import torch
 
 
+def pair_masks(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positive pairs (same class, not the sample itself) and negative pairs of a batch, [B] -> two bool [B, B]."""
+    same = labels[:, None] == labels[None, :]
+    return same.clone().fill_diagonal_(False), ~same
+
+
 def masked_max(values: torch.Tensor, mask: torch.Tensor, dim: int) -> torch.Tensor:
     """Maximum over the entries where `mask` holds, the dtype's minimum where there is none."""
     return values.masked_fill(~mask, torch.finfo(values.dtype).min).amax(dim)
@@ -12,11 +18,31 @@ def masked_min(values: torch.Tensor, mask: torch.Tensor, dim: int) -> torch.Tens
     return values.masked_fill(~mask, torch.finfo(values.dtype).max).amin(dim)
 
 
+def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean over the entries where `mask` holds; 0 with a graph where there is none."""
+    return values.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def masked_logsumexp(values: torch.Tensor, mask: torch.Tensor, dim: int) -> torch.Tensor:
+    """log of the sum of exp(values) where `mask` holds; very small (never -inf) for an empty set."""
+    return values.masked_fill(~mask, torch.finfo(values.dtype).min / 2).logsumexp(dim)
+
+
 def log1p_sum_exp(values: torch.Tensor, mask: torch.Tensor, dim: int) -> torch.Tensor:
     """log(1 + sum of exp(values) where `mask` holds): 0 for an empty set, stable for large values."""
-    values = values.masked_fill(~mask, torch.finfo(values.dtype).min)
-    zero = torch.zeros_like(values.select(dim, 0)).unsqueeze(dim)
-    return torch.logsumexp(torch.cat([values, zero], dim), dim)
+    return torch.nn.functional.softplus(masked_logsumexp(values, mask, dim), threshold=50)
+
+
+def informative_pairs(similarities: torch.Tensor, labels: torch.Tensor, margin: float, dim: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pair mining of multi-similarity (Wang et al., CVPR 2019, eqs. 8 and 9), [B, B] -> masks of positives and negatives.
+
+    A positive counts if it is less similar than the hardest negative plus the margin, a negative if it is more similar
+    than the hardest positive minus the margin.
+    """
+    positives, negatives = pair_masks(labels)
+    hardest_negative = masked_max(similarities, negatives, dim).unsqueeze(dim)
+    hardest_positive = masked_min(similarities, positives, dim).unsqueeze(dim)
+    return positives & (similarities - margin < hardest_negative), negatives & (similarities + margin > hardest_positive)
 
 
 def rowwise_kl(first_logits: torch.Tensor, second_logits: torch.Tensor) -> torch.Tensor:
@@ -25,12 +51,21 @@ def rowwise_kl(first_logits: torch.Tensor, second_logits: torch.Tensor) -> torch
     return (first.exp() * (first - second)).sum(-1)
 
 
+def safe_sqrt(squared: torch.Tensor) -> torch.Tensor:
+    """Square root of what should not be negative: 0, with gradient 0, where it is not positive."""
+    positive = squared > 0
+    return squared.where(positive, 1.0).sqrt().where(positive, 0.0)
+
+
 def pairwise_distances(embeddings: torch.Tensor) -> torch.Tensor:
     """Euclidean distances of all pairs of rows, [B, D] -> [B, B]; 0 with a finite gradient for equal rows."""
     squared = embeddings.square().sum(-1)
-    squared = squared[:, None] + squared[None, :] - 2 * embeddings @ embeddings.T
-    positive = squared > 0
-    return squared.where(positive, 1.0).sqrt().where(positive, 0.0)
+    return safe_sqrt(squared[:, None] + squared[None, :] - 2 * embeddings @ embeddings.T)
+
+
+def row_distances(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Euclidean distance of each row to its counterpart, [T, D] and [T, D] -> [T]; finite gradient for equal rows."""
+    return safe_sqrt((first - second).square().sum(-1))
 
 
 def graph_zero(embeddings: torch.Tensor) -> torch.Tensor:

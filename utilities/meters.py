@@ -14,8 +14,8 @@ class LossMeter:
     The host reads them at most once in `interval` seconds (for the progress bar) and at the end of the epoch.
     """
 
-    def __init__(self, interval: float = 1.0):
-        self.interval, self.last_read = interval, time.monotonic()
+    def __init__(self, epoch: int = 0, interval: float = 1.0):
+        self.epoch, self.interval, self.last_read = epoch, interval, time.monotonic()
         self.steps = 0
         self.sums: dict[str, torch.Tensor] = {}
         self.first_bad: dict[str, torch.Tensor] = {}
@@ -40,5 +40,5 @@ class LossMeter:
         bad = {name: step.item() for name, step in self.first_bad.items()}
         name = min(bad, key=bad.get)
         if bad[name] < float("inf"):
-            raise NonFiniteLoss(f"the {name} loss is not finite at step {int(bad[name])}")
+            raise NonFiniteLoss(f"the {name} loss is not finite at step {int(bad[name])} of epoch {self.epoch}")
         return {name: (total / self.steps).item() for name, total in self.sums.items()}

@@ -1,4 +1,5 @@
 """What a run says on the console."""
+import inspect
 import logging
 import sys
 from collections.abc import Callable
@@ -40,7 +41,36 @@ def _stop(message: str, status: int) -> int:
     return status
 
 
-def print_summary(lines: dict[str, str]) -> None:
+def first_line(documented) -> str:
+    """What a class or function does, in a line: the first of its docstring."""
+    return inspect.getdoc(documented).splitlines()[0]
+
+
+def print_catalogue(sections: dict[str, dict[str, str]]) -> None:
+    """Title -> name -> line, aligned."""
+    width = max(len(name) for lines in sections.values() for name in lines)
+    for title, lines in sections.items():
+        LOG.info("%s", "\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in lines.items()), ""]))
+
+
+def print_summary(settings: dict, splits, *, mined: bool, weights: int, device: str, texts: list[list[str]], folder) -> None:
+    """What is about to run, line by line.
+
+    Args:
+        splits: training, validation, testing. mined: whether the objective uses the batch miner. weights: of the network.
+        texts: class texts or pseudolabels of each training class, empty without guidance.
+    """
+    named = {"train": splits.training, "validation": splits.validation, "test": splits.testing}
+    lines = {f"{settings['dataset']} ({name})": f"{len(split.class_texts)} classes, {len(split)} images" for name, split in named.items() if split}
+    lines |= {"objective": settings["loss"], "miner": settings["batch_mining"] if mined else "none (the objective uses the whole batch)",
+              "sampler": settings["data_sampler"], "trunk": f"{settings['arch']}, {weights:,} weights", "device": device}
+    if texts:
+        source = "class names"
+        if settings["language_pseudoclass"]:
+            source = f"top-{settings['language_pseudoclass_topk']} pseudolabels of {settings['language_pseudoclass_arch']}"
+        lines["guidance"] = f"{settings['language_distill_w']:g} x {settings['language_distill_dir']} from {settings['language_model']}, {source}"
+        lines |= {f"  {name}": ", ".join(ranked) for name, ranked in list(zip(splits.training.class_texts, texts))[:3]}
+    lines["run folder"] = str(folder)
     width = max(map(len, lines))
     LOG.info("%s", "\n".join(["", *(f"{name:<{width}}  {text}" for name, text in lines.items()), ""]))
 

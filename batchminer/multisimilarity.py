@@ -1,0 +1,22 @@
+"""Hard pairs of the multi-similarity paper (Wang et al., CVPR 2019, eqs. 8 and 9)."""
+import torch
+
+from batchminer.base import BatchMiner, Ranked, spread
+from utilities.functional import informative_pairs
+
+
+class MultiSimilarityMiner(BatchMiner):
+    """Every triplet of an informative positive and an informative negative of the same anchor.
+
+    A positive is informative if its similarity is below the anchor's most similar negative plus the margin, a negative
+    if it is above the least similar positive minus the margin. No draw is involved.
+    """
+
+    def __init__(self, margin: float = 0.1):
+        self.margin = margin
+
+    def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        positives, negatives = map(Ranked, informative_pairs(embeddings @ embeddings.T, labels, self.margin))
+        anchors, position = spread(positives.counts * negatives.counts)
+        n_negatives = negatives.counts[anchors]
+        return torch.stack([anchors, positives(anchors, position // n_negatives), negatives(anchors, position % n_negatives)], dim=1)

@@ -1,0 +1,41 @@
+"""Negatives by a fixed distribution over distances (Roth et al., PADS, CVPR 2020, section 3.2)."""
+from collections.abc import Sequence
+
+import torch
+
+from batchminer.base import BatchMiner
+from utilities.functional import pair_masks, pairwise_distances
+
+# Mode -> the distances that count; all others come only if none of these is there.
+BANDS = {"uniform": (0.0, float("inf")), "hards": (0.0, 0.5), "semihards": (0.3, 0.7), "veryhards": (0.0, 0.3)}
+
+
+class ParametricMiner(BatchMiner):
+    """A triplet per anchor: a uniform positive, and a negative by a step function of its distance.
+
+    Distances within support_lim fall into n_support - 1 equal bins; bins whose centre lies in the mode's band have
+    weight 1, the others 1e-15; negatives outside the limits are left out. All negatives are alike if none has weight.
+    Anchors without a positive or a negative are left out.
+
+    Args:
+        mode: uniform, hards (d <= 0.5), semihards (0.3 to 0.7) or veryhards (d <= 0.3).
+    """
+
+    def __init__(self, mode: str = "semihards", n_support: int = 30, support_lim: Sequence[float] = (0.1, 1.9)):
+        self.support = torch.linspace(*support_lim, n_support)
+        centres, (low, high) = (self.support[1:] + self.support[:-1]) / 2, BANDS[mode]
+        self.bin_weights = torch.where((centres >= low) & (centres <= high), 1.0, 1e-15)
+
+    def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        positives, negatives = pair_masks(labels)
+        weights = self.distance_weights(pairwise_distances(embeddings)) * negatives
+        weights = torch.where(weights.any(1, keepdim=True), weights, negatives.to(weights.dtype))
+        triplets = torch.stack([torch.arange(len(labels), device=labels.device), self.draw(positives), self.draw(weights)], dim=1)
+        return triplets[positives.any(1) & negatives.any(1)]
+
+    def distance_weights(self, distances: torch.Tensor) -> torch.Tensor:
+        """Weight of each distance, 0 outside the support."""
+        support, bin_weights = self.support.to(distances), self.bin_weights.to(distances)
+        inside = (distances >= support[0]) & (distances <= support[-1])
+        bins = torch.bucketize(distances, support[1:-1])
+        return bin_weights[bins].masked_fill(~inside, 0.0)

@@ -1,0 +1,28 @@
+"""Rho-regularised distance-weighted sampling (Roth et al., ICML 2020, section 5)."""
+import torch
+
+from batchminer.distance import DistanceMiner
+from utilities.functional import pair_masks
+
+
+class RhoDistanceMiner(DistanceMiner):
+    """Distance-weighted triplets, some of which push a positive away so that classes do not collapse.
+
+    With probability cp the triplet of an anchor is (anchor, anchor, another of its class). Anchors alone in their class
+    are left out.
+
+    Args:
+        lower_cutoff, upper_cutoff, form: as in DistanceMiner. cp: probability of a switch, in [0, 1].
+    """
+
+    def __init__(self, lower_cutoff: float = 0.5, upper_cutoff: float = 1.4, cp: float = 0.2, form: str = "paper"):
+        super().__init__(lower_cutoff, upper_cutoff, form)
+        self.cp = cp
+
+    def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        positives, negatives = pair_masks(labels)
+        anchors, positive = torch.arange(len(labels), device=labels.device), self.draw(positives)
+        negative = self.draw(self.negative_weights(embeddings, negatives))
+        switched = self.uniform(len(labels), labels.device) < self.cp
+        triplets = torch.stack([anchors, torch.where(switched, anchors, positive), torch.where(switched, positive, negative)], dim=1)
+        return triplets[positives.any(1) & (switched | negatives.any(1))]

@@ -1,0 +1,28 @@
+"""Semi-hard negatives (Schroff et al., CVPR 2015, section 3.2)."""
+import torch
+
+from batchminer.base import BatchMiner
+from utilities.functional import pair_masks, pairwise_distances
+
+
+class SemihardMiner(BatchMiner):
+    """A triplet per anchor: a uniform positive and a negative in the margin behind it, any negative if none is there.
+
+    The negative is uniform among d_ap < d_an < d_ap + margin, with Euclidean distances (`paper`) or squared ones
+    (`textbook`). Anchors without a positive or a negative are left out.
+    """
+
+    def __init__(self, margin: float = 0.2, form: str = "paper"):
+        self.margin, self.form = margin, form
+
+    def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        positives, negatives = pair_masks(labels)
+        distances = pairwise_distances(embeddings)
+        if self.form == "textbook":
+            distances = distances.square()
+        positive = self.draw(positives)
+        to_positive = distances.gather(1, positive[:, None])
+        semihard = negatives & (distances > to_positive) & (distances < to_positive + self.margin)
+        negative = self.draw(torch.where(semihard.any(1, keepdim=True), semihard, negatives))
+        triplets = torch.stack([torch.arange(len(labels), device=labels.device), positive, negative], dim=1)
+        return triplets[positives.any(1) & negatives.any(1)]

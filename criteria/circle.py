@@ -1,0 +1,30 @@
+"""Circle loss (Sun et al., CVPR 2020, eqs. 6 and 8, pair-wise labels)."""
+import torch
+from torch.nn.functional import normalize, softplus
+
+from criteria.base import Criterion
+from utilities.functional import masked_logsumexp, masked_mean, pair_masks
+from utilities.types import ModelOutput
+
+
+class CircleLoss(Criterion):
+    """Pulls and pushes each similarity the harder the farther it is from its optimum.
+
+    With cosine similarities s, per anchor with positives and negatives:
+    log(1 + sum_n exp(gamma [s_n + m]+ (s_n - m)) * sum_p exp(-gamma [1 + m - s_p]+ (s_p - 1 + m))),
+    averaged; the weights in [.]+ are constants to the gradient, as in the paper.
+    """
+
+    def __init__(self, m: float = 0.4, gamma: float = 80):
+        super().__init__()
+        self.m, self.gamma = m, gamma
+
+    def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
+        positives, negatives = pair_masks(labels)
+        unit = normalize(output.embeddings, dim=1)
+        similarities = unit @ unit.T
+        pace = similarities.detach()
+        pull = -self.gamma * (1 + self.m - pace).clamp(min=0) * (similarities - 1 + self.m)
+        push = self.gamma * (pace + self.m).clamp(min=0) * (similarities - self.m)
+        per_anchor = softplus(masked_logsumexp(push, negatives, 1) + masked_logsumexp(pull, positives, 1), threshold=50)
+        return masked_mean(per_anchor, positives.any(1) & negatives.any(1))

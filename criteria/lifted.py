@@ -1,0 +1,40 @@
+"""Lifted structure loss (Oh Song et al., CVPR 2016, eq. 4; Hermans et al., arXiv 1703.07737, eq. 7)."""
+import torch
+from torch.nn.functional import relu
+
+from criteria.base import Criterion
+from utilities.functional import masked_logsumexp, masked_mean, pairwise_distances
+from utilities.types import ModelOutput
+
+
+class LiftedLoss(Criterion):
+    """All positives and all negatives of an anchor at once, softly the farthest positive and the nearest negative.
+
+    With Euclidean distances d and margin m. `paper` (the predecessor's code, Hermans et al.): mean over anchors a of
+    [log sum_p exp(d_ap) + log sum_n exp(m - d_an)]+. `textbook` (Oh Song et al.): half the mean over positive pairs
+    (a, p) of [log(sum_n exp(m - d_an) + sum_n exp(m - d_pn)) + d_ap]+^2. Both add l2 * mean norm of the batch.
+
+    Args:
+        miner: names the positive and negative pairs of each anchor. neg_margin: m.
+    """
+    NEEDS = ("miner",)
+    MINERS = ("lifted",)
+
+    def __init__(self, miner, neg_margin: float = 1, l2: float = 0.005, form: str = "paper"):
+        super().__init__()
+        self.miner, self.neg_margin, self.l2, self.form = miner, neg_margin, l2, form
+
+    def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
+        embeddings = output.embeddings
+        anchors, others, enemies = self.miner(embeddings.detach(), labels).unbind(1)
+        positives, negatives = (torch.zeros(len(labels), len(labels), dtype=torch.bool, device=labels.device) for _ in range(2))
+        positives[anchors, others], negatives[anchors, enemies] = True, True
+        distances = pairwise_distances(embeddings)
+        nearest_negative = masked_logsumexp(self.neg_margin - distances, negatives, 1)
+        if self.form == "paper":
+            farthest_positive = masked_logsumexp(distances, positives, 1)
+            lifted = masked_mean(relu(farthest_positive + nearest_negative), negatives.any(1))
+        else:
+            both = torch.logaddexp(nearest_negative[:, None], nearest_negative[None, :])
+            lifted = masked_mean(relu(both + distances).masked_fill(~positives, 0.0).square(), positives) / 2
+        return lifted + self.l2 * torch.linalg.vector_norm(embeddings, dim=1).mean()

@@ -1,0 +1,50 @@
+"""Proxy objectives of the paper's code: ProxyAnchor (Kim et al., CVPR 2020) and its per-sample sibling."""
+import torch
+from torch.nn.functional import normalize, softplus
+
+from criteria.base import Criterion, proxies
+from criteria.proxynca import proxy_nca
+from utilities.functional import log1p_sum_exp, masked_mean
+from utilities.types import ModelOutput
+
+
+class OProxyLoss(Criterion):
+    """Proxies pull their samples and push all others; `anchor` sums over samples, `nca` over proxies.
+
+    With cosine similarities s. `anchor`: log(1 + sum_+ exp(-pos_alpha (s - pos_delta))) of each proxy, averaged over the
+    batch's samples (`paper`: a class with K samples counts K times) or over the proxies with samples (`textbook`), plus
+    the mean over all proxies of log(1 + sum_- exp(neg_alpha (s - neg_delta))). `nca`: the same two sums taken per sample,
+    its positive counted as often as its class is in the batch (`paper`), or ProxyNCA, which has no scales (`textbook`).
+
+    Args:
+        n_classes, embed_dim: shape of the proxies. lrmulti: their learning rate as a multiple of the trunk's.
+    """
+    NEEDS = ("n_classes", "embed_dim")
+
+    def __init__(self, n_classes: int, embed_dim: int, mode: str = "anchor", lrmulti: float = 2000, pos_alpha: float = 32,
+                 neg_alpha: float = 32, pos_delta: float = 0.1, neg_delta: float = -0.1, form: str = "paper"):
+        super().__init__()
+        self.mode, self.lrmulti, self.form = mode, lrmulti, form
+        self.pos_alpha, self.neg_alpha, self.pos_delta, self.neg_delta = pos_alpha, neg_alpha, pos_delta, neg_delta
+        self.proxies = proxies(n_classes, embed_dim)
+
+    def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
+        similarities = normalize(output.embeddings, dim=1) @ normalize(self.proxies, dim=1).T  # [B, C]
+        if self.mode == "nca" and self.form == "textbook":
+            return proxy_nca(similarities, labels)
+        own = torch.zeros_like(similarities, dtype=torch.bool).scatter(1, labels[:, None], True)
+        pull, push = -self.pos_alpha * (similarities - self.pos_delta), self.neg_alpha * (similarities - self.neg_delta)
+        return self.per_proxy(pull, push, own, labels) if self.mode == "anchor" else self.per_sample(pull, push, own, labels)
+
+    def per_proxy(self, pull: torch.Tensor, push: torch.Tensor, own: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        positive_term = log1p_sum_exp(pull, own, 0)
+        positive_mean = positive_term[labels].mean() if self.form == "paper" else masked_mean(positive_term, own.any(0))
+        return positive_mean + log1p_sum_exp(push, ~own, 0).mean()
+
+    def per_sample(self, pull: torch.Tensor, push: torch.Tensor, own: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        class_sizes = own.sum(0)[labels]
+        positive_term = softplus(pull.gather(1, labels[:, None]).squeeze(1) + class_sizes.log(), threshold=50)
+        return positive_term.mean() + log1p_sum_exp(push, ~own, 1).mean()
+
+    def parameter_groups(self, base_lr: float) -> list[dict]:
+        return [{"params": [self.proxies], "lr": base_lr * self.lrmulti}]

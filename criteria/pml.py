@@ -1,0 +1,33 @@
+"""Bridge to the objectives of pytorch-metric-learning (Musgrave et al., 2020), an optional dependency."""
+import torch
+
+from criteria.base import Criterion
+from utilities import pml
+from utilities.types import ModelOutput
+
+
+class PytorchMetricLearningLoss(Criterion):
+    """Any objective of pytorch-metric-learning, by the name of its class.
+
+    Args:
+        name: class in pytorch_metric_learning.losses. n_classes, embed_dim: go to its num_classes and embedding_size
+            where it asks for them. miner: used if it is one of that library (batchminer/pml.py), whose tuples it
+            takes; all pairs otherwise.
+        args: JSON object of further arguments. lr: of its learnable parts; negative: the trunk's.
+    Raises:
+        UserError: the library is missing, knows no such class, or refuses the arguments.
+    """
+    NEEDS = ("n_classes", "embed_dim", "miner")
+
+    def __init__(self, name: str, n_classes: int, embed_dim: int, miner=None, args: str = "{}", lr: float = -1):
+        super().__init__()
+        self.objective = pml.build("losses", name, {"num_classes": n_classes, "embedding_size": embed_dim}, args, "--loss_pml_args")
+        self.miner, self.lr = miner if hasattr(miner, "tuples") else None, lr
+
+    def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
+        mined = [self.miner.tuples(output.embeddings.detach(), labels)] if self.miner else []
+        return self.objective(output.embeddings, labels, *mined)
+
+    def parameter_groups(self, base_lr: float) -> list[dict]:
+        parameters = list(self.objective.parameters())
+        return [{"params": parameters, "lr": base_lr if self.lr < 0 else self.lr}] if parameters else []

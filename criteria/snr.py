@@ -1,0 +1,23 @@
+"""Signal-to-noise-ratio triplet loss (Yuan et al., CVPR 2019, eqs. 3 and 8)."""
+import torch
+from torch.nn.functional import relu
+
+from criteria.base import TripletCriterion
+
+
+class SNRLoss(TripletCriterion):
+    """A triplet loss whose distance is the variance of the difference over the variance of the anchor.
+
+    d(a, x) = var(a - x) / var(a) over coordinates; the sum of [d_ap - d_an + margin]+ over its active triplets, plus
+    reg_lambda times the mean |sum of coordinates| of the anchors, which keeps them centred.
+    """
+
+    def __init__(self, miner, margin: float = 0.2, reg_lambda: float = 0.005):
+        super().__init__(miner)
+        self.margin, self.reg_lambda = margin, reg_lambda
+
+    def triplet_loss(self, anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
+        signal = anchors.var(-1, correction=0).clamp(min=1e-12)
+        noise_ratio = [(anchors - others).var(-1, correction=0) / signal for others in (positives, negatives)]
+        hinge = relu(noise_ratio[0] - noise_ratio[1] + self.margin)
+        return hinge.sum() / (hinge > 0).sum().clamp(min=1) + self.reg_lambda * anchors.sum(-1).abs().mean()

@@ -1,0 +1,25 @@
+"""Triplet loss (Schroff et al., CVPR 2015, eq. 2)."""
+import torch
+from torch.nn.functional import relu
+
+from criteria.base import TripletCriterion
+from utilities.functional import row_distances
+
+
+class TripletLoss(TripletCriterion):
+    """The positive nearer than the negative by a margin.
+
+    mean of [|a-p|^2 - |a-n|^2 + margin]+ over mined triplets. The paper's code and FaceNet agree, so `paper` and
+    `textbook` are the same; `euclidean` is the common variant with unsquared distances.
+    """
+
+    def __init__(self, miner, margin: float = 0.2, form: str = "paper"):
+        super().__init__(miner)
+        self.margin, self.form = margin, form
+
+    def triplet_loss(self, anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
+        if self.form == "euclidean":
+            gap = row_distances(anchors, positives) - row_distances(anchors, negatives)
+        else:
+            gap = (anchors - positives).square().sum(-1) - (anchors - negatives).square().sum(-1)
+        return relu(gap + self.margin).mean()

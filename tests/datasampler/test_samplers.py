@@ -1,0 +1,105 @@
+"""What holds for every sampler of the registry."""
+import numpy as np
+import pytest
+import torch
+
+import datasampler
+from utilities.errors import UserError
+
+OPTIONS = {"internal_split", "repeat_half", "pool_size", "candidates", "d2_lambda", "projection_dim"}
+LABELS = np.random.default_rng(0).permutation(np.repeat([3, 4, 90, 7, 55, 12, 1, 0], [9, 12, 5, 20, 7, 12, 10, 2]))  # 77 images
+SPLITS = {"even": np.repeat(np.arange(10), 12), "mixed": LABELS, "lone images": np.arange(40), "one class": np.full(50, 7),
+          "one large": np.repeat([0, 1, 2], [60, 1, 3]), "a batch": np.repeat([5, 2], [1, 11])}
+
+
+def sampler(name, labels=LABELS, batch_size=12, samples_per_class=2, seed=0, rank=0, embeddings=None, **options):
+    chosen = datasampler.select(name, labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, rank=rank, **options)
+    if chosen.NEEDS_EMBEDDINGS:
+        chosen.refresh(torch.randn(len(labels), 6, generator=torch.Generator().manual_seed(0)) if embeddings is None else embeddings)
+    return chosen
+
+
+def epoch(chosen, number: int) -> list[list[int]]:
+    chosen.set_epoch(number)
+    return list(chosen)
+
+
+@pytest.fixture(params=datasampler.REGISTRY)
+def name(request):
+    return request.param
+
+
+@pytest.mark.parametrize("samples_per_class", [1, 2, 3, 4, 12])
+@pytest.mark.parametrize("split", SPLITS)
+def test_batches_have_the_announced_number_and_size(name, split, samples_per_class):
+    labels = SPLITS[split]
+    chosen = sampler(name, labels, samples_per_class=samples_per_class)
+    for number in range(3):
+        drawn = epoch(chosen, number)
+        assert len(drawn) == len(chosen) and type(len(chosen)) is int
+        assert all(len(batch) == 12 and all(type(index) is int and 0 <= index < len(labels) for index in batch) for batch in drawn)
+
+
+@pytest.mark.parametrize("images", [12, 23, 24, 77])
+def test_length(name, images):
+    length = len(sampler(name, LABELS[:images]))
+    assert length == images // 12 or (name == "class_balanced" and length > images // 12)
+
+
+@pytest.mark.parametrize("samples_per_class", [2, 3, 4])
+def test_blocks_of_one_class(name, samples_per_class):
+    size = {"random": 1, "semi_class_random": 2}.get(name, samples_per_class)
+    for batch in sampler(name, samples_per_class=samples_per_class):
+        assert (LABELS[batch].reshape(-1, size) == LABELS[batch].reshape(-1, size)[:, :1]).all()
+
+
+def test_deterministic_per_seed_epoch_and_rank(name):
+    first = epoch(sampler(name, seed=3), 7)
+    assert first == epoch(sampler(name, seed=3), 7)
+    others = [epoch(sampler(name, seed=4), 7), epoch(sampler(name, seed=3), 8), epoch(sampler(name, seed=3, rank=1), 7)]
+    assert all(first != other for other in others) and others[0] != others[1] != others[2] != others[0]
+
+
+def test_an_epoch_does_not_depend_on_the_epochs_before(name):
+    chosen = sampler(name)
+    list(chosen), epoch(chosen, 1), list(chosen)
+    assert epoch(chosen, 5) == epoch(sampler(name), 5)
+
+
+def test_global_generators_are_neither_read_nor_moved(name):
+    np.random.seed(0)
+    torch.manual_seed(0)
+    numpy_state, torch_state = np.random.get_state()[1].copy(), torch.get_rng_state()
+    first = list(sampler(name, projection_dim=3))
+    assert (np.random.get_state()[1] == numpy_state).all() and torch.equal(torch.get_rng_state(), torch_state)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    assert first == list(sampler(name, projection_dim=3))
+
+
+def test_too_few_images(name):
+    with pytest.raises(UserError, match="--bs 12.*11"):
+        sampler(name, LABELS[:11])
+
+
+def test_options_are_those_of_the_constructor(name):
+    arguments = set(datasampler.REGISTRY[name].__init__.__kwdefaults__)
+    assert set(datasampler.REGISTRY[name].OPTIONS) == arguments - {"rank"}
+    assert set(datasampler.REGISTRY[name].OPTIONS) <= OPTIONS
+
+
+def test_select_passes_only_own_options(name):
+    given = {"internal_split": 0.5, "repeat_half": True, "pool_size": 40, "candidates": 3, "d2_lambda": 2.0, "projection_dim": 4, "unknown": 0}
+    assert len(list(sampler(name, **given))) == len(sampler(name))
+
+
+def test_the_first_line_of_the_docstring_is_a_sentence(name):
+    line = datasampler.REGISTRY[name].__doc__.splitlines()[0]
+    assert line[0].isupper() and line.endswith(".")
+
+
+def test_the_scale_of_online_products(name):
+    labels = np.repeat(np.arange(22_000), np.random.default_rng(0).integers(2, 10, 22_000))[:120_000]
+    chosen = sampler(name, labels, batch_size=112, embeddings=torch.randn(len(labels), 16, generator=torch.Generator().manual_seed(0)))
+    batches = [batch for batch, _ in zip(chosen, range(20))]
+    assert all(len(batch) == 112 for batch in batches)
