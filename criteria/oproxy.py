@@ -42,7 +42,7 @@ class OProxyLoss(Criterion):
         return positive_mean + log1p_sum_exp(push, ~own, 0).mean()
 
     def per_sample(self, pull: torch.Tensor, push: torch.Tensor, own: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        class_sizes = own.sum(0)[labels]
+        class_sizes = own.sum(0)[labels].to(pull.dtype)
         positive_term = softplus(pull.gather(1, labels[:, None]).squeeze(1) + class_sizes.log(), threshold=50)
         return positive_term.mean() + log1p_sum_exp(push, ~own, 1).mean()
 
