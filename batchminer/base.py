@@ -20,12 +20,12 @@ class BatchMiner:
 
     def draw(self, weights: torch.Tensor) -> torch.Tensor:
         """One column per row with probability proportional to its weight, [R, B] (bool: uniform) -> [R]; 0 for rows without weight."""
-        cumulated = weights.to(torch.float32 if weights.dtype == torch.bool else weights.dtype).cumsum(1)
-        total = cumulated[:, -1:].contiguous()
-        # The first column that exceeds the drawn share has weight; rounding may draw the whole of it, hence the bound.
-        share = self.uniform(len(weights), weights.device).to(total.dtype)[:, None] * total
-        column = torch.searchsorted(cumulated, share, right=True)
-        return torch.minimum(column, torch.searchsorted(cumulated, total)).squeeze(1)
+        weights = weights.float() if weights.dtype == torch.bool else weights
+        cumulated = weights.cumsum(1)
+        share = self.uniform(len(weights), weights.device).to(weights.dtype)[:, None] * cumulated[:, -1:]
+        column = torch.searchsorted(cumulated, share, right=True).clamp(max=weights.shape[1] - 1)
+        # Rounding of the sums may point beside the weights, once in millions of draws.
+        return torch.where(weights.gather(1, column) > 0, column, weights.argmax(1, keepdim=True)).squeeze(1)
 
     def below(self, limits: torch.Tensor) -> torch.Tensor:
         """A uniform integer in [0, limit) for each limit; 0 where the limit is 0."""

@@ -29,7 +29,7 @@ class DistanceMiner(BatchMiner):
 
     def negative_weights(self, embeddings: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
         """[B, B] weights 1/q over the negatives of each anchor, 1 at the largest."""
-        distances = pairwise_distances(embeddings).clamp(min=self.lower_cutoff)
+        distances = pairwise_distances(embeddings).clamp(self.lower_cutoff, torch.finfo(embeddings.dtype).max)
         dimension = embeddings.shape[1]
         # The clamp only concerns antipodal or unnormalised embeddings, whose density is zero.
         log_weights = -(dimension - 2) * distances.log() - (dimension - 3) / 2 * (1 - distances.square() / 4).clamp(min=1e-8).log()

@@ -13,11 +13,17 @@ class LiftedMiner(BatchMiner):
     """
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        positives, negatives = map(Ranked, pair_masks(labels))
-        longer = torch.maximum(positives.counts, negatives.counts)
-        anchors, position = spread(longer * ((positives.counts > 0) & (negatives.counts > 0)))
+        positives, negatives = map(Ranked, self.pairs(labels))
+        anchors, position = spread(torch.maximum(positives.counts, negatives.counts))
         rows = [anchors]
         for kind in (positives, negatives):
             rotation = self.below(kind.counts)
             rows.append(kind(anchors, (position + rotation[anchors]) % kind.counts[anchors]))
         return torch.stack(rows, dim=1)
+
+    @staticmethod
+    def pairs(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same as masks [B, B] of positive and negative pairs, empty rows for samples that are no anchor."""
+        positives, negatives = pair_masks(labels)
+        usable = positives.any(1, keepdim=True) & negatives.any(1, keepdim=True)
+        return positives & usable, negatives & usable

@@ -20,6 +20,6 @@ class PytorchMetricLearningMiner(BatchMiner):
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return torch.stack(pml.triplets(self.miner(embeddings, labels), labels), dim=1)
 
-    def tuples(self, embeddings: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def native(self, embeddings: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The library's own form, pairs or triplets, for its own objectives."""
         return self.miner(embeddings, labels)

@@ -5,9 +5,8 @@ import torch
 from torch.nn.functional import normalize
 
 from criteria.base import Criterion
-from criteria.npair import npair_term, tuples
-from utilities.functional import log1p_sum_exp
-from utilities.types import ModelOutput
+from criteria.npair import npair_term, tuple_term, tuples
+from utilities.types import ModelOutput, Tuples
 
 
 class AngularLoss(Criterion):
@@ -29,14 +28,12 @@ class AngularLoss(Criterion):
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         embeddings = output.embeddings
-        positives, negatives = tuples(self.miner(embeddings.detach(), labels), len(labels))
-        return (npair_term(embeddings, positives, negatives) + self.npair_ang_weight * self.angular_term(embeddings, positives, negatives)
+        chosen = tuples(self.miner, embeddings.detach(), labels)
+        return (npair_term(embeddings, chosen) + self.npair_ang_weight * self.angular_term(embeddings, chosen)
                 + self.npair_l2 * torch.linalg.vector_norm(embeddings, dim=1).mean())
 
-    def angular_term(self, embeddings: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
-        unit = normalize(embeddings, dim=1)
-        squared_tangent = math.tan(math.radians(self.alpha)) ** 2
-        similarities = unit @ unit.T
-        to_negatives = 4 * squared_tangent * (similarities + similarities[positives])
-        to_positive = 2 * (1 + squared_tangent) * similarities.gather(1, positives[:, None])
-        return log1p_sum_exp(to_negatives - to_positive, negatives, 1).sum() / negatives.any(1).sum().clamp(min=1)
+    def angular_term(self, embeddings: torch.Tensor, chosen: Tuples) -> torch.Tensor:
+        unit, squared_tangent = normalize(embeddings, dim=1), math.tan(math.radians(self.alpha)) ** 2
+        anchors, positives = unit[chosen.anchors], unit[chosen.positives]
+        to_candidates = 4 * squared_tangent * (anchors + positives) @ unit[chosen.candidates].T
+        return tuple_term(to_candidates, 2 * (1 + squared_tangent) * (anchors * positives).sum(1), chosen.negatives)

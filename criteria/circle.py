@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import normalize, softplus
 
 from criteria.base import Criterion
-from utilities.functional import masked_logsumexp, masked_mean, pair_masks
+from utilities.functional import masked_logsumexp, masked_mean, positive_columns
 from utilities.types import ModelOutput
 
 
@@ -20,11 +20,11 @@ class CircleLoss(Criterion):
         self.m, self.gamma = m, gamma
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
-        positives, negatives = pair_masks(labels)
         unit = normalize(output.embeddings, dim=1)
         similarities = unit @ unit.T
-        pace = similarities.detach()
-        pull = -self.gamma * (1 + self.m - pace).clamp(min=0) * (similarities - 1 + self.m)
-        push = self.gamma * (pace + self.m).clamp(min=0) * (similarities - self.m)
-        per_anchor = softplus(masked_logsumexp(push, negatives, 1) + masked_logsumexp(pull, positives, 1), threshold=50)
-        return masked_mean(per_anchor, positives.any(1) & negatives.any(1))
+        columns, real = positive_columns(labels)
+        near, negatives = similarities.gather(1, columns), labels[:, None] != labels[None, :]
+        pull = self.gamma * (near.detach() - 1 - self.m).clamp(max=0) * (near - 1 + self.m)
+        push = (similarities.detach() + self.m).clamp(min=0).mul(self.gamma) * (similarities - self.m)
+        per_anchor = softplus(masked_logsumexp(push, negatives, 1) + masked_logsumexp(pull, real, 1), threshold=50)
+        return masked_mean(per_anchor, real.any(1) & negatives.any(1))

@@ -26,9 +26,7 @@ class LiftedLoss(Criterion):
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         embeddings = output.embeddings
-        anchors, others, enemies = self.miner(embeddings.detach(), labels).unbind(1)
-        positives, negatives = (torch.zeros(len(labels), len(labels), dtype=torch.bool, device=labels.device) for _ in range(2))
-        positives[anchors, others], negatives[anchors, enemies] = True, True
+        positives, negatives = pairs(self.miner, embeddings.detach(), labels)
         distances = pairwise_distances(embeddings)
         nearest_negative = masked_logsumexp(self.neg_margin - distances, negatives, 1)
         if self.form == "paper":
@@ -38,3 +36,13 @@ class LiftedLoss(Criterion):
             both = torch.logaddexp(nearest_negative[:, None], nearest_negative[None, :])
             lifted = masked_mean(relu(both + distances).masked_fill(~positives, 0.0).square(), positives) / 2
         return lifted + self.l2 * torch.linalg.vector_norm(embeddings, dim=1).mean()
+
+
+def pairs(miner, embeddings: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Masks [B, B] of the positive and negative pairs of each anchor, as the miner chose them."""
+    if hasattr(miner, "pairs"):
+        return miner.pairs(labels)
+    anchors, others, enemies = miner(embeddings, labels).unbind(1)
+    positives, negatives = (torch.zeros(len(labels), len(labels), dtype=torch.bool, device=labels.device) for _ in range(2))
+    positives[anchors, others], negatives[anchors, enemies] = True, True
+    return positives, negatives

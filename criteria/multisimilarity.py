@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import softplus
 
 from criteria.base import Criterion
-from utilities.functional import informative_pairs, log1p_sum_exp
+from utilities.functional import masked_logsumexp, masked_max, masked_min, positive_columns
 from utilities.types import ModelOutput
 
 
@@ -30,9 +30,16 @@ class MultiSimilarityLoss(Criterion):
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         similarities = output.embeddings @ output.embeddings.T
-        positives, negatives = informative_pairs(similarities.detach(), labels, self.margin, self.dim)
-        positive_term = log1p_sum_exp(-self.pos_weight * (similarities - self.pos_thresh), positives, self.dim).mean()
-        negative_term = log1p_sum_exp(self.neg_weight * (similarities - self.neg_thresh), negatives, self.dim).mean()
+        if self.dim == 0:
+            similarities = similarities.T
+        columns, real = positive_columns(labels)
+        near, negatives = similarities.gather(1, columns), labels[:, None] != labels[None, :]
+        with torch.no_grad():  # pairs that the margin finds informative
+            hardest_negative, hardest_positive = masked_max(similarities, negatives, 1), masked_min(near, real, 1)
+            positives = real & (near < (hardest_negative + self.margin)[:, None])
+            negatives &= similarities > (hardest_positive - self.margin)[:, None]
+        positive_term = softplus(masked_logsumexp(-self.pos_weight * near, positives, 1) + self.pos_weight * self.pos_thresh, threshold=50).mean()
+        negative_term = softplus(masked_logsumexp(self.neg_weight * similarities, negatives, 1) - self.neg_weight * self.neg_thresh, threshold=50).mean()
         if self.form == "paper":
             positive_term, negative_term = softplus(positive_term), softplus(negative_term)
         return positive_term / self.pos_weight + negative_term / self.neg_weight

@@ -1,9 +1,10 @@
 """N-pair loss (Sohn, NeurIPS 2016, eqs. 4 and 7)."""
 import torch
+from torch.nn.functional import softplus
 
 from criteria.base import Criterion
-from utilities.functional import log1p_sum_exp
-from utilities.types import ModelOutput
+from utilities.functional import masked_logsumexp, masked_mean
+from utilities.types import ModelOutput, Tuples
 
 
 class NPairLoss(Criterion):
@@ -26,30 +27,38 @@ class NPairLoss(Criterion):
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         embeddings = output.embeddings * self.scale if self.form == "paper" else output.embeddings
-        positives, negatives = tuples(self.miner(output.embeddings.detach(), labels), len(labels))
-        return npair_term(embeddings, positives, negatives) + self.l2 * self.regulariser(embeddings, positives, negatives.any(1))
+        chosen = tuples(self.miner, output.embeddings.detach(), labels)
+        loss = npair_term(embeddings, chosen)
+        return loss + self.l2 * self.regulariser(embeddings, chosen) if self.l2 else loss
 
-    def regulariser(self, embeddings: torch.Tensor, positives: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
+    def regulariser(self, embeddings: torch.Tensor, chosen: Tuples) -> torch.Tensor:
         if self.form == "paper":
             return torch.linalg.vector_norm(embeddings, dim=1).mean()
-        squared = embeddings.square().sum(1)
         if self.form == "textbook":
-            return squared.mean()
-        return ((squared + squared[positives]) * anchors).sum() / (2 * anchors.sum()).clamp(min=1)
+            return embeddings.square().sum(1).mean()
+        used = chosen.negatives.any(1)
+        squared = embeddings[chosen.anchors].square().sum(1) + embeddings[chosen.positives].square().sum(1)
+        return masked_mean(squared, used) / 2
 
 
-def tuples(triplets: torch.Tensor, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Triplets [T, 3] by anchor: index of the positive [B] (0 where there is none), mask of the negatives [B, B]."""
-    anchors, others, negatives = triplets.unbind(1)
-    positives = triplets.new_zeros(batch)
-    positives[anchors] = others
-    mask = torch.zeros(batch, batch, dtype=torch.bool, device=triplets.device)
-    mask[anchors, negatives] = True
-    return positives, mask
+def tuples(miner, embeddings: torch.Tensor, labels: torch.Tensor) -> Tuples:
+    """The miner's choice, from its triplets if it does not give it directly."""
+    if hasattr(miner, "tuples"):
+        return miner.tuples(labels)
+    anchors, others, enemies = miner(embeddings, labels).unbind(1)
+    everybody, positives = torch.arange(len(labels), device=labels.device), torch.zeros_like(labels)
+    negatives = torch.zeros(len(labels), len(labels), dtype=torch.bool, device=labels.device)
+    positives[anchors], negatives[anchors, enemies] = others, True
+    return Tuples(everybody, positives, everybody, negatives)
 
 
-def npair_term(embeddings: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
-    """mean over anchors (rows with a negative) of log(1 + sum_n exp(x_a.x_n - x_a.x_p))."""
-    products = embeddings @ embeddings.T
-    gaps = products - products.gather(1, positives[:, None])
-    return log1p_sum_exp(gaps, negatives, 1).sum() / negatives.any(1).sum().clamp(min=1)
+def npair_term(embeddings: torch.Tensor, chosen: Tuples) -> torch.Tensor:
+    """mean over anchors of log(1 + sum_n exp(x_a.x_n - x_a.x_p))."""
+    anchors = embeddings[chosen.anchors]
+    return tuple_term(anchors @ embeddings[chosen.candidates].T, (anchors * embeddings[chosen.positives]).sum(1), chosen.negatives)
+
+
+def tuple_term(to_candidates: torch.Tensor, to_positive: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
+    """mean over rows with a negative of log(1 + sum_n exp(to_candidates - to_positive)), [A, N], [A], bool [A, N]."""
+    gap = masked_logsumexp(to_candidates, negatives, 1) - to_positive
+    return masked_mean(softplus(gap, threshold=50), negatives.any(1))

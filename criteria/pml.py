@@ -11,8 +11,8 @@ class PytorchMetricLearningLoss(Criterion):
 
     Args:
         name: class in pytorch_metric_learning.losses. n_classes, embed_dim: go to its num_classes and embedding_size
-            where it asks for them. miner: used if it is one of that library (batchminer/pml.py), whose tuples it
-            takes; all pairs otherwise.
+            where it asks for them. miner: used if it is one of that library (batchminer/pml.py), whose native
+            pairs or triplets it takes; all pairs otherwise.
         args: JSON object of further arguments. lr: of its learnable parts; negative: the trunk's.
     Raises:
         UserError: the library is missing, knows no such class, or refuses the arguments.
@@ -22,10 +22,10 @@ class PytorchMetricLearningLoss(Criterion):
     def __init__(self, name: str, n_classes: int, embed_dim: int, miner=None, args: str = "{}", lr: float = -1):
         super().__init__()
         self.objective = pml.build("losses", name, {"num_classes": n_classes, "embedding_size": embed_dim}, args, "--loss_pml_args")
-        self.miner, self.lr = miner if hasattr(miner, "tuples") else None, lr
+        self.miner, self.lr = miner if hasattr(miner, "native") else None, lr
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
-        mined = [self.miner.tuples(output.embeddings.detach(), labels)] if self.miner else []
+        mined = [self.miner.native(output.embeddings.detach(), labels)] if self.miner else []
         return self.objective(output.embeddings, labels, *mined)
 
     def parameter_groups(self, base_lr: float) -> list[dict]:

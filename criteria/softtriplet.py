@@ -29,11 +29,13 @@ class SoftTripletLoss(Criterion):
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         centroids = normalize(self.centroids, dim=2)
-        similarities = normalize(output.embeddings, dim=1) @ centroids.flatten(0, 1).T
-        similarities = similarities.unflatten(1, (-1, self.n_centroids))                 # [B, C, K]
-        by_class = ((similarities / self.gamma).softmax(2) * similarities).sum(2)
+        # Centres before classes: a softmax over a short last axis is slow.
+        similarities = normalize(output.embeddings, dim=1) @ centroids.transpose(0, 1).flatten(0, 1).T
+        similarities = similarities.unflatten(1, (self.n_centroids, -1))                 # [B, K, C]
+        by_class = ((similarities / self.gamma).softmax(1) * similarities).sum(1)
         with_margin = by_class.scatter_add(1, labels[:, None], by_class.new_full((len(labels), 1), -self.margin_delta))
-        return cross_entropy(self.scale * with_margin, labels) + self.reg_weight * self.regulariser(centroids)
+        loss = cross_entropy(self.scale * with_margin, labels)
+        return loss + self.reg_weight * self.regulariser(centroids) if self.reg_weight else loss
 
     def regulariser(self, centroids: torch.Tensor) -> torch.Tensor:
         """Mean distance of the centres of a class, so that it uses no more of them than it needs."""

@@ -8,6 +8,19 @@ def pair_masks(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return same.clone().fill_diagonal_(False), ~same
 
 
+def positive_columns(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The positives of each sample as columns: indices [B, K], padded with 0, and which of them are real, bool [B, K].
+
+    K is the largest number of positives, at least 1; classes are small in a batch, so reductions over [B, K] are much cheaper than
+    over a masked [B, B].
+    """
+    positives, _ = pair_masks(labels)
+    counts, (rows, columns) = positives.sum(1), positives.nonzero(as_tuple=True)
+    ranks = torch.arange(len(rows), device=labels.device) - (counts.cumsum(0) - counts)[rows]
+    real = torch.arange(max(1, int(counts.max())), device=labels.device) < counts[:, None]
+    return torch.zeros_like(real, dtype=torch.long).index_put((rows, ranks), columns), real
+
+
 def masked_max(values: torch.Tensor, mask: torch.Tensor, dim: int) -> torch.Tensor:
     """Maximum over the entries where `mask` holds, the dtype's minimum where there is none."""
     return values.masked_fill(~mask, torch.finfo(values.dtype).min).amax(dim)
@@ -42,7 +55,7 @@ def informative_pairs(similarities: torch.Tensor, labels: torch.Tensor, margin: 
     positives, negatives = pair_masks(labels)
     hardest_negative = masked_max(similarities, negatives, dim).unsqueeze(dim)
     hardest_positive = masked_min(similarities, positives, dim).unsqueeze(dim)
-    return positives & (similarities - margin < hardest_negative), negatives & (similarities + margin > hardest_positive)
+    return positives & (similarities < hardest_negative + margin), negatives & (similarities > hardest_positive - margin)
 
 
 def rowwise_kl(first_logits: torch.Tensor, second_logits: torch.Tensor) -> torch.Tensor:
@@ -52,15 +65,14 @@ def rowwise_kl(first_logits: torch.Tensor, second_logits: torch.Tensor) -> torch
 
 
 def safe_sqrt(squared: torch.Tensor) -> torch.Tensor:
-    """Square root of what should not be negative: 0, with gradient 0, where it is not positive."""
-    positive = squared > 0
-    return squared.where(positive, 1.0).sqrt().where(positive, 0.0)
+    """Square root of what should not be negative: as good as 0, with gradient 0, where it is not positive."""
+    return squared.clamp(min=torch.finfo(squared.dtype).tiny).sqrt()
 
 
 def pairwise_distances(embeddings: torch.Tensor) -> torch.Tensor:
     """Euclidean distances of all pairs of rows, [B, D] -> [B, B]; 0 with a finite gradient for equal rows."""
     squared = embeddings.square().sum(-1)
-    return safe_sqrt(squared[:, None] + squared[None, :] - 2 * embeddings @ embeddings.T)
+    return safe_sqrt(torch.addmm(squared, embeddings, embeddings.T, alpha=-2) + squared[:, None])
 
 
 def row_distances(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

@@ -19,9 +19,9 @@ def build(kind: str, name: str, given: dict, args: str, flag: str):
         UserError: the library is missing, knows no such class, or refuses the arguments.
     """
     cls = _find(f"{kind}.{name}")
-    further = {key: _value(value) for key, value in json.loads(args).items()}
     asked = inspect.signature(cls).parameters
     try:
+        further = {key: _value(value) for key, value in json.loads(args).items()}
         return cls(**{key: value for key, value in given.items() if key in asked} | further)
     except (TypeError, ValueError, AssertionError, AttributeError) as error:
         raise UserError(f"{PREFIX}{name} cannot be built with {flag} {args!r} ({reason(error)}); its arguments are: {', '.join(asked)}.") from error
@@ -42,10 +42,14 @@ def _find(path: str):
     """The class at `<module>.<Class>` of the library."""
     module_name, _, name = path.rpartition(".")
     try:
-        module = importlib.import_module(f"pytorch_metric_learning.{module_name}")
+        importlib.import_module("pytorch_metric_learning.losses")
     except ImportError as error:
         raise UserError(f"{PREFIX}{name} needs the package pytorch-metric-learning ({reason(error)}); install it with: "
                         "bash requirements.sh pip install pytorch-metric-learning") from error
+    try:
+        module = importlib.import_module(f"pytorch_metric_learning.{module_name}")
+    except (ImportError, TypeError) as error:
+        raise UserError(f'"{path}" must be "<module>.<ClassName>" of pytorch-metric-learning, for example "distances.LpDistance".') from error
     if not inspect.isclass(getattr(module, name, None)):
         known = [known for known, cls in vars(module).items() if inspect.isclass(cls) and not known.startswith("Base")]
         raise UserError(f"{PREFIX}{name} is not known to pytorch_metric_learning.{module_name}; it has: {', '.join(sorted(known))}.")

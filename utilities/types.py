@@ -11,6 +11,14 @@ class ModelOutput(NamedTuple):
     feature_map: torch.Tensor  # [B, C, h, w], before pooling
 
 
+class Tuples(NamedTuple):
+    """Anchors with one positive and any number of negatives each: what triplets (a, p, n) say, without writing all of them out."""
+    anchors: torch.Tensor     # [A] samples
+    positives: torch.Tensor   # [A] the positive of each anchor
+    candidates: torch.Tensor  # [N] samples that are a negative of any anchor
+    negatives: torch.Tensor   # bool [A, N], which candidates are negatives of which anchor
+
+
 class Batch(NamedTuple):
     """What a data loader yields."""
     images: torch.Tensor   # [B, 3, H, W] float

@@ -139,6 +139,16 @@ def test_the_labels_admit_every_triplet(name, options, kind):
 
 
 @every_variant
+@pytest.mark.parametrize("dim", [2, 4, 64])
+def test_the_labels_admit_every_triplet_of_a_row_whose_square_overflows(name, options, dim):
+    labels, x = BATCHES["balanced"], unit(6, dim).float()
+    x[0] *= 1e20
+    miner = build(name, options)
+    for _ in range(10):
+        assert all(label_rule(name, options, labels, *triplet) for triplet in miner(x, torch.tensor(labels)).tolist())
+
+
+@every_variant
 @pytest.mark.parametrize("case", BATCHES)
 def test_exactly_the_admissible_triplets_are_reached(name, options, case):
     labels, miner = BATCHES[case], build(name, options)
@@ -174,6 +184,16 @@ def test_indices_without_gradient_on_the_device_of_the_batch(name, options, devi
     assert triplets.shape == (len(triplets), 3) and len(triplets) > 0
     assert triplets.dtype == torch.long and triplets.device == embeddings.device and not triplets.requires_grad
     assert all(label_rule(name, options, labels.tolist(), *triplet) for triplet in triplets.tolist())
+
+
+@pytest.mark.parametrize("dtype, computed", [(torch.float64,) * 2, (torch.float32,) * 2, (torch.bfloat16, torch.float32), (torch.float16, torch.float32)])
+def test_mining_is_done_in_fp32_or_fp64_and_without_a_graph(dtype, computed):
+    class Recorder(batchminer.BatchMiner):
+        def mine(self, embeddings, labels):
+            self.seen = embeddings.dtype, torch.is_grad_enabled()
+    recorder = Recorder()
+    recorder(unit(4).to(dtype).requires_grad_(), torch.zeros(4, dtype=torch.long))
+    assert recorder.seen == (computed, False)
 
 
 @every_variant

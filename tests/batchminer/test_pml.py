@@ -1,11 +1,11 @@
 """The bridge to the miners of pytorch-metric-learning, where that library is installed."""
-import inspect
-
 import pytest
 import torch
 
 import batchminer
+import criteria
 from utilities.errors import UserError
+from utilities.types import ModelOutput
 
 pytest.importorskip("pytorch_metric_learning")
 
@@ -69,9 +69,9 @@ def test_every_number_format(dtype):
 
 
 @pytest.mark.parametrize("name, parts", [("MultiSimilarityMiner", 4), ("TripletMarginMiner", 3)])
-def test_tuples_are_the_library_s_own_form(name, parts):
+def test_native_tuples_are_the_library_s_own_form(name, parts):
     miner, x, labels = batchminer.select(f"pml:{name}"), unit(12), torch.arange(12) // 3
-    mined, direct = miner.tuples(x, labels), miner.miner(x, labels)
+    mined, direct = miner.native(x, labels), miner.miner(x, labels)
     assert len(mined) == parts and all(torch.equal(part, other) for part, other in zip(mined, direct))
     positives = labels[mined[0]] == labels[mined[1]]
     negatives = labels[mined[parts - 2 if parts == 4 else 0]] != labels[mined[-1]]
@@ -110,3 +110,11 @@ def test_an_unknown_named_object_is_refused_without_calling_the_library_missing(
     with pytest.raises(UserError, match=path.rpartition(".")[2]) as error:
         batchminer.select("pml:MultiSimilarityMiner", args=f'{{"distance": {{"pml": "{path}"}}}}')
     assert "install" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", batchminer.REGISTRY)
+def test_objectives_of_the_library_take_all_pairs_beside_an_own_miner(name):
+    x, labels = unit(6), torch.tensor([0, 0, 1, 1, 2, 2])
+    losses = [criteria.select("pml:ContrastiveLoss", n_classes=3, embed_dim=4, feature_dim=4, miner=miner)(ModelOutput(x, x, x), labels)
+              for miner in (batchminer.select(name), None)]
+    assert torch.equal(*losses)
