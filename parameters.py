@@ -317,6 +317,8 @@ def notices(opt: argparse.Namespace) -> list[str]:
         said.append("--wandb_key is ignored, because a key on the command line is visible to everybody on the machine: set WANDB_API_KEY.")
     if opt.language_pseudoclass and not opt.language_distill_w:
         said.append("--language_pseudoclass has no effect without --language_distill_w above 0.")
+    if opt.data_sampler != "class_random" and (opt.data_ssl_set or opt.internal_split < 1):
+        said.append(f"--data_ssl_set and --internal_split have no effect with --data_sampler {opt.data_sampler}: they belong to class_random.")
     if opt.batch_mining == "intra_random" and opt.samples_per_class < 3:
         said.append("--batch_mining intra_random draws from classes with at least three images in a batch: raise --samples_per_class above 2.")
     return said
@@ -381,6 +383,8 @@ def _wrong_combinations(opt) -> list[str]:
         problems.append(f"--bs {opt.bs} is not a multiple of --samples_per_class {opt.samples_per_class}.")
     if opt.data_ssl_set and opt.samples_per_class > 0 and opt.bs % (2 * opt.samples_per_class):
         problems.append(f"--data_ssl_set repeats half a batch: --bs {opt.bs} must be a multiple of {2 * opt.samples_per_class}.")
+    if opt.data_sampler == "semi_class_random" and opt.bs % 2:
+        problems.append(f"--data_sampler semi_class_random draws pairs of images: --bs {opt.bs} must be even.")
     if opt.use_tv_split and not 0 < opt.tv_split_perc < 1:
         problems.append(f"--use_tv_split needs --tv_split_perc between 0 and 1, the share that stays in training (given: {opt.tv_split_perc}).")
     if opt.use_float16 and opt.precision == "bf16":

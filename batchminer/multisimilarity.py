@@ -2,7 +2,7 @@
 import torch
 
 from batchminer.base import BatchMiner, Ranked, spread
-from utilities.functional import informative_pairs
+from utilities.functional import masked_max, masked_min, pair_masks
 
 
 class MultiSimilarityMiner(BatchMiner):
@@ -16,7 +16,14 @@ class MultiSimilarityMiner(BatchMiner):
         self.margin = margin
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        positives, negatives = map(Ranked, informative_pairs(embeddings @ embeddings.T, labels, self.margin))
+        positives, negatives = map(Ranked, self.informative_pairs(embeddings @ embeddings.T, labels))
         anchors, position = spread(positives.counts * negatives.counts)
         n_negatives = negatives.counts[anchors]
         return torch.stack([anchors, positives(anchors, position // n_negatives), negatives(anchors, position % n_negatives)], dim=1)
+
+    def informative_pairs(self, similarities: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Masks [B, B] of positives and negatives of each anchor."""
+        positives, negatives = pair_masks(labels)
+        hardest_negative = masked_max(similarities, negatives, 1)[:, None]
+        hardest_positive = masked_min(similarities, positives, 1)[:, None]
+        return positives & (similarities < hardest_negative + self.margin), negatives & (similarities > hardest_positive - self.margin)

@@ -54,6 +54,8 @@ CANDIDATES = {
     "s2sd": (None, {"w": 1.0, "feat_distill": True, "feat_distill_delay": 0, "pool_aggr": True}, None, None),
     "adversarial_separation": (None, {}, None, None),
 }
+# Of pytorch-metric-learning, left out above a batch of 256: memory grows with the cube of the batch, or steps take minutes.
+TOO_LARGE = ("SmoothAPLoss", "HistogramLoss", "LiftedStructureLoss")
 FEATURES = 512  # pooled dimension that the branches of s2sd and adversarial_separation start from
 NESTED = ("s2sd", "adversarial_separation")
 
@@ -125,7 +127,7 @@ def ours(name: str, dim: int, batch: int, opt):
 
 def bridged(name: str, dim: int, opt):
     _, _, loss, miner_name = CANDIDATES[name]
-    if loss is None or (max(opt.batch) > 256 and loss[0] in ("SmoothAPLoss", "HistogramLoss")):
+    if loss is None or (max(opt.batch) > 256 and loss[0] in TOO_LARGE):
         return None
     from pytorch_metric_learning import distances, losses, miners
     loss_name, arguments = loss

@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import normalize, softplus
 
 from criteria.base import Criterion
-from utilities.functional import masked_logsumexp, masked_mean, positive_columns
+from utilities.functional import masked_logsumexp, masked_mean, pair_masks, positive_columns
 from utilities.types import ModelOutput
 
 
@@ -22,8 +22,9 @@ class CircleLoss(Criterion):
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         unit = normalize(output.embeddings, dim=1)
         similarities = unit @ unit.T
-        columns, real = positive_columns(labels)
-        near, negatives = similarities.gather(1, columns), labels[:, None] != labels[None, :]
+        positives, negatives = pair_masks(labels)
+        columns, real = positive_columns(positives)
+        near = similarities.gather(1, columns)
         pull = self.gamma * (near.detach() - 1 - self.m).clamp(max=0) * (near - 1 + self.m)
         push = (similarities.detach() + self.m).clamp(min=0).mul(self.gamma) * (similarities - self.m)
         per_anchor = softplus(masked_logsumexp(push, negatives, 1) + masked_logsumexp(pull, real, 1), threshold=50)

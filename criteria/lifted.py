@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import relu
 
 from criteria.base import Criterion
-from utilities.functional import masked_logsumexp, masked_mean, pairwise_distances
+from utilities.functional import masked_logsumexp, masked_mean, pairwise_distances, positive_columns
 from utilities.types import ModelOutput
 
 
@@ -28,13 +28,14 @@ class LiftedLoss(Criterion):
         embeddings = output.embeddings
         positives, negatives = pairs(self.miner, embeddings.detach(), labels)
         distances = pairwise_distances(embeddings)
-        nearest_negative = masked_logsumexp(self.neg_margin - distances, negatives, 1)
+        columns, real = positive_columns(positives)
+        to_positives = distances.gather(1, columns)  # [B, K]
+        nearest_negative = masked_logsumexp(-distances, negatives, 1) + self.neg_margin
         if self.form == "paper":
-            farthest_positive = masked_logsumexp(distances, positives, 1)
-            lifted = masked_mean(relu(farthest_positive + nearest_negative), negatives.any(1))
+            lifted = masked_mean(relu(masked_logsumexp(to_positives, real, 1) + nearest_negative), negatives.any(1))
         else:
-            both = torch.logaddexp(nearest_negative[:, None], nearest_negative[None, :])
-            lifted = masked_mean(relu(both + distances).masked_fill(~positives, 0.0).square(), positives) / 2
+            both = torch.logaddexp(nearest_negative[:, None], nearest_negative[columns])
+            lifted = masked_mean(relu(both + to_positives).masked_fill(~real, 0.0).square(), real) / 2
         return lifted + self.l2 * torch.linalg.vector_norm(embeddings, dim=1).mean()
 
 

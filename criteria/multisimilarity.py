@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import softplus
 
 from criteria.base import Criterion
-from utilities.functional import masked_logsumexp, masked_max, masked_min, positive_columns
+from utilities.functional import masked_logsumexp, masked_max, masked_min, pair_masks, positive_columns
 from utilities.types import ModelOutput
 
 
@@ -32,14 +32,15 @@ class MultiSimilarityLoss(Criterion):
         similarities = output.embeddings @ output.embeddings.T
         if self.dim == 0:
             similarities = similarities.T
-        columns, real = positive_columns(labels)
-        near, negatives = similarities.gather(1, columns), labels[:, None] != labels[None, :]
+        positives, negatives = pair_masks(labels)
+        columns, real = positive_columns(positives)
+        near = similarities.gather(1, columns)
         with torch.no_grad():  # pairs that the margin finds informative
             hardest_negative, hardest_positive = masked_max(similarities, negatives, 1), masked_min(near, real, 1)
-            positives = real & (near < (hardest_negative + self.margin)[:, None])
-            negatives &= similarities > (hardest_positive - self.margin)[:, None]
-        positive_term = softplus(masked_logsumexp(-self.pos_weight * near, positives, 1) + self.pos_weight * self.pos_thresh, threshold=50).mean()
-        negative_term = softplus(masked_logsumexp(self.neg_weight * similarities, negatives, 1) - self.neg_weight * self.neg_thresh, threshold=50).mean()
+            hard_positives = real & (near < (hardest_negative + self.margin)[:, None])
+            hard_negatives = negatives & (similarities > (hardest_positive - self.margin)[:, None])
+        positive_term = softplus(masked_logsumexp(-self.pos_weight * near, hard_positives, 1) + self.pos_weight * self.pos_thresh, threshold=50).mean()
+        negative_term = softplus(masked_logsumexp(self.neg_weight * similarities, hard_negatives, 1) - self.neg_weight * self.neg_thresh, threshold=50).mean()
         if self.form == "paper":
             positive_term, negative_term = softplus(positive_term), softplus(negative_term)
         return positive_term / self.pos_weight + negative_term / self.neg_weight

@@ -1,7 +1,9 @@
 """main.py as people call it: results, resuming, interrupts, wrong input, optional packages."""
 import csv
 import json
+import math
 import os
+import re
 import shutil
 import signal
 import struct
@@ -15,7 +17,11 @@ import pytest
 import torch
 from PIL import Image
 
+import batchminer
+import criteria
+import datasampler
 import main
+import parameters
 from utilities import run_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,8 +89,15 @@ def test_guidance_and_seed_change_the_weights(call, tmp_path):
     assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
-@pytest.mark.parametrize("flags", [["--language_distill_w", "5", "--language_model", "minilm", "--language_delay", "5"], ["--loss", "margin", "--kernels", "1", "--tau", "2"]],
-                         ids=["guided", "margin"])
+BRANCHES = ["--loss_s2sd_target_dims", "8", "12", "--loss_s2sd_source", "arcface", "--loss_s2sd_target", "proxynca"]
+
+
+@pytest.mark.parametrize("flags", [
+    ["--language_distill_w", "5", "--language_model", "minilm", "--language_delay", "5"], ["--loss", "margin", "--kernels", "1", "--tau", "2"],
+    ["--loss", "s2sd", *BRANCHES, "--loss_s2sd_feat_distill", "--loss_s2sd_feat_distill_delay", "7"],
+    ["--loss", "adversarial_separation", "--data_sampler", "greedy_coreset", "--data_batchmatch_bigbs", "16"],
+    ["--loss", "pml:ProxyAnchorLoss", "--loss_pml_lr", "0.1", "--data_sampler", "class_balanced"]],
+    ids=["guided", "margin", "s2sd", "adversarial_separation", "pml"])
 def test_a_resumed_run_ends_with_the_same_parameters(call, tmp_path, flags, capsys):
     assert call("--n_epochs", "4", "--savename", "whole", *flags) == 0
     assert call("--n_epochs", "2", "--savename", "parts", *flags) == 0
@@ -105,6 +118,35 @@ def heard_interrupts():
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, inherited)
+
+
+@pytest.mark.parametrize("number, name", list(enumerate(criteria.REGISTRY)))
+def test_every_objective_trains_with_guidance_in_every_precision(call, tmp_path, number, name):
+    miner = (criteria.REGISTRY[name].MINERS or ("distance",))[0]
+    dims = ["--loss_s2sd_target_dims", "8"] if name == "s2sd" else []
+    assert call("--loss", name, "--batch_mining", miner, *dims, "--precision", ("fp32", "bf16", "fp16")[number % 3], "--no_train_metrics",
+                "--evaluation_metrics", "e_recall@1", "--language_distill_w", "1", "--language_model", "minilm") == 0
+    losses = json.loads((run_in(tmp_path) / "results.json").read_text())["metrics"]["Train"]
+    assert all(math.isfinite(losses[part]["last"]) for part in ("objective", "guidance"))
+
+
+@pytest.mark.parametrize("flags", [
+    *(["--loss", "triplet", "--batch_mining", name, "--samples_per_class", "4"] for name in batchminer.REGISTRY),
+    *(["--data_sampler", name, "--data_batchmatch_bigbs", "16", "--data_sampler_lowproj_dim", "4"] for name in datasampler.REGISTRY),
+    ["--loss", "pml:TripletMarginLoss", "--loss_pml_args", '{"margin": 0.1}', "--batch_mining", "pml:BatchHardMiner"],
+    ["--loss", "margin", "--batch_mining", "pml:MultiSimilarityMiner", "--miner_pml_args", '{"epsilon": 0.5}']], ids=" ".join)
+def test_every_miner_and_sampler_trains(call, tmp_path, flags, capsys):
+    assert call(*flags, "--no_train_metrics", "--evaluation_metrics", "e_recall@1") == 0
+    assert flags[1] in capsys.readouterr().out
+    assert math.isfinite(json.loads((run_in(tmp_path) / "results.json").read_text())["metrics"]["Train"]["objective"]["last"])
+
+
+def test_the_list_names_everything_with_a_line_each(capsys):
+    assert main.main(["--list", "--loss", "nothing of the kind"]) == 0
+    said = capsys.readouterr().out
+    for name in (*criteria.REGISTRY, *batchminer.REGISTRY, *datasampler.REGISTRY, *parameters.METRIC_PATTERNS, *parameters.LANGUAGE_MODELS, "cub200", "shapes", "pml:<ClassName>"):
+        assert re.search(rf"^  {re.escape(name)}  +\S", said, re.MULTILINE), name
+    assert "[miner: npair]" in said and "[miner: any]" in said
 
 
 def test_ctrl_c_ends_cleanly_and_says_how_to_resume(birds, tmp_path, heard_interrupts):

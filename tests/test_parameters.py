@@ -1,5 +1,6 @@
 """Flags: the paper's table, the registries, --config, and messages."""
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -155,3 +156,25 @@ def test_savename_is_group_plus_seed():
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_configs_are_valid(path):
     parameters.parse(["--config", str(path)])
+
+
+@pytest.mark.parametrize("schedule", ["constant", "suggested"])
+def test_the_papers_runs_are_valid_commands(schedule):
+    """Each command of the script, as the shell passes it, beside the table of the paper's runs."""
+    environment = {**os.environ, "PYTHON": "printf %s\\n --- python", "SCHEDULE": schedule}
+    shown = subprocess.run(["bash", "language_guidance_benchmark_runs.sh", "--source_path", "a b"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    commands = [command.splitlines() for command in shown.stdout.split("---\n")[1:]]
+    runs = {opt.group: opt for opt in (parameters.parse(command[2:]) for command in commands)}
+    assert len(runs) == 16 and all(opt.source_path == "a b" and opt.completed for opt in runs.values())
+    table = reference.require(reference.SHARED / "PAPER_RUNS.md", "SHARED_DIR").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith(("| cub200", "| cars196"))]
+    assert len(rows) == 8
+    for dataset, dim, objective, group, seed, epochs, bs, weight, suggested in rows:
+        guided, baseline = runs[group], runs[group.replace("_plg", "_baseline")]
+        tau, gamma = (int(suggested.split(",")[0]), float(suggested.split(",")[1])) if schedule == "suggested" else (int(epochs), 1)
+        for opt in (guided, baseline):
+            assert (opt.dataset, opt.embed_dim, opt.seed, opt.n_epochs, opt.bs) == (dataset, int(dim), int(seed), int(epochs), int(bs))
+            assert (opt.tau, opt.gamma, opt.no_train_metrics, opt.loss) == ([tau], gamma, "*" not in objective, objective.split(" ")[0])
+        assert (guided.language_distill_w, guided.language_pseudoclass, baseline.language_distill_w) == (float(weight), True, 0)
+        if "feat_w" in objective:
+            assert guided.loss_s2sd_feat_w == float(objective.split("feat_w ")[1].rstrip(")")) and guided.loss_s2sd_feat_distill and guided.loss_s2sd_pool_aggr

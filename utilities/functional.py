@@ -8,16 +8,15 @@ def pair_masks(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return same.clone().fill_diagonal_(False), ~same
 
 
-def positive_columns(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The positives of each sample as columns: indices [B, K], padded with 0, and which of them are real, bool [B, K].
+def positive_columns(positives: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The pairs of a mask [B, B] as columns: indices [B, K], padded with 0, and which of them are real, bool [B, K].
 
-    K is the largest number of positives, at least 1; classes are small in a batch, so reductions over [B, K] are much cheaper than
-    over a masked [B, B].
+    K is the largest number in a row, at least 1. Classes are small in a batch, so reductions over their [B, K] pairs are
+    much cheaper than over a masked [B, B].
     """
-    positives, _ = pair_masks(labels)
     counts, (rows, columns) = positives.sum(1), positives.nonzero(as_tuple=True)
-    ranks = torch.arange(len(rows), device=labels.device) - (counts.cumsum(0) - counts)[rows]
-    real = torch.arange(max(1, int(counts.max())), device=labels.device) < counts[:, None]
+    ranks = torch.arange(len(rows), device=positives.device) - (counts.cumsum(0) - counts)[rows]
+    real = torch.arange(max(1, int(counts.max())), device=positives.device) < counts[:, None]
     return torch.zeros_like(real, dtype=torch.long).index_put((rows, ranks), columns), real
 
 
@@ -44,18 +43,6 @@ def masked_logsumexp(values: torch.Tensor, mask: torch.Tensor, dim: int) -> torc
 def log1p_sum_exp(values: torch.Tensor, mask: torch.Tensor, dim: int) -> torch.Tensor:
     """log(1 + sum of exp(values) where `mask` holds): 0 for an empty set, stable for large values."""
     return torch.nn.functional.softplus(masked_logsumexp(values, mask, dim), threshold=50)
-
-
-def informative_pairs(similarities: torch.Tensor, labels: torch.Tensor, margin: float, dim: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pair mining of multi-similarity (Wang et al., CVPR 2019, eqs. 8 and 9), [B, B] -> masks of positives and negatives.
-
-    A positive counts if it is less similar than the hardest negative plus the margin, a negative if it is more similar
-    than the hardest positive minus the margin.
-    """
-    positives, negatives = pair_masks(labels)
-    hardest_negative = masked_max(similarities, negatives, dim).unsqueeze(dim)
-    hardest_positive = masked_min(similarities, positives, dim).unsqueeze(dim)
-    return positives & (similarities < hardest_negative + margin), negatives & (similarities > hardest_positive - margin)
 
 
 def rowwise_kl(first_logits: torch.Tensor, second_logits: torch.Tensor) -> torch.Tensor:

@@ -23,6 +23,43 @@ def test_masked_extremes_and_log_sums(dim):
     assert functional.log1p_sum_exp(values, mask, dim).tolist() == pytest.approx([math.log(1 + sum(map(math.exp, line))) for line in chosen])
 
 
+def test_masked_mean_and_logsumexp():
+    values, mask = matrix()
+    mask[2] = False
+    chosen = [[v for v, m in zip(line, keep) if m] for line, keep in zip(values.tolist(), mask.tolist())]
+    assert functional.masked_mean(values, mask).item() == pytest.approx(sum(map(sum, chosen)) / sum(map(len, chosen)))
+    assert functional.masked_mean(values, torch.zeros_like(mask)).item() == 0
+    found = functional.masked_logsumexp(values, mask, 1)
+    assert found.isfinite().all() and found[2] < -1e300
+    assert found[[0, 1, 3]].tolist() == pytest.approx([math.log(sum(map(math.exp, line))) for line in chosen if line])
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 1, 1], [7, 2, 7, 7, 2, 1], [3], [0, 1, 2], [4, 4, 4]])
+def test_pairs_of_a_batch(labels):
+    positives, negatives = functional.pair_masks(torch.tensor(labels))
+    count = len(labels)
+    assert positives.tolist() == [[labels[i] == labels[j] and i != j for j in range(count)] for i in range(count)]
+    assert negatives.tolist() == [[labels[i] != labels[j] for j in range(count)] for i in range(count)]
+    columns, real = functional.positive_columns(positives)
+    assert columns.shape == real.shape and columns.shape[1] >= 1
+    assert [row[keep].tolist() for row, keep in zip(columns, real)] == [[j for j in range(count) if positives[i, j]] for i in range(count)]
+
+
+def test_distances_of_rows_and_counterparts():
+    first, second = matrix(4, 3, seed=1)[0], matrix(4, 3, seed=2)[0]
+    assert functional.row_distances(first, second).tolist() == pytest.approx([math.dist(a, b) for a, b in zip(first.tolist(), second.tolist())])
+    equal = first.clone().requires_grad_()
+    functional.row_distances(equal, first).sum().backward()
+    assert functional.row_distances(first, first).max() < 1e-150 and equal.grad.abs().sum() == 0
+
+
+def test_safe_sqrt_of_what_rounding_made_negative():
+    values = torch.tensor([4.0, 0.0, -1e-7], requires_grad=True)
+    found = functional.safe_sqrt(values)
+    found.sum().backward()
+    assert found.tolist() == pytest.approx([2, 0, 0], abs=1e-15) and values.grad.tolist() == [0.25, 0, 0]
+
+
 def test_log1p_sum_exp_of_nothing_is_zero_without_gradient():
     values = torch.randn(3, 4, requires_grad=True)
     found = functional.log1p_sum_exp(values, torch.zeros(3, 4, dtype=torch.bool), 1)
