@@ -1,4 +1,5 @@
 """The only place that knows pytorch-metric-learning, which is optional; criteria and batchminer build its objects here."""
+import difflib
 import importlib
 import inspect
 import json
@@ -51,6 +52,7 @@ def _find(path: str):
     except (ImportError, TypeError) as error:
         raise UserError(f'"{path}" must be "<module>.<ClassName>" of pytorch-metric-learning, for example "distances.LpDistance".') from error
     if not inspect.isclass(getattr(module, name, None)):
-        known = [known for known, cls in vars(module).items() if inspect.isclass(cls) and not known.startswith("Base")]
-        raise UserError(f"{PREFIX}{name} is not known to pytorch_metric_learning.{module_name}; it has: {', '.join(sorted(known))}.")
+        known = sorted(known for known, cls in vars(module).items() if inspect.isclass(cls) and not known.startswith("Base"))
+        nearest = "".join(f" (did you mean {match}?)" for match in difflib.get_close_matches(name, known, n=1))
+        raise UserError(f"{PREFIX}{name} is not known to pytorch_metric_learning.{module_name}{nearest}; it has: {', '.join(known)}.")
     return getattr(module, name)
