@@ -2,7 +2,8 @@
 
     python benchmarks/catalogue.py --epochs 3 --jobs 2
 
-Miners run with an objective that takes any of them, samplers with the demo's. What stands behind `--` goes to every run.
+Miners run with an objective that takes any of them, samplers with the demo's; intra_random, whose triplets know no second
+class, mines for the auxiliary embedding of adversarial_separation, its place in the paper that brought it. What stands behind `--` goes to every run.
 A finished run is not repeated, so an interrupted study goes on where it was. Ends with status 1 if any is below untrained.
 """
 import argparse
@@ -36,6 +37,7 @@ def runs(wanted: list[str]) -> dict[str, list[str]]:
                   for name, component in criteria.REGISTRY.items()}
     fitting = {name: next((loss for loss, component in criteria.REGISTRY.items() if name in (component.MINERS or ())), MINED_WITH) for name in batchminer.REGISTRY}
     miners = {f"miner {name}": ["--loss", loss, "--batch_mining", name] for name, loss in fitting.items()}
+    miners["miner intra_random"] = ["--loss", "adversarial_separation", "--loss_adversarial_separation_target", "triplet", "--batch_mining", "intra_random"]
     samplers = {f"sampler {name}": ["--data_sampler", name] for name in datasampler.REGISTRY}
     return {name: flags for name, flags in (objectives | miners | samplers).items() if not wanted or name in wanted or name.split()[0] in wanted}
 

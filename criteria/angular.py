@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import normalize
 
 from criteria.base import Criterion
-from criteria.npair import npair_term, tuple_term, tuples
+from criteria.npair import tuple_term, tuples
 from utilities.types import ModelOutput, Tuples
 
 
@@ -29,11 +29,23 @@ class AngularLoss(Criterion):
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         embeddings = output.embeddings
         chosen = tuples(self.miner, embeddings.detach(), labels)
-        return (npair_term(embeddings, chosen) + self.npair_ang_weight * self.angular_term(embeddings, chosen)
-                + self.npair_l2 * torch.linalg.vector_norm(embeddings, dim=1).mean())
+        norms = torch.linalg.vector_norm(embeddings, dim=1)
+        unit = normalize(embeddings, dim=1)
+        # One product for both terms: of rows as they come with unit candidates, [B, N].
+        products = embeddings @ unit[chosen.candidates].T
+        npair_term = tuple_term(_rows(products * norms[chosen.candidates], chosen.anchors),
+                                (embeddings[chosen.anchors] * embeddings[chosen.positives]).sum(1), chosen.negatives)
+        angular_term = self.angular_term(products / norms.clamp(min=1e-12)[:, None], unit, chosen)
+        return npair_term + self.npair_ang_weight * angular_term + self.npair_l2 * norms.mean()
 
-    def angular_term(self, embeddings: torch.Tensor, chosen: Tuples) -> torch.Tensor:
-        unit, squared_tangent = normalize(embeddings, dim=1), math.tan(math.radians(self.alpha)) ** 2
-        anchors, positives = unit[chosen.anchors], unit[chosen.positives]
-        to_candidates = 4 * squared_tangent * (anchors + positives) @ unit[chosen.candidates].T
-        return tuple_term(to_candidates, 2 * (1 + squared_tangent) * (anchors * positives).sum(1), chosen.negatives)
+    def angular_term(self, cosines: torch.Tensor, unit: torch.Tensor, chosen: Tuples) -> torch.Tensor:
+        """The part above the N-pair term, from the cosines of all samples with the candidates [B, N] and the unit rows."""
+        squared_tangent = math.tan(math.radians(self.alpha)) ** 2
+        to_candidates = 4 * squared_tangent * (_rows(cosines, chosen.anchors) + cosines[chosen.positives])
+        to_positive = 2 * (1 + squared_tangent) * (unit[chosen.anchors] * unit[chosen.positives]).sum(1)
+        return tuple_term(to_candidates, to_positive, chosen.negatives)
+
+
+def _rows(matrix: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
+    """The rows of the anchors, without a copy where every sample is one."""
+    return matrix if len(anchors) == len(matrix) else matrix[anchors]

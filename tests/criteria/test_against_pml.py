@@ -73,7 +73,7 @@ def test_on_pairs():
 def test_in_tuples():
     triplets, miner = mined("npair")
     x = rows()
-    found = ours("angular", miner=miner, alpha=40).angular_term(x, tuples(miner, x, LABELS))
+    found = ours("angular", miner=miner, alpha=40).angular_term(x @ x.T, x, tuples(miner, x, LABELS))
     torch.testing.assert_close(found, losses.AngularLoss(alpha=40)(x, LABELS))
     triplets, miner = mined("lifted")
     agree(ours("lifted", miner=miner, l2=0), losses.GeneralizedLiftedStructureLoss(neg_margin=1, pos_margin=0))
