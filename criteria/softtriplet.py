@@ -12,7 +12,7 @@ class SoftTripletLoss(Criterion):
     """Normalised softmax with several centres per class, softly assigned and drawn together.
 
     S_c = sum_k softmax_k(x.w_ck / gamma) x.w_ck on unit rows; cross entropy of scale * (S - margin_delta at the target)
-    plus reg_weight times the mean of sqrt(2 - 2 w_cs.w_ct) over ordered pairs of centres of a class.
+    plus reg_weight times the sum of sqrt(2 - 2 w_cs.w_ct) over the pairs s < t of each class, divided by C K (K - 1).
 
     Args:
         n_classes, embed_dim: shape of the centres. n_centroids: per class. scale: the paper's lambda.
@@ -38,7 +38,7 @@ class SoftTripletLoss(Criterion):
         return loss + self.reg_weight * self.regulariser(centroids) if self.reg_weight else loss
 
     def regulariser(self, centroids: torch.Tensor) -> torch.Tensor:
-        """Mean distance of the centres of a class, so that it uses no more of them than it needs."""
+        """Half the mean distance of the centres of a class, so that it uses no more of them than it needs."""
         if self.n_centroids == 1:
             return centroids.new_zeros(())
         between = centroids @ centroids.transpose(1, 2)                                  # [C, K, K]
