@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from criteria.base import Criterion
+from criteria.base import CompositeCriterion, Criterion
 from utilities.types import ModelOutput
 
 
-class AdversarialSeparationLoss(Criterion):
+class AdversarialSeparationLoss(CompositeCriterion):
     """An objective beside auxiliary embeddings that may not know what the main one knows.
 
     Linear heads on the pooled features give auxiliary embeddings with objectives of their own. A regressor
@@ -27,8 +27,7 @@ class AdversarialSeparationLoss(Criterion):
 
     def __init__(self, embed_dim: int, feature_dim: int, source: Criterion, target: Sequence[Criterion], target_dims: Sequence[int] = (128,),
                  weight: float = 1500, hidden_dim: int = 512, lr: float = 1e-5):
-        super().__init__()
-        self.source, self.targets = source, nn.ModuleList(target)
+        super().__init__(source, target)
         self.heads = nn.ModuleList(nn.Linear(feature_dim, dim) for dim in target_dims)
         self.regressors = nn.ModuleList(nn.Sequential(nn.Linear(dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, embed_dim)) for dim in target_dims)
         self.weight, self.lr = weight, lr
@@ -36,9 +35,8 @@ class AdversarialSeparationLoss(Criterion):
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         embeddings = normalize(output.embeddings, dim=1)
         auxiliary = [normalize(head(output.features), dim=1) for head in self.heads]
-        of_heads = [target(output._replace(embeddings=rows), labels) for target, rows in zip(self.targets, auxiliary)]
         correlation = torch.stack([self.correlation(embeddings, rows, regressor) for rows, regressor in zip(auxiliary, self.regressors)]).sum()
-        return self.source(output._replace(embeddings=embeddings), labels) + torch.stack(of_heads).mean() - self.weight * correlation
+        return self.source_loss(output, embeddings, labels) + self.target_loss(output, auxiliary, labels) - self.weight * correlation
 
     @staticmethod
     def correlation(embeddings: torch.Tensor, auxiliary: torch.Tensor, regressor: nn.Module) -> torch.Tensor:
@@ -46,9 +44,8 @@ class AdversarialSeparationLoss(Criterion):
         return (_ReversedGradient.apply(embeddings) * predicted).square().mean()
 
     def parameter_groups(self, base_lr: float) -> list[dict]:
-        parts = [self.source, *self.targets]
         return [{"params": list(self.regressors.parameters()), "lr": self.lr}, {"params": list(self.heads.parameters()), "lr": base_lr},
-                *(group for part in parts for group in part.parameter_groups(base_lr))]
+                *super().parameter_groups(base_lr)]
 
 
 class _ReversedGradient(torch.autograd.Function):

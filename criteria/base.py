@@ -1,6 +1,9 @@
 """What all objectives share: checks, float32, and a zero with a graph where there is nothing to learn."""
+from collections.abc import Sequence
+
 import torch
 from torch import nn
+from torch.nn.functional import normalize
 
 from utilities.functional import graph_zero
 from utilities.types import ModelOutput
@@ -62,6 +65,50 @@ class TripletCriterion(Criterion):
         raise NotImplementedError(f"{type(self).__name__} must define triplet_loss(anchors, positives, negatives)")
 
 
-def proxies(n_classes: int, embed_dim: int) -> nn.Parameter:
-    """[C, D] class proxies as the paper's code starts them."""
-    return nn.Parameter(torch.randn(n_classes, embed_dim) / 8)
+class ProxyCriterion(Criterion):
+    """An objective on cosine similarities to one learned proxy per class; a subclass writes `proxy_loss(similarities, labels)`.
+
+    Args:
+        n_classes, embed_dim: shape of the proxies, which start as in the paper's code. lrmulti: their learning rate as a
+            multiple of the trunk's.
+    """
+    NEEDS = ("n_classes", "embed_dim")
+
+    def __init__(self, n_classes: int, embed_dim: int, lrmulti: float):
+        super().__init__()
+        self.lrmulti = lrmulti
+        self.proxies = nn.Parameter(torch.randn(n_classes, embed_dim) / 8)
+
+    def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
+        return self.proxy_loss(normalize(output.embeddings, dim=1) @ normalize(self.proxies, dim=1).T, labels)
+
+    def proxy_loss(self, similarities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Of similarities [B, C] and labels [B]."""
+        raise NotImplementedError(f"{type(self).__name__} must define proxy_loss(similarities, labels)")
+
+    @staticmethod
+    def own_proxies(similarities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """bool [B, C], the proxy of each sample's class."""
+        return torch.zeros_like(similarities, dtype=torch.bool).scatter(1, labels[:, None], True)
+
+    def parameter_groups(self, base_lr: float) -> list[dict]:
+        return [{"params": [self.proxies], "lr": base_lr * self.lrmulti}]
+
+
+class CompositeCriterion(Criterion):
+    """An objective around others: `source` on the embedding, one of `target` on each further embedding that it makes."""
+
+    def __init__(self, source: Criterion, target: Sequence[Criterion]):
+        super().__init__()
+        self.source, self.targets = source, nn.ModuleList(target)
+
+    def source_loss(self, output: ModelOutput, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return self.source(output._replace(embeddings=embeddings), labels)
+
+    def target_loss(self, output: ModelOutput, further: list[torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+        """Mean over the further embeddings, [B, D_k] each."""
+        return torch.stack([target(output._replace(embeddings=rows), labels) for target, rows in zip(self.targets, further)]).mean()
+
+    def parameter_groups(self, base_lr: float) -> list[dict]:
+        """Those of the objectives inside; a subclass adds its networks."""
+        return [group for part in (self.source, *self.targets) for group in part.parameter_groups(base_lr)]

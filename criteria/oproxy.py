@@ -1,14 +1,13 @@
 """Proxy objectives of the paper's code: ProxyAnchor (Kim et al., CVPR 2020) and its per-sample sibling."""
 import torch
-from torch.nn.functional import normalize, softplus
+from torch.nn.functional import softplus
 
-from criteria.base import Criterion, proxies
+from criteria.base import ProxyCriterion
 from criteria.proxynca import proxy_nca
 from utilities.functional import log1p_sum_exp, masked_mean
-from utilities.types import ModelOutput
 
 
-class OProxyLoss(Criterion):
+class OProxyLoss(ProxyCriterion):
     """Proxies pull their samples and push all others; `anchor` sums over samples, `nca` over proxies.
 
     With cosine similarities s. `anchor`: log(1 + sum_+ exp(-pos_alpha (s - pos_delta))) of each proxy, averaged over the
@@ -19,20 +18,16 @@ class OProxyLoss(Criterion):
     Args:
         n_classes, embed_dim: shape of the proxies. lrmulti: their learning rate as a multiple of the trunk's.
     """
-    NEEDS = ("n_classes", "embed_dim")
-
     def __init__(self, n_classes: int, embed_dim: int, mode: str = "anchor", lrmulti: float = 2000, pos_alpha: float = 32,
                  neg_alpha: float = 32, pos_delta: float = 0.1, neg_delta: float = -0.1, form: str = "paper"):
-        super().__init__()
-        self.mode, self.lrmulti, self.form = mode, lrmulti, form
+        super().__init__(n_classes, embed_dim, lrmulti)
+        self.mode, self.form = mode, form
         self.pos_alpha, self.neg_alpha, self.pos_delta, self.neg_delta = pos_alpha, neg_alpha, pos_delta, neg_delta
-        self.proxies = proxies(n_classes, embed_dim)
 
-    def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
-        similarities = normalize(output.embeddings, dim=1) @ normalize(self.proxies, dim=1).T  # [B, C]
+    def proxy_loss(self, similarities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if self.mode == "nca" and self.form == "textbook":
             return proxy_nca(similarities, labels)
-        own = torch.zeros_like(similarities, dtype=torch.bool).scatter(1, labels[:, None], True)
+        own = self.own_proxies(similarities, labels)
         pull, push = -self.pos_alpha * (similarities - self.pos_delta), self.neg_alpha * (similarities - self.neg_delta)
         return self.per_proxy(pull, push, own, labels) if self.mode == "anchor" else self.per_sample(pull, push, own, labels)
 
@@ -45,6 +40,3 @@ class OProxyLoss(Criterion):
         class_sizes = own.sum(0)[labels].to(pull.dtype)
         positive_term = softplus(pull.gather(1, labels[:, None]).squeeze(1) + class_sizes.log(), threshold=50)
         return positive_term.mean() + log1p_sum_exp(push, ~own, 1).mean()
-
-    def parameter_groups(self, base_lr: float) -> list[dict]:
-        return [{"params": [self.proxies], "lr": base_lr * self.lrmulti}]

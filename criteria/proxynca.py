@@ -1,12 +1,11 @@
 """ProxyNCA (Movshovitz-Attias et al., ICCV 2017, eq. 4) and ProxyNCA++ (Teh et al., ECCV 2020, eq. 8)."""
 import torch
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy
 
-from criteria.base import Criterion, proxies
-from utilities.types import ModelOutput
+from criteria.base import ProxyCriterion
 
 
-class ProxyNCALoss(Criterion):
+class ProxyNCALoss(ProxyCriterion):
     """Each sample near the proxy of its class and far from all others, by squared distance of unit vectors.
 
     `textbook`: -log(exp(-d_y) / sum over the *other* proxies of exp(-d_c)). `plusplus`: the softmax over all proxies of
@@ -15,19 +14,12 @@ class ProxyNCALoss(Criterion):
     Args:
         n_classes, embed_dim: shape of the proxies. lrmulti: their learning rate as a multiple of the trunk's.
     """
-    NEEDS = ("n_classes", "embed_dim")
-
     def __init__(self, n_classes: int, embed_dim: int, lrmulti: float = 50, temperature: float = 1 / 9, form: str = "textbook"):
-        super().__init__()
-        self.lrmulti, self.temperature, self.form = lrmulti, temperature, form
-        self.proxies = proxies(n_classes, embed_dim)
+        super().__init__(n_classes, embed_dim, lrmulti)
+        self.temperature, self.form = temperature, form
 
-    def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
-        similarities = normalize(output.embeddings, dim=1) @ normalize(self.proxies, dim=1).T
+    def proxy_loss(self, similarities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return proxy_nca(similarities, labels) if self.form == "textbook" else cross_entropy((2 * similarities - 2) / self.temperature, labels)
-
-    def parameter_groups(self, base_lr: float) -> list[dict]:
-        return [{"params": [self.proxies], "lr": base_lr * self.lrmulti}]
 
 
 def proxy_nca(similarities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from criteria.base import Criterion
+from criteria.base import CompositeCriterion, Criterion
 from utilities.functional import rowwise_kl
 from utilities.types import ModelOutput
 
 
-class S2SDLoss(Criterion):
+class S2SDLoss(CompositeCriterion):
     """An objective whose embedding also learns the similarities of wider embeddings that are trained beside it.
 
     Branches Linear-ReLU-Linear on the pooled features, one per target dimension, all on unit rows:
@@ -27,8 +27,7 @@ class S2SDLoss(Criterion):
 
     def __init__(self, feature_dim: int, source: Criterion, target: Sequence[Criterion], T: float = 1, w: float = 0, pool_aggr: bool = False,
                  target_dims: Sequence[int] = (1024, 1536, 2048), feat_distill: bool = False, feat_w: float = 50, feat_distill_delay: int = 1000):
-        super().__init__()
-        self.source, self.targets = source, nn.ModuleList(target)
+        super().__init__(source, target)
         self.target_nets = nn.ModuleList(nn.Sequential(nn.Linear(feature_dim, dim), nn.ReLU(), nn.Linear(dim, dim)) for dim in target_dims)
         self.T, self.w, self.pool_aggr = T, w, pool_aggr
         self.feat_distill, self.feat_w, self.feat_distill_delay = feat_distill, feat_w, feat_distill_delay
@@ -38,8 +37,7 @@ class S2SDLoss(Criterion):
         student = normalize(output.embeddings, dim=1)
         features = output.feature_map.mean((2, 3)) + output.feature_map.amax((2, 3)) if self.pool_aggr else output.features
         branches = [normalize(branch(features), dim=1) for branch in self.target_nets]
-        of_branches = [target(output._replace(embeddings=branch), labels) for target, branch in zip(self.targets, branches)]
-        total = (self.source(output._replace(embeddings=student), labels) + torch.stack(of_branches).mean()) / 2
+        total = (self.source_loss(output, student, labels) + self.target_loss(output, branches, labels)) / 2
         if self.w:
             total = total + self.w * torch.stack([self.distillation(student, branch) for branch in branches]).mean()
         if self.feat_distill and self.iterations >= self.feat_distill_delay:
@@ -53,5 +51,4 @@ class S2SDLoss(Criterion):
         return rowwise_kl(teacher @ teacher.T / self.T, student @ student.T / self.T).mean() * self.T ** 2
 
     def parameter_groups(self, base_lr: float) -> list[dict]:
-        parts = [self.source, *self.targets]
-        return [{"params": list(self.target_nets.parameters()), "lr": base_lr}, *(group for part in parts for group in part.parameter_groups(base_lr))]
+        return [{"params": list(self.target_nets.parameters()), "lr": base_lr}, *super().parameter_groups(base_lr)]
