@@ -40,6 +40,11 @@ class BatchMiner:
         return torch.randperm(count, device=device, generator=self.generator)
 
 
+def per_anchor(positive: torch.Tensor, negative: torch.Tensor, usable: torch.Tensor) -> torch.Tensor:
+    """The triplet of each sample that is usable as an anchor, from its positive [B] and its negative [B]; usable is bool [B]."""
+    return torch.stack([torch.arange(len(positive), device=positive.device), positive, negative], dim=1)[usable]
+
+
 class Ranked:
     """The columns that a mask [R, B] holds in each row, by rank."""
 
@@ -50,6 +55,12 @@ class Ranked:
     def __call__(self, rows: torch.Tensor, ranks: torch.Tensor) -> torch.Tensor:
         """Column of the given rank (0, 1, ...) in each of the given rows."""
         return self.columns[self.starts[rows] + ranks]
+
+
+def numbered(positives: Ranked, negatives: Ranked, anchors: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """Triplets [T, 3] by anchor and number: its pairs of a positive and a negative are numbered, negatives first."""
+    n_negatives = negatives.counts[anchors]
+    return torch.stack([anchors, positives(anchors, numbers // n_negatives), negatives(anchors, numbers % n_negatives)], dim=1)
 
 
 def spread(counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

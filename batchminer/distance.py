@@ -1,7 +1,7 @@
 """Distance-weighted sampling (Wu et al., ICCV 2017, section 3.2)."""
 import torch
 
-from batchminer.base import BatchMiner
+from batchminer.base import BatchMiner, per_anchor
 from utilities.functional import masked_max, pair_masks, pairwise_distances
 
 
@@ -23,9 +23,7 @@ class DistanceMiner(BatchMiner):
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         positives, negatives = pair_masks(labels)
         positives.diagonal().logical_or_(~positives.any(1))
-        triplets = torch.stack([torch.arange(len(labels), device=labels.device), self.draw(positives),
-                                self.draw(self.negative_weights(embeddings, negatives))], dim=1)
-        return triplets[negatives.any(1)]
+        return per_anchor(self.draw(positives), self.draw(self.negative_weights(embeddings, negatives)), negatives.any(1))
 
     def negative_weights(self, embeddings: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
         """[B, B] weights 1/q over the negatives of each anchor, 1 at the largest."""

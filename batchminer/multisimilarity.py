@@ -1,7 +1,7 @@
 """Hard pairs of the multi-similarity paper (Wang et al., CVPR 2019, eqs. 8 and 9)."""
 import torch
 
-from batchminer.base import BatchMiner, Ranked, spread
+from batchminer.base import BatchMiner, Ranked, numbered, spread
 from utilities.functional import masked_max, masked_min, pair_masks
 
 
@@ -18,8 +18,7 @@ class MultiSimilarityMiner(BatchMiner):
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         positives, negatives = map(Ranked, self.informative_pairs(embeddings @ embeddings.T, labels))
         anchors, position = spread(positives.counts * negatives.counts)
-        n_negatives = negatives.counts[anchors]
-        return torch.stack([anchors, positives(anchors, position // n_negatives), negatives(anchors, position % n_negatives)], dim=1)
+        return numbered(positives, negatives, anchors, position)
 
     def informative_pairs(self, similarities: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Masks [B, B] of positives and negatives of each anchor."""

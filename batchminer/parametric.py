@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import torch
 
-from batchminer.base import BatchMiner
+from batchminer.base import BatchMiner, per_anchor
 from utilities.functional import pair_masks, pairwise_distances
 
 # Mode -> the distances that count; all others come only if none of these is there.
@@ -30,8 +30,7 @@ class ParametricMiner(BatchMiner):
         positives, negatives = pair_masks(labels)
         weights = self.distance_weights(pairwise_distances(embeddings)) * negatives
         weights = torch.where(weights.any(1, keepdim=True), weights, negatives.to(weights.dtype))
-        triplets = torch.stack([torch.arange(len(labels), device=labels.device), self.draw(positives), self.draw(weights)], dim=1)
-        return triplets[positives.any(1) & negatives.any(1)]
+        return per_anchor(self.draw(positives), self.draw(weights), positives.any(1) & negatives.any(1))
 
     def distance_weights(self, distances: torch.Tensor) -> torch.Tensor:
         """Weight of each distance, 0 outside the support."""

@@ -1,7 +1,7 @@
 """Random triplets."""
 import torch
 
-from batchminer.base import BatchMiner, Ranked
+from batchminer.base import BatchMiner, Ranked, numbered
 from utilities.functional import pair_masks
 
 
@@ -10,13 +10,11 @@ class RandomMiner(BatchMiner):
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         positives, negatives = map(Ranked, pair_masks(labels))
-        per_anchor = positives.counts * negatives.counts
-        ends = per_anchor.cumsum(0)
+        available = positives.counts * negatives.counts
+        ends = available.cumsum(0)
         chosen = self.choose(int(ends[-1]), len(labels), labels.device)
         anchors = torch.searchsorted(ends, chosen, right=True)
-        within = chosen - (ends - per_anchor)[anchors]
-        n_negatives = negatives.counts[anchors]
-        return torch.stack([anchors, positives(anchors, within // n_negatives), negatives(anchors, within % n_negatives)], dim=1)
+        return numbered(positives, negatives, anchors, chosen - (ends - available)[anchors])
 
     def choose(self, available: int, wanted: int, device: torch.device) -> torch.Tensor:
         """Up to `wanted` different numbers below `available`, every set of them equally likely."""

@@ -1,6 +1,7 @@
 """Rho-regularised distance-weighted sampling (Roth et al., ICML 2020, section 5)."""
 import torch
 
+from batchminer.base import per_anchor
 from batchminer.distance import DistanceMiner
 from utilities.functional import pair_masks
 
@@ -24,5 +25,5 @@ class RhoDistanceMiner(DistanceMiner):
         anchors, positive = torch.arange(len(labels), device=labels.device), self.draw(positives)
         negative = self.draw(self.negative_weights(embeddings, negatives))
         switched = self.uniform(len(labels), labels.device) < self.cp
-        triplets = torch.stack([anchors, torch.where(switched, anchors, positive), torch.where(switched, positive, negative)], dim=1)
-        return triplets[positives.any(1) & (switched | negatives.any(1))]
+        return per_anchor(torch.where(switched, anchors, positive), torch.where(switched, positive, negative),
+                          positives.any(1) & (switched | negatives.any(1)))

@@ -1,7 +1,7 @@
 """Semi-hard negatives (Schroff et al., CVPR 2015, section 3.2)."""
 import torch
 
-from batchminer.base import BatchMiner
+from batchminer.base import BatchMiner, per_anchor
 from utilities.functional import pair_masks, pairwise_distances
 
 
@@ -24,5 +24,4 @@ class SemihardMiner(BatchMiner):
         to_positive = distances.gather(1, positive[:, None])
         semihard = negatives & (distances > to_positive) & (distances < to_positive + self.margin)
         negative = self.draw(torch.where(semihard.any(1, keepdim=True), semihard, negatives))
-        triplets = torch.stack([torch.arange(len(labels), device=labels.device), positive, negative], dim=1)
-        return triplets[positives.any(1) & negatives.any(1)]
+        return per_anchor(positive, negative, positives.any(1) & negatives.any(1))

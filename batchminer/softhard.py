@@ -1,7 +1,7 @@
 """Soft-hard triplets (Roth and Brattoli, Deep Metric Learning Baselines, 2019)."""
 import torch
 
-from batchminer.base import BatchMiner
+from batchminer.base import BatchMiner, per_anchor
 from utilities.functional import masked_max, masked_min, pair_masks, pairwise_distances
 
 
@@ -19,5 +19,4 @@ class SofthardMiner(BatchMiner):
         hard_negatives = negatives & (distances < masked_max(distances, positives, 1)[:, None])
         positive = self.draw(torch.where(hard_positives.any(1, keepdim=True), hard_positives, positives))
         negative = self.draw(torch.where(hard_negatives.any(1, keepdim=True), hard_negatives, negatives))
-        triplets = torch.stack([torch.arange(len(labels), device=labels.device), positive, negative], dim=1)
-        return triplets[positives.any(1) & negatives.any(1)]
+        return per_anchor(positive, negative, positives.any(1) & negatives.any(1))
