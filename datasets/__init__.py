@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datasets import cub200, folder, integrity, shapes
-from datasets.folder import ImageSplit
+from datasets.images import ImageSplit
 from utilities.errors import UserError
 from utilities.report import first_line
 
 # What happens before the folder is scanned, and what is checked of the classes found there.
 PREPARE = {"shapes": shapes.ensure_rendered}
 CHECK = {"cub200": cub200.check}
-
 
 
 def describe() -> dict[str, str]:
@@ -54,4 +53,4 @@ def select(name: str, source_path: str, *, validation: bool = False, training_sh
         cut = folder.cut_samples if by_samples else folder.cut_classes
         training, held_out = cut(training, training_share)
     integrity.require_intact(path for image_class in classes for path in image_class.files)
-    return Splits(ImageSplit(training), ImageSplit(held_out) if held_out else None, ImageSplit(testing))
+    return Splits(ImageSplit.of_classes(training), ImageSplit.of_classes(held_out) if held_out else None, ImageSplit.of_classes(testing))

@@ -1,7 +1,7 @@
 """Caltech-UCSD Birds 200-2011 (Wah et al. 2011): `images/NNN.Name/*`, classes 1-100 train and 101-200 test."""
 import logging
 
-from datasets.folder import ImageClass
+from datasets.images import ImageClass
 
 LOG = logging.getLogger(__name__)
 CLASSES, IMAGES = 200, 11_788

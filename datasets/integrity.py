@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from tqdm import tqdm
 
-from datasets.folder import UNREADABLE, read_rgb
+from datasets.images import UNREADABLE, read_rgb
 from utilities.errors import UserError
 
 # The last bytes of a whole file; one that ends otherwise is decoded to see whether it is broken or only padded.

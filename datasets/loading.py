@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-from datasets.folder import BrokenImage, ImageSplit
+from datasets.images import BrokenImage, ImageSplit
 from utilities.errors import UserError
 from utilities.types import Batch
 

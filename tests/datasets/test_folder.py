@@ -8,7 +8,7 @@ from PIL import Image
 
 import datasets
 from datasets import folder
-from datasets.folder import BrokenImage, ImageSplit
+from datasets.images import BrokenImage, ImageSplit, read_rgb
 from utilities.errors import UserError
 
 FOUR = ("1.a", "2.b", "3.c", "4.d")
@@ -135,7 +135,7 @@ def test_the_built_in_dataset_that_cannot_be_written(tmp_path):
 
 def test_a_sample_is_image_label_and_index(tmp_path):
     make(tmp_path, FOUR)
-    split = ImageSplit(folder.scan(tmp_path / "made")).with_transform(lambda image: image.size)
+    split = ImageSplit.of_classes(folder.scan(tmp_path / "made")).with_transform(lambda image: image.size)
     assert len(split) == 8
     assert [split[index] for index in (0, 3, 7)] == [((12, 10), 0, 0), ((12, 10), 1, 3), ((12, 10), 3, 7)]
     assert type(split[3][1]) is int
@@ -143,20 +143,20 @@ def test_a_sample_is_image_label_and_index(tmp_path):
 
 def test_another_transform_leaves_the_first_alone(tmp_path):
     make(tmp_path, FOUR)
-    split = ImageSplit(folder.scan(tmp_path / "made"), lambda image: "first")
+    split = ImageSplit.of_classes(folder.scan(tmp_path / "made"), lambda image: "first")
     assert split.with_transform(lambda image: "second")[0][0] == "second" and split[0][0] == "first"
 
 
 def test_a_broken_image_takes_the_place_of_a_sample(tmp_path):
     make(tmp_path, FOUR)
-    split = ImageSplit(folder.scan(tmp_path / "made"), lambda image: image)
+    split = ImageSplit.of_classes(folder.scan(tmp_path / "made"), lambda image: image)
     Path(split.files[2]).write_bytes(b"no image")
     assert isinstance(split[2], BrokenImage) and split[2].path == split.files[2] and split[2].reason
 
 
 def test_an_image_that_claims_to_be_enormous_is_broken(tmp_path, monkeypatch):
     make(tmp_path, FOUR)
-    split = ImageSplit(folder.scan(tmp_path / "made"), lambda image: image)
+    split = ImageSplit.of_classes(folder.scan(tmp_path / "made"), lambda image: image)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     assert isinstance(split[0], BrokenImage)
 
@@ -203,11 +203,21 @@ def test_every_mode_is_read_as_rgb(tmp_path, name):
     image, extension, expected = IMAGES[name]
     options = {"transparency": image.info["transparency"]} if "transparency" in image.info else {}
     image.save(tmp_path / f"a.{extension}", **options, **({"lossless": True} if extension == "webp" else {}))
-    found = folder.read_rgb(str(tmp_path / f"a.{extension}"))
+    found = read_rgb(str(tmp_path / f"a.{extension}"))
     assert found.mode == "RGB" and found.size == image.size
     assert np.abs(np.asarray(found).astype(int) - expected).max() <= 1
 
 
 def test_sixteen_bits_with_a_transparent_grey(tmp_path):
     sixteen_bits(200 * 256 + 17).save(tmp_path / "a.png", transparency=5)
-    assert folder.read_rgb(str(tmp_path / "a.png")).getpixel((0, 0)) == (200, 200, 200)
+    assert read_rgb(str(tmp_path / "a.png")).getpixel((0, 0)) == (200, 200, 200)
+
+
+def test_superclasses_boxes_and_parts_belong_to_a_split(tmp_path):
+    make(tmp_path, FOUR)
+    classes = [found._replace(superclass=name) for found, name in zip(folder.scan(tmp_path / "made"), "yxyx")]
+    assert ImageSplit.of_classes(classes).superclasses.tolist() == [1, 0, 1, 0]
+    assert ImageSplit.of_classes(folder.scan(tmp_path / "made")).superclasses is None
+    files = [file for found in classes for file in found.files]
+    split = ImageSplit(files, np.arange(8) // 2, list("abcd"), boxes=np.array([[2, 1, 7, 9]] * 8), transform=lambda image: image.size)
+    assert split[3] == ((5, 8), 1, 3)

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from datasets import loading, transforms
-from datasets.folder import ImageClass, ImageSplit
+from datasets.images import ImageClass, ImageSplit
 from utilities.errors import UserError
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -21,7 +21,7 @@ def split(tmp_path) -> ImageSplit:
         pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
         files.append(str(tmp_path / f"{number}.png"))
-    return ImageSplit([ImageClass("a", files[:4]), ImageClass("b", files[4:])], transforms.training("base", 16, MEAN, STD))
+    return ImageSplit.of_classes([ImageClass("a", files[:4]), ImageClass("b", files[4:])], transforms.training("base", 16, MEAN, STD))
 
 
 def drawn(split, seed: int, workers: int) -> torch.Tensor:

@@ -1,0 +1,78 @@
+"""Images of a split, read one by one as RGB whatever their format."""
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+# What Pillow raises for damaged files.
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+class ImageClass(NamedTuple):
+    text: str                       # what guidance reads: "Black footed Albatross" of the folder "001.Black_footed_Albatross"
+    files: list[str]                # sorted
+    superclass: str | None = None   # a coarser class that several share, where the dataset has them
+
+
+class BrokenImage(NamedTuple):
+    """Takes the place of a batch in which an image could not be read (an exception in a worker would bring a traceback)."""
+    path: str
+    reason: str
+
+
+class ImageSplit(torch.utils.data.Dataset):
+    """Images of some classes, each class with at least one.
+
+    Attributes:
+        files: N paths. labels: [N] int64, 0..C-1. class_texts: C texts.
+        superclasses: [C] int64, the coarser class of each class, or None where the dataset has none.
+        is_query, is_gallery: bool [N], the parts of a retrieval protocol; None: every image searches among all others.
+        boxes: [N, 4] int64 (left, top, right, bottom) in pixels, the part of each image that counts, or None for all of it.
+    """
+
+    def __init__(self, files: list[str], labels: np.ndarray, class_texts: list[str], *, superclasses: np.ndarray | None = None,
+                 is_query: np.ndarray | None = None, is_gallery: np.ndarray | None = None,
+                 boxes: np.ndarray | None = None, transform: Callable | None = None):
+        self.files, self.labels, self.class_texts, self.superclasses = files, labels, class_texts, superclasses
+        self.is_query, self.is_gallery, self.boxes, self.transform = is_query, is_gallery, boxes, transform
+
+    @classmethod
+    def of_classes(cls, classes: list[ImageClass], transform: Callable | None = None) -> "ImageSplit":
+        """All images of the classes, labelled in their order."""
+        labels = np.repeat(np.arange(len(classes)), [len(image_class.files) for image_class in classes])
+        names = [image_class.superclass for image_class in classes]
+        superclasses = np.unique(names, return_inverse=True)[1] if names and None not in names else None
+        return cls([file for image_class in classes for file in image_class.files], labels, [image_class.text for image_class in classes],
+                   superclasses=superclasses, transform=transform)
+
+    def with_transform(self, transform: Callable) -> "ImageSplit":
+        """The same images seen through another transform."""
+        view = object.__new__(ImageSplit)
+        view.__dict__.update(self.__dict__, transform=transform)
+        return view
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int, int] | BrokenImage:
+        try:
+            image = read_rgb(self.files[index])
+        except UNREADABLE as error:
+            return BrokenImage(self.files[index], str(error))
+        if self.boxes is not None:
+            image = image.crop(tuple(self.boxes[index].tolist()))
+        return self.transform(image), int(self.labels[index]), index
+
+
+def read_rgb(path: str) -> Image.Image:
+    """An image of any mode as RGB; transparency is laid on white."""
+    with Image.open(path) as image:
+        if image.mode.startswith("I;16") or image.mode == "I":  # convert() would clip 16 bits at 255
+            return Image.fromarray((np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+        if image.mode in ("P", "LA", "PA", "RGBA") or "transparency" in image.info:
+            image = image.convert("RGBA")
+            white = Image.new("RGBA", image.size, "white")
+            return Image.alpha_composite(white, image).convert("RGB")
+        return image.convert("RGB")
