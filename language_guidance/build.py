@@ -9,7 +9,7 @@ from torch import nn
 
 from language_guidance import language_models, pseudolabels
 from language_guidance.cache import digest, remember
-from language_guidance.guide import LanguageGuide
+from language_guidance.guide import LanguageGuide, text_similarities
 
 LOG = logging.getLogger(__name__)
 
@@ -64,6 +64,12 @@ def build(settings: GuidanceSettings, class_texts: list[str], files: list[str], 
         return LanguageGuide(vectors[by_class], **options).to(device), texts
     by_sample = text_of[pseudolabels.top_samples(logits, settings.pseudoclass_topk)]
     return LanguageGuide(vectors[:, None], by_sample, **options).to(device), texts
+
+
+def class_similarities(settings: GuidanceSettings, class_texts: list[str], *, cache: Path, device: torch.device) -> torch.Tensor:
+    """[C, C] similarities of classes by their expert names, for metrics. Raises UserError as `build`."""
+    model = language_models.select(settings.model, settings.weights)
+    return text_similarities(_encode(model, class_texts, settings.primer, cache, device)[:, None])
 
 
 def _encode(model: language_models.LanguageModel, texts: list[str], primer: str, cache: Path, device: torch.device) -> torch.Tensor:

@@ -76,10 +76,15 @@ def print_summary(settings: dict, splits, *, mined: bool, weights: int, device: 
 
 
 def print_epoch(epoch: int, epochs: int, evaltypes: list[str], losses: dict, values: dict) -> None:
-    """One line for the losses, one for each evaluated split and evaltype."""
+    """One line for the losses, and those of `print_values`."""
     seconds = losses["time"]["time"]
     shown = "  ".join(f"{name} {metrics[name]:.4f}" for name, metrics in losses.items() if name != "time")
     LOG.info("Epoch %d of %d: %s  (training %.1f s)", epoch, epochs, shown, seconds)
+    print_values(evaltypes, values)
+
+
+def print_values(evaltypes: list[str], values: dict) -> None:
+    """A line for each evaluated split and evaltype."""
     for split, families in values.items():
         for evaltype in evaltypes:
             numbers = "  ".join(f"{name} {value:.4f}" for family, metrics in families.items() if family.startswith(f"{evaltype}_")
@@ -88,11 +93,14 @@ def print_epoch(epoch: int, epochs: int, evaltypes: list[str], losses: dict, val
 
 
 def print_results(summary: dict, folder) -> None:
-    """Best and last value of each metric, and where everything lies."""
-    rows = [(split, metric, numbers["best"], numbers["best_epoch"], numbers["last"])
-            for split, metrics in summary.items() for metric, numbers in metrics.items()]
-    LOG.info("\n%s\n\nResults: %s (results.json, CSV_Logs/, Progression_Plots/, checkpoint_last.pth.tar, args.yaml)",
-             table(rows, ("split", "metric", "best", "epoch", "last")), folder)
+    """Best, validated and last value of each metric with their epochs, and where everything lies."""
+    def cell(values: dict, value: str, epoch: str) -> str:
+        return f"{values[value]:.4f} (epoch {values[epoch]})" if value in values else ""
+    columns = {"best": ("best", "best_epoch"), "at best validation": ("at_best_val", "best_val_epoch"), "last": ("last", "last_epoch")}
+    rows = [(split, metric, *(cell(values, *column) for column in columns.values())) for split, metrics in summary.items() for metric, values in metrics.items()]
+    LOG.info("\n%s\n\nbest: of all epochs, chosen on the split itself; at best validation: of the epoch that the validation split chooses "
+             "(--use_tv_split); last: of the last epoch.\nResults: %s (results.json, CSV_Logs/, Progression_Plots/, args.yaml)",
+             table(rows, ("split", "metric", *columns)), folder)
 
 
 def table(rows: list[tuple], header: tuple) -> str:
