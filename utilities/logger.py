@@ -33,7 +33,7 @@ class RunLog:
     def __init__(self, folder: Path, history: dict | None = None, online: "OnlineRun | None" = None):
         self.folder, self.online = folder, online
         self.history: dict[str, dict[str, dict[str, list[float]]]] = history or {}
-        self.last_drawn = 0.0
+        self.last_drawn = time.monotonic()
         (folder / "CSV_Logs").mkdir(exist_ok=True)
         (folder / "Progression_Plots").mkdir(exist_ok=True)
 
