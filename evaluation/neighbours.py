@@ -127,7 +127,7 @@ def ranks(gallery: Gallery, queries: torch.Tensor, scan: Scan, rows: torch.Tenso
     before, upto = _counts_below(nearest, rows, values, scan.doubt)
     is_cut = nearest.shape[1] < scan.values.shape[1]  # values just behind the cut may belong before it
     unsure = (upto - before > 1) | ((values + scan.doubt >= ends) & is_cut)
-    before[unsure] += _closer_in_doubt(gallery, queries, scan, rows[unsure], positions[unsure])
+    before[unsure] = _counts_closer(gallery, queries, scan, rows[unsure], positions[unsure])
     kept = before < depth
     rows, before = rows[kept], before[kept]
     order = (rows * (len(gallery.rows) + 1) + before).argsort()
@@ -135,16 +135,19 @@ def ranks(gallery: Gallery, queries: torch.Tensor, scan: Scan, rows: torch.Tenso
 
 
 def nearest(gallery: Gallery, queries: torch.Tensor, own: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Squared distances [Q, k] float64, ascending, and rows [Q, k] of the nearest neighbours; fewer where the gallery has fewer."""
+    """Squared distances [Q, k] float64, ascending, and gallery rows [Q, k] of the nearest neighbours; fewer where there are fewer."""
     scan = gallery.scan(queries, own)
-    found = scan.values.topk(min(k + SPARE, scan.values.shape[1]), dim=1, largest=False)
-    columns = found.indices if scan.columns is None else scan.columns.gather(1, found.indices)
-    columns = columns.sort(dim=1).values  # so that equal distances stay in the order of the rows
-    exact = gallery.distances(queries.repeat_interleave(columns.shape[1], 0), columns.flatten()).view_as(columns)
-    exact = exact.masked_fill(columns == own[:, None], torch.inf)
-    exact, order = exact.sort(dim=1, stable=True)
     k = min(k, len(gallery.rows) - int((own >= 0).any()))
-    return exact[:, :k], columns.gather(1, order)[:, :k]
+    ends = smallest(scan.values, k)[:, -1:]
+    rows, positions = (scan.values <= ends + scan.doubt).nonzero(as_tuple=True)
+    columns = positions if scan.columns is None else scan.columns[rows, positions]
+    exact = gallery.distances(queries[rows], columns)
+    order = columns.argsort()
+    order = order[exact[order].argsort(stable=True)]  # equal distances stay in the order of the gallery
+    order = order[rows[order].argsort(stable=True)]
+    counts = rows.bincount(minlength=len(queries))
+    first = order[(counts.cumsum(0) - counts)[:, None] + torch.arange(k, device=rows.device)]
+    return exact[first], columns[first]
 
 
 def smallest(values: torch.Tensor, count: int) -> torch.Tensor:
@@ -164,7 +167,8 @@ def smallest(values: torch.Tensor, count: int) -> torch.Tensor:
 
 def _counts_below(ascending: torch.Tensor, rows: torch.Tensor, values: torch.Tensor, doubt: float) -> tuple[torch.Tensor, torch.Tensor]:
     """For each value [M] of row `rows` [M]: how many entries of that row of [Q, K] lie surely below it, and how many below or in doubt."""
-    finite = ascending.double().clamp(max=ascending[ascending.isfinite()].max().item() + 3 * doubt)
+    largest = torch.where(ascending.isinf(), -torch.inf, ascending).max().double().nan_to_num(neginf=0)
+    finite = ascending.double().clamp(max=largest + 3 * doubt)  # inf, a query that meets itself, stays behind all others
     # Rows laid behind each other ascend as a whole, so that one search serves all.
     low, span = finite[:, 0].min(), finite[:, -1].max() - finite[:, 0].min() + 3 * doubt + 1
     keys = (finite - low + span * torch.arange(len(finite), device=finite.device)[:, None]).flatten()
@@ -174,20 +178,20 @@ def _counts_below(ascending: torch.Tensor, rows: torch.Tensor, values: torch.Ten
     return below.clamp(min=0), upto.clamp(max=ascending.shape[1])
 
 
-def _closer_in_doubt(gallery: Gallery, queries: torch.Tensor, scan: Scan, rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """For each candidate [M] of a scan: how many of those within its doubt are closer, by float64 distance and then by row."""
-    closer = torch.zeros_like(rows)
+def _counts_closer(gallery: Gallery, queries: torch.Tensor, scan: Scan, rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """For each candidate [M] of a scan: how many others are closer, where the scan leaves doubt by float64 distance and then by row."""
+    counts = torch.zeros_like(rows)
     step = max(1, PAIRS_AT_ONCE // scan.values.shape[1])
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         row, position = rows[part], positions[part]
-        values = scan.values[row]
-        one, other = ((values - values.gather(1, position[:, None])).abs_() <= scan.doubt).nonzero(as_tuple=True)
+        above = scan.values[row] - scan.values[row, position][:, None]
+        one, other = (above.abs() <= scan.doubt).nonzero(as_tuple=True)
         columns = other if scan.columns is None else scan.columns[row[one], other]
         is_crowded = (one.bincount(minlength=len(row)) > CROWD)[one]
         exact = torch.zeros(len(one), dtype=torch.float64, device=rows.device)
         exact[~is_crowded] = gallery.distances(queries[row[one[~is_crowded]]], columns[~is_crowded])
         itself = other == position[one]  # one for each candidate, in their order
-        before = (exact < exact[itself][one]) | ((exact == exact[itself][one]) & (columns < columns[itself][one]))
-        closer[part] = one[before].bincount(minlength=len(row))
-    return closer
+        closer = (exact < exact[itself][one]) | ((exact == exact[itself][one]) & (columns < columns[itself][one]))
+        counts[part] = (above < -scan.doubt).sum(1) + one[closer].bincount(minlength=len(row))
+    return counts
