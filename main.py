@@ -25,6 +25,7 @@ import language_guidance
 import metrics
 from build import build_data, build_evaluation, build_learner, build_network, build_splits
 from datasets import loading
+from evaluation.embedding import embed
 from utilities import checkpoints, devices, logger, report, run_folder, seeding
 from utilities.meters import LossMeter
 
@@ -155,8 +156,8 @@ def train_epoch(opt, epoch: int, network, learner, sampler, loader, device) -> l
 def embed_training(opt, network, split, device) -> torch.Tensor:
     """Embeddings [N, D] of the training images as they are now, for the samplers that choose by them."""
     batches = loading.evaluation_batches(split, batch_size=opt.bs, workers=opt.kernels)
-    return evaluation.embed(network, batches, count=len(split), evaltypes=["embeds"], device=device, autocast=devices.autocast(device, opt.precision),
-                            channels_last=opt.channels_last, title="training images")["embeds"]
+    return embed(network, batches, count=len(split), evaltypes=["embeds"], device=device, autocast=devices.autocast(device, opt.precision),
+                 channels_last=opt.channels_last, title="training images")["embeds"]
 
 
 def evaluate(opt, network, evaluation_of, device) -> logger.Values:

@@ -2,12 +2,11 @@
 import torch
 
 from evaluation import faiss_library
-from evaluation.embedding import embed
 from evaluation.evaluate import evaluate, evaluate_embeddings
 from evaluation.retrieval import Protocol
 from utilities.errors import UserError
 
-__all__ = ["Protocol", "embed", "evaluate", "evaluate_embeddings", "searches_with"]
+__all__ = ["Protocol", "evaluate", "evaluate_embeddings", "searches_with"]
 
 
 def searches_with(backend: str, device: torch.device) -> str:

@@ -3,6 +3,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 import torch
 
@@ -12,32 +13,30 @@ from utilities.meters import NonFiniteLoss
 LOG = logging.getLogger(__name__)
 
 
-def configure_logging() -> None:
-    """Plain sentences on standard output."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout, force=True)
+def configure_logging(stream: TextIO | None = None) -> None:
+    """Plain sentences on standard output, or another stream."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=stream or sys.stdout, force=True)
     for room in ("main", "datasets", "evaluation", "language_guidance", "utilities"):  # libraries tell of things nobody asked
         logging.getLogger(room).setLevel(logging.INFO)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries end in a message of ours
     sys.stdout.reconfigure(line_buffering=True)  # a log file shows an epoch when it ends, not when the run does
 
 
-def exit_status(run: Callable, *arguments) -> int:
+def exit_status(run: Callable, *arguments, program: str = "main.py") -> int:
     """Run, and turn what ends it into a sentence on standard error and the exit status of the program."""
     try:
         run(*arguments)
     except UserError as error:
-        return _stop(f"error: {error}", 2)
+        message, status = f"error: {error}", 2
     except torch.OutOfMemoryError:
-        return _stop("error: the GPU is out of memory; lower --bs or --image_size, or use --precision bf16.", 2)
+        message, status = "error: the GPU is out of memory; lower --bs (or --image_size in training), or use --precision bf16.", 2
     except NonFiniteLoss as error:
-        return _stop(f"stopped: {error}; lower --lr or --language_distill_w, or use --precision fp32.", 1)
+        message, status = f"stopped: {error}; lower --lr or --language_distill_w, or use --precision fp32.", 1
     except KeyboardInterrupt as interrupt:
-        return _stop(f"interrupted{interrupt}", 130)
-    return 0
-
-
-def _stop(message: str, status: int) -> int:
-    print(f"main.py: {message}", file=sys.stderr)
+        message, status = f"interrupted{interrupt}", 130
+    else:
+        return 0
+    print(f"{program}: {message}", file=sys.stderr)
     return status
 
 

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 import metrics
-from evaluation import embed, evaluate
+from evaluation import evaluate
+from evaluation.embedding import embed
 from utilities import devices
 from utilities.meters import NonFiniteLoss
 from utilities.types import Batch, ModelOutput

@@ -1,0 +1,48 @@
+"""What the command lines of embed, search and export share. Imports nothing heavy, so that --help and wrong flags answer first."""
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from utilities import devices, report
+from utilities.run_folder import LAST_CHECKPOINT
+
+
+def build_parser(program: str, description: str) -> argparse.ArgumentParser:
+    """A parser of `python -m evaluation.<program>` that takes a checkpoint."""
+    parser = argparse.ArgumentParser(prog=f"python -m evaluation.{program}", description=description, allow_abbrev=False)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=_checkpoint, help="Checkpoint of a run of main.py, or the run's folder: its last one.")
+    return parser
+
+
+def add_embedding_flags(parser: argparse.ArgumentParser) -> None:
+    """How images are embedded, as in main.py."""
+    group = parser.add_argument_group("how images are embedded")
+    group.add_argument("--bs", type=at_least(1), default=112, help="Batch size (%(default)s).")
+    group.add_argument("--kernels", type=at_least(0), default=6, help="Number of data loading processes (%(default)s); 0 loads in the main process.")
+    group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto, the default, takes the GPU if there is one.")
+    group.add_argument("--gpu", type=int, nargs=1, default=[0], help="Index of the GPU (0).")
+    group.add_argument("--precision", choices=tuple(devices.DTYPES), default="fp32", help="Number format of the network (%(default)s).")
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of a flag that takes whole numbers from `least` on."""
+    def parse(text: str) -> int:
+        if not text.lstrip("-").isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text}")
+        return int(text)
+    return parse
+
+
+def run(program: str, work: Callable, flags: argparse.Namespace) -> int:
+    """Exit status of `work(flags)`; what it says goes to standard error, because standard output is for results."""
+    report.configure_logging(sys.stderr)
+    return report.exit_status(work, flags, program=f"python -m evaluation.{program}")
+
+
+def _checkpoint(text: str) -> Path:
+    path = Path(text).expanduser()
+    path = path / LAST_CHECKPOINT if path.is_dir() else path
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"there is no checkpoint {path}; a run keeps its last one as {LAST_CHECKPOINT} in its folder")
+    return path

@@ -1,0 +1,124 @@
+"""A trained network and the images that it sees, from a checkpoint alone: what embed, search and export begin with."""
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from datasets import loading
+from datasets.folder import EXTENSIONS
+from datasets.images import ImageSplit
+from evaluation.embedding import outputs
+from evaluation.embedding_file import Source
+from utilities import checkpoints, devices
+from utilities.errors import UserError
+
+# Beside the weights, what an embedding depends on.
+SHAPING = ("arch", "embed_dim", "augmentation", "image_size")
+NO_CLASS = -1
+
+
+class Trained(NamedTuple):
+    """
+    Attributes:
+        network: in evaluation mode, on the device. transform: PIL image -> [3, N, N].
+        settings: of the run. identity: a digest that two checkpoints share if they embed alike.
+    """
+    network: nn.Module
+    transform: Callable
+    settings: dict
+    identity: str
+    device: torch.device
+
+
+def load(path: Path, device: torch.device) -> Trained:
+    """The network of a checkpoint. Raises UserError for a file that is none."""
+    import architectures  # here, because timm and torchvision take seconds, which --help need not wait for
+    from datasets import transforms
+    checkpoint = checkpoints.load(path, "CHECKPOINT")
+    settings = checkpoint.settings
+    if missing := [name for name in SHAPING if name not in settings]:
+        raise UserError(f"CHECKPOINT {path} does not say its {', '.join(missing)}; it is of another version of this program.")
+    network = architectures.select(settings["arch"], embed_dim=settings["embed_dim"], pretrained=False, weights_file=None,
+                                   image_size=transforms.crop_size(settings["augmentation"], settings["image_size"]))
+    checkpoints.restore_parts({"state_dict": network}, checkpoint, "CHECKPOINT")
+    transform = transforms.evaluation(settings["augmentation"], settings["image_size"], network.mean, network.std)
+    return Trained(network.to(device).eval(), transform, settings, _identity(checkpoint), device)
+
+
+def embed(trained: Trained, split: ImageSplit, *, evaltype: str = "embeds", batch_size: int, workers: int, precision: str = "fp32") -> Iterator[np.ndarray]:
+    """The rows [B, D] float32 of each batch of a split's images, in their order. Raises UserError for an image that cannot be read."""
+    batches = loading.evaluation_batches(split.with_transform(trained.transform), batch_size=batch_size, workers=workers)
+    for _, rows in outputs(trained.network, batches, evaltypes=[evaltype], device=trained.device, autocast=devices.autocast(trained.device, precision),
+                           title=f"{len(split):,} images"):
+        yield rows[evaltype].cpu().numpy()
+
+
+def source(trained: Trained, split: ImageSplit, evaltype: str = "embeds") -> Source:
+    """What a file of the split's embeddings says of them."""
+    return Source([os.path.abspath(file) for file in split.files], split.labels.astype(np.int64), split.class_texts, trained.identity, evaltype)
+
+
+def dimension(trained: Trained, evaltype: str) -> int:
+    """D of an evaltype."""
+    return {"embeds": trained.network.head.out_features, "avg_features": trained.network.feature_dim}[evaltype]
+
+
+def images_below(root: str, flag: str) -> ImageSplit:
+    """All images of a folder tree, sorted by path. Raises UserError where there are none.
+
+    A class is a folder with images, named by its path below the deepest folder that holds all; images directly in `root` have
+    none (NO_CLASS).
+    """
+    root = os.path.abspath(os.path.expanduser(root))
+    folders = {folder: sorted(name for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith("."))
+               for folder, names in _walk(root)}
+    folders = {folder: names for folder, names in sorted(folders.items()) if names}
+    if not folders:
+        raise UserError(f"{flag} {root}: there is no image in this folder (or no such folder); known are files called *{', *'.join(EXTENSIONS)}.")
+    classes = [folder for folder in folders if folder != root]
+    above = os.path.commonpath([os.path.dirname(folder) for folder in classes]) if classes else root
+    labels = {folder: label for label, folder in enumerate(classes)} | {root: NO_CLASS}
+    return ImageSplit([os.path.join(folder, name) for folder, names in folders.items() for name in names],
+                      np.repeat([labels[folder] for folder in folders], [len(names) for names in folders.values()]),
+                      [os.path.relpath(folder, above) for folder in classes])
+
+
+def files_at(paths: list[str], flag: str) -> list[str]:
+    """The images that are named, and all below those that are folders. Raises UserError for a missing one."""
+    files: list[str] = []
+    for path in map(os.path.expanduser, paths):
+        if not os.path.exists(path):
+            raise UserError(f"{flag} {path}: there is no such image.")
+        files += images_below(path, flag).files if os.path.isdir(path) else [path]
+    return files
+
+
+def unlabelled(files: list[str]) -> ImageSplit:
+    """Images of no class."""
+    return ImageSplit(files, np.full(len(files), NO_CLASS), [])
+
+
+def _walk(root: str) -> Iterator[tuple[str, list[str]]]:
+    """Folders below `root` with their files; links are followed, but no folder is entered twice."""
+    entered = set()
+    for folder, below, names in os.walk(root, followlinks=True):
+        below[:] = [name for name in below if not name.startswith(".") and name != "__MACOSX"]
+        if (place := os.path.realpath(folder)) in entered:
+            below.clear()
+            continue
+        entered.add(place)
+        yield folder, names
+
+
+def _identity(checkpoint: checkpoints.Checkpoint) -> str:
+    digest = hashlib.sha256(json.dumps([checkpoint.settings[name] for name in SHAPING]).encode())
+    for name, tensor in sorted(checkpoint.tensors["state_dict"].items()):
+        digest.update(name.encode())
+        digest.update(tensor.flatten().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
