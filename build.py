@@ -1,4 +1,5 @@
 """From the settings to the parts of a run. Beside main.py the only file that sees `opt`: each part gets plain, named values."""
+import logging
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,9 @@ import metrics
 import parameters
 from datasets import loading, transforms
 from utilities import devices
+from utilities.errors import UserError
+
+LOG = logging.getLogger(__name__)
 
 
 def build_splits(opt) -> datasets.Splits:
@@ -82,3 +86,14 @@ def build_evaluation(opt, splits, transform, device) -> SimpleNamespace:
              if any(metric.texts for metric in asked) else None for name, split in wanted.items()}
     return SimpleNamespace(splits=wanted, metrics=asked, texts=texts, backend=evaluation.searches_with(opt.evaluation_backend, device),
                            protocols={name: evaluation.Protocol.of(split, asked) for name, split in wanted.items()})
+
+
+def build_text_similarities(opt, class_texts: list[str], device) -> torch.Tensor | None:
+    """[S, S] similarities of classes by their texts for the figure of a guided run; None without guidance, or where the language model is missing now."""
+    if not opt.language_distill_w:
+        return None
+    try:
+        return language_guidance.class_similarities(guidance_settings(opt), class_texts, cache=Path(opt.cache_path).expanduser(), device=device)
+    except UserError as error:  # no reason to lose a finished evaluation
+        LOG.warning("Classes are not compared with language: %s", error)
+        return None

@@ -23,8 +23,9 @@ import datasets
 import evaluation
 import language_guidance
 import metrics
-from build import build_data, build_evaluation, build_learner, build_network, build_splits
+from build import build_data, build_evaluation, build_learner, build_network, build_splits, build_text_similarities
 from datasets import loading
+from evaluation import figures
 from evaluation.embedding import embed
 from utilities import checkpoints, devices, logger, report, run_folder, seeding
 from utilities.meters import LossMeter
@@ -79,7 +80,7 @@ def run(opt) -> None:
     records = logger.RunLog(folder, resumed.history if resumed else None, online)
     report.print_summary(settings, data.splits, mined=learner.criterion.is_mined(), weights=sum(p.numel() for p in network.parameters()),
                          device=f"{devices.describe(device)}, {opt.precision}; search with {evaluation_of.backend}", texts=learner.texts, folder=folder)
-    earlier = resumed.seconds if resumed else 0.0
+    earlier, shown = resumed.seconds if resumed else 0.0, {}
     with records:  # whatever ends the run ends its W&B run too
         try:
             for epoch in range(resumed.epoch + 1 if resumed else 0, opt.n_epochs):
@@ -87,7 +88,7 @@ def run(opt) -> None:
                     data.sampler.refresh(embed_training(opt, network, data.splits.training.with_transform(transform.evaluation), device))
                 losses = train_epoch(opt, epoch, network, learner, data.sampler, training_loader, device)
                 is_due = (epoch + 1) % opt.evaluate_every == 0 or epoch == opt.n_epochs - 1
-                values = evaluate(opt, network, evaluation_of, device) if is_due else {}
+                values = evaluate(opt, network, evaluation_of, device, shown if epoch == opt.n_epochs - 1 else None) if is_due else {}
                 records.log(epoch, report.merge({"Train": {"epochs": {"epochs": epoch}} | losses}, values))
                 state = checkpoints.snapshot(learner.parts, learner.scheduler, settings=settings, epoch=epoch, history=records.history,
                                              seconds=earlier + time.monotonic() - started, wandb_id=online.run_id if online else None)
@@ -98,6 +99,9 @@ def run(opt) -> None:
         except KeyboardInterrupt:
             raise KeyboardInterrupt(run_folder.how_to_resume(folder)) from None
         records.finish({"dataset": opt.dataset, "run": str(folder), "settings": settings}, earlier + time.monotonic() - started)
+        drawn = draw_figures(opt, evaluation_of, shown, folder, device)
+        if online and drawn:
+            online.log_figures(opt.n_epochs - 1, "Test", drawn)
     report.print_results(records.summary(), folder)
 
 
@@ -112,12 +116,13 @@ def evaluate_only(path: str, argv: list[str] | None) -> None:
     network, transform = build_network(opt, device, load_weights=False)
     checkpoints.restore_parts({"state_dict": network}, checkpoint, "--evaluate_only")
     evaluation_of = build_evaluation(opt, splits, transform, device)
-    values = evaluate(opt, network, evaluation_of, device)
+    values = evaluate(opt, network, evaluation_of, device, shown := {})
     folder = run_folder.create(opt.save_path, opt.dataset, f"{opt.savename}_evaluation")
     run_folder.write_settings(folder, parameters.stored(opt))
     records = logger.RunLog(folder)
     records.log(checkpoint.epoch, report.merge({"Train": {"epochs": {"epochs": checkpoint.epoch}}}, values))
     records.finish({"dataset": opt.dataset, "run": str(folder), "checkpoint": path, "settings": parameters.stored(opt)}, time.monotonic() - started)
+    draw_figures(opt, evaluation_of, shown, folder, device)
     LOG.info("%s of %s, epoch %d, on %s:", path, opt.arch, checkpoint.epoch, opt.dataset)
     report.print_values(opt.evaltypes, values)
     LOG.info("Results: %s", folder)
@@ -160,14 +165,25 @@ def embed_training(opt, network, split, device) -> torch.Tensor:
                  channels_last=opt.channels_last, title="training images")["embeds"]
 
 
-def evaluate(opt, network, evaluation_of, device) -> logger.Values:
-    """Split -> "<evaltype>_<metric family>" -> metric -> value."""
+def evaluate(opt, network, evaluation_of, device, shown: dict | None = None) -> logger.Values:
+    """Split -> "<evaltype>_<metric family>" -> metric -> value. `shown` is filled with the test embeddings by evaltype."""
     where = torch.device("cpu") if opt.evaluate_on_cpu else device
     return {name: evaluation.evaluate(
         network, loading.evaluation_batches(split, batch_size=opt.bs, workers=opt.kernels), evaluation_of.protocols[name], evaluation_of.metrics,
         evaltypes=opt.evaltypes, text_similarities=evaluation_of.texts[name], use_faiss=evaluation_of.backend != "torch",
         memory=devices.memory(opt.evaluation_memory, where), search_on_cpu=opt.evaluate_on_cpu, device=device, title=name,
-        autocast=devices.autocast(device, opt.precision), channels_last=opt.channels_last) for name, split in evaluation_of.splits.items()}
+        autocast=devices.autocast(device, opt.precision), channels_last=opt.channels_last, keep=shown if name == "Test" else None) for name, split in evaluation_of.splits.items()}
+
+
+def draw_figures(opt, evaluation_of, embeddings: dict[str, torch.Tensor], folder: Path, device) -> dict[str, Path]:
+    """Figures of the test split by its embeddings, name -> file in `<run>/Figures`; none if it was not evaluated or with --no_figures."""
+    if opt.no_figures or not embeddings:
+        return {}
+    split, protocol = evaluation_of.splits["Test"], evaluation_of.protocols["Test"]
+    images, rows = split.with_transform(lambda image: image), embeddings[opt.evaltypes[0]]
+    texts = build_text_similarities(opt, [split.class_texts[label] for label in figures.shown_classes(protocol.labels).tolist()], device)
+    return figures.draw(folder / "Figures", rows, protocol, split.class_texts, lambda row: images[row][0], text_similarities=texts,
+                        memory=devices.memory(opt.evaluation_memory, rows.device))
 
 
 if __name__ == "__main__":

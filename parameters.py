@@ -82,6 +82,7 @@ def basic_training_parameters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--evaluate_only", metavar="CHECKPOINT", help="(new) Train nothing: evaluate this checkpoint, under its own settings where no flag says otherwise.")
     group.add_argument("--evaluation_backend", type=str, default="auto", help=_one_of("evaluation_backend", "(new) What searches neighbours; all give the same answer, auto takes torch, the fastest"))
     group.add_argument("--evaluation_memory", metavar="SIZE", type=str, default="auto", help="(new) Memory of a search beside the embeddings, e.g. 256MB or 4GB; auto takes half of what is free.")
+    group.add_argument("--no_figures", action="store_true", help="(new) Do not draw retrievals, projection and class similarities of the test split at the end.")
     group.add_argument("--storage_metrics", type=str, nargs="+", default=["e_recall@1"], help="Metrics whose improvement stores a checkpoint under --store_improvements.")
     group.add_argument("--store_improvements", action="store_true", help="Store a checkpoint each time a storage metric improves (the last epoch is always stored).")
     group.add_argument("--resume", metavar="PATH", help="(new) Go on from a checkpoint: its path, or 'auto' for the latest run of this dataset and savename.")

@@ -38,7 +38,8 @@ def write(path: Path, blocks: Iterable[np.ndarray], dim: int, source: Source, fl
     except OSError as error:
         raise UserError(f"{flag} {path} cannot be written ({error.strerror or reason(error)}).") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.is_file():
+            temporary.unlink()
 
 
 def read(path: Path, flag: str) -> tuple[np.ndarray, Source]:

@@ -14,14 +14,14 @@ KMEANS_SEED = 1234
 
 def evaluate(network: nn.Module, batches, protocol: Protocol, metrics: list[Metric], *, evaltypes: list[str], memory: int, use_faiss: bool = False,
              text_similarities: torch.Tensor | None = None, search_on_cpu: bool = False, device: torch.device, title: str = "",
-             **embedding) -> dict[str, dict[str, float]]:
+             keep: dict[str, torch.Tensor] | None = None, **embedding) -> dict[str, dict[str, float]]:
     """"<evaltype>_<metric family>" -> metric name -> value, e.g. {"embeds_e_recall": {"e_recall@1": 0.5}}.
 
     Args:
         batches: the split's `Batch`es. protocol: on any device.
         memory, use_faiss, text_similarities: as in `evaluate_embeddings`.
         search_on_cpu: keep embeddings, search and cluster on the CPU. title: name of the split.
-        embedding: further arguments of `embed`.
+        keep: is filled with the embeddings by evaltype. embedding: further arguments of `embed`.
     Raises:
         NonFiniteLoss: the network gives embeddings that are not finite.
     """
@@ -29,6 +29,8 @@ def evaluate(network: nn.Module, batches, protocol: Protocol, metrics: list[Metr
     rows = embed(network, batches, count=len(protocol.labels), evaltypes=evaltypes, device=device, keep_on=where, title=title, **embedding)
     if not all(part.isfinite().all() for part in rows.values()):
         raise NonFiniteLoss(f"the embeddings of the {title} split are not finite after the last step")
+    if keep is not None:
+        keep.update(rows)
     families: dict[str, dict[str, float]] = {}
     for evaltype in evaltypes:
         asked = [metric for metric in metrics if metric.evaltype in (None, evaltype)]

@@ -8,10 +8,13 @@ ALLOWED = {
     **{room: {"utilities"} for room in ("criteria", "batchminer", "metrics", "datasampler", "datasets", "architectures", "language_guidance")},
     "evaluation": {"utilities", "metrics"},
 }
+# Programs of their own beside main.py, which go from a checkpoint and images to files; nothing of main's level imports them.
+PROGRAMS = {f"evaluation/{name}.py": {"datasets", "architectures"} for name in ("trained", "embed", "search", "export")}
 ROOMS = {*ALLOWED, "parameters", "build", "main"}
 # Heavy or optional packages, and the only files that import them (inside a function where they are optional).
 CONFINED = {"wandb": {"utilities/logger.py"}, "faiss": {"evaluation/faiss_library.py"}, "open_clip": {"language_guidance/language_models.py"},
-            "transformers": {"language_guidance/language_models.py"}, "matplotlib": {"utilities/logger.py"}, "pytorch_metric_learning": {"utilities/pml.py"}}
+            "transformers": {"language_guidance/language_models.py"}, "onnxruntime": {"evaluation/export.py"}, "pyarrow": {"evaluation/embedding_file.py"},
+            "matplotlib": {"utilities/logger.py", "evaluation/figures.py"}, "pytorch_metric_learning": {"utilities/pml.py"}}
 
 
 def imports(path: Path, top_level_only: bool = False) -> set[str]:
@@ -22,14 +25,32 @@ def imports(path: Path, top_level_only: bool = False) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
+def imported_modules(path: Path) -> set[str]:
+    """Whole names, of `import evaluation.embed` as of `from evaluation import embed`."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return names | {name for node in nodes if isinstance(node, ast.ImportFrom) for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))}
+
+
 def sources() -> list[Path]:
     return [path for room in ALLOWED for path in sorted((ROOT / room).rglob("*.py"))]
 
 
 def test_rooms_import_only_from_the_lines_above():
-    wrong = {str(path.relative_to(ROOT)): found for path in sources()
-             if (found := imports(path) & (ROOMS - ALLOWED[path.relative_to(ROOT).parts[0]] - {path.relative_to(ROOT).parts[0]}))}
+    wrong = {}
+    for path in sources():
+        name, room = str(path.relative_to(ROOT)), path.relative_to(ROOT).parts[0]
+        if found := imports(path) & (ROOMS - ALLOWED[room] - {room} - PROGRAMS.get(name, set())):
+            wrong[name] = found
     assert not wrong
+    assert all(imports(ROOT / name) & exempt for name, exempt in PROGRAMS.items())
+
+
+def test_programs_are_entry_points_that_no_room_imports():
+    modules = {name.removesuffix(".py").replace("/", ".") for name in PROGRAMS}
+    for path in sources() + [ROOT / "main.py", ROOT / "build.py"]:
+        if str(path.relative_to(ROOT)) not in PROGRAMS:
+            assert not modules & imported_modules(path), path
 
 
 def test_parameters_imports_no_room_and_nothing_heavy():

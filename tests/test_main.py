@@ -26,7 +26,7 @@ from utilities import run_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ["--arch", "test_resnet_normalize", "--not_pretrained", "--image_size", "32", "--embed_dim", "16", "--loss", "multisimilarity", "--bs", "8",
-        "--lr", "1e-3", "--kernels", "0", "--device", "cpu", "--n_epochs", "1", "--evaluation_metrics", "e_recall@1", "c_recall@2", "mAP_1000", "nmi", "f1"]
+        "--lr", "1e-3", "--kernels", "0", "--device", "cpu", "--n_epochs", "1", "--no_figures", "--evaluation_metrics", "e_recall@1", "c_recall@2", "mAP_1000", "nmi", "f1"]
 
 
 @pytest.fixture(scope="session")

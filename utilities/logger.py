@@ -190,6 +190,11 @@ class OnlineRun:
         self.run.summary.update({f"{split}: {metric} ({name})": values[name] for split, metrics in summary.items() for metric, values in metrics.items()
                                  for name in ("best", "at_best_val", "last") if name in values})
 
+    def log_figures(self, epoch: int, split: str, figures: dict[str, Path]) -> None:
+        """Pictures of a split beside the values of an epoch, e.g. "Test: retrieval"."""
+        import wandb
+        self.run.log({f"{split}: {name}": wandb.Image(str(file)) for name, file in figures.items()}, step=epoch)
+
     def finish(self, exit_code: int = 0) -> None:
         self.run.finish(exit_code=exit_code)
 

@@ -16,7 +16,7 @@ LOG = logging.getLogger(__name__)
 def configure_logging(stream: TextIO | None = None) -> None:
     """Plain sentences on standard output, or another stream."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=stream or sys.stdout, force=True)
-    for room in ("main", "datasets", "evaluation", "language_guidance", "utilities"):  # libraries tell of things nobody asked
+    for room in ("main", "build", "datasets", "evaluation", "language_guidance", "utilities"):  # libraries tell of things nobody asked
         logging.getLogger(room).setLevel(logging.INFO)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries end in a message of ours
     sys.stdout.reconfigure(line_buffering=True)  # a log file shows an epoch when it ends, not when the run does
