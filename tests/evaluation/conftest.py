@@ -40,14 +40,14 @@ def run_folder(photos, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def make_checkpoint(tmp_path):
-    """Write a checkpoint of a network with random weights."""
+    """Write a checkpoint of a network with random weights, or with those of `arch_weights`."""
     def make(arch: str, seed: int = 0, **flags) -> Path:
         settings = {"arch": arch, "embed_dim": 12, "image_size": 32} | flags
         opt = parameters.parse([text for name, value in settings.items() for text in (f"--{name}", str(value))])
         torch.manual_seed(seed)
-        network = architectures.select(arch, embed_dim=opt.embed_dim, image_size=opt.image_size, pretrained=False, weights_file=None)
+        network = architectures.select(arch, embed_dim=opt.embed_dim, image_size=opt.image_size, pretrained=False, weights_file=opt.arch_weights)
         for module in network.modules():
-            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):  # as after training, when they no longer pass everything on
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and not opt.arch_weights:  # as after training, when they no longer pass everything on
                 module.running_mean.normal_(0, 0.1)
                 module.running_var.uniform_(0.5, 2)
         path = tmp_path / f"{arch}_{seed}_{opt.image_size}.pth.tar"

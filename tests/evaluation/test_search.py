@@ -1,0 +1,134 @@
+"""python -m evaluation.search: what lies nearest to an image."""
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from evaluation import embed, faiss_library, search, trained
+
+QUICK = ["--kernels", "0", "--device", "cpu"]
+
+
+@pytest.fixture
+def find(run_folder, capsys):
+    """Call the program; gives its JSON and what it said."""
+    def call(*argv) -> tuple[list[dict], str]:
+        assert search.main([str(run_folder), *map(str, argv), *QUICK]) == 0
+        said = capsys.readouterr()
+        return json.loads(said.out), said.err
+    return call
+
+
+@pytest.fixture
+def own_photos(photos, tmp_path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(photos, tmp_path / "photos"))
+
+
+def test_neighbours_are_of_the_own_class_and_in_order(photos, find):
+    query = photos / "birds" / "images" / "Dove" / "Dove_3.png"
+    found, _ = find("--index", photos, "--query", query, "--k", "5")
+    assert len(found) == 1 and found[0]["query"] == str(query)
+    neighbours = found[0]["neighbours"]
+    assert [neighbour["class"] for neighbour in neighbours] == ["Dove"] * 5
+    similarities = [neighbour["similarity"] for neighbour in neighbours]
+    assert similarities == sorted(similarities, reverse=True) and 0.5 < similarities[-1] <= similarities[0] <= 1
+
+
+def test_a_query_is_not_its_own_neighbour_but_a_copy_of_it_is(own_photos, find, monkeypatch):
+    query = own_photos / "birds" / "images" / "Dove" / "Dove_3.png"
+    copy = shutil.copy(query, query.with_name("copy.png"))
+    elsewhere = shutil.copy(query, own_photos.parent / "Dove_3.png")
+    monkeypatch.chdir(query.parent)
+    found, _ = find("--index", own_photos, "--query", "Dove_3.png", elsewhere, "--k", "2")
+    inside, outside = ([neighbour["path"] for neighbour in query["neighbours"]] for query in found)
+    assert inside[0] == str(copy) and str(query) not in inside
+    assert set(outside) == {str(copy), str(query)}
+    assert found[1]["neighbours"][0]["similarity"] == pytest.approx(1, abs=1e-6)
+
+
+def test_torch_finds_the_same_as_faiss(photos, find, monkeypatch):
+    asked = ("--index", photos, "--query", photos / "birds" / "images" / "Egret", "--k", "7")
+    first, _ = find(*asked)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    faiss_library.library.cache_clear()
+    try:
+        assert find(*asked)[0] == first and len(first) == 8
+    finally:
+        faiss_library.library.cache_clear()
+
+
+def test_a_saved_index_is_used_again_until_the_images_change(own_photos, find, tmp_path, monkeypatch):
+    saved, query = tmp_path / "index", own_photos / "birds" / "images" / "Dove" / "Dove_3.png"
+    asked = ("--index", own_photos, "--query", query, "--save_index", saved)
+    first, _ = find(*asked)
+    embedded = []
+    monkeypatch.setattr(trained, "embed", lambda network, split, inner=trained.embed, **options: embedded.append(len(split)) or inner(network, split, **options))
+    again, said = find(*asked)
+    alone, _ = find("--index", saved, "--query", query)
+    assert first == again == alone and embedded == [1, 1] and "have not changed" in said
+    replaced = own_photos / "birds" / "images" / "Egret" / "Egret_0.png"
+    shutil.copy(query, replaced)
+    changed, said = find(*asked, "--k", "1")
+    assert changed[0]["neighbours"][0]["path"] == str(replaced) and embedded == [1, 1, 48, 1] and "have changed" in said
+
+
+def test_an_index_of_another_network_is_refused(photos, run_folder, find, make_checkpoint, tmp_path, capsys):
+    saved, query = tmp_path / "index", str(photos / "birds" / "images" / "Dove" / "Dove_3.png")
+    find("--index", photos, "--query", query, "--save_index", saved)
+    other = str(make_checkpoint("test_resnet_normalize"))
+    for flags, file in ((["--index", str(saved)], saved), (["--index", str(photos), "--save_index", str(saved)], saved)):
+        assert search.main([other, *flags, "--query", query, *QUICK]) == 2
+        message = capsys.readouterr().err.splitlines()[-1]
+        assert f"{file / search.SAVED} holds embeddings of another checkpoint" in message
+
+
+def test_a_file_of_embed_is_an_index_and_its_kind_is_kept(photos, run_folder, find, tmp_path, capsys):
+    query = photos / "birds" / "images" / "Dove" / "Dove_3.png"
+    for evaltype, suffix in (("embeds", "parquet"), ("avg_features", "npz")):
+        file = tmp_path / f"x.{suffix}"
+        assert embed.main([str(run_folder), "--from", str(photos), "--to", str(file), "--evaltype", evaltype, *QUICK]) == 0
+        capsys.readouterr()
+        found, _ = find("--index", file, "--query", query, "--k", "3")
+        assert [neighbour["class"] for neighbour in found[0]["neighbours"]] == ["Dove"] * 3
+        if evaltype == "embeds":
+            assert found == find("--index", photos, "--query", query, "--k", "3")[0]
+    (tmp_path / "foreign.npz").write_bytes(b"PK")
+    assert search.main([str(run_folder), "--index", str(tmp_path / "foreign.npz"), "--query", str(query), *QUICK]) == 2
+    assert "is not a file of embeddings" in capsys.readouterr().err
+
+
+def test_images_without_classes_have_none_and_few_are_all_found(photos, find, tmp_path):
+    for number in range(3):
+        shutil.copy(photos / "birds" / "images" / "Dove" / f"Dove_{number}.png", tmp_path)
+    found, _ = find("--index", tmp_path, "--query", tmp_path / "Dove_0.png", "--k", "50")
+    assert sorted(os.path.basename(neighbour["path"]) for neighbour in found[0]["neighbours"]) == ["Dove_1.png", "Dove_2.png"]
+    assert all("class" not in neighbour for neighbour in found[0]["neighbours"])
+
+
+def test_the_picture_shows_query_and_neighbours(photos, find, tmp_path):
+    picture, query = tmp_path / "new" / "found.png", photos / "birds" / "images" / "Dove" / "Dove_3.png"
+    find("--index", photos, "--query", query, query.with_name("Dove_4.png"), "--k", "4", "--picture", picture)
+    with Image.open(picture) as image:
+        assert image.width > 1.5 * image.height and len(image.convert("RGB").getcolors(2 ** 24)) > 1000
+
+
+@pytest.mark.parametrize("flags, part", [
+    (["--index", "PHOTOS", "--query", "no.png"], "--query no.png: there is no such image"),
+    (["--index", "nowhere", "--query", "PHOTOS"], "nowhere: there is no image in this folder (or no such folder)"),
+    (["--index", "PHOTOS", "--query", __file__], f"The image {__file__} cannot be read")])
+def test_wrong_images_are_a_sentence(run_folder, photos, capsys, flags, part):
+    assert search.main([str(run_folder), *(str(photos) if flag == "PHOTOS" else flag for flag in flags), *QUICK]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("python -m evaluation.search: error: ") and part in message
+
+
+@pytest.mark.parametrize("flags, part", [(["--k", "0"], "at least 1"), (["--picture", "x.jpg"], "must end in .png"), (["--save_index", "x"], "must be a folder of images")])
+def test_wrong_flags_are_told_at_once(run_folder, capsys, flags, part):
+    with pytest.raises(SystemExit) as stopped:
+        search.main([str(run_folder), "--index", __file__, "--query", __file__, *flags])
+    assert stopped.value.code == 2 and part in capsys.readouterr().err
