@@ -89,7 +89,7 @@ def _read_parquet(path: Path) -> tuple[np.ndarray, Source]:
     labels = table["label"].fill_null(-1).to_numpy()
     names = dict(zip(labels.tolist(), table["class_name"].to_pylist()))
     metadata = {name.decode(): value.decode() for name, value in table.schema.metadata.items()}
-    return (embeddings.flatten().to_numpy().reshape(len(table), -1),
+    return (embeddings.flatten().to_numpy().reshape(len(table), -1).copy(),  # pyarrow's own memory cannot be written
             Source(table["path"].to_pylist(), labels, [names.get(label, "") for label in range(labels.max() + 1)], metadata["checkpoint"], metadata["evaltype"]))
 
 

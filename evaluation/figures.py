@@ -120,17 +120,20 @@ def draw_panels(file: Path, panels: list[Panel]) -> Path:
 
 
 def draw_projection(file: Path, embeddings: torch.Tensor, labels: torch.Tensor, classes: torch.Tensor, names: list[str]) -> Path:
-    """t-SNE of images of some classes, each class in its colour with its name at its median. Returns the file."""
+    """t-SNE of images of some classes, each class in its colour with its name near its median. Returns the file."""
     from matplotlib import colormaps, patheffects
-    shown = _at_even_steps(torch.isin(labels, classes).nonzero().squeeze(1), POINTS)
+    shown = _of_each_class(labels, classes, POINTS // len(classes))
     points, owners = _in_two_dimensions(embeddings[shown].cpu().numpy()), torch.searchsorted(classes, labels[shown]).cpu().numpy()
     colours = colormaps["turbo"](np.linspace(0.03, 0.97, len(names)))
     figure = _figure(9, 8)
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.94), xticks=[], yticks=[])
     axes.scatter(*points.T, c=colours[owners], s=9, alpha=0.65, linewidths=0)
-    for owner in np.unique(owners):
-        axes.annotate(_short(names[owner]), np.median(points[owners == owner], axis=0), ha="center", va="center", fontsize=9, weight="bold",
-                      color=0.7 * colours[owner, :3], path_effects=[patheffects.withStroke(linewidth=3, foreground="white")])
+    shown_names = [_short(name) for name in names]
+    medians = np.stack([np.median(points[owners == owner], axis=0) for owner in range(len(names))])
+    extent = np.ptp(points, axis=0).clip(1e-6)
+    for name, colour, place in zip(shown_names, colours, _apart(medians / extent, np.array(list(map(len, shown_names)))) * extent):
+        axes.annotate(name, place, ha="center", va="center", fontsize=9, weight="bold", color=0.7 * colour[:3],
+                      path_effects=[patheffects.withStroke(linewidth=3, foreground="white")])
     axes.set_title(f"t-SNE of {len(points):,} images of {len(names)} of {len(labels.unique()):,} classes", fontsize=11)
     return _save(figure, file)
 
@@ -142,7 +145,7 @@ def draw_similarities(file: Path, images: np.ndarray, texts: np.ndarray, names: 
     above = np.triu_indices(len(order), 1)
     correlation = f", rank correlation {spearmanr(images[above], texts[above]).statistic:.2f}" if len(order) > 2 else ""
     names = [_short(names[place]) for place in order]
-    for axes, values, title in zip(figure.subplots(1, 2, sharey=True, gridspec_kw={"left": 0.11, "right": 0.97, "top": 0.94, "bottom": 0.19, "wspace": 0.04}),
+    for axes, values, title in zip(figure.subplots(1, 2, sharey=True, gridspec_kw={"left": 0.1, "right": 0.96, "top": 0.94, "bottom": 0.19, "wspace": 0.14}),
                                    (images, texts), ("image embeddings, mean of each class" + correlation, "language")):
         values = values[np.ix_(order, order)]
         low, high = np.percentile(values[above], (1, 99)) if len(order) > 1 else (0, 1)  # the diagonal would take all contrast
@@ -156,6 +159,11 @@ def draw_similarities(file: Path, images: np.ndarray, texts: np.ndarray, names: 
 
 def _at_even_steps(values: torch.Tensor, count: int) -> torch.Tensor:
     return values[torch.linspace(0, len(values) - 1, min(count, len(values)), dtype=torch.float64, device=values.device).round().long()]
+
+
+def _of_each_class(labels: torch.Tensor, classes: torch.Tensor, count: int) -> torch.Tensor:
+    """Rows of some classes, at most `count` of each, in the order of the classes."""
+    return torch.cat([_at_even_steps((labels == label).nonzero().squeeze(1), count) for label in classes])
 
 
 def _first_of_classes(ranked: torch.Tensor, labels: torch.Tensor) -> list[int]:
@@ -173,6 +181,19 @@ def _in_two_dimensions(rows: np.ndarray) -> np.ndarray:
     from sklearn.manifold import TSNE
     is_flat = np.count_nonzero(rows.std(0) > 1e-6) < 2  # a collapsed space has no principal components to begin with
     return TSNE(init="random" if is_flat else "pca", perplexity=min(30, (len(rows) - 1) / 3), random_state=0).fit_transform(rows)
+
+
+def _apart(places: np.ndarray, letters: np.ndarray) -> np.ndarray:
+    """Places [S, 2] of names, in shares of the figure, each moved up or down from those that it would cover."""
+    places = places.copy()
+    for _ in range(200):
+        across, along = (places[:, None, axis] - places[None, :, axis] for axis in (0, 1))
+        covers = (np.abs(across) < 0.0058 * (letters[:, None] + letters)) & (np.abs(along) < 0.021) & ~np.eye(len(places), dtype=bool)
+        if not covers.any():
+            break
+        up = np.where(along != 0, np.sign(along), np.sign(np.arange(len(places))[:, None] - np.arange(len(places))))
+        places[:, 1] += 0.003 * (covers * up).sum(1)
+    return places
 
 
 def _related_first(similarities: np.ndarray) -> np.ndarray:
