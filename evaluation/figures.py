@@ -22,7 +22,7 @@ from metrics import COSINE
 QUERIES = 1000             # whose average precision is compared
 GROUP, NEAREST = 3, 8      # queries of each kind, and neighbours of each
 CLASSES = 30               # with their names: more cannot be read
-POINTS = 1500              # of the projection: t-SNE takes seconds for them
+POINTS, STEPS = 900, 500   # of the projection: t-SNE takes seconds for them
 THUMBNAIL = 128            # pixels
 CAPTION = 18               # characters under a thumbnail
 QUERY, RIGHT, WRONG, UNKNOWN = "black", "tab:green", "tab:red", "lightgrey"  # frames
@@ -180,7 +180,7 @@ def _in_two_dimensions(rows: np.ndarray) -> np.ndarray:
     """[P, 2] t-SNE of rows [P, D]."""
     from sklearn.manifold import TSNE
     is_flat = np.count_nonzero(rows.std(0) > 1e-6) < 2  # a collapsed space has no principal components to begin with
-    return TSNE(init="random" if is_flat else "pca", perplexity=min(30, (len(rows) - 1) / 3), random_state=0).fit_transform(rows)
+    return TSNE(init="random" if is_flat else "pca", perplexity=min(30, (len(rows) - 1) / 3), max_iter=STEPS, random_state=0).fit_transform(rows)
 
 
 def _apart(places: np.ndarray, letters: np.ndarray) -> np.ndarray:

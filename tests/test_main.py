@@ -254,15 +254,15 @@ def test_pseudolabels_from_a_local_classifier_are_cached(call, tmp_path, capsys,
 
 def test_runs_without_optional_packages(call, monkeypatch):
     """faiss and wandb cannot be imported here; search falls back to torch, logging to files."""
-    from evaluation import search
+    from evaluation import faiss_library
     for name in ("faiss", "wandb"):
         monkeypatch.setitem(sys.modules, name, None)
-    search._faiss.cache_clear()
+    faiss_library.library.cache_clear()
     try:
         assert call() == 0
         assert call("--log_online") == 2
     finally:
-        search._faiss.cache_clear()
+        faiss_library.library.cache_clear()
 
 
 def test_online_logging_needs_a_key_and_ignores_the_flag(call, tmp_path, capsys, monkeypatch):
@@ -286,6 +286,17 @@ def test_offline_run_of_wandb_holds_the_papers_keys(call, tmp_path, monkeypatch)
     results = json.loads((run_in(tmp_path, "G_s0") / "results.json").read_text())
     assert history[1]["Test: embeds_nmi: nmi"] == pytest.approx(results["metrics"]["Test"]["embeds_nmi: nmi"]["last"])
     assert not any("secret" in path.read_text(errors="ignore") for path in run_in(tmp_path, "G_s0").rglob("*") if path.is_file())
+
+
+def test_online_logging_gets_the_figures_of_the_last_epoch(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    figures_too = [flag for flag in TINY if flag != "--no_figures"]
+    monkeypatch.setattr(sys.modules[__name__], "TINY", figures_too)
+    assert call("--n_epochs", "2", "--log_online", "--group", "G", "--no_train_metrics") == 0
+    records = wandb_records(next(run_in(tmp_path, "G_s0").glob("wandb/offline-run-*/*.wandb")))
+    rows = [{item.key or item.nested_key[0]: item.value_json for item in record.history.item} for record in records if record.WhichOneof("record_type") == "history"]
+    assert len(rows) == 2 and not {"Test: retrieval", "Test: projection"} & rows[0].keys()
+    assert {"Test: retrieval", "Test: projection", "Train: loss"} <= rows[1].keys()
 
 
 def wandb_records(path: Path) -> list:
