@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from datasets.images import ImageSplit, read_rgb
+from datasets.images import UNREADABLE, ImageSplit, read_rgb
 from evaluation import command_line, embedding_file, figures, trained
 from evaluation.embedding_file import Source
 from evaluation.faiss_library import library
@@ -26,6 +26,7 @@ from utilities.errors import UserError
 LOG = logging.getLogger("evaluation.search")
 SAVED = "embeddings.npz"  # in a saved index; an exact flat index is its rows
 QUERIES_AT_ONCE = 64
+DRAWN = 25                # queries in a picture
 
 
 class Neighbour(NamedTuple):
@@ -48,7 +49,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--k", type=command_line.at_least(1), default=10, help="Neighbours of each query (%(default)s).")
     parser.add_argument("--save_index", metavar="DIR", type=Path,
                         help="Keep the embeddings of the --index folder there. They are taken from there while the images and the checkpoint stay the same.")
-    parser.add_argument("--picture", metavar="FILE.png", type=Path, help="Draw each query beside its neighbours.")
+    parser.add_argument("--picture", metavar="FILE.png", type=Path, help=f"Draw each query, of many the first {DRAWN}, beside its neighbours.")
     command_line.add_embedding_flags(parser)
     flags = parser.parse_args(argv)
     if flags.save_index and not os.path.isdir(flags.index):
@@ -106,8 +107,8 @@ def draw(file: Path, queries: list[str], found: list[list[Neighbour]]) -> None:
         figures.draw_panels(file, [
             figures.Panel("", figures.Thumbnail(read_rgb(query), Path(query).name, figures.QUERY),
                           [figures.Thumbnail(read_rgb(path), f"{similarity:.2f}  {name or Path(path).name}", figures.UNKNOWN) for path, similarity, name in neighbours])
-            for query, neighbours in zip(queries, found)])
-    except OSError as error:
+            for query, neighbours in zip(queries[:DRAWN], found)])
+    except UNREADABLE as error:
         raise UserError(f"--picture {file}: it cannot be drawn ({error}).") from error
 
 
