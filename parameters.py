@@ -359,7 +359,7 @@ def _wrong_metrics(opt) -> list[str]:
     problems = [f"--evaluation_metrics {metric} is not known; choose from: {', '.join(METRIC_PATTERNS)} (K = 1, 2, ...; M other than 0)."
                 for metric in opt.evaluation_metrics if metric not in known]
     problems += [f"--storage_metrics {metric} is not among --evaluation_metrics ({' '.join(opt.evaluation_metrics)})."
-                 for metric in opt.storage_metrics if metric not in opt.evaluation_metrics]
+                 for metric in opt.storage_metrics if opt.store_improvements and metric not in opt.evaluation_metrics]
     problems += [f"--evaluation_metrics {metric} needs --evaltypes {evaltype}." for metric in known for evaltype in CHOICES["evaltypes"]
                  if metric.endswith(f"@{evaltype}") and evaltype not in opt.evaltypes]
     return problems
