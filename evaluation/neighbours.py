@@ -16,11 +16,12 @@ from evaluation import faiss_library
 from metrics import COSINE
 
 SPARE = 64               # candidates beyond those asked, of a library that lists only the nearest
-SAMPLED = 4, 1024        # pairs, of each query and of a scan at least, from which its rounding is measured
+SAMPLED = 1, 1024        # pairs, of each query and of a scan at least, from which its rounding is measured
 SAFETY = 8               # distances that differ by less than this many times the largest rounding measured are in doubt,
 LEAST = 4 * torch.finfo(torch.float32).eps  # or by less than this share of the terms that they are the sum of
 CROWD = 4096             # so many candidates within the rounding of one distance count as equal: a collapsed space has no order
 PAIRS_AT_ONCE = 2 ** 22  # numbers in float64 at a time, 32 MB
+FAR = torch.iinfo(torch.long).max  # the rank of what is farther than was looked
 ROWS_AT_ONCE = 32        # rows of distances that one thread takes at a time
 
 
@@ -112,26 +113,26 @@ class Gallery:
         return (self._exact(part) for part in self.rows.split(max(1, PAIRS_AT_ONCE // self.rows.shape[1])))
 
 
-def ranks(gallery: Gallery, queries: torch.Tensor, scan: Scan, rows: torch.Tensor, positions: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where some candidates of a scan stand among all neighbours of their query, as far as they are among the nearest `depth`.
+def ranks(gallery: Gallery, queries: torch.Tensor, scan: Scan, positions: torch.Tensor, is_real: torch.Tensor, depth: int) -> torch.Tensor:
+    """[Q, P] long, ascending: the ranks, counted from 1, of P candidates of each query among all its neighbours.
 
     Args:
-        queries: [Q, D], those of the scan. rows, positions: [M] long, a query and a position in its row of the scan.
+        queries: [Q, D], those of the scan. positions: [Q, P] long, in the rows of the scan. is_real: [Q, P], which of them count.
     Returns:
-        queries [F] ascending, and ranks [F] counted from 1, ascending within a query.
+        Ranks up to `depth`, then FAR for candidates that are farther or do not count.
     """
-    nearest = smallest(scan.values, min(depth, scan.values.shape[1]))
-    values, ends = scan.values[rows, positions], nearest[rows, -1]
-    near = values <= ends + scan.doubt
-    rows, positions, values, ends = rows[near], positions[near], values[near], ends[near]
-    before, upto = _counts_below(nearest, rows, values, scan.doubt)
-    is_cut = nearest.shape[1] < scan.values.shape[1]  # values just behind the cut may belong before it
-    unsure = (upto - before > 1) | ((values + scan.doubt >= ends) & is_cut)
-    before[unsure] = _counts_closer(gallery, queries, scan, rows[unsure], positions[unsure])
-    kept = before < depth
-    rows, before = rows[kept], before[kept]
-    order = (rows * (len(gallery.rows) + 1) + before).argsort()
-    return rows[order], before[order] + 1
+    nearest = smallest(scan.values, min(depth, scan.values.shape[1]))  # [Q, K]
+    values = scan.values.gather(1, positions)
+    before = torch.searchsorted(nearest, values)
+    ends, last = nearest[:, -1:], nearest.shape[1] - 1
+    gaps_below = torch.where(before > 0, values - nearest.gather(1, (before - 1).clamp(min=0)), torch.inf)
+    gaps_above = torch.where(before < last, nearest.gather(1, (before + 1).clamp(max=last)) - values, torch.inf)
+    is_cut = last + 1 < scan.values.shape[1]  # values just behind the cut may belong before it
+    unsure = (torch.minimum(gaps_below, gaps_above) <= scan.doubt) | (is_cut & ((values - ends).abs() <= scan.doubt))
+    is_real = is_real & values.isfinite()
+    rows, places = (unsure & is_real).nonzero(as_tuple=True)
+    before[rows, places] = _counts_closer(gallery, queries, scan, rows, positions[rows, places])
+    return torch.where(is_real & (before < depth), before + 1, FAR).sort(dim=1).values
 
 
 def nearest(gallery: Gallery, queries: torch.Tensor, own: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -163,19 +164,6 @@ def smallest(values: torch.Tensor, count: int) -> torch.Tensor:
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(fill, range(0, len(values), ROWS_AT_ONCE)))
     return torch.from_numpy(found)
-
-
-def _counts_below(ascending: torch.Tensor, rows: torch.Tensor, values: torch.Tensor, doubt: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """For each value [M] of row `rows` [M]: how many entries of that row of [Q, K] lie surely below it, and how many below or in doubt."""
-    largest = torch.where(ascending.isinf(), -torch.inf, ascending).max().double().nan_to_num(neginf=0)
-    finite = ascending.double().clamp(max=largest + 3 * doubt)  # inf, a query that meets itself, stays behind all others
-    # Rows laid behind each other ascend as a whole, so that one search serves all.
-    low, span = finite[:, 0].min(), finite[:, -1].max() - finite[:, 0].min() + 3 * doubt + 1
-    keys = (finite - low + span * torch.arange(len(finite), device=finite.device)[:, None]).flatten()
-    targets, starts = values.double() - low + span * rows, rows * ascending.shape[1]
-    below = torch.searchsorted(keys, targets - doubt) - starts
-    upto = torch.searchsorted(keys, targets + doubt, right=True) - starts
-    return below.clamp(min=0), upto.clamp(max=ascending.shape[1])
 
 
 def _counts_closer(gallery: Gallery, queries: torch.Tensor, scan: Scan, rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

@@ -109,7 +109,7 @@ def test_help_is_instant_and_imports_nothing_heavy():
 
 def test_all_wrong_settings_are_told_together(capsys):
     message = fails(capsys, "--loss", "multisimilaritty", "--bs", "91", "--samples_per_class", "2", "--lr", "0", "--evaluation_metrics", "recall@1",
-                    "--language_model", "clipp", "--arch_weights", "nowhere.pt", "--use_tv_split")
+                    "--language_model", "clipp", "--arch_weights", "nowhere.pt", "--use_tv_split", "--store_improvements")
     for part in ("did you mean multisimilarity?", "--bs 91", "--lr", "recall@1", "did you mean clip?", "nowhere.pt", "--tv_split_perc", "--storage_metrics"):
         assert part in message
     assert all(line.startswith("main.py: error: ") for line in message.splitlines())
