@@ -16,17 +16,17 @@ from evaluation import faiss_library
 from metrics import COSINE
 
 SPARE = 64               # candidates beyond those asked, of a library that lists only the nearest
-SAMPLED = 1, 1024        # pairs, of each query and of a scan at least, from which its rounding is measured
+SAMPLED = 1024           # pairs at least from which the rounding of a scan is measured
 SAFETY = 8               # distances that differ by less than this many times the largest rounding measured are in doubt,
 LEAST = 4 * torch.finfo(torch.float32).eps  # or by less than this share of the terms that they are the sum of
 CROWD = 4096             # so many candidates within the rounding of one distance count as equal: a collapsed space has no order
-PAIRS_AT_ONCE = 2 ** 22  # numbers in float64 at a time, 32 MB
+NUMBERS_AT_ONCE = 2 ** 21  # in float64, 16 MB
 FAR = torch.iinfo(torch.long).max  # the rank of what is farther than was looked
 ROWS_AT_ONCE = 32        # rows of distances that one thread takes at a time
 
 
 class Scan(NamedTuple):
-    """Distances of Q queries to L candidates each, in float32.
+    """Distances of Q queries to L candidates each, in float32, until the gallery makes its next scan.
 
     Attributes:
         values: [Q, L], squared distances less `offsets`, inf where a query meets itself.
@@ -55,6 +55,7 @@ class Gallery:
         # Distances are taken from the mean: the product keeps small ones only near the origin.
         self.mean = sum(part.sum(0) for part in self._exact_blocks()) / len(rows)
         self.squares = torch.cat([(part - self.mean).square().sum(1).float() for part in self._exact_blocks()])
+        self.buffer = rows.new_empty(0, len(rows))  # one block of distances, used again: fresh memory is slow
         self.ask_faiss = faiss_library.flat_index(self._unit(rows), self.depth + SPARE) if use_faiss else None
 
     def scan(self, queries: torch.Tensor, own: torch.Tensor) -> Scan:
@@ -68,7 +69,7 @@ class Gallery:
 
     def distances(self, queries: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
         """[M] float64 squared distances of queries [M, D] to the rows `columns` [M]."""
-        step = max(1, PAIRS_AT_ONCE // self.rows.shape[1])
+        step = max(1, NUMBERS_AT_ONCE // self.rows.shape[1])
         found = torch.empty(len(columns), dtype=torch.float64, device=columns.device)
         for start in range(0, len(columns), step):
             part = slice(start, start + step)
@@ -79,10 +80,13 @@ class Gallery:
         """|x - m|^2 - 2 (q - m).x of all rows x with mean m, which is the squared distance less |q|^2 - |m|^2."""
         exact = self._exact(queries)
         centred = (exact - self.mean).float()
+        if len(self.buffer) < len(queries):
+            self.buffer = self.rows.new_empty(len(queries), len(self.rows))
+        values = self.buffer[:len(queries)]
         if self.scales is None:
-            values = torch.addmm(self.squares, centred, self.rows.T, alpha=-2)
+            torch.addmm(self.squares, centred, self.rows.T, alpha=-2, out=values)
         else:
-            values = (centred @ self.rows.T).mul_(self.scales * -2).add_(self.squares)
+            torch.mm(centred, self.rows.T, out=values).mul_(self.scales * -2).add_(self.squares)
         terms = self.squares.max() + 2 * centred.norm(dim=1).max() * self.longest
         among = (own >= 0).nonzero().squeeze(1)
         values[among, own[among]] = torch.inf
@@ -96,7 +100,7 @@ class Gallery:
 
     def _measured(self, scan: Scan, queries: torch.Tensor) -> Scan:
         """The scan with its doubt: the rounding of a sample of its values, with a margin."""
-        each = max(SAMPLED[0], SAMPLED[1] // len(queries))
+        each = -(-SAMPLED // len(queries))
         positions = torch.linspace(0, scan.values.shape[1] - 1, each, device=queries.device).long()
         columns = positions.expand(len(queries), -1) if scan.columns is None else scan.columns[:, positions]
         exact = self.distances(queries.repeat_interleave(each, 0), columns.flatten()).view_as(columns)
@@ -110,7 +114,7 @@ class Gallery:
         return self._unit(rows.double())
 
     def _exact_blocks(self):
-        return (self._exact(part) for part in self.rows.split(max(1, PAIRS_AT_ONCE // self.rows.shape[1])))
+        return (self._exact(part) for part in self.rows.split(max(1, NUMBERS_AT_ONCE // self.rows.shape[1])))
 
 
 def ranks(gallery: Gallery, queries: torch.Tensor, scan: Scan, positions: torch.Tensor, is_real: torch.Tensor, depth: int) -> torch.Tensor:
@@ -169,7 +173,7 @@ def smallest(values: torch.Tensor, count: int) -> torch.Tensor:
 def _counts_closer(gallery: Gallery, queries: torch.Tensor, scan: Scan, rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """For each candidate [M] of a scan: how many others are closer, where the scan leaves doubt by float64 distance and then by row."""
     counts = torch.zeros_like(rows)
-    step = max(1, PAIRS_AT_ONCE // scan.values.shape[1])
+    step = max(1, NUMBERS_AT_ONCE // scan.values.shape[1])
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         row, position = rows[part], positions[part]

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from evaluation.neighbours import FAR, Gallery, Scan, ranks
+from evaluation.neighbours import FAR, NUMBERS_AT_ONCE, Gallery, Scan, ranks
 from metrics import ALL, UP_TO_RELEVANT, Metric, Retrieval
 from utilities.errors import UserError
 from utilities.functional import positive_columns
@@ -86,7 +86,6 @@ def _search(embeddings, protocol: Protocol, space: str, metrics: list[Metric], m
     found = {metric.name: [] for metric in metrics}
     for start in range(0, len(queries), block):
         part, self_row = queries[start:start + block], own[start:start + block]
-        scan = None  # frees the last block's distances before the next ones are made
         scan = gallery.scan(embeddings[part], self_row)
         for kind, relation in relations.items():
             asked = labels[kind][part]
@@ -117,5 +116,5 @@ def _depth(metric: Metric, relation: Relation, rows: int) -> int:
 def _queries_at_once(gallery: Gallery, relations: Iterable[Relation], memory: int) -> int:
     """As many queries as fit: a row of distances, the nearest of it in float32 and float64, and the pairs of relevant rows."""
     pairs = max(int(relation.sizes.max()) for relation in relations)
-    of_gallery, of_query = 24 * len(gallery.rows), 6 * len(gallery.rows) + 24 * gallery.depth + 64 * pairs
-    return max(1, min(QUERIES_AT_MOST, (memory - of_gallery) // of_query))
+    fixed, of_query = 24 * len(gallery.rows) + 48 * NUMBERS_AT_ONCE, 4 * len(gallery.rows) + 24 * gallery.depth + 64 * pairs
+    return max(1, min(QUERIES_AT_MOST, (memory - fixed) // of_query))
