@@ -104,8 +104,8 @@ def run(opt) -> None:
 def build_data(opt) -> SimpleNamespace:
     """The splits and the batch sampler of the training split."""
     architectures.require_known(opt.arch)  # a cheap check, before images are read
-    splits = datasets.select(opt.dataset, opt.source_path, validation=opt.use_tv_split, training_share=opt.tv_split_perc,
-                             by_samples=opt.tv_split_by_samples)
+    splits = datasets.select(opt.dataset, opt.source_path, allow_partial=opt.allow_partial, class_texts=opt.class_text, validation=opt.use_tv_split,
+                             training_share=opt.tv_split_perc, by_samples=opt.tv_split_by_samples, validation_classes=opt.tv_split_classes)
     sampler = datasampler.select(opt.data_sampler, splits.training.labels, batch_size=opt.bs, samples_per_class=opt.samples_per_class,
                                  seed=opt.seed, internal_split=opt.internal_split, repeat_half=opt.data_ssl_set, pool_size=opt.data_batchmatch_bigbs,
                                  candidates=opt.data_batchmatch_ncomps, d2_lambda=opt.data_d2_coreset_lambda, projection_dim=opt.data_sampler_lowproj_dim)
@@ -137,7 +137,7 @@ def build_learner(opt, data, network, device) -> SimpleNamespace:
 
 
 def build_guide(opt, training, device) -> tuple[language_guidance.LanguageGuide, list[list[str]]]:
-    """Text similarities of the training classes, by name or by the pseudolabels of a pretrained classifier."""
+    """Text similarities of the training classes, by their captions or by the pseudolabels of a pretrained classifier."""
     weights = opt.language_pseudoclass_weights
     classifier = language_guidance.Classifier(
         identity=(opt.language_pseudoclass_arch, Path(weights) if weights else None),
@@ -145,7 +145,7 @@ def build_guide(opt, training, device) -> tuple[language_guidance.LanguageGuide,
         batches=lambda network: loading.evaluation_batches(training.with_transform(architectures.classifier_transform(network)),
                                                            batch_size=opt.bs, workers=opt.kernels))
     settings = language_guidance.GuidanceSettings(**{name: getattr(opt, f"language_{name}") for name in language_guidance.GuidanceSettings._fields})
-    return language_guidance.build(settings, training.class_texts, training.files, torch.from_numpy(training.labels),
+    return language_guidance.build(settings, training.captions, training.files, torch.from_numpy(training.labels),
                                    cache=Path(opt.cache_path).expanduser(), device=device, classifier=classifier)
 
 

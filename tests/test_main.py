@@ -20,13 +20,14 @@ from PIL import Image
 import batchminer
 import criteria
 import datasampler
+import datasets
 import main
 import parameters
 from utilities import run_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ["--arch", "test_resnet_normalize", "--not_pretrained", "--image_size", "32", "--embed_dim", "16", "--loss", "multisimilarity", "--bs", "8",
-        "--lr", "1e-3", "--kernels", "0", "--device", "cpu", "--n_epochs", "1", "--evaluation_metrics", "e_recall@1", "c_recall@2", "mAP_1000", "nmi", "f1"]
+        "--lr", "1e-3", "--kernels", "0", "--device", "cpu", "--n_epochs", "1", "--allow_partial", "--evaluation_metrics", "e_recall@1", "c_recall@2", "mAP_1000", "nmi", "f1"]
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +145,7 @@ def test_every_miner_and_sampler_trains(call, tmp_path, flags, capsys):
 def test_the_list_names_everything_with_a_line_each(capsys):
     assert main.main(["--list", "--loss", "nothing of the kind"]) == 0
     said = capsys.readouterr().out
-    for name in (*criteria.REGISTRY, *batchminer.REGISTRY, *datasampler.REGISTRY, *parameters.METRIC_PATTERNS, *parameters.LANGUAGE_MODELS, "cub200", "shapes", "pml:<ClassName>"):
+    for name in (*criteria.REGISTRY, *batchminer.REGISTRY, *datasampler.REGISTRY, *parameters.METRIC_PATTERNS, *parameters.LANGUAGE_MODELS, *datasets.BENCHMARKS, *datasets.OWN_DATA, "shapes", "pml:<ClassName>"):
         assert re.search(rf"^  {re.escape(name)}  +\S", said, re.MULTILINE), name
     assert "[miner: npair]" in said and "[miner: any]" in said
 
@@ -188,7 +189,7 @@ def test_no_network_and_no_file_says_what_to_download(birds, tmp_path, capsys, m
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
     argv = ["--arch", "resnet50_frozen_normalize", "--dataset", "cub200", "--source_path", str(birds), "--save_path", str(tmp_path / "runs"),
-            "--loss", "multisimilarity", "--bs", "8"]
+            "--loss", "multisimilarity", "--bs", "8", "--allow_partial"]
     assert main.main(argv) == 2
     message = capsys.readouterr().err
     assert "resnet50.tv_in1k" in message and "--arch_weights" in message and "--not_pretrained" in message
@@ -319,14 +320,14 @@ def tiny_clip(folder: Path) -> Path:
 
 @pytest.mark.parametrize("guided", [[], ["--language_distill_w", "7.5", "--language_pseudoclass"]], ids=["baseline", "guided"])
 def test_the_command_lines_of_the_papers_readme(birds, tmp_path, monkeypatch, guided):
-    """Unchanged but for the paths, the epochs, a batch that fits 24 images, and local weights in the places of the downloads."""
+    """Unchanged but for the paths, the epochs, 24 images that are not all of CUB-200 and a batch that fits them, and local weights in the places of the downloads."""
     import timm
     monkeypatch.setenv("WANDB_MODE", "offline")
     resnet50 = tmp_path / "resnet50.pt"
     torch.save(timm.create_model("resnet50", num_classes=1000).state_dict(), resnet50)
     command = (f"--seed 2 --log_online --group cub200-rn128_msim --no_train_metrics --project LanguageGuidance --gpu 0 --source_path {birds} "
                "--dataset cub200 --n_epochs 1 --tau 100 --gamma 1 --arch resnet50_frozen_normalize --embed_dim 128 --loss multisimilarity --bs 12").split()
-    local = ["--arch_weights", str(resnet50), "--save_path", str(tmp_path / "runs"), "--cache_path", str(tmp_path / "cache"), "--kernels", "0"]
+    local = ["--allow_partial", "--arch_weights", str(resnet50), "--save_path", str(tmp_path / "runs"), "--cache_path", str(tmp_path / "cache"), "--kernels", "0"]
     if guided:
         local += ["--language_weights", str(tiny_clip(tmp_path / "clip")), "--language_pseudoclass_weights", str(resnet50)]
     assert main.main([*command, *guided, *local]) == 0
