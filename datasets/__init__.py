@@ -45,11 +45,14 @@ def select(name: str, source_path: str, *, validation: bool = False, training_sh
     Raises:
         UserError: missing data, wrong counts, fewer than two classes on a side.
     """
-    found = read(name, Path(source_path).expanduser(), allow_partial=allow_partial)
+    found = read(name, Path(source_path).expanduser())
+    if name in BENCHMARKS:
+        _require_whole(name, found, allow_partial=allow_partial)
     if class_texts:
         found = class_text.with_captions(found, class_texts)
     if validation:
         found = _held_out(found, training_share or USUAL_TRAINING_SHARE, by_samples, validation_classes)
+    _tell_shared_classes(found)
     splits = Splits(*(listing.split(found, part) for part in (listing.TRAIN, listing.VALIDATION, listing.TEST)))
     for part, images in (("training", splits.training), ("test", splits.testing)):
         if not images or len(images.class_texts) < 2:
@@ -59,24 +62,29 @@ def select(name: str, source_path: str, *, validation: bool = False, training_sh
     return splits
 
 
-def read(name: str, source: Path, *, allow_partial: bool = False) -> listing.Listing:
-    """Everything that the dataset holds. Raises UserError where it is missing or differs from the published counts."""
+def read(name: str, source: Path) -> listing.Listing:
+    """Everything that the dataset holds. Raises UserError where it is missing."""
     if name in OWN_DATA:
-        found = OWN_DATA[name].read(source)
-        _tell_shared_classes(found)
-        return found
+        return OWN_DATA[name].read(source)
+    if name in BENCHMARKS:
+        if not (source / name).is_dir():
+            raise UserError(f"--source_path/--dataset: there is no folder {source / name}; `python -m datasets.prepare {name} --help` says how to make it.")
+        return BENCHMARKS[name].read(source / name)
     if name == "shapes":
         try:
             shapes.ensure_rendered(source / name)
         except OSError as error:
             raise UserError(f"--source_path {source}: the {name} dataset cannot be rendered there ({error.strerror or error}).") from error
-    if name not in BENCHMARKS:
-        return folder.read_classes(source / name)
-    if not (source / name).is_dir():
-        raise UserError(f"--source_path/--dataset: there is no folder {source / name}; `python -m datasets.prepare {name} --help` says how to make it.")
-    found = BENCHMARKS[name].read(source / name)
-    benchmark.require_whole(name, BENCHMARKS[name].FACTS, found, allow_partial=allow_partial)
-    return found
+    return folder.read_classes(source / name)
+
+
+def _require_whole(name: str, found: listing.Listing, *, allow_partial: bool) -> None:
+    differences = "; ".join(benchmark.differences(BENCHMARKS[name].FACTS, found))
+    if differences and not allow_partial:
+        raise UserError(f"--dataset {name} is not the published benchmark: {differences}. `python -m datasets.prepare {name} --help` says how to complete it; "
+                        "--allow_partial takes it as it is, with results that do not compare.")
+    if differences:
+        LOG.warning("%s is not the published benchmark: %s. Results do not compare with published ones.", name, differences)
 
 
 def _held_out(found: listing.Listing, share: float, by_samples: bool, names: str | None) -> listing.Listing:

@@ -6,6 +6,6 @@ FACTS = Benchmark(
     counts={"train": (100, 5_864), "test": (100, 5_924)},
     source="https://data.caltech.edu/records/65de6-vp158",
     url="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
-    md5={"CUB_200_2011.tgz": "97eceeb196236b17998738112f37df78"})
+    files={"CUB_200_2011.tgz": "97eceeb196236b17998738112f37df78"})
 
 __all__ = ["FACTS", "read"]

@@ -17,7 +17,8 @@ STATUSES = ("train", "query", "gallery")
 FACTS = Benchmark(
     counts={"train": (3_997, 25_882), "query": (3_985, 14_218), "gallery": (3_985, 12_612)},
     source="the folder 'In-shop Clothes Retrieval Benchmark' that https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion.html links to: Img/img.zip "
-           "(not img_highres.zip, which needs a password), Eval/list_eval_partition.txt and, for guidance by descriptions, Anno/list_description_inshop.json")
+           "(not img_highres.zip, which needs a password), Eval/list_eval_partition.txt and, for guidance by descriptions, Anno/list_description_inshop.json",
+    files={"img.zip": None, PARTITION: None, DESCRIPTIONS: None})
 
 
 def read(root: Path) -> Listing:

@@ -16,7 +16,7 @@ FACTS = Benchmark(
     counts={"train": (11_318, 59_551), "test": (11_316, 60_502)},
     source="https://cvgl.stanford.edu/projects/lifted_struct/",
     url="http://ftp.cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip",
-    md5={"Stanford_Online_Products.zip": "7f73d41a2f44250d4779881525aea32e"})
+    files={"Stanford_Online_Products.zip": "7f73d41a2f44250d4779881525aea32e"})
 
 
 def read(root: Path) -> Listing:

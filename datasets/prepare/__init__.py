@@ -1,0 +1,110 @@
+"""Benchmarks as they are passed around -> the layout that is read here. `prepare(name, ...)` is the door, `python -m datasets.prepare` its command.
+
+Everything is made beside its place and moved there when it is whole: what a broken-off attempt has left is removed by the next one.
+The sources are only read; images are hard links to them where the disk is the same, and otherwise copies.
+"""
+import logging
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+import datasets
+from datasets import benchmark, scan
+from datasets.images import UNREADABLE, read_rgb
+from datasets.prepare import layouts, unpack
+from utilities.errors import UserError
+
+LOG = logging.getLogger(__name__)
+JPEG_QUALITY = 95
+
+
+def prepare(name: str, sources: list[Path], target: Path, *, short_side: int = 0, allow_partial: bool = False) -> Path:
+    """Make `<target>/<name>` of archives, folders and single files, in any layout of `layouts.LAYOUTS`.
+
+    Args:
+        short_side: reduce larger images to this many pixels on their short side, which encodes them anew; 0 leaves all as they are.
+        allow_partial: accept counts and checksums other than the published ones.
+    Raises:
+        UserError: a missing or damaged source, an unknown layout, wrong counts, a full disk.
+    """
+    facts, home = datasets.BENCHMARKS[name].FACTS, target / name
+    sources = [source.absolute() for source in sources]
+    if missing := [source for source in sources if not source.exists()]:
+        raise UserError(f"--from {missing[0]}: there is no such file or folder.")
+    if home.exists():
+        _require_whole(name, target, allow_partial=allow_partial, hint=f"{home} exists; move it away to make it anew")
+        LOG.info("%s is there already; nothing to do.", home)
+        return home
+    given = [file for source in sources for file in unpack.files_of(source)]
+    archives = [file for file in given if unpack.is_archive(file) and (Path(file).name in facts.files or Path(file) in sources)]
+    for file in archives + [str(source) for source in sources if source.is_file() and not unpack.is_archive(str(source))]:
+        if (md5 := facts.files.get(Path(file).name)) and not allow_partial:
+            unpack.require_checksum(Path(file), md5)
+    target.mkdir(parents=True, exist_ok=True)
+    unpack.require_space(target, sum(unpack.unpacked_size(Path(archive)) for archive in archives))
+    workshop = target / f".{name}.partial"
+    shutil.rmtree(workshop, ignore_errors=True)
+    try:
+        for number, archive in enumerate(archives):
+            given += unpack.unpack(Path(archive), workshop / "unpacked" / str(number))
+        layout = layouts.detect(name, given)
+        LOG.info("Layout: %s.", layout.title)
+        plan = layout.plan(given)
+        if not any(path.startswith("images/") for path in plan):
+            raise UserError(f"--from: this looks like {layout.title}, but without the images.")
+        _build(plan, workshop / name, short_side)
+        _require_whole(name, workshop, allow_partial=allow_partial, hint="nothing was made")
+        os.replace(workshop / name, home)
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+    LOG.info("%s is ready: --dataset %s --source_path %s", home, name, target)
+    return home
+
+
+def _require_whole(name: str, parent: Path, *, allow_partial: bool, hint: str) -> None:
+    """Reads `<parent>/<name>` as training would. Raises UserError with the hint where counts differ from the published ones."""
+    found = datasets.read(name, parent)
+    if differences := benchmark.differences(datasets.BENCHMARKS[name].FACTS, found):
+        if not allow_partial:
+            raise UserError(f"{name} is not whole: {'; '.join(differences)}; {hint}, or take it as it is with --allow_partial.")
+        LOG.warning("%s is not whole: %s.", name, "; ".join(differences))
+
+
+def _build(plan: layouts.Plan, folder: Path, short_side: int) -> None:
+    """Every file of the plan at its place below the folder."""
+    for parent in {os.path.dirname(path) for path in plan}:
+        (folder / parent).mkdir(parents=True, exist_ok=True)
+    if short_side or any(os.stat(file).st_dev != os.stat(folder.parent).st_dev for file in plan.values()):
+        unpack.require_space(folder.parent, sum(os.path.getsize(file) for file in plan.values()))
+    place = partial(_reduce, short_side=short_side) if short_side else _link
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders let other threads run
+        placed = pool.map(place, plan.values(), (f"{folder}/{path}" for path in plan))
+        for _ in tqdm(placed, total=len(plan), desc=f"Making {folder.name}", unit="file", leave=False, delay=2):
+            pass
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:  # another disk, or one without hard links
+        shutil.copyfile(source, target)
+
+
+def _reduce(source: str, target: str, short_side: int) -> None:
+    """A smaller copy of a larger image; all other files are linked."""
+    if not scan.is_image(os.path.basename(source)):
+        return _link(source, target)
+    try:
+        with Image.open(source) as image:
+            size = image.size
+        if min(size) <= short_side:
+            return _link(source, target)
+        scale = short_side / min(size)
+        read_rgb(source).resize([round(side * scale) for side in size], Image.Resampling.BICUBIC).save(target, quality=JPEG_QUALITY)
+    except UNREADABLE as error:
+        raise UserError(f"--from: the image {source} cannot be reduced ({error}).") from error
