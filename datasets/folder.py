@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from datasets import scan
-from datasets.listing import PARTS, Category, Listing, first_half_trains
+from datasets.listing import TEST, TRAIN, VALIDATION, Category, Listing, first_half_trains
 from utilities.errors import UserError
 
-TOP_FOLDERS = PARTS | {"training": PARTS["train"], "val": PARTS["validation"], "testing": PARTS["test"]}
+TOP_FOLDERS = {"train": TRAIN, "training": TRAIN, "val": VALIDATION, "validation": VALIDATION, "test": TEST, "testing": TEST}
 
 
 def read(root: Path) -> Listing:
@@ -16,12 +16,12 @@ def read(root: Path) -> Listing:
     if not root.is_dir():
         raise UserError(f"--source_path {root}: there is no such folder; with --dataset folder it is the folder that holds the class folders.")
     found = scan.image_folders(root)
-    tops = {path.split("/")[0] for path in found}
-    if not {"train", "test"} <= {_part_name(top) for top in tops}:
-        return _listing(root, {name: found[name] for name in scan.ordered(found)})
-    if surplus := sorted(tops - TOP_FOLDERS.keys()):
-        raise UserError(f"--source_path {root}: beside train and test there is {surplus[0]}, which belongs to no part; move it away.")
-    return _divided(found)
+    parts = {top: TOP_FOLDERS.get(top.lower()) for top in sorted({path.split("/")[0] for path in found})}
+    if not {TRAIN, TEST} <= {parts[path.split("/")[0]] for path in found if "/" in path}:
+        return _listing(root, {path: found[path] for path in scan.ordered(found)})
+    if surplus := [top for top, part in parts.items() if part is None]:
+        raise UserError(f"--source_path {root}: beside training and test folders there is {surplus[0]}, which belongs to no part; move it away.")
+    return _divided(found, parts)
 
 
 def read_classes(root: Path) -> Listing:
@@ -41,15 +41,14 @@ def _listing(root: Path, found: dict[str, list[str]]) -> Listing:
     return Listing(list(chain(*found.values())), labels, _categories(list(found)), first_half_trains(labels, len(found)))
 
 
-def _divided(found: dict[str, list[str]]) -> Listing:
-    """The top folder says the part; what is below it the class."""
-    found = {path: files for path, files in found.items() if "/" in path}
-    names = scan.ordered({path.split("/", 1)[1] for path in found})
-    position = {name: label for label, name in enumerate(names)}
-    sizes = [len(files) for files in found.values()]
-    labels = np.repeat([position[path.split("/", 1)[1]] for path in found], sizes).astype(np.int64)
-    parts = np.repeat([TOP_FOLDERS[path.split("/")[0].lower()] for path in found], sizes).astype(np.int8)
-    return Listing(list(chain(*found.values())), labels, _categories(names), parts)
+def _divided(found: dict[str, list[str]], parts: dict[str, int]) -> Listing:
+    """The top folder says the part, what is below it the class."""
+    tops, classes = zip(*(path.split("/", 1) for path in found if "/" in path))
+    files = [found[f"{top}/{name}"] for top, name in zip(tops, classes)]
+    names = scan.ordered(set(classes))
+    sizes, position = [len(own) for own in files], {name: label for label, name in enumerate(names)}
+    labels, of_parts = np.repeat([position[name] for name in classes], sizes), np.repeat([parts[top] for top in tops], sizes).astype(np.int8)
+    return Listing(list(chain(*files)), labels, _categories(names), of_parts)
 
 
 def _categories(names: list[str]) -> list[Category]:
@@ -57,8 +56,3 @@ def _categories(names: list[str]) -> list[Category]:
     superclasses = above if len(set(above)) > 1 else [None] * len(names)
     numbered = scan.all_numbered(last)
     return [Category(name, scan.readable(folder, numbered), superclass=superclass) for name, folder, superclass in zip(names, last, superclasses)]
-
-
-def _part_name(top: str) -> str:
-    part = TOP_FOLDERS.get(top.lower())
-    return next((name for name, value in PARTS.items() if value == part), "")

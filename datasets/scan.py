@@ -34,7 +34,7 @@ def image_folders(root: Path) -> dict[str, list[str]]:
         folders[:] = [name for name in folders if not is_stray(name)]
         if folder != str(root) and (images := images_in(folder)):
             found[os.path.relpath(folder, root)] = images
-    return found
+    return dict(sorted(found.items()))
 
 
 def relative_images(root: Path) -> set[str]:
@@ -42,10 +42,12 @@ def relative_images(root: Path) -> set[str]:
     return {f"{folder}/{os.path.basename(image)}" for folder, images in image_folders(root).items() for image in images}
 
 
-def ordered(names) -> list[str]:
-    """By number if all are called "12.Something", else by the codes of their letters, upper case first."""
-    names = sorted(names)
-    return sorted(names, key=lambda name: int(name.split(".")[0])) if all_numbered(names) else names
+def ordered(paths) -> list[str]:
+    """Folders by number if all are called "12.Something", within the folders above them, else by the codes of their letters, upper case first."""
+    paths = sorted(paths)
+    if not all_numbered(path.rpartition("/")[2] for path in paths):
+        return paths
+    return sorted(paths, key=lambda path: (path.rpartition("/")[0], int(path.rpartition("/")[2].split(".")[0])))
 
 
 def all_numbered(names) -> bool:

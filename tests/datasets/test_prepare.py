@@ -11,7 +11,7 @@ import datasets
 from datasets.prepare import __main__ as command
 from datasets.prepare import prepare, unpack
 
-LAYOUTS = [(name, layout) for name, makers in small.MAKERS.items() for layout in makers]
+LAYOUTS = [pytest.param(name, layout, id=f"{name}, {layout}") for name, makers in small.MAKERS.items() for layout in makers]
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def refused(capsys, *argv) -> str:
     return message
 
 
-@pytest.mark.parametrize("name, layout", LAYOUTS, ids=": ".join)
+@pytest.mark.parametrize("name, layout", LAYOUTS)
 def test_every_layout_gives_the_same_dataset(tmp_path, name, layout):
     sources = made(tmp_path, name, layout)
     before = snapshot(tmp_path / "from")
