@@ -1,5 +1,6 @@
 """Texts of classes from a file (`--class_text`): expert names, captions, or what a language model wrote about each class."""
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def _from_json(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def _from_csv(text: str) -> dict[str, tuple[str, ...]]:
-    rows = list(csv.DictReader(text.splitlines()))
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
     if not rows or not {"class", "text"} <= rows[0].keys():
         raise ValueError("it has no columns class and text")
     if wrong := [row for row in rows if not row["class"] or not (row["text"] or "").strip()]:

@@ -1,4 +1,4 @@
-"""Your own images in folders: --source_path is any tree; a folder with images is a class. `train/`, `val/` and `test/` on top are the split."""
+"""Your own: --source_path is a tree in which a folder with images is a class; train/, val/ and test/ on top are the split."""
 from itertools import chain
 from pathlib import Path
 

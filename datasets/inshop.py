@@ -44,15 +44,13 @@ def read(root: Path) -> Listing:
 def read_partition(path: Path) -> list[tuple[str, str, str]]:
     """Image path (without the leading img/), item and status of each record. Raises UserError for a missing file and for one of another form."""
     try:
-        count, header, *lines = path.read_text().splitlines()
+        _, header, *lines = path.read_text().splitlines()
         rows = [line.split() for line in lines if line.strip()]
         if header.split() != COLUMNS or any(len(row) != len(COLUMNS) or row[2] not in STATUSES for row in rows):
             raise ValueError(f"expected are a line with the count and lines of {' '.join(COLUMNS)}")
-        if len(rows) != int(count):
-            raise ValueError(f"its first line announces {int(count):,} records, it has {len(rows):,}")
         return [(name.removeprefix("img/"), item, status) for name, item, status in rows]
     except (OSError, ValueError) as error:
-        raise UserError(f"--source_path/--dataset: {path} cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+        raise UserError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}).") from error
 
 
 def read_descriptions(path: Path) -> dict[str, tuple[str, ...]]:
@@ -64,5 +62,5 @@ def read_descriptions(path: Path) -> dict[str, tuple[str, ...]]:
         lists = {item: [texts] if isinstance(texts, str) else texts for item, texts in sentences.items()}
         return {item: tuple(text.strip() for text in texts if text.strip()) for item, texts in lists.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"--source_path/--dataset: {path} cannot be read ({type(error).__name__}: {error}); expected is a list of "
-                        '{"item": ..., "description": [...]}.') from error
+        raise UserError(f"{path} cannot be read ({type(error).__name__}: {error}); expected is a list of "
+                        '{"item": ..., "description": [...]}. Without this file gender and category are the class text.') from error

@@ -46,4 +46,4 @@ def read_list(path: Path) -> list[tuple[int, str]]:
             raise ValueError(f"expected are lines of {' '.join(COLUMNS)}")
         return [(int(row[1]), row[3]) for row in rows]
     except (OSError, ValueError) as error:
-        raise UserError(f"--source_path/--dataset: {path} cannot be read ({getattr(error, 'strerror', None) or error}).") from error
+        raise UserError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}).") from error

@@ -1,4 +1,4 @@
-"""Your own images in a table: --source_path is a CSV or parquet file with the columns path and label, and any of split, is_query, is_gallery, class_name, superclass, caption, box."""
+"""Your own: --source_path is a CSV or parquet file with a row per image: path, label, split, queries and gallery, captions, boxes."""
 import os
 import re
 from pathlib import Path

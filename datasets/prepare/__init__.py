@@ -67,8 +67,11 @@ def prepare(name: str, sources: list[Path], target: Path, *, short_side: int = 0
 
 
 def _require_whole(name: str, parent: Path, *, allow_partial: bool, hint: str) -> None:
-    """Reads `<parent>/<name>` as training would. Raises UserError with the hint where counts differ from the published ones."""
-    found = datasets.read(name, parent)
+    """Reads `<parent>/<name>` as training would. Raises UserError with the hint where it is no such dataset or not all of it."""
+    try:
+        found = datasets.read(name, parent)
+    except UserError as error:
+        raise UserError(f"{error} ({hint})") from error
     if differences := benchmark.differences(datasets.BENCHMARKS[name].FACTS, found):
         if not allow_partial:
             raise UserError(f"{name} is not whole: {'; '.join(differences)}; {hint}, or take it as it is with --allow_partial.")

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder that may not be written
         return _stop(f"error: {error.filename or asked.target}: {error.strerror or error}.", 2)
     except KeyboardInterrupt:
-        return _stop("interrupted; the same command begins anew.", 130)
+        return _stop("interrupted; nothing half made is left, and a download goes on when the same command is given again.", 130)
     return 0
 
 

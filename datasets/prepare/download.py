@@ -14,19 +14,20 @@ BLOCK = 1 << 20
 
 
 def fetch(url: str, folder: Path, md5: str) -> Path:
-    """The file of the address in `folder`, as it was published; what is there already is not fetched again.
+    """The file of the address in `folder`, as it was published; one that is there already is only checked.
 
     Raises UserError if the address does not answer, the connection breaks (the next call goes on from there), or the checksum differs.
     """
     target = folder / url.rpartition("/")[2]
     part = target.with_name(f"{target.name}.part")
-    if not target.exists():
-        _fetch_rest(url, part)
-        part.replace(target)
-    if (found := unpack.checksum(target)) != md5:
-        target.unlink()
+    if target.exists():
+        unpack.require_checksum(target, md5)
+        return target
+    _fetch_rest(url, part)
+    if (found := unpack.checksum(part)) != md5:
+        part.unlink()
         raise UserError(f"--download: what {url} sent is not the published file (MD5 {found} instead of {md5}) and was removed; fetch it again.")
-    return target
+    return part.rename(target)
 
 
 def _fetch_rest(url: str, part: Path) -> None:

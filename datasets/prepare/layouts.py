@@ -36,7 +36,7 @@ def _cub_as_published(files: list[str]) -> Plan:
     for image, path in paths.items():
         folder, _, file = path.rpartition("/")
         match = scan.NUMBERED.fullmatch(folder)
-        if path in existing and match and image in classes:
+        if path in existing and match and classes.get(image, "").isdecimal():
             plan[f"images/{int(classes[image]):03}.{match[2]}/{file}"] = existing[path]
     return plan
 
@@ -49,18 +49,18 @@ def _numbered_folders(files: list[str]) -> Plan:
 
 def _cars_annotated(files: list[str]) -> Plan:
     """One list of all images with their class numbers."""
-    content = _mat(_named(files, "cars_annos.mat"))
-    annotations, existing = _fields(content["annotations"], "relative_im_path", "class"), _by_ending(files, 2)
-    folders = _car_folders(content["class_names"])
-    return {f"images/{folders[number]}/{Path(path).name}": existing[path] for path, number in annotations if path in existing}
+    path, existing = _named(files, "cars_annos.mat"), _by_ending(files, 2)
+    folders = _car_folders(_mat(path, "class_names"))
+    return {f"images/{folders[number]}/{Path(image).name}": existing[image] for image, number in _labels(path, "relative_im_path")
+            if image in existing and number in folders}
 
 
 def _cars_with_devkit(files: list[str]) -> Plan:
     """Training and test images have the same names, hence a prefix. An image is known by its name and its folder, which archives nest."""
-    folders, existing = _car_folders(_mat(_named(files, "cars_meta.mat"))["class_names"]), _by_ending(files, 2)
+    folders, existing = _car_folders(_mat(_named(files, "cars_meta.mat"), "class_names")), _by_ending(files, 2)
     lists = {"train": _named(files, "cars_train_annos.mat"), "test": _cars_test_labels(files)}
     return {f"images/{folders[number]}/{part}_{name}": existing[f"cars_{part}/{name}"] for part, path in lists.items()
-            for name, number in _fields(_mat(path)["annotations"], "fname", "class") if f"cars_{part}/{name}" in existing}
+            for name, number in _labels(path, "fname") if f"cars_{part}/{name}" in existing and number in folders}
 
 
 def _cars_by_class(files: list[str]) -> Plan:
@@ -158,16 +158,18 @@ def _rows(path: str, columns: int) -> list[list[str]]:
     return rows
 
 
-def _mat(path: str) -> dict:
+def _mat(path: str, name: str):
+    """A variable of a MATLAB file. Raises UserError where it has none of that name."""
     from scipy.io import loadmat
     try:
-        return loadmat(path, squeeze_me=True)
+        return loadmat(path, squeeze_me=True)[name]
     except Exception as error:  # scipy raises many types for files that are no .mat
-        raise UserError(f"--from: {path} cannot be read as a MATLAB file ({reason(error)}).") from error
+        raise UserError(f"--from: {path} is no MATLAB file with {name} in it ({type(error).__name__}: {reason(error)}).") from error
 
 
-def _fields(records, path: str, number: str) -> list[tuple[str, int]]:
-    """The image path and class number of each record. Raises UserError where they have none, as the lists of unlabelled images do."""
-    if not {path, number} <= set(records.dtype.names or ()):
-        raise UserError(f"--from: the annotations have {', '.join(records.dtype.names or ['no fields'])}; needed are {path} and {number}.")
-    return [(str(file), int(label)) for file, label in zip(records[path], records[number])]
+def _labels(path: str, image: str) -> list[tuple[str, int]]:
+    """Image and class number of each annotation. Raises UserError where they have none, as the lists of unlabelled images do."""
+    annotations = _mat(path, "annotations")
+    if not {image, "class"} <= set(annotations.dtype.names or ()):
+        raise UserError(f"--from: the annotations of {path} have {', '.join(annotations.dtype.names or ['no fields'])}; needed are {image} and class.")
+    return [(str(file), int(label)) for file, label in zip(annotations[image], annotations["class"])]

@@ -22,12 +22,11 @@ def select(source: str, path):
 
 @pytest.mark.parametrize("name, content", [
     ("a.json", json.dumps({"001.Black_footed_Albatross": ["a large seabird", "black feet"], "Crested Auklet": "a small seabird", "Gray Catbird": "never trained on"})),
-    ("a.CSV", "\ufeffclass,text,note\n001.Black_footed_Albatross,a large seabird,x\nCrested Auklet,a small seabird,\nBlack footed Albatross,black feet,y\n".replace(
-        "\nBlack footed Albatross", "\n001.Black_footed_Albatross"))])
+    ("a.CSV", '\ufeffclass,text,note\n001.Black_footed_Albatross,"a large\nseabird",x\nCrested Auklet,a small seabird,\n001.Black_footed_Albatross,black feet,y\n')])
 def test_texts_by_folder_name_or_readable_name(source, tmp_path, name, content):
     (tmp_path / name).write_text(content)
     splits = select(source, tmp_path / name)
-    assert splits.training.captions == [("a large seabird", "black feet"), ("a small seabird",)]
+    assert splits.training.captions == [("a large\nseabird" if name.endswith("CSV") else "a large seabird", "black feet"), ("a small seabird",)]
     assert splits.training.class_texts == ["Black footed Albatross", "Crested Auklet"]
 
 

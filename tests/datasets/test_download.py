@@ -81,6 +81,13 @@ def test_a_file_of_another_checksum_is_removed(server, tmp_path):
     assert download.fetch(server.url, tmp_path, MD5).read_bytes() == CONTENT
 
 
+def test_a_file_that_was_there_is_not_touched(server, tmp_path):
+    (tmp_path / "file.zip").write_bytes(b"mine")
+    with pytest.raises(UserError, match="not the published file"):
+        download.fetch(server.url, tmp_path, MD5)
+    assert (tmp_path / "file.zip").read_bytes() == b"mine" and server.asked == []
+
+
 def test_an_address_that_does_not_answer(server, tmp_path):
     with pytest.raises(UserError, match="404"):
         download.fetch(server.url.replace("file", "other"), tmp_path, MD5)
