@@ -6,9 +6,7 @@
 import logging
 import sys
 import time
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import parameters
 
@@ -16,10 +14,8 @@ if __name__ == "__main__":
     parameters.parse()  # here already, so that --help and wrong settings answer before torch is loaded
 
 import torch
-from torch.optim.lr_scheduler import MultiStepLR
 from tqdm import tqdm
 
-import architectures
 import batchminer
 import criteria
 import datasampler
@@ -27,7 +23,8 @@ import datasets
 import evaluation
 import language_guidance
 import metrics
-from datasets import loading, transforms
+from build import build_data, build_evaluation, build_learner, build_network, build_splits
+from datasets import loading
 from utilities import checkpoints, devices, logger, report, run_folder, seeding
 from utilities.meters import LossMeter
 
@@ -38,6 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 a loss became non-finite, 2 wrong setting or file, 130 interrupted."""
     opt = parameters.parse(argv)
     report.configure_logging()
+    if opt.evaluate_only:
+        return report.exit_status(evaluate_only, opt.evaluate_only, argv)
     return report.exit_status(list_components if opt.list else run, opt)
 
 
@@ -64,13 +63,12 @@ def run(opt) -> None:
     seeding.seed_everything(opt.seed)
 
     data = build_data(opt)
-    network, transform = build_network(opt, data.splits, device, load_weights=resumed is None)
+    network, transform = build_network(opt, device, load_weights=resumed is None)
+    evaluation_of = build_evaluation(opt, data.splits, transform, device)
     learner = build_learner(opt, data, network, device)
     if resumed:
         checkpoints.restore(learner.parts, learner.scheduler, resumed)
     training_loader = loading.training_loader(data.splits.training.with_transform(transform.training), data.sampler, workers=opt.kernels)
-    wanted = {"Test": not opt.no_test_metrics and data.splits.testing, "Val": data.splits.validation, "Train": not opt.no_train_metrics and data.splits.training}
-    evaluated = {name: split.with_transform(transform.evaluation) for name, split in wanted.items() if split}
 
     # The run folder is made last: whatever is wrong up to here has written nothing.
     folder = resumed.path.parent if resumed else run_folder.create(opt.save_path, opt.dataset, opt.savename)
@@ -79,7 +77,7 @@ def run(opt) -> None:
     run_folder.write_settings(folder, settings)
     records = logger.RunLog(folder, resumed.history if resumed else None, online)
     report.print_summary(settings, data.splits, mined=learner.criterion.is_mined(), weights=sum(p.numel() for p in network.parameters()),
-                         device=f"{devices.describe(device)}, {opt.precision}; search with {evaluation.backend(device)}", texts=learner.texts, folder=folder)
+                         device=f"{devices.describe(device)}, {opt.precision}; search with {evaluation_of.backend}", texts=learner.texts, folder=folder)
     earlier = resumed.seconds if resumed else 0.0
     with records:  # whatever ends the run ends its W&B run too
         try:
@@ -87,11 +85,12 @@ def run(opt) -> None:
                 if data.sampler.NEEDS_EMBEDDINGS:
                     data.sampler.refresh(embed_training(opt, network, data.splits.training.with_transform(transform.evaluation), device))
                 losses = train_epoch(opt, epoch, network, learner, data.sampler, training_loader, device)
-                values = evaluate_epoch(opt, network, evaluated, device)
+                is_due = (epoch + 1) % opt.evaluate_every == 0 or epoch == opt.n_epochs - 1
+                values = evaluate(opt, network, evaluation_of, device) if is_due else {}
                 records.log(epoch, report.merge({"Train": {"epochs": {"epochs": epoch}} | losses}, values))
                 state = checkpoints.snapshot(learner.parts, learner.scheduler, settings=settings, epoch=epoch, history=records.history,
                                              seconds=earlier + time.monotonic() - started, wandb_id=online.run_id if online else None)
-                improved = records.improvements(evaluated, opt.evaltypes, opt.storage_metrics) if opt.store_improvements else []
+                improved = records.improvements(values, opt.evaltypes, opt.storage_metrics) if opt.store_improvements else []
                 for path in [*improved, folder / run_folder.LAST_CHECKPOINT]:
                     checkpoints.save(path, state)
                 report.print_epoch(epoch, opt.n_epochs, opt.evaltypes, losses, values)
@@ -101,52 +100,26 @@ def run(opt) -> None:
     report.print_results(records.summary(), folder)
 
 
-def build_data(opt) -> SimpleNamespace:
-    """The splits and the batch sampler of the training split."""
-    architectures.require_known(opt.arch)  # a cheap check, before images are read
-    splits = datasets.select(opt.dataset, opt.source_path, allow_partial=opt.allow_partial, class_texts=opt.class_text, validation=opt.use_tv_split,
-                             training_share=opt.tv_split_perc, by_samples=opt.tv_split_by_samples, validation_classes=opt.tv_split_classes)
-    sampler = datasampler.select(opt.data_sampler, splits.training.labels, batch_size=opt.bs, samples_per_class=opt.samples_per_class,
-                                 seed=opt.seed, internal_split=opt.internal_split, repeat_half=opt.data_ssl_set, pool_size=opt.data_batchmatch_bigbs,
-                                 candidates=opt.data_batchmatch_ncomps, d2_lambda=opt.data_d2_coreset_lambda, projection_dim=opt.data_sampler_lowproj_dim)
-    return SimpleNamespace(splits=splits, sampler=sampler)
-
-
-def build_network(opt, splits, device, *, load_weights: bool) -> tuple[architectures.EmbeddingNetwork, SimpleNamespace]:
-    """Trunk and head on the device, and the transforms that fit them; a checkpoint brings weights of its own."""
-    network = architectures.select(opt.arch, embed_dim=opt.embed_dim, image_size=transforms.crop_size(opt.augmentation, opt.image_size),
-                                   pretrained=load_weights and not opt.not_pretrained, weights_file=opt.arch_weights if load_weights else None)
-    network.to(device, memory_format=torch.channels_last if opt.channels_last else torch.contiguous_format)
-    image_format = (opt.augmentation, opt.image_size, network.mean, network.std)
-    return network, SimpleNamespace(training=transforms.training(*image_format), evaluation=transforms.evaluation(*image_format))
-
-
-def build_learner(opt, data, network, device) -> SimpleNamespace:
-    """Objective, language guide and optimiser; `parts` is what a checkpoint holds."""
-    training = data.splits.training
-    miner = batchminer.select(opt.batch_mining, **parameters.hyperparameters(opt, "miner", opt.batch_mining))
-    criterion = criteria.build(opt.loss, partial(parameters.hyperparameters, opt, "loss"), n_classes=len(training.class_texts),
-                               embed_dim=opt.embed_dim, feature_dim=network.feature_dim, miner=miner).to(device)
-    guide, texts = build_guide(opt, training, device) if opt.language_distill_w else (None, [])
-    head_lr = opt.lr if opt.fc_lr < 0 else opt.fc_lr
-    optimizer = torch.optim.Adam(network.parameter_groups(opt.lr, head_lr) + criterion.parameter_groups(opt.lr), weight_decay=opt.decay)
-    scheduler = MultiStepLR(optimizer, opt.tau if opt.scheduler == "step" else [], opt.gamma)
-    scaler = devices.gradient_scaler(device, opt.precision)
-    parts = {"state_dict": network, "criterion": criterion, "optimizer": optimizer, "scaler": scaler} | ({"guide": guide} if guide else {})
-    return SimpleNamespace(criterion=criterion, guide=guide, texts=texts, optimizer=optimizer, scheduler=scheduler, scaler=scaler, parts=parts)
-
-
-def build_guide(opt, training, device) -> tuple[language_guidance.LanguageGuide, list[list[str]]]:
-    """Text similarities of the training classes, by their captions or by the pseudolabels of a pretrained classifier."""
-    weights = opt.language_pseudoclass_weights
-    classifier = language_guidance.Classifier(
-        identity=(opt.language_pseudoclass_arch, Path(weights) if weights else None),
-        load=lambda: architectures.load_classifier(opt.language_pseudoclass_arch, weights),
-        batches=lambda network: loading.evaluation_batches(training.with_transform(architectures.classifier_transform(network)),
-                                                           batch_size=opt.bs, workers=opt.kernels))
-    settings = language_guidance.GuidanceSettings(**{name: getattr(opt, f"language_{name}") for name in language_guidance.GuidanceSettings._fields})
-    return language_guidance.build(settings, training.captions, training.files, torch.from_numpy(training.labels),
-                                   cache=Path(opt.cache_path).expanduser(), device=device, classifier=classifier)
+def evaluate_only(path: str, argv: list[str] | None) -> None:
+    """`--evaluate_only`: the metrics of a stored network, on the dataset that the flags name, or on its own."""
+    started = time.monotonic()
+    checkpoint = checkpoints.load(Path(path), "--evaluate_only")
+    opt = parameters.parse(argv, checkpoint.settings)
+    device = devices.select(opt.device, opt.gpu)
+    seeding.seed_everything(opt.seed)
+    splits = build_splits(opt)
+    network, transform = build_network(opt, device, load_weights=False)
+    checkpoints.restore_parts({"state_dict": network}, checkpoint, "--evaluate_only")
+    evaluation_of = build_evaluation(opt, splits, transform, device)
+    values = evaluate(opt, network, evaluation_of, device)
+    folder = run_folder.create(opt.save_path, opt.dataset, f"{opt.savename}_evaluation")
+    run_folder.write_settings(folder, parameters.stored(opt))
+    records = logger.RunLog(folder)
+    records.log(checkpoint.epoch, report.merge({"Train": {"epochs": {"epochs": checkpoint.epoch}}}, values))
+    records.finish({"dataset": opt.dataset, "run": str(folder), "checkpoint": path, "settings": parameters.stored(opt)}, time.monotonic() - started)
+    LOG.info("%s of %s, epoch %d, on %s:", path, opt.arch, checkpoint.epoch, opt.dataset)
+    report.print_values(opt.evaltypes, values)
+    LOG.info("Results: %s", folder)
 
 
 def train_epoch(opt, epoch: int, network, learner, sampler, loader, device) -> logger.Families:
@@ -186,13 +159,14 @@ def embed_training(opt, network, split, device) -> torch.Tensor:
                             channels_last=opt.channels_last, title="training images")["embeds"]
 
 
-def evaluate_epoch(opt, network, evaluated, device) -> logger.Values:
+def evaluate(opt, network, evaluation_of, device) -> logger.Values:
     """Split -> "<evaltype>_<metric family>" -> metric -> value."""
-    asked = [metrics.parse(name) for name in opt.evaluation_metrics]
-    batches = {name: loading.evaluation_batches(split, batch_size=opt.bs, workers=opt.kernels) for name, split in evaluated.items()}
-    return {name: evaluation.evaluate(network, batches[name], torch.from_numpy(split.labels), asked, evaltypes=opt.evaltypes, title=name,
-                                      search_on_cpu=opt.evaluate_on_cpu, device=device, autocast=devices.autocast(device, opt.precision),
-                                      channels_last=opt.channels_last) for name, split in evaluated.items()}
+    where = torch.device("cpu") if opt.evaluate_on_cpu else device
+    return {name: evaluation.evaluate(
+        network, loading.evaluation_batches(split, batch_size=opt.bs, workers=opt.kernels), evaluation_of.protocols[name], evaluation_of.metrics,
+        evaltypes=opt.evaltypes, text_similarities=evaluation_of.texts[name], use_faiss=evaluation_of.backend != "torch",
+        memory=devices.memory(opt.evaluation_memory, where), search_on_cpu=opt.evaluate_on_cpu, device=device, title=name,
+        autocast=devices.autocast(device, opt.precision), channels_last=opt.channels_last) for name, split in evaluation_of.splits.items()}
 
 
 if __name__ == "__main__":

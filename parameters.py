@@ -42,6 +42,7 @@ CHOICES = {
     "device": ("auto", "cpu", "cuda"),
     "precision": ("fp32", "bf16", "fp16"),
     "evaltypes": ("embeds", "avg_features"),
+    "evaluation_backend": ("auto", "torch", "faiss"),
     "language_distill_dir": ("backward", "forward"),
     "language_pseudoclass_level": ("class", "sample"),
 }
@@ -53,11 +54,13 @@ COMPOSITES = {name: (f"loss_{name}_source", f"loss_{name}_target") for name in (
 CHOICES |= {flag: tuple(name for name in CHOICES["loss"] if name not in COMPOSITES) for flags in COMPOSITES.values() for flag in flags}
 # The only miners that some objectives on tuples work with; all others on tuples take any.
 MINERS = {"npair": ("npair",), "angular": ("npair",), "lifted": ("lifted",)}
-METRIC_PATTERNS = ("e_recall@K", "c_recall@K", "mAP_1000", "c_mAP_1000", "nmi", "f1")
+METRIC_PATTERNS = ("e_recall@K", "c_recall@K", "superclass_recall@K", "precision@K", "c_precision@K", "r_precision", "c_r_precision", "mAP@R", "c_mAP@R",
+                   "mAP_1000", "c_mAP_1000", "mAP_lim", "c_mAP_lim", "mAP", "c_mAP", "nmi", "c_nmi", "ami", "c_ami", "f1", "c_f1", "dists@intra", "dists@inter",
+                   "dists@intra_over_inter", "rho_spectrum@M@embeds", "rho_spectrum@M@avg_features", "semantic_consistency")
 LANGUAGE_MODELS = ("clip", "bert", "roberta_l", "minilm")
 WANDB_KEY_PLACEHOLDER = "<your_wandb_key>"
 # Read by main before training and meaningless in a stored configuration; a key must never reach a file.
-NOT_STORED = ("config", "list", "resume", "completed", "wandb_key")
+NOT_STORED = ("config", "list", "resume", "completed", "evaluate_only", "wandb_key")
 
 
 def basic_training_parameters(parser: argparse.ArgumentParser) -> None:
@@ -75,8 +78,12 @@ def basic_training_parameters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no_train_metrics", action="store_true", help="Do not evaluate on the training images.")
     group.add_argument("--no_test_metrics", action="store_true", help="Do not evaluate on the test images.")
     group.add_argument("--evaluation_metrics", type=str, nargs="+", default=["e_recall@1", "e_recall@2", "e_recall@4", "e_recall@10", "nmi", "f1", "mAP_1000"],
-                       help=f"Metrics of each evaluation, of {', '.join(METRIC_PATTERNS)} with any K >= 1.")
+                       help=f"Metrics of each evaluation, of {', '.join(METRIC_PATTERNS)} with any K >= 1 and M other than 0; --list explains them.")
     group.add_argument("--evaltypes", type=str, nargs="+", default=["embeds"], help=_one_of("evaltypes", "What is evaluated: the embedding or the pooled features below it"))
+    group.add_argument("--evaluate_every", type=int, default=1, help="(new) Evaluate after every N-th epoch, and after the last.")
+    group.add_argument("--evaluate_only", metavar="CHECKPOINT", help="(new) Train nothing: evaluate this checkpoint, under its own settings where no flag says otherwise.")
+    group.add_argument("--evaluation_backend", type=str, default="auto", help=_one_of("evaluation_backend", "(new) What searches neighbours; all give the same answer, auto takes torch, the fastest"))
+    group.add_argument("--evaluation_memory", metavar="SIZE", type=str, default="auto", help="(new) Memory of a search beside the embeddings, e.g. 256MB or 4GB; auto takes half of what is free.")
     group.add_argument("--storage_metrics", type=str, nargs="+", default=["e_recall@1"], help="Metrics whose improvement stores a checkpoint under --store_improvements.")
     group.add_argument("--store_improvements", action="store_true", help="Store a checkpoint each time a storage metric improves (the last epoch is always stored).")
     group.add_argument("--resume", metavar="PATH", help="(new) Go on from a checkpoint: its path, or 'auto' for the latest run of this dataset and savename.")
@@ -276,9 +283,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """Settings from flags, over `--config`, over defaults; exits with status 2 and every problem if any is wrong."""
+def parse(argv: list[str] | None = None, defaults: dict | None = None) -> argparse.Namespace:
+    """Settings from flags, over `--config`, over `defaults`; exits with status 2 and every problem if any is wrong.
+
+    Args:
+        defaults: settings of a checkpoint, in the place of the flags' own defaults; what is no flag any more is passed over.
+    """
     parser = build_parser()
+    parser.set_defaults(**{name: value for name, value in (defaults or {}).items() if name in vars(parser.parse_args([]))})
     config = _config_path(argv)
     problems = _apply_config(parser, config) if config else []
     opt = parser.parse_args(argv)
@@ -321,7 +333,7 @@ def notices(opt: argparse.Namespace) -> list[str]:
     if opt.language_pseudoclass and not opt.language_distill_w:
         said.append("--language_pseudoclass has no effect without --language_distill_w above 0.")
     if opt.class_text and (opt.language_pseudoclass or not opt.language_distill_w):
-        said.append("--class_text has no effect without --language_distill_w above 0, nor beside --language_pseudoclass.")
+        said.append("--class_text does not guide without --language_distill_w above 0, nor beside --language_pseudoclass.")
     if opt.data_sampler != "class_random" and (opt.data_ssl_set or opt.internal_split < 1):
         said.append(f"--data_ssl_set and --internal_split have no effect with --data_sampler {opt.data_sampler}: they belong to class_random.")
     if opt.batch_mining == "intra_random" and opt.samples_per_class < 3:
@@ -347,17 +359,19 @@ def _unknown_names(opt) -> list[str]:
 
 
 def _wrong_metrics(opt) -> list[str]:
-    patterns = [re.escape(pattern).replace("K", r"[1-9]\d*") for pattern in METRIC_PATTERNS]
+    patterns = [re.escape(pattern).replace("@K", r"@[1-9]\d*").replace("@M", r"@-?[1-9]\d*") for pattern in METRIC_PATTERNS]
     known = [metric for metric in opt.evaluation_metrics if any(re.fullmatch(pattern, metric) for pattern in patterns)]
-    problems = [f"--evaluation_metrics {metric} is not known; choose from: {', '.join(METRIC_PATTERNS)} (K = 1, 2, ...)."
+    problems = [f"--evaluation_metrics {metric} is not known; choose from: {', '.join(METRIC_PATTERNS)} (K = 1, 2, ...; M other than 0)."
                 for metric in opt.evaluation_metrics if metric not in known]
     problems += [f"--storage_metrics {metric} is not among --evaluation_metrics ({' '.join(opt.evaluation_metrics)})."
-                 for metric in opt.storage_metrics if metric not in opt.evaluation_metrics]
+                 for metric in opt.storage_metrics if opt.store_improvements and metric not in opt.evaluation_metrics]
+    problems += [f"--evaluation_metrics {metric} needs --evaltypes {evaltype}." for metric in known for evaltype in CHOICES["evaltypes"]
+                 if metric.endswith(f"@{evaltype}") and evaltype not in opt.evaltypes]
     return problems
 
 
 def _wrong_numbers(opt) -> list[str]:
-    at_least = {"n_epochs": 1, "kernels": 0, "bs": 2, "samples_per_class": 1, "embed_dim": 1, "image_size": 16, "warmup": 0,
+    at_least = {"n_epochs": 1, "evaluate_every": 1, "kernels": 0, "bs": 2, "samples_per_class": 1, "embed_dim": 1, "image_size": 16, "warmup": 0,
                 "seed": 0, "decay": 0, "gamma": 0, "language_distill_w": 0, "language_delay": 0, "language_pseudoclass_topk": 1,
                 "loss_histogram_nbins": 2, "loss_softtriplet_n_centroids": 1, "loss_s2sd_feat_distill_delay": 0, "miner_parametric_n_support": 3,
                 "loss_adversarial_separation_hidden_dim": 1, "data_batchmatch_bigbs": 1, "data_batchmatch_ncomps": 1, "data_d2_coreset_lambda": 0}
@@ -371,6 +385,8 @@ def _wrong_numbers(opt) -> list[str]:
     problems += [f"--{flag} must be above 0, not {getattr(opt, flag)}." for flag in above_zero if not getattr(opt, flag) > 0]
     problems += [f"--{flag} must hold numbers of at least 1, not {' '.join(map(str, getattr(opt, flag)))}."
                  for flag in ("loss_recall_at_k_k", "loss_s2sd_target_dims", "loss_adversarial_separation_target_dims") if min(getattr(opt, flag)) < 1]
+    if opt.evaluation_memory != "auto" and not re.fullmatch(r"[1-9]\d*[MG]B", opt.evaluation_memory):
+        problems.append(f"--evaluation_memory {opt.evaluation_memory} is not a size such as 256MB or 4GB, nor auto.")
     if not 0 < opt.internal_split <= 1:
         problems.append(f"--internal_split must lie above 0 and be at most 1, not {opt.internal_split}.")
     if not 0 <= opt.miner_rho_distance_cp <= 1:
@@ -400,6 +416,10 @@ def _wrong_combinations(opt) -> list[str]:
         problems.append("--not_pretrained and --arch_weights contradict each other; give one of them.")
     if opt.store_improvements and opt.no_test_metrics and opt.no_train_metrics and not opt.use_tv_split:
         problems.append("--store_improvements has nothing to compare with --no_test_metrics and --no_train_metrics; drop one of the three.")
+    if opt.evaluate_only and opt.resume:
+        problems.append("--evaluate_only and --resume contradict each other; give one of them.")
+    if opt.evaluate_only and opt.no_test_metrics and opt.no_train_metrics and not opt.use_tv_split:
+        problems.append("--evaluate_only has nothing to evaluate with --no_test_metrics and --no_train_metrics; drop one of them.")
     if "{}" not in opt.language_primer:
         problems.append(f"--language_primer {opt.language_primer!r} has no {{}} for the class text.")
     if "/" in opt.savename or opt.savename in ("", ".", ".."):
@@ -429,6 +449,8 @@ def _missing_files(opt) -> list[str]:
                 if getattr(opt, flag) and not os.path.isfile(getattr(opt, flag))]
     if opt.language_weights and not os.path.exists(opt.language_weights):
         problems.append(f"--language_weights {opt.language_weights}: there is no such file or folder.")
+    if opt.evaluate_only and not os.path.isfile(opt.evaluate_only):
+        problems.append(f"--evaluate_only {opt.evaluate_only}: there is no such checkpoint.")
     if opt.resume and opt.resume != "auto" and not os.path.isfile(opt.resume):
         problems.append(f"--resume {opt.resume}: there is no such checkpoint (a path, or 'auto').")
     return problems

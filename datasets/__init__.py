@@ -3,6 +3,7 @@
 Every dataset is a file with `read(path) -> Listing`; a benchmark's also has `FACTS`, against which it is counted. Any other name is a folder
 `<source_path>/<name>/images/<class folder>/*`.
 """
+import difflib
 import logging
 from pathlib import Path
 from typing import NamedTuple
@@ -75,6 +76,8 @@ def read(name: str, source: Path) -> listing.Listing:
             shapes.ensure_rendered(source / name)
         except OSError as error:
             raise UserError(f"--source_path {source}: the {name} dataset cannot be rendered there ({error.strerror or error}).") from error
+    if not (source / name).is_dir() and (close := difflib.get_close_matches(name.lower(), [*BENCHMARKS, *OWN_DATA, "shapes"], n=1)):
+        raise UserError(f"--source_path/--dataset: there is no folder {source / name}; did you mean --dataset {close[0]}?")
     return folder.read_classes(source / name)
 
 

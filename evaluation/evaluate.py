@@ -3,56 +3,59 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from evaluation.embed import embed
-from evaluation.search import QUERIES_AT_ONCE, build_index, cluster, neighbours
-from metrics import COSINE, Metric, Retrieval
+from evaluation.clustering import cluster
+from evaluation.embedding import embed
+from evaluation.retrieval import Protocol, per_query
+from metrics import COSINE, EmbeddedSplit, Metric, per_query_mean
 from utilities.meters import NonFiniteLoss
 
 KMEANS_SEED = 1234
 
 
-def evaluate(network: nn.Module, batches, labels: torch.Tensor, metrics: list[Metric], *, evaltypes: list[str],
-             search_on_cpu: bool = False, device: torch.device, title: str = "", **embedding) -> dict[str, dict[str, float]]:
+def evaluate(network: nn.Module, batches, protocol: Protocol, metrics: list[Metric], *, evaltypes: list[str], memory: int, use_faiss: bool = False,
+             text_similarities: torch.Tensor | None = None, search_on_cpu: bool = False, device: torch.device, title: str = "",
+             **embedding) -> dict[str, dict[str, float]]:
     """"<evaltype>_<metric family>" -> metric name -> value, e.g. {"embeds_e_recall": {"e_recall@1": 0.5}}.
 
     Args:
-        batches: the split's `Batch`es. labels: [N] long. search_on_cpu: search and cluster on the CPU.
-        title: name of the split. embedding: further arguments of `embed`.
+        batches: the split's `Batch`es. protocol: on any device.
+        memory, use_faiss, text_similarities: as in `evaluate_embeddings`.
+        search_on_cpu: keep embeddings, search and cluster on the CPU. title: name of the split.
+        embedding: further arguments of `embed`.
     Raises:
         NonFiniteLoss: the network gives embeddings that are not finite.
     """
-    rows = embed(network, batches, count=len(labels), evaltypes=evaltypes, device=device, title=title, **embedding)
+    where = torch.device("cpu") if search_on_cpu else device
+    rows = embed(network, batches, count=len(protocol.labels), evaltypes=evaltypes, device=device, keep_on=where, title=title, **embedding)
     if not all(part.isfinite().all() for part in rows.values()):
         raise NonFiniteLoss(f"the embeddings of the {title} split are not finite after the last step")
-    where = torch.device("cpu") if search_on_cpu else device
     families: dict[str, dict[str, float]] = {}
     for evaltype in evaltypes:
-        values = evaluate_embeddings(rows[evaltype].to(where), labels.to(where), metrics)
-        for metric in metrics:
+        asked = [metric for metric in metrics if metric.evaltype in (None, evaltype)]
+        values = evaluate_embeddings(rows[evaltype], protocol, asked, memory=memory, use_faiss=use_faiss, text_similarities=text_similarities)
+        for metric in asked:
             families.setdefault(f"{evaltype}_{metric.family}", {})[metric.name] = values[metric.name]
     return families
 
 
-def evaluate_embeddings(embeddings: torch.Tensor, labels: torch.Tensor, metrics: list[Metric]) -> dict[str, float]:
-    """Metric name -> value, for embeddings [N, D] float32 and labels [N] long."""
-    retrieval = retrieve(embeddings, labels, metrics)
-    return {metric.name: metric.compute(retrieval) for metric in metrics}
+def evaluate_embeddings(embeddings: torch.Tensor, protocol: Protocol, metrics: list[Metric], *, memory: int, use_faiss: bool = False,
+                        text_similarities: torch.Tensor | None = None) -> dict[str, float]:
+    """Metric name -> value, for embeddings [N, D] of any floating type.
+
+    Args:
+        protocol: labels, and who searches where; metrics of clusters and of geometry are of the whole split.
+        memory: bytes that the search may use beside the embeddings. use_faiss: let faiss search.
+        text_similarities: [C, C] of the classes, for metrics that read them.
+    """
+    embeddings = embeddings.float()
+    protocol = Protocol(*(part if part is None else part.to(embeddings.device) for part in protocol))
+    searched = [metric for metric in metrics if metric.depth]
+    values = {name: per_query_mean(each) for name, each in per_query(embeddings, protocol, searched, memory=memory, use_faiss=use_faiss).items()}
+    spaces = {metric.space for metric in metrics if metric.clusters}
+    split = EmbeddedSplit(protocol.labels, embeddings, {space: _clusters(embeddings, protocol.labels, space) for space in spaces}, text_similarities)
+    return values | {metric.name: metric.compute(split) for metric in metrics if not metric.depth}
 
 
-def retrieve(embeddings: torch.Tensor, labels: torch.Tensor, metrics: list[Metric]) -> Retrieval:
-    """Search each space once, up to the largest k, and cluster once, if any metric asks."""
-    spaces = {metric.space for metric in metrics if metric.space}
-    largest = {space: max(metric.neighbours for metric in metrics if metric.space == space) for space in spaces}
-    rows = {space: normalize(embeddings, dim=-1) if space == COSINE else embeddings for space in spaces}
-    found = {space: _neighbour_labels(rows[space], labels, largest[space]) for space in spaces}
-    wants_clusters = any(metric.clusters for metric in metrics)
-    clusters = cluster(embeddings, len(labels.unique()), KMEANS_SEED) if wants_clusters else None
-    return Retrieval(labels, embeddings, found, clusters)
-
-
-def _neighbour_labels(embeddings: torch.Tensor, labels: torch.Tensor, k: int) -> torch.Tensor:
-    index = build_index(embeddings, k)
-    small = labels.int()  # half the memory of the [N, k] matrix
-    parts = [small[neighbours(embeddings, k, slice(start, start + QUERIES_AT_ONCE), index)]
-             for start in range(0, len(embeddings), QUERIES_AT_ONCE)]
-    return torch.cat(parts)
+def _clusters(embeddings: torch.Tensor, labels: torch.Tensor, space: str) -> torch.Tensor:
+    rows = normalize(embeddings, dim=-1) if space == COSINE else embeddings
+    return cluster(rows, len(labels.unique()), seed=KMEANS_SEED)

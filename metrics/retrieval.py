@@ -1,26 +1,79 @@
 """What metrics read."""
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
+from torch.nn.functional import normalize
 
 EUCLIDEAN, COSINE = "euclidean", "cosine"
+ROWS_AT_ONCE = 8192  # in float64: a copy of all rows would double the memory of an evaluation
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """A split searched with itself; the query is never among its own neighbours.
+    """Where the relevant images stand among the neighbours of Q queries; a query is never its own neighbour.
+
+    Most neighbours are irrelevant, so the ranks of the relevant ones say all that recall and precision need, in less room
+    than the neighbours. Relevant are the other images of the query's class (or super-class, as the metric asked).
 
     Attributes:
-        labels: [N] long.
-        embeddings: [N, D] float32.
-        neighbour_labels: space -> [N, K], the labels of each query's K nearest, nearest first.
-        clusters: [N] long k-means assignments, or None if no metric asked for them.
+        queries: [M] long, ascending: the query 0..Q-1 that each relevant image belongs to.
+        ranks: [M] long, ascending within a query, 1 for the nearest; only ranks up to the largest that any metric asked for.
+        relevant: [Q] long, all relevant images of each query in the gallery, found or not.
+    """
+    queries: torch.Tensor
+    ranks: torch.Tensor
+    relevant: torch.Tensor
+
+    @cached_property
+    def precisions(self) -> torch.Tensor:
+        """[M] float64: the share of relevant images up to and with each one."""
+        found = self.queries.bincount(minlength=len(self.relevant))
+        before = (found.cumsum(0) - found)[self.queries]
+        return torch.arange(1, len(self.ranks) + 1, device=self.ranks.device).sub(before).double() / self.ranks
+
+    def sum_within(self, limits: torch.Tensor | int, values: torch.Tensor) -> torch.Tensor:
+        """[Q] float64: for each query the sum of `values` [M] over its relevant images of rank at most `limits` [M] or k."""
+        return torch.zeros_like(self.relevant, dtype=torch.float64).index_add_(0, self.queries, values * (self.ranks <= limits))
+
+    def count_within(self, limits: torch.Tensor | int) -> torch.Tensor:
+        """[Q] float64: how many relevant images of each query have a rank of at most `limits` [M] or k."""
+        return self.sum_within(limits, torch.ones_like(self.precisions))
+
+
+@dataclass(frozen=True)
+class EmbeddedSplit:
+    """A whole split, for metrics of its geometry and its clusters.
+
+    Attributes:
+        labels: [N] long. embeddings: [N, D] float32.
+        clusters: space -> [N] long k-means assignments, of the spaces that metrics asked for.
+        text_similarities: [C, C] of the classes 0..C-1 by their texts, or None if no metric asked for them.
     """
     labels: torch.Tensor
     embeddings: torch.Tensor
-    neighbour_labels: dict[str, torch.Tensor] = field(default_factory=dict)
-    clusters: torch.Tensor | None = None
+    clusters: dict[str, torch.Tensor] = field(default_factory=dict)
+    text_similarities: torch.Tensor | None = None
 
-    def hits(self, space: str, k: int, start: int, stop: int) -> torch.Tensor:
-        """[stop - start, min(k, K)] bool: which neighbours of these queries share their class."""
-        return self.neighbour_labels[space][start:stop, :k] == self.labels[start:stop, None]
+    @cached_property
+    def present(self) -> torch.Tensor:
+        """[P] long: the classes that have images, ascending."""
+        return self.labels.unique()
+
+    @cached_property
+    def class_sizes(self) -> torch.Tensor:
+        """[P] float64: how many images each present class has."""
+        return self.labels.bincount()[self.present].double()
+
+    @cached_property
+    def centroids(self) -> torch.Tensor:
+        """[P, D] float64: the mean embedding of each present class."""
+        return self.class_sums() / self.class_sizes[:, None]
+
+    def class_sums(self, unit: bool = False) -> torch.Tensor:
+        """[P, D] float64: the sum of each present class's embeddings, or of their unit vectors."""
+        sums = torch.zeros(len(self.present), self.embeddings.shape[1], dtype=torch.float64, device=self.embeddings.device)
+        for rows, labels in zip(self.embeddings.split(ROWS_AT_ONCE), self.labels.split(ROWS_AT_ONCE)):
+            rows = normalize(rows.double(), dim=1) if unit else rows.double()
+            sums.index_add_(0, torch.searchsorted(self.present, labels), rows)
+        return sums

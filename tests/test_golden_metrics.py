@@ -1,48 +1,63 @@
-"""Every registered metric against brute force in float64, and against the published code where that is well defined."""
+"""Every golden metric against brute force in float64, and against the published code where that is well defined."""
+import re
+
 import numpy as np
 import pytest
 import torch
 from reference import assert_close, cases, resolve
 
 import metrics
-from evaluation import evaluate_embeddings, search
-from metrics import Retrieval
+from evaluation.neighbours import Gallery, nearest
+from evaluation.retrieval import Protocol, per_query
+from metrics import EUCLIDEAN, EmbeddedSplit
 
-GOLDEN_NAMES = {"mAP_1000": "mAP_1000_repo_formula", "c_mAP_1000": "c_mAP_1000_repo_formula"}
-
-
-def registered(names) -> list[str]:
-    known = {golden: name for name, golden in GOLDEN_NAMES.items()}
-    found = []
-    for name in names:
-        try:
-            found.append((known.get(name, name), name, metrics.parse(known.get(name, name))))
-        except ValueError:
-            continue  # a variant of the definition, or a metric that is not registered
-    return [(name, golden, metric) for name, golden, metric in found if GOLDEN_NAMES.get(name, name) == golden]
+OURS = {"mAP_1000_repo_formula": "mAP_1000", "mAP_1000_textbook": "mAP_lim"}
 
 
-@pytest.mark.parametrize("backend", ["faiss", "torch"])
+def named(golden: str) -> tuple[str, str]:
+    """Our name of a golden metric, and what happens to queries without a class-mate: "", "_no_singletons" or "_singletons_zero"."""
+    name, singletons = re.fullmatch(r"(.*?)(_no_singletons|_singletons_zero|)", golden).groups()
+    space, name = ("c_", name[2:]) if name.startswith("c_mAP") else ("", name)
+    return space + OURS.get(name, name), singletons
+
+
+@pytest.mark.parametrize("use_faiss", [False, True], ids=["torch", "faiss"])
 @pytest.mark.parametrize("entry", cases("metrics", lambda entry: entry["id"].startswith("metrics.retrieval")))
-def test_retrieval(entry, backend, monkeypatch):
-    if backend == "torch":
-        monkeypatch.setattr(search, "_faiss", lambda: None)
+def test_retrieval(entry, use_faiss):
     inputs, expected = resolve(entry, entry["inputs"]), resolve(entry, entry["outputs"])
-    asked = registered(expected["bruteforce"])
-    assert {"e_recall@1", "c_recall@10", "mAP_1000"} <= {name for name, _, _ in asked}
-    found = evaluate_embeddings(torch.from_numpy(inputs["embeddings"]), torch.from_numpy(inputs["labels"]).long(), [metric for *_, metric in asked])
-    for name, golden, _ in asked:
-        exact = "recall" in name
-        assert_close(found[name], expected["bruteforce"][golden], 1e-12 if exact else 5e-6)
+    embeddings, labels = torch.from_numpy(inputs["embeddings"]), torch.from_numpy(inputs["labels"]).long()
+    asked = {golden: named(golden) for golden in expected["bruteforce"] if golden != "top10_neighbours"}
+    found = per_query(embeddings, Protocol(labels), [metrics.parse(name) for name in {name for name, _ in asked.values()}], memory=2 ** 28, use_faiss=use_faiss)
+    alone = labels.bincount()[labels] == 1
+    for golden, (name, singletons) in asked.items():
+        values = {"": found[name], "_no_singletons": found[name][~alone], "_singletons_zero": found[name].nan_to_num(0)}[singletons]
+        assert_close(metrics.per_query_mean(values), expected["bruteforce"][golden], 1e-12 if "recall" in name else 1e-9)
+    neighbours = nearest(Gallery(embeddings, EUCLIDEAN, depth=10, use_faiss=use_faiss), embeddings, torch.arange(len(embeddings)), 10)[1]
+    assert neighbours.tolist() == expected["bruteforce"]["top10_neighbours"].tolist()
     if entry["mAP_repo_valid"]:
-        assert_close(found["mAP_1000"], expected["repo"]["mAP_1000"], 5e-6)
+        assert_close(metrics.per_query_mean(found["mAP_1000"]), expected["repo"]["mAP_1000"], 5e-6)
+
+
+def split_of(entry) -> EmbeddedSplit:
+    inputs = resolve(entry, entry["inputs"])
+    clusters = {EUCLIDEAN: torch.from_numpy(np.asarray(inputs["assignments"])).long()} if "assignments" in inputs else {}
+    return EmbeddedSplit(torch.from_numpy(inputs["labels"]).long(), torch.from_numpy(inputs["embeddings"]), clusters)
 
 
 @pytest.mark.parametrize("entry", cases("metrics", lambda entry: entry["id"].startswith("metrics.cluster")))
 def test_clustering(entry):
-    inputs, expected = resolve(entry, entry["inputs"]), resolve(entry, entry["outputs"])
-    retrieval = Retrieval(torch.from_numpy(inputs["labels"]).long(), torch.from_numpy(inputs["embeddings"]),
-                          clusters=torch.from_numpy(np.asarray(inputs["assignments"])).long())
+    expected = resolve(entry, entry["outputs"])
     for name in ("nmi", "f1"):
-        assert_close(metrics.parse(name).compute(retrieval), expected["bruteforce"][name], 1e-9)
-        assert_close(metrics.parse(name).compute(retrieval), expected["repo"][name], 1e-9)
+        assert_close(metrics.parse(name).compute(split_of(entry)), expected["bruteforce"][name], 1e-9)
+        assert_close(metrics.parse(name).compute(split_of(entry)), expected["repo"][name], 1e-9)
+
+
+@pytest.mark.parametrize("entry", cases("metrics", lambda entry: entry["id"].startswith(("metrics.dists", "metrics.rho"))))
+def test_geometry(entry):
+    expected = resolve(entry, entry["outputs"])
+    asked = [name for name in expected["bruteforce"] if name.startswith("rho") or name in ("dists@intra", "dists@inter", "dists@intra_over_inter")]
+    assert asked
+    for name in asked:
+        assert_close(metrics.parse(name).compute(split_of(entry)), expected["bruteforce"][name], 1e-5)
+        if name.startswith("rho"):
+            assert_close(metrics.parse(name).compute(split_of(entry)), expected["repo_torch_path"][name], entry["rtol"])

@@ -294,17 +294,102 @@ def test_pseudolabels_from_a_local_classifier_are_cached(call, tmp_path, capsys,
     assert "Pseudolabels of the training images" not in capsys.readouterr().err
 
 
-def test_runs_without_optional_packages(call, monkeypatch):
-    """faiss and wandb cannot be imported here; search falls back to torch, logging to files."""
-    from evaluation import search
+def test_runs_without_optional_packages(call, monkeypatch, capsys):
+    """faiss and wandb cannot be imported here; scikit-learn clusters, logging goes to files."""
+    from evaluation import faiss_library
     for name in ("faiss", "wandb"):
         monkeypatch.setitem(sys.modules, name, None)
-    search._faiss.cache_clear()
+    faiss_library.library.cache_clear()
     try:
         assert call() == 0
         assert call("--log_online") == 2
+        assert call("--evaluation_backend", "faiss") == 2 and "pip install faiss" in capsys.readouterr().err
     finally:
-        search._faiss.cache_clear()
+        faiss_library.library.cache_clear()
+
+
+def test_every_metric_through_main(call, tmp_path):
+    """Of embeddings and of pooled features, also of a validation split; one has super-classes and is refused where the dataset has none."""
+    names = [pattern.replace("@K", "@2").replace("@M", "@1") for pattern in parameters.METRIC_PATTERNS if not pattern.startswith("superclass")]
+    assert call("--evaluation_metrics", *names, "--evaltypes", "embeds", "avg_features", "--language_model", "minilm", "--storage_metrics", "mAP@R", "--store_improvements",
+                "--use_tv_split", "--tv_split_by_samples", "--evaluation_memory", "1MB", "--evaluation_backend", "faiss") == 0
+    found = json.loads((run_in(tmp_path) / "results.json").read_text())["metrics"]
+    for split in ("Test", "Val", "Train"):
+        assert {metric.split(": ")[-1] for metric in found[split]} >= set(names)
+        assert all(math.isfinite(values["last"]) for values in found[split].values())
+    assert (run_in(tmp_path) / "checkpoint_Val_embeds_mAP@R.pth.tar").is_file()
+
+
+def test_superclasses_that_are_not_there(call, tmp_path, capsys):
+    assert call("--evaluation_metrics", "e_recall@1", "superclass_recall@1") == 2
+    assert "superclass_recall@1: this dataset has no super-classes" in capsys.readouterr().err and not (tmp_path / "runs").exists()
+
+
+def test_the_backend_and_the_memory_of_a_search_change_no_digit(call, tmp_path):
+    tables = []
+    for name, flags in {"torch": [], "faiss": ["--evaluation_backend", "faiss"], "little": ["--evaluation_memory", "1MB"]}.items():
+        assert call("--savename", name, *flags) == 0
+        tables.append({path.name: path.read_text() for path in (run_in(tmp_path, name) / "CSV_Logs").iterdir() if path.name.startswith(("Data_Test", "Data_Train_embeds"))})
+    assert tables[0] and tables[0] == tables[1] == tables[2]
+
+
+def test_evaluating_every_second_epoch_trains_the_same_and_ends_with_an_evaluation(call, tmp_path):
+    assert call("--n_epochs", "4", "--savename", "always") == 0
+    assert call("--n_epochs", "4", "--savename", "seldom", "--evaluate_every", "3", "--store_improvements") == 0
+    always, seldom = (last_weights(run_in(tmp_path, name)) for name in ("always", "seldom"))
+    assert all(torch.equal(always[name], seldom[name]) for name in always)
+    rows = {name: (run_in(tmp_path, name) / "CSV_Logs" / "Data_Test_embeds_e_recall.csv").read_text().replace('""', "").split("\n")[1:5] for name in ("always", "seldom")}
+    assert rows["seldom"] == ["", "", *rows["always"][2:]]
+    metrics = json.loads((run_in(tmp_path, "seldom") / "results.json").read_text())["metrics"]["Test"]
+    assert metrics["embeds_e_recall: e_recall@1"]["last_epoch"] == 3
+
+
+def test_three_values_of_each_metric(call, tmp_path, capsys):
+    assert call("--n_epochs", "3", "--use_tv_split", "--tv_split_by_samples") == 0
+    said = capsys.readouterr().out
+    assert "at best validation" in said and re.search(r"Test +embeds_e_recall: e_recall@1 +\d\.\d{4} \(epoch \d\) +\d\.\d{4} \(epoch \d\) +\d\.\d{4} \(epoch 2\)", said)
+    tables = {split: [float(row) for row in (run_in(tmp_path) / "CSV_Logs" / f"Data_{split}_embeds_mAP_1000.csv").read_text().split()[1:]] for split in ("Test", "Val")}
+    values = json.loads((run_in(tmp_path) / "results.json").read_text())["metrics"]["Test"]["embeds_mAP_1000: mAP_1000"]
+    chosen = tables["Val"].index(max(tables["Val"]))
+    assert values == {"best": max(tables["Test"]), "best_epoch": tables["Test"].index(max(tables["Test"])), "last": tables["Test"][2], "last_epoch": 2,
+                      "at_best_val": tables["Test"][chosen], "best_val_epoch": chosen}
+
+
+def test_evaluating_a_checkpoint_gives_the_numbers_of_its_run(call, birds, tmp_path, capsys):
+    assert call("--n_epochs", "2", "--savename", "trained", "--language_distill_w", "1", "--language_model", "minilm") == 0
+    checkpoint = run_in(tmp_path, "trained") / run_folder.LAST_CHECKPOINT
+    capsys.readouterr()
+    assert main.main(["--evaluate_only", str(checkpoint)]) == 0  # all its settings are the checkpoint's
+    said = capsys.readouterr().out
+    trained, evaluated = (json.loads((run_in(tmp_path, name) / "results.json").read_text())["metrics"] for name in ("trained", "trained_evaluation"))
+    assert str(run_in(tmp_path, "trained_evaluation")) in said and "epoch 1" in said
+    for split in ("Test", "Train"):
+        numbers = {metric: values["last"] for metric, values in trained[split].items() if ": " in metric}
+        assert numbers == {metric: values["last"] for metric, values in evaluated[split].items()}
+    assert call("--completed", "--savename", "trained") == 0 and not run_in(tmp_path, "trained_1").exists()
+
+
+def test_evaluating_a_checkpoint_on_another_dataset_with_other_metrics(call, birds, tmp_path, capsys):
+    assert call() == 0
+    checkpoint = run_in(tmp_path) / run_folder.LAST_CHECKPOINT
+    shutil.copytree(birds / "cub200", tmp_path / "source" / "mine")
+    assert main.main(["--evaluate_only", str(checkpoint), "--dataset", "mine", "--source_path", str(tmp_path / "source"), "--evaluation_metrics", "mAP@R",
+                      "--no_train_metrics"]) == 0
+    results = json.loads((tmp_path / "runs" / "mine" / "Sample_Run_s0_evaluation" / "results.json").read_text())
+    assert list(results["metrics"]["Test"]) == ["embeds_mAP: mAP@R"] and results["checkpoint"] == str(checkpoint)
+
+
+def test_a_checkpoint_that_cannot_be_evaluated(call, tmp_path, capsys):
+    assert call() == 0
+    checkpoint = run_in(tmp_path) / run_folder.LAST_CHECKPOINT
+    assert main.main(["--evaluate_only", str(checkpoint), "--embed_dim", "8"]) == 2
+    assert f"--evaluate_only {checkpoint} does not fit these settings (state_dict" in capsys.readouterr().err
+    (tmp_path / "foreign.pt").write_bytes(b"nothing")
+    assert main.main(["--evaluate_only", str(tmp_path / "foreign.pt")]) == 2
+    assert "is not a checkpoint of this program" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        main.main(["--evaluate_only", str(tmp_path / "nowhere.pt")])
+    assert stopped.value.code == 2 and "nowhere.pt: there is no such checkpoint" in capsys.readouterr().err
 
 
 def test_online_logging_needs_a_key_and_ignores_the_flag(call, tmp_path, capsys, monkeypatch):

@@ -60,28 +60,33 @@ def find(resume: str, save_path: str, dataset: str, savename: str, settings: dic
     return checkpoint
 
 
-def load(path: Path) -> Checkpoint:
-    """Raises UserError for a file that is no checkpoint of this program."""
+def load(path: Path, flag: str = "--resume") -> Checkpoint:
+    """Raises UserError, naming the flag, for a file that is no checkpoint of this program."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         plain = {name: state.pop(name) for name in Checkpoint._fields if name not in ("path", "tensors")}
         if missing := REQUIRED - state.keys():
             raise KeyError(f"without {', '.join(sorted(missing))}")
     except Exception as error:  # torch raises many types for a foreign or damaged file
-        raise UserError(f"--resume {path} is not a checkpoint of this program ({_first_line(error)}).") from error
+        raise UserError(f"{flag} {path} is not a checkpoint of this program ({_first_line(error)}).") from error
     return Checkpoint(path=path, tensors=state, **plain)
 
 
 def restore(parts: dict, scheduler, checkpoint: Checkpoint) -> None:
-    """Put the stored state into each part. Raises UserError if a part does not fit."""
+    """Put the stored state into each part and the scheduler. Raises UserError if a part does not fit."""
+    restore_parts(parts, checkpoint)
+    scheduler.load_state_dict(checkpoint.tensors["scheduler"])
+
+
+def restore_parts(parts: dict, checkpoint: Checkpoint, flag: str = "--resume") -> None:
+    """Put the stored state into each part. Raises UserError, naming the flag, if one does not fit."""
     for name, part in parts.items():
         if name in MAY_BEGIN_LATER and not checkpoint.tensors.get(name):
             continue
         try:
             part.load_state_dict(checkpoint.tensors[name])
         except Exception as error:  # KeyError, RuntimeError, ValueError: by part
-            raise UserError(f"--resume {checkpoint.path} does not fit these settings ({name}: {_first_line(error)}).") from error
-    scheduler.load_state_dict(checkpoint.tensors["scheduler"])
+            raise UserError(f"{flag} {checkpoint.path} does not fit these settings ({name}: {_first_line(error)}).") from error
 
 
 def _first_line(error: Exception) -> str:

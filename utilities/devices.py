@@ -6,6 +6,7 @@ import torch
 from utilities.errors import UserError
 
 LOG = logging.getLogger(__name__)
+UNKNOWN_MEMORY = 4 * 2 ** 30  # where the system does not tell
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -39,3 +40,20 @@ def gradient_scaler(device: torch.device, precision: str) -> torch.amp.GradScale
 def describe(device: torch.device) -> str:
     """The device by its name, with the threads of a CPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({torch.get_num_threads()} threads)"
+
+
+def memory(size: str, device: torch.device) -> int:
+    """Bytes of a size such as 256MB or 4GB; `auto` is half of what is free on the device."""
+    if size != "auto":
+        return int(size[:-2]) * {"MB": 2 ** 20, "GB": 2 ** 30}[size[-2:]]
+    return _free_memory(device) // 2
+
+
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo") as file:  # counts what caches would give back, which sysconf does not
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return UNKNOWN_MEMORY

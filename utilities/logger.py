@@ -19,7 +19,7 @@ Families = dict[str, dict[str, float]]
 Values = dict[str, Families]
 PLOT_INTERVAL = 60  # seconds between redrawings: drawing must not slow short epochs down
 LIBRARIES = ("torch", "torchvision", "timm", "faiss-cpu", "faiss-gpu", "numpy", "scikit-learn", "pillow", "transformers", "open_clip_torch", "wandb")
-LOWER_IS_BETTER = ("loss", "objective", "guidance", "time")
+LOWER_IS_BETTER = ("loss", "objective", "guidance", "time", "dists@intra", "rho_spectrum")  # beginnings of names
 COUNTERS = ("epochs", "time")
 
 
@@ -33,7 +33,7 @@ class RunLog:
     def __init__(self, folder: Path, history: dict | None = None, online: "OnlineRun | None" = None):
         self.folder, self.online = folder, online
         self.history: dict[str, dict[str, dict[str, list[float]]]] = history or {}
-        self.last_drawn = 0.0
+        self.last_drawn = time.monotonic()
         (folder / "CSV_Logs").mkdir(exist_ok=True)
         (folder / "Progression_Plots").mkdir(exist_ok=True)
 
@@ -55,9 +55,10 @@ class RunLog:
             self.online.log(epoch, values)
 
     def improved(self, split: str, family: str, metric: str) -> bool:
-        """Whether the last logged value is above all before it."""
+        """Whether the last logged value is better than all before it."""
         *before, last = self.history[split][family][metric]
-        return last > max((value for value in before if not math.isnan(value)), default=-math.inf)
+        sign = -1 if metric.startswith(LOWER_IS_BETTER) else 1
+        return sign * last > max((sign * value for value in before if not math.isnan(value)), default=-math.inf)
 
     def improvements(self, splits: Iterable[str], evaltypes: list[str], metrics: list[str]) -> list[Path]:
         """The checkpoints to write because a metric of a split is the best so far."""
@@ -75,7 +76,8 @@ class RunLog:
                     continue
                 figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
                 for metric, series in metrics.items():
-                    axes.plot(self._epochs(), series, marker=".", label=f"{metric} (last {series[-1]:.4f})")
+                    epochs, known = zip(*self._known(series))
+                    axes.plot(epochs, known, marker=".", label=f"{metric} (last {known[-1]:.4f})")
                 axes.set(title=f"{split}: {family}", xlabel="epoch")
                 axes.grid(alpha=0.3)
                 axes.legend()
@@ -84,15 +86,22 @@ class RunLog:
         self.last_drawn = time.monotonic()
 
     def summary(self) -> dict[str, dict[str, dict[str, float]]]:
-        """split -> "<family>: <metric>" -> best, best_epoch, last, last_epoch (of the epochs counted from 0)."""
-        return {split: {self._key(family, metric): self._extremes(metric, series)
+        """split -> "<family>: <metric>" -> three values and their epochs, counted from 0.
+
+        `best` is the best over the epochs of the split itself, the field's habit, which chooses on the test set; `at_best_val`
+        is the value at the epoch that is best on the validation split, where there is one; `last` chooses nothing.
+        """
+        return {split: {self._key(family, metric): self._three_values(family, metric, series)
                         for family, metrics in families.items() if family not in COUNTERS for metric, series in metrics.items()}
                 for split, families in self.history.items()}
 
     def finish(self, run: dict, seconds: float) -> None:
         """Draw and write results.json. `run` says what was run."""
         self.draw()
-        results = {**run, "metrics": self.summary(), "seconds": round(seconds, 2), **environment()}
+        summary = self.summary()
+        if self.online:
+            self.online.summarise(summary)
+        results = {**run, "metrics": summary, "seconds": round(seconds, 2), **environment()}
         write_atomically(self.folder / RESULTS, json.dumps(results, indent=1) + "\n")
 
     def __enter__(self) -> "RunLog":
@@ -118,10 +127,24 @@ class RunLog:
     def _series(self) -> Iterator[list[float]]:
         return (series for families in self.history.values() for metrics in families.values() for series in metrics.values())
 
-    def _extremes(self, metric: str, series: list[float]) -> dict[str, float]:
-        known = [(value, int(epoch)) for value, epoch in zip(series, self._epochs()) if not math.isnan(value)]
-        best, best_epoch = (min if metric in LOWER_IS_BETTER else max)(known, key=lambda pair: pair[0])
-        return {"best": best, "best_epoch": best_epoch, "last": known[-1][0], "last_epoch": known[-1][1]}
+    def _three_values(self, family: str, metric: str, series: list[float]) -> dict[str, float]:
+        known = self._known(series)
+        best_epoch, best = self._best(metric, known)
+        last_epoch, last = known[-1]
+        values = {"best": best, "best_epoch": best_epoch, "last": last, "last_epoch": last_epoch}
+        if validation := self._known(self.history.get("Val", {}).get(family, {}).get(metric, [])):
+            chosen, _ = self._best(metric, validation)
+            values |= {"at_best_val": dict(known)[chosen], "best_val_epoch": chosen} if chosen in dict(known) else {}
+        return values
+
+    @staticmethod
+    def _best(metric: str, known: list[tuple[int, float]]) -> tuple[int, float]:
+        """The first epoch with the best value, and the value."""
+        return (min if metric.startswith(LOWER_IS_BETTER) else max)(known, key=lambda pair: pair[1])
+
+    def _known(self, series: list[float]) -> list[tuple[int, float]]:
+        """Epoch and value where there is one: not every epoch is evaluated."""
+        return [(int(epoch), value) for epoch, value in zip(self._epochs(), series) if not math.isnan(value)]
 
     @staticmethod
     def _key(family: str, metric: str) -> str:
@@ -161,6 +184,11 @@ class OnlineRun:
         """Keys as in the paper's code: "Test: embeds_e_recall: e_recall@1", "Train: loss"."""
         self.run.log({f"{split}: {RunLog._key(family, metric)}": value for split, families in values.items()
                       for family, metrics in families.items() for metric, value in metrics.items()}, step=epoch)
+
+    def summarise(self, summary: dict[str, dict[str, dict[str, float]]]) -> None:
+        """The three values of each metric, e.g. "Test: embeds_nmi: nmi (at_best_val)"."""
+        self.run.summary.update({f"{split}: {metric} ({name})": values[name] for split, metrics in summary.items() for metric, values in metrics.items()
+                                 for name in ("best", "at_best_val", "last") if name in values})
 
     def finish(self, exit_code: int = 0) -> None:
         self.run.finish(exit_code=exit_code)

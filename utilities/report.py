@@ -76,10 +76,15 @@ def print_summary(settings: dict, splits, *, mined: bool, weights: int, device: 
 
 
 def print_epoch(epoch: int, epochs: int, evaltypes: list[str], losses: dict, values: dict) -> None:
-    """One line for the losses, one for each evaluated split and evaltype."""
+    """One line for the losses, and those of `print_values`."""
     seconds = losses["time"]["time"]
     shown = "  ".join(f"{name} {metrics[name]:.4f}" for name, metrics in losses.items() if name != "time")
     LOG.info("Epoch %d of %d: %s  (training %.1f s)", epoch, epochs, shown, seconds)
+    print_values(evaltypes, values)
+
+
+def print_values(evaltypes: list[str], values: dict) -> None:
+    """A line for each evaluated split and evaltype."""
     for split, families in values.items():
         for evaltype in evaltypes:
             numbers = "  ".join(f"{name} {value:.4f}" for family, metrics in families.items() if family.startswith(f"{evaltype}_")
@@ -87,12 +92,21 @@ def print_epoch(epoch: int, epochs: int, evaltypes: list[str], losses: dict, val
             LOG.info("  %-5s %s  %s", split, evaltype, numbers)
 
 
+# The values of a metric over the epochs: their column, their names in the summary, and how the epoch was chosen.
+THREE_VALUES = {"best": ("best", "best_epoch", "of all epochs, chosen on the split itself"),
+                "at best validation": ("at_best_val", "best_val_epoch", "of the epoch that the validation split chooses"),
+                "last": ("last", "last_epoch", "of the last epoch")}
+
+
 def print_results(summary: dict, folder) -> None:
-    """Best and last value of each metric, and where everything lies."""
-    rows = [(split, metric, numbers["best"], numbers["best_epoch"], numbers["last"])
-            for split, metrics in summary.items() for metric, numbers in metrics.items()]
-    LOG.info("\n%s\n\nResults: %s (results.json, CSV_Logs/, Progression_Plots/, checkpoint_last.pth.tar, args.yaml)",
-             table(rows, ("split", "metric", "best", "epoch", "last")), folder)
+    """The values of each metric with their epochs, and where everything lies."""
+    known = {name for metrics in summary.values() for values in metrics.values() for name in values}
+    columns = {title: names for title, names in THREE_VALUES.items() if names[0] in known}
+    rows = [(split, metric, *(f"{values[value]:.4f} (epoch {values[epoch]})" if value in values else "" for value, epoch, _ in columns.values()))
+            for split, metrics in summary.items() for metric, values in metrics.items()]
+    meanings = "; ".join(f"{title}: {meaning}" for title, (*_, meaning) in columns.items())
+    LOG.info("\n%s\n\n%s.\nResults: %s (results.json, CSV_Logs/, Progression_Plots/, checkpoint_last.pth.tar, args.yaml)",
+             table(rows, ("split", "metric", *columns)), meanings, folder)
 
 
 def table(rows: list[tuple], header: tuple) -> str:

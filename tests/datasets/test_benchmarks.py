@@ -99,6 +99,12 @@ def test_a_missing_benchmark_says_how_to_make_it(tmp_path, name):
     assert str(tmp_path / name) in str(error.value)
 
 
+@pytest.mark.parametrize("name, meant", [("cub20", "cub200"), ("CARS196", "cars196"), ("stanford_online_products", "online_products"), ("tables", "table")])
+def test_a_misspelt_name_is_told(tmp_path, name, meant):
+    with pytest.raises(UserError, match=f"did you mean --dataset {meant}"):
+        datasets.select(name, str(tmp_path))
+
+
 @pytest.mark.parametrize("name, file", [("online_products", "Ebay_test.txt"), ("inshop", "list_eval_partition.txt")])
 @pytest.mark.parametrize("text", [None, "", "one line", "2\nimage_name item_id evaluation_status\na b c\n", "image_id class_id super_class_id path\n1 x 1 a\n"])
 def test_lists_of_another_form(source, name, file, text):

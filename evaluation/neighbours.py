@@ -1,0 +1,197 @@
+"""Exact nearest neighbours in a gallery, in bounded memory.
+
+Neighbours are ordered by their Euclidean distance in float64 (of unit vectors in the cosine space), equal distances by the
+row in the gallery: whatever searches, wherever and in blocks of whatever size, the answer is the same. A search in float32
+is fast but cannot tell distances that differ by less than its rounding. So each `Scan` in float32 measures its own rounding,
+and the few pairs that it leaves in doubt are computed again in float64.
+"""
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from evaluation import faiss_library
+from metrics import COSINE
+
+SPARE = 64               # candidates beyond those asked, of a library that lists only the nearest
+SAMPLED = 4, 1024        # pairs, of each query and of a scan at least, from which its rounding is measured
+SAFETY = 8               # distances that differ by less than this many times the largest rounding measured are in doubt,
+LEAST = 4 * torch.finfo(torch.float32).eps  # or by less than this share of the terms that they are the sum of
+CROWD = 4096             # so many candidates within the rounding of one distance count as equal: a collapsed space has no order
+PAIRS_AT_ONCE = 2 ** 22  # numbers in float64 at a time, 32 MB
+ROWS_AT_ONCE = 32        # rows of distances that one thread takes at a time
+
+
+class Scan(NamedTuple):
+    """Distances of Q queries to L candidates each, in float32.
+
+    Attributes:
+        values: [Q, L], squared distances less `offsets`, inf where a query meets itself.
+        columns: [Q, L] long, the gallery rows of the candidates, or None where they are the whole gallery in its order.
+        offsets: [Q] float64.
+        doubt: values that differ by less may be in the wrong order.
+    """
+    values: torch.Tensor
+    columns: torch.Tensor | None
+    offsets: torch.Tensor
+    doubt: float
+
+
+class Gallery:
+    """Rows [G, D] float32 to search in. `own` of a query is its own row, which it does not find, or -1.
+
+    Args:
+        space: EUCLIDEAN or COSINE. depth: the largest rank that will be asked for.
+        use_faiss: ask faiss's flat index for candidates instead of comparing all pairs by one product.
+    """
+
+    def __init__(self, rows: torch.Tensor, space: str, *, depth: int, use_faiss: bool = False):
+        self.rows, self.space, self.depth = rows, space, min(depth, len(rows))
+        lengths = rows.norm(dim=1)
+        self.scales, self.longest = (1 / lengths.clamp(min=1e-12), 1.0) if space == COSINE else (None, lengths.max())
+        # Distances are taken from the mean: the product keeps small ones only near the origin.
+        self.mean = sum(part.sum(0) for part in self._exact_blocks()) / len(rows)
+        self.squares = torch.cat([(part - self.mean).square().sum(1).float() for part in self._exact_blocks()])
+        self.ask_faiss = faiss_library.flat_index(self._unit(rows), self.depth + SPARE) if use_faiss else None
+
+    def scan(self, queries: torch.Tensor, own: torch.Tensor) -> Scan:
+        """Distances of queries [Q, D] to all rows, or to at least the nearest `depth`."""
+        if self.ask_faiss is None:
+            return self._measured(self._scan_all(queries, own), queries)
+        scan = self._measured(self._scan_listed(queries, own), queries)
+        ends = scan.values[:, [self.depth - 1, -1]].double()
+        is_complete = scan.values.shape[1] == len(self.rows) or (ends[:, 1] > ends[:, 0] + 2 * scan.doubt).all()
+        return scan if is_complete else self._measured(self._scan_all(queries, own), queries)  # too many ties for a list
+
+    def distances(self, queries: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """[M] float64 squared distances of queries [M, D] to the rows `columns` [M]."""
+        step = max(1, PAIRS_AT_ONCE // self.rows.shape[1])
+        found = torch.empty(len(columns), dtype=torch.float64, device=columns.device)
+        for start in range(0, len(columns), step):
+            part = slice(start, start + step)
+            found[part] = (self._exact(queries[part]) - self._exact(self.rows[columns[part]])).square().sum(1)
+        return found
+
+    def _scan_all(self, queries: torch.Tensor, own: torch.Tensor) -> Scan:
+        """|x - m|^2 - 2 (q - m).x of all rows x with mean m, which is the squared distance less |q|^2 - |m|^2."""
+        exact = self._exact(queries)
+        centred = (exact - self.mean).float()
+        if self.scales is None:
+            values = torch.addmm(self.squares, centred, self.rows.T, alpha=-2)
+        else:
+            values = (centred @ self.rows.T).mul_(self.scales * -2).add_(self.squares)
+        terms = self.squares.max() + 2 * centred.norm(dim=1).max() * self.longest
+        among = (own >= 0).nonzero().squeeze(1)
+        values[among, own[among]] = torch.inf
+        return Scan(values, None, exact.square().sum(1) - self.mean.square().sum(), LEAST * terms.item())
+
+    def _scan_listed(self, queries: torch.Tensor, own: torch.Tensor) -> Scan:
+        values, columns = self.ask_faiss(self._unit(queries), min(self.depth + SPARE, len(self.rows)))
+        terms = (self._unit(queries).norm(dim=1).max() + self.longest) ** 2
+        values, order = values.masked_fill_(columns == own[:, None], torch.inf).sort(dim=1)
+        return Scan(values, columns.gather(1, order), torch.zeros(len(queries), dtype=torch.float64, device=queries.device), LEAST * terms.item())
+
+    def _measured(self, scan: Scan, queries: torch.Tensor) -> Scan:
+        """The scan with its doubt: the rounding of a sample of its values, with a margin."""
+        each = max(SAMPLED[0], SAMPLED[1] // len(queries))
+        positions = torch.linspace(0, scan.values.shape[1] - 1, each, device=queries.device).long()
+        columns = positions.expand(len(queries), -1) if scan.columns is None else scan.columns[:, positions]
+        exact = self.distances(queries.repeat_interleave(each, 0), columns.flatten()).view_as(columns)
+        errors = (scan.values[:, positions] + scan.offsets[:, None] - exact).abs()
+        return scan._replace(doubt=max(scan.doubt, SAFETY * errors.nan_to_num(0, 0).max().item()))
+
+    def _unit(self, rows: torch.Tensor) -> torch.Tensor:
+        return normalize(rows, dim=1) if self.space == COSINE else rows
+
+    def _exact(self, rows: torch.Tensor) -> torch.Tensor:
+        return self._unit(rows.double())
+
+    def _exact_blocks(self):
+        return (self._exact(part) for part in self.rows.split(max(1, PAIRS_AT_ONCE // self.rows.shape[1])))
+
+
+def ranks(gallery: Gallery, queries: torch.Tensor, scan: Scan, rows: torch.Tensor, positions: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where some candidates of a scan stand among all neighbours of their query, as far as they are among the nearest `depth`.
+
+    Args:
+        queries: [Q, D], those of the scan. rows, positions: [M] long, a query and a position in its row of the scan.
+    Returns:
+        queries [F] ascending, and ranks [F] counted from 1, ascending within a query.
+    """
+    nearest = smallest(scan.values, min(depth, scan.values.shape[1]))
+    values, ends = scan.values[rows, positions], nearest[rows, -1]
+    near = values <= ends + scan.doubt
+    rows, positions, values, ends = rows[near], positions[near], values[near], ends[near]
+    before, upto = _counts_below(nearest, rows, values, scan.doubt)
+    is_cut = nearest.shape[1] < scan.values.shape[1]  # values just behind the cut may belong before it
+    unsure = (upto - before > 1) | ((values + scan.doubt >= ends) & is_cut)
+    before[unsure] = _counts_closer(gallery, queries, scan, rows[unsure], positions[unsure])
+    kept = before < depth
+    rows, before = rows[kept], before[kept]
+    order = (rows * (len(gallery.rows) + 1) + before).argsort()
+    return rows[order], before[order] + 1
+
+
+def nearest(gallery: Gallery, queries: torch.Tensor, own: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Squared distances [Q, k] float64, ascending, and gallery rows [Q, k] of the nearest neighbours; fewer where there are fewer."""
+    scan = gallery.scan(queries, own)
+    k = min(k, len(gallery.rows) - int((own >= 0).any()))
+    ends = smallest(scan.values, k)[:, -1:]
+    rows, positions = (scan.values <= ends + scan.doubt).nonzero(as_tuple=True)
+    columns = positions if scan.columns is None else scan.columns[rows, positions]
+    exact = gallery.distances(queries[rows], columns)
+    order = columns.argsort()
+    order = order[exact[order].argsort(stable=True)]  # equal distances stay in the order of the gallery
+    order = order[rows[order].argsort(stable=True)]
+    counts = rows.bincount(minlength=len(queries))
+    first = order[(counts.cumsum(0) - counts)[:, None] + torch.arange(k, device=rows.device)]
+    return exact[first], columns[first]
+
+
+def smallest(values: torch.Tensor, count: int) -> torch.Tensor:
+    """[Q, count]: the smallest of each row of [Q, L], ascending. On the CPU by numpy, whose partition and sort are vectorised."""
+    if values.device.type != "cpu":
+        return values.topk(count, dim=1, largest=False).values
+    source, found = values.numpy(), np.empty((len(values), count), dtype=np.float32)
+
+    def fill(start: int) -> None:
+        block = source[start:start + ROWS_AT_ONCE]
+        block = np.partition(block, count - 1, axis=1)[:, :count] if count < block.shape[1] else block
+        found[start:start + ROWS_AT_ONCE] = np.sort(block, axis=1)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(fill, range(0, len(values), ROWS_AT_ONCE)))
+    return torch.from_numpy(found)
+
+
+def _counts_below(ascending: torch.Tensor, rows: torch.Tensor, values: torch.Tensor, doubt: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each value [M] of row `rows` [M]: how many entries of that row of [Q, K] lie surely below it, and how many below or in doubt."""
+    largest = torch.where(ascending.isinf(), -torch.inf, ascending).max().double().nan_to_num(neginf=0)
+    finite = ascending.double().clamp(max=largest + 3 * doubt)  # inf, a query that meets itself, stays behind all others
+    # Rows laid behind each other ascend as a whole, so that one search serves all.
+    low, span = finite[:, 0].min(), finite[:, -1].max() - finite[:, 0].min() + 3 * doubt + 1
+    keys = (finite - low + span * torch.arange(len(finite), device=finite.device)[:, None]).flatten()
+    targets, starts = values.double() - low + span * rows, rows * ascending.shape[1]
+    below = torch.searchsorted(keys, targets - doubt) - starts
+    upto = torch.searchsorted(keys, targets + doubt, right=True) - starts
+    return below.clamp(min=0), upto.clamp(max=ascending.shape[1])
+
+
+def _counts_closer(gallery: Gallery, queries: torch.Tensor, scan: Scan, rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """For each candidate [M] of a scan: how many others are closer, where the scan leaves doubt by float64 distance and then by row."""
+    counts = torch.zeros_like(rows)
+    step = max(1, PAIRS_AT_ONCE // scan.values.shape[1])
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        row, position = rows[part], positions[part]
+        above = scan.values[row] - scan.values[row, position][:, None]
+        one, other = (above.abs() <= scan.doubt).nonzero(as_tuple=True)
+        columns = other if scan.columns is None else scan.columns[row[one], other]
+        is_crowded = (one.bincount(minlength=len(row)) > CROWD)[one]
+        exact = torch.zeros(len(one), dtype=torch.float64, device=rows.device)
+        exact[~is_crowded] = gallery.distances(queries[row[one[~is_crowded]]], columns[~is_crowded])
+        itself = other == position[one]  # one for each candidate, in their order
+        closer = (exact < exact[itself][one]) | ((exact == exact[itself][one]) & (columns < columns[itself][one]))
+        counts[part] = (above < -scan.doubt).sum(1) + one[closer].bincount(minlength=len(row))
+    return counts

@@ -1,0 +1,31 @@
+"""Whether the space has learnt how classes relate, which is what language guidance is for."""
+import torch
+from scipy.stats import rankdata
+from torch.nn.functional import normalize
+
+from metrics.retrieval import EmbeddedSplit
+
+
+def semantic_consistency(split: EmbeddedSplit) -> float:
+    """Spearman's rank correlation of class similarities in the images and in language, over all pairs of classes.
+
+    Image side: cosine similarity of the mean embeddings of two classes. Language side: `text_similarities`. Ties get their
+    mean rank. A class with a single image is its own mean. 0 for fewer than three classes and where a side is constant.
+    """
+    means = normalize(split.centroids, dim=-1)
+    first, second = torch.triu_indices(len(means), len(means), offset=1)
+    if len(first) < 2:
+        return 0.0
+    image = (means @ means.T)[first, second]
+    text = split.text_similarities.to(means)[split.present][:, split.present][first, second]
+    return _correlation(_ranks(image), _ranks(text))
+
+
+def _ranks(values: torch.Tensor) -> torch.Tensor:
+    ranks = torch.from_numpy(rankdata(values.cpu().numpy()))
+    return ranks - ranks.mean()
+
+
+def _correlation(first: torch.Tensor, second: torch.Tensor) -> float:
+    scale = first.norm() * second.norm()
+    return (first @ second / scale).item() if scale > 0 else 0.0

@@ -1,0 +1,107 @@
+"""Neighbours, their parts, and clusters."""
+import numpy as np
+import pytest
+import torch
+
+from evaluation import clustering, faiss_library, neighbours
+from evaluation.neighbours import Gallery, nearest, smallest
+from metrics import COSINE, EUCLIDEAN
+
+NOBODY = -1
+
+
+@pytest.fixture(params=["faiss", "torch"])
+def library(request, monkeypatch) -> str:
+    if request.param == "torch":
+        monkeypatch.setattr(faiss_library, "library", lambda: None)
+    return request.param
+
+
+def random_rows(count: int, dim: int = 8, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("count", [1, 3, 50, 2000])
+@pytest.mark.parametrize("shape", [(1, 2000), (100, 2000)])
+def test_the_smallest_values_ascend(shape, count):
+    values = random_rows(*shape)
+    before = values.clone()
+    assert torch.equal(smallest(values, count), values.sort(dim=1).values[:, :count]) and torch.equal(values, before)
+
+
+@pytest.mark.parametrize("use_faiss", [False, True], ids=["torch", "faiss"])
+@pytest.mark.parametrize("space", [EUCLIDEAN, COSINE])
+@pytest.mark.parametrize("k", [1, 7, 29, 100])
+def test_nearest_of_the_rows_themselves(space, k, use_faiss):
+    rows = random_rows(30)
+    unit = torch.nn.functional.normalize(rows.double(), dim=1) if space == COSINE else rows.double()
+    expected = torch.cdist(unit, unit).fill_diagonal_(torch.inf).sort(dim=1)
+    squared, found = nearest(Gallery(rows, space, depth=k, use_faiss=use_faiss), rows, torch.arange(30), k)
+    assert torch.equal(found, expected.indices[:, :min(k, 29)])
+    torch.testing.assert_close(squared.sqrt(), expected.values[:, :min(k, 29)])
+
+
+def test_nearest_of_strangers_finds_all_rows():
+    rows, strangers = random_rows(30), random_rows(4, seed=1)
+    squared, found = nearest(Gallery(rows, EUCLIDEAN, depth=40), strangers, torch.full((4,), NOBODY), 40)
+    assert found.shape == (4, 30) and torch.equal(found, torch.cdist(strangers.double(), rows.double()).argsort(dim=1))
+
+
+@pytest.mark.parametrize("copies", [2, 5, 30, 100])
+def test_a_query_never_finds_itself_among_exact_duplicates(copies):
+    rows = random_rows(3).repeat(copies, 1)
+    _, found = nearest(Gallery(rows, EUCLIDEAN, depth=4), rows, torch.arange(len(rows)), 4)
+    for query, others in enumerate(found.tolist()):
+        expected = [row for row in range(query % 3, len(rows), 3) if row != query][:4]
+        assert others[:len(expected)] == expected and query not in others
+
+
+@pytest.mark.parametrize("dim", [2, 128, 1024])
+@pytest.mark.parametrize("kind", ["random", "constant", "shifted"])
+def test_the_doubt_of_a_scan_covers_its_rounding(dim, kind):
+    rows = {"random": random_rows(120, dim), "constant": 0.1 * torch.ones(120, dim) + 1e-4 * random_rows(120, dim), "shifted": random_rows(120, dim) + 10}[kind]
+    for space in (EUCLIDEAN, COSINE):
+        gallery = Gallery(rows, space, depth=120)
+        scan = gallery.scan(rows, torch.full((120,), NOBODY))
+        pairs = torch.cartesian_prod(torch.arange(120), torch.arange(120))
+        exact = gallery.distances(rows[pairs[:, 0]], pairs[:, 1]).view(120, 120)
+        assert (scan.values + scan.offsets[:, None] - exact).abs().max() * 2 < scan.doubt
+
+
+def test_only_pairs_in_doubt_are_computed_again(monkeypatch):
+    asked, compute = [], Gallery.distances
+    monkeypatch.setattr(Gallery, "distances", lambda self, queries, columns: asked.append(len(columns)) or compute(self, queries, columns))
+    rows, everyone = random_rows(2000, 64), torch.arange(2000)
+    gallery = Gallery(rows, EUCLIDEAN, depth=100)
+    scan = gallery.scan(rows, everyone)
+    sampled = sum(asked)
+    queries, columns = everyone.repeat_interleave(20), torch.randint(2000, (40000,), generator=torch.Generator().manual_seed(0))
+    found_queries, ranks = neighbours.ranks(gallery, rows, scan, queries, columns, 100)
+    assert len(ranks) > 1000 and sum(asked) - sampled < 0.05 * len(ranks)
+    assert (found_queries.diff() >= 0).all() and ranks.min() >= 1 and ranks.max() <= 100
+
+
+def blobs(classes: int = 4, each: int = 15) -> tuple[torch.Tensor, torch.Tensor]:
+    labels = torch.arange(classes).repeat(each)
+    return 20 * torch.eye(classes)[labels] + 0.01 * random_rows(len(labels), classes), labels
+
+
+def test_clusters_are_deterministic_and_leave_the_global_streams(library):
+    rows, before, numpy_before = random_rows(80), torch.get_rng_state(), np.random.get_state()[1].copy()
+    first = clustering.cluster(rows, 6, seed=3)
+    assert torch.equal(before, torch.get_rng_state()) and (numpy_before == np.random.get_state()[1]).all()
+    torch.manual_seed(9)
+    np.random.seed(9)
+    assert torch.equal(first, clustering.cluster(rows, 6, seed=3))
+    assert first.shape == (80,) and first.dtype == torch.long and set(first.tolist()) <= set(range(6))
+    assert not torch.equal(first, clustering.cluster(rows, 6, seed=4))
+
+
+def test_clusters_of_two_far_blobs(library):
+    rows, labels = blobs(2)
+    found = clustering.cluster(rows, 2, seed=0)
+    assert len({(label, cluster) for label, cluster in zip(labels.tolist(), found.tolist())}) == 2
+
+
+def test_as_many_clusters_as_rows(library):
+    assert len(clustering.cluster(random_rows(5), 5, seed=0)) == 5
