@@ -32,38 +32,48 @@ def prepare(name: str, sources: list[Path], target: Path, *, short_side: int = 0
     Raises:
         UserError: a missing or damaged source, an unknown layout, wrong counts, a full disk.
     """
-    facts, home = datasets.BENCHMARKS[name].FACTS, target / name
-    sources = [source.absolute() for source in sources]
+    home = target / name
     if missing := [source for source in sources if not source.exists()]:
         raise UserError(f"--from {missing[0]}: there is no such file or folder.")
     if home.exists():
         _require_whole(name, target, allow_partial=allow_partial, hint=f"{home} exists; move it away to make it anew")
         LOG.info("%s is there already; nothing to do.", home)
         return home
-    given = [file for source in sources for file in unpack.files_of(source)]
-    archives = [file for file in given if unpack.is_archive(file) and (Path(file).name in facts.files or Path(file) in sources)]
-    for file in archives + [str(source) for source in sources if source.is_file() and not unpack.is_archive(str(source))]:
-        if (md5 := facts.files.get(Path(file).name)) and not allow_partial:
-            unpack.require_checksum(Path(file), md5)
+    files, archives = _given(name, [source.absolute() for source in sources], check=not allow_partial)
     target.mkdir(parents=True, exist_ok=True)
-    unpack.require_space(target, sum(unpack.unpacked_size(Path(archive)) for archive in archives))
+    unpack.require_space(target, sum(unpack.unpacked_size(archive) for archive in archives))
     workshop = target / f".{name}.partial"
     shutil.rmtree(workshop, ignore_errors=True)
     try:
         for number, archive in enumerate(archives):
-            given += unpack.unpack(Path(archive), workshop / "unpacked" / str(number))
-        layout = layouts.detect(name, given)
-        LOG.info("Layout: %s.", layout.title)
-        plan = layout.plan(given)
-        if not any(path.startswith("images/") for path in plan):
-            raise UserError(f"--from: this looks like {layout.title}, but without the images.")
-        _build(plan, workshop / name, short_side)
+            files += unpack.unpack(archive, workshop / "unpacked" / str(number))
+        _build(_plan(name, files), workshop / name, short_side)
         _require_whole(name, workshop, allow_partial=allow_partial, hint="nothing was made")
         os.replace(workshop / name, home)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
     LOG.info("%s is ready: --dataset %s --source_path %s", home, name, target)
     return home
+
+
+def _given(name: str, sources: list[Path], *, check: bool) -> tuple[list[str], list[Path]]:
+    """All files of the sources, and the archives among them: those given, and in folders the published ones, which are checked on request."""
+    known = datasets.BENCHMARKS[name].FACTS.files
+    files = [file for source in sources for file in unpack.files_of(source)]
+    archives = [path for file in files if unpack.is_archive(path := Path(file)) and (path in sources or path.name in known)]
+    for path in [*archives, *(source for source in sources if source.is_file() and source not in archives)]:
+        if check and known.get(path.name):
+            unpack.require_checksum(path, known[path.name])
+    return files, archives
+
+
+def _plan(name: str, files: list[str]) -> layouts.Plan:
+    layout = layouts.detect(name, files)
+    LOG.info("Layout: %s.", layout.title)
+    plan = layout.plan(files)
+    if not any(path.startswith("images/") for path in plan):
+        raise UserError(f"--from: this looks like {layout.title}, but without the images.")
+    return plan
 
 
 def _require_whole(name: str, parent: Path, *, allow_partial: bool, hint: str) -> None:
@@ -82,8 +92,9 @@ def _build(plan: layouts.Plan, folder: Path, short_side: int) -> None:
     """Every file of the plan at its place below the folder."""
     for parent in {os.path.dirname(path) for path in plan}:
         (folder / parent).mkdir(parents=True, exist_ok=True)
-    if short_side or any(os.stat(file).st_dev != os.stat(folder.parent).st_dev for file in plan.values()):
-        unpack.require_space(folder.parent, sum(os.path.getsize(file) for file in plan.values()))
+    disk = os.stat(folder).st_dev
+    if short_side or any(os.stat(file).st_dev != disk for file in plan.values()):
+        unpack.require_space(folder, sum(os.path.getsize(file) for file in plan.values()))
     place = partial(_reduce, short_side=short_side) if short_side else _link
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders let other threads run
         placed = pool.map(place, plan.values(), (f"{folder}/{path}" for path in plan))

@@ -19,8 +19,8 @@ DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError
 COMPRESSED_IMAGES = 1.1  # a compressed tar does not tell its size; images in it barely shrink
 
 
-def is_archive(path: str) -> bool:
-    return path.lower().endswith(SUFFIXES)
+def is_archive(path: Path) -> bool:
+    return path.name.lower().endswith(SUFFIXES)
 
 
 def files_of(source: Path) -> list[str]:
