@@ -13,10 +13,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m datasets.prepare", description="Make <DIR>/<NAME> of a benchmark as you have it: archives or folders.",
                                      epilog=_known(), formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("name", metavar="NAME", choices=BENCHMARKS, help=f"One of: {', '.join(BENCHMARKS)}.")
-    parser.add_argument("--from", dest="sources", metavar="PATH", type=Path, nargs="+", default=[], help="Archives (zip, tar), folders and single files that belong to it. They are only read.")
+    parser.add_argument("--from", dest="sources", metavar="PATH", type=Path, nargs="+", default=[],
+                        help="Archives (zip, tar), folders and single files that belong to it. They are only read.")
     parser.add_argument("--to", dest="target", metavar="DIR", type=Path, required=True, help="Folder in which <NAME> is made: the --source_path of training.")
     parser.add_argument("--download", action="store_true", help="Fetch the archive into DIR from its official address; a broken download goes on where it stopped.")
-    parser.add_argument("--short_side", metavar="N", type=int, default=0, help="Reduce larger images to N pixels on their short side (256 is what evaluation at 224 reads); without it all stay as they are.")
+    parser.add_argument("--short_side", metavar="N", type=int, default=0,
+                        help="Reduce larger images to N pixels on their short side (256 is what evaluation at 224 reads); without it all stay as they are.")
     parser.add_argument("--allow_partial", action="store_true", help="Accept counts and checksums other than the published ones.")
     return parser
 
@@ -24,7 +26,8 @@ def build_parser() -> argparse.ArgumentParser:
 def _known() -> str:
     lines = []
     for name, dataset in BENCHMARKS.items():
-        lines += [f"{name}: from {dataset.FACTS.source}{' (--download)' if dataset.FACTS.url else ''}", *(f"  - {layout.title}" for layout in layouts.LAYOUTS[name])]
+        lines.append(f"{name}: from {dataset.FACTS.source}{' (--download)' if dataset.FACTS.url else ''}")
+        lines += [f"  - {layout.title}" for layout in layouts.LAYOUTS[name]]
     return "\n".join(["Layouts that are recognised, nested or not:", *lines])
 
 

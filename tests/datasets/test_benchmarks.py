@@ -30,7 +30,8 @@ def source(tmp_path, monkeypatch) -> Path:
     """All four in the layout that is read, the first two as the paper's code has them."""
     small.use_small_counts(monkeypatch)
     small.write(tmp_path / "cub200" / "images", small.bird_images())
-    small.write(tmp_path / "cars196" / "images", {f"{model.replace('/', '-')}/{image}.jpg": small.jpeg(label, image) for label, model in enumerate(small.CARS) for image in range(4)})
+    small.write(tmp_path / "cars196" / "images",
+                {f"{model.replace('/', '-')}/{image}.jpg": small.jpeg(label, image) for label, model in enumerate(small.CARS) for image in range(4)})
     small.write(tmp_path / "online_products" / "images", small.product_images())
     small.write(tmp_path / "online_products" / "Info_Files", small.product_lists())
     small.write(tmp_path / "inshop" / "images", {path.removeprefix("img/"): content for path, content in small.clothes().items()})

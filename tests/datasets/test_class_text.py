@@ -45,8 +45,8 @@ def test_unknown_and_missing_classes_are_named(source, tmp_path, content, parts)
     assert all(part in str(error.value) for part in [*parts, f"--class_text {tmp_path / 'a.json'}"])
 
 
-@pytest.mark.parametrize("name, content", [("a.json", "[1]"), ("a.json", "{"), ("a.json", '{"a": 1}'), ("a.json", '{"a": []}'), ("a.json", '{"a": ["x", 2]}'), ("a.json", '{"a": " "}'),
-                                           ("a.json", '{"a": null}'), ("a.csv", "name,text\na,b\n"), ("a.csv", ""), ("a.csv", "class,text\na,\n"), ("a.csv", "class,text\n,b\n"),
+@pytest.mark.parametrize("name, content", [("a.json", "[1]"), ("a.json", "{"), ("a.json", '{"a": 1}'), ("a.json", '{"a": []}'), ("a.json", '{"a": ["x", 2]}'),
+                                           ("a.json", '{"a": " "}'), ("a.json", '{"a": null}'), ("a.csv", "name,text\na,b\n"), ("a.csv", ""), ("a.csv", "class,text\na,\n"), ("a.csv", "class,text\n,b\n"),
                                            ("a.csv", "class,text\na\n"), ("a.json", b"\xff\xfe\x00")])
 def test_files_of_another_form(tmp_path, name, content):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())

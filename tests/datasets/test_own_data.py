@@ -56,7 +56,8 @@ def test_classes_on_both_sides_are_told(tmp_path, caplog):
     assert "2 classes, such as a," in caplog.text
 
 
-@pytest.mark.parametrize("paths, part", [([], "0 class folders"), (["a/0.jpg", "b/0.jpg", "c/0.jpg"], "3 class folders"), (["train/a/0.jpg", "test/b/0.jpg"], "training part has 1"), (["train/0.jpg", "test/0.jpg"], "2 class folders"),
+@pytest.mark.parametrize("paths, part", [([], "0 class folders"), (["a/0.jpg", "b/0.jpg", "c/0.jpg"], "3 class folders"),
+                                         (["train/a/0.jpg", "test/b/0.jpg"], "training part has 1"), (["train/0.jpg", "test/0.jpg"], "2 class folders"),
                                          (["train/a/0.jpg", "train/b/0.jpg", "test/c/0.jpg", "test/d/0.jpg", "other/e/0.jpg"], "other")])
 def test_wrong_folders(tmp_path, paths, part):
     with pytest.raises(UserError, match=part):
@@ -86,8 +87,9 @@ def written(folder: Path, rows: list[dict], kind: str = "csv") -> str:
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_table_by_its_columns(tmp_path, kind):
-    extra = [row | {"class_name": f"Name {row['label']}", "superclass": "xy"[row["label"] % 2], "box": "1 2 30 40" if kind == "csv" else [1, 2, 30, 40], "unknown": 3.5,
-                    "caption": "" if number % 3 else f"caption, number {number}\nof it", "is_query": number % 2 == 0, "is_gallery": number % 2 == 1} for number, row in enumerate(ROWS)]
+    extra = [row | {"class_name": f"Name {row['label']}", "superclass": "xy"[row["label"] % 2], "box": "1 2 30 40" if kind == "csv" else [1, 2, 30, 40],
+                    "caption": "" if number % 3 else f"caption, number {number}\nof it", "unknown": 3.5, "is_query": number % 2 == 0, "is_gallery": number % 2 == 1}
+             for number, row in enumerate(ROWS)]
     splits = datasets.select("table", written(tmp_path, extra, kind))
     assert splits.training.class_texts == ["Name 1", "Name 2"] and splits.testing.class_texts == ["Name 9", "Name 10"]
     assert names(splits.testing) == ["10_0.jpg", "10_1.jpg", "9_0.jpg", "9_1.jpg"] and splits.testing.labels.tolist() == [1, 1, 0, 0]
@@ -111,7 +113,8 @@ def test_labels_keep_their_zeros_and_paths_may_be_absolute(tmp_path):
 
 
 def test_validation_rows_are_the_validation_split(tmp_path):
-    rows = [{"path": f"{label}_{image}.jpg", "label": label, "split": split} for label, split in enumerate(["train", "train", "val", "Validation", "test", "test"]) for image in range(2)]
+    splits = ["train", "train", "val", "Validation", "test", "test"]
+    rows = [{"path": f"{label}_{image}.jpg", "label": label, "split": split} for label, split in enumerate(splits) for image in range(2)]
     found = table.read(Path(written(tmp_path, rows)))
     assert found.parts.tolist() == [part for part in (TRAIN, TRAIN, VALIDATION, VALIDATION, TEST, TEST) for _ in range(2)]
     assert datasets.select("table", str(tmp_path / "table.csv"), validation=True).validation.class_texts == ["2", "3"]
