@@ -21,7 +21,8 @@ from utilities import devices
 
 def build_splits(opt) -> datasets.Splits:
     architectures.require_known(opt.arch)  # a cheap check, before images are read
-    return datasets.select(opt.dataset, opt.source_path, validation=opt.use_tv_split, training_share=opt.tv_split_perc, by_samples=opt.tv_split_by_samples)
+    return datasets.select(opt.dataset, opt.source_path, allow_partial=opt.allow_partial, class_texts=opt.class_text, validation=opt.use_tv_split,
+                           training_share=opt.tv_split_perc, by_samples=opt.tv_split_by_samples, validation_classes=opt.tv_split_classes)
 
 
 def build_data(opt) -> SimpleNamespace:
@@ -58,14 +59,14 @@ def build_learner(opt, data, network, device) -> SimpleNamespace:
 
 
 def build_guide(opt, training, device) -> tuple[language_guidance.LanguageGuide, list[list[str]]]:
-    """Text similarities of the training classes, by name or by the pseudolabels of a pretrained classifier."""
+    """Text similarities of the training classes, by their captions or by the pseudolabels of a pretrained classifier."""
     weights = opt.language_pseudoclass_weights
     classifier = language_guidance.Classifier(
         identity=(opt.language_pseudoclass_arch, Path(weights) if weights else None),
         load=lambda: architectures.load_classifier(opt.language_pseudoclass_arch, weights),
         batches=lambda network: loading.evaluation_batches(training.with_transform(architectures.classifier_transform(network)),
                                                            batch_size=opt.bs, workers=opt.kernels))
-    return language_guidance.build(guidance_settings(opt), training.class_texts, training.files, torch.from_numpy(training.labels),
+    return language_guidance.build(guidance_settings(opt), training.captions, training.files, torch.from_numpy(training.labels),
                                    cache=Path(opt.cache_path).expanduser(), device=device, classifier=classifier)
 
 
@@ -78,7 +79,7 @@ def build_evaluation(opt, splits, transform, device) -> SimpleNamespace:
     asked = [metrics.parse(name) for name in opt.evaluation_metrics]
     wanted = {"Test": not opt.no_test_metrics and splits.testing, "Val": splits.validation, "Train": not opt.no_train_metrics and splits.training}
     wanted = {name: split.with_transform(transform.evaluation) for name, split in wanted.items() if split}
-    texts = {name: language_guidance.class_similarities(guidance_settings(opt), split.class_texts, cache=Path(opt.cache_path).expanduser(), device=device)
+    texts = {name: language_guidance.class_similarities(guidance_settings(opt), split.captions, cache=Path(opt.cache_path).expanduser(), device=device)
              if any(metric.texts for metric in asked) else None for name, split in wanted.items()}
     return SimpleNamespace(splits=wanted, metrics=asked, texts=texts, backend=evaluation.searches_with(opt.evaluation_backend, device),
                            protocols={name: evaluation.Protocol.of(split, asked) for name, split in wanted.items()})

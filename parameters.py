@@ -68,10 +68,12 @@ def basic_training_parameters(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("basic_training_parameters")
     group.add_argument("--config", metavar="FILE", help="(new) YAML file of settings that the flags override; the args.yaml of a finished run is one.")
     group.add_argument("--list", action="store_true", help="(new) Show all objectives, miners, samplers, metrics, datasets and language models, and end.")
-    group.add_argument("--dataset", type=str, default="cub200", help="Name of the folder <source_path>/<dataset>/images/<class folder>/; 'shapes' is built in and rendered on first use.")
+    group.add_argument("--dataset", type=str, default="cub200", help="A benchmark (cub200, cars196, online_products, inshop), 'shapes' (built in, rendered on first use), your own data as 'folder' or 'table', or any other folder <source_path>/<dataset>/images/<class folder>/.")
+    group.add_argument("--allow_partial", action="store_true", help="(new) Take a benchmark whose classes and images are not those published; results do not compare.")
     group.add_argument("--use_tv_split", action="store_true", help="Split a validation set off the training set and evaluate on it as well.")
     group.add_argument("--tv_split_by_samples", action="store_true", help="Split train/validation within each class instead of between classes.")
-    group.add_argument("--tv_split_perc", type=float, default=0, help="Share of the training classes (or samples) that stay in training, between 0 and 1; needed by --use_tv_split.")
+    group.add_argument("--tv_split_perc", type=float, default=0, help="Share of the training classes (or samples) that stay in training under --use_tv_split, below 1; 0 stands for the usual 0.8.")
+    group.add_argument("--tv_split_classes", metavar="FILE", type=str, help="(new) Text file that names the validation classes of --use_tv_split, one a line, instead of the last ones.")
     group.add_argument("--completed", action="store_true", help="Skip the run if a finished one of the same dataset and savename exists (for sweeps that are started again).")
     group.add_argument("--no_train_metrics", action="store_true", help="Do not evaluate on the training images.")
     group.add_argument("--no_test_metrics", action="store_true", help="Do not evaluate on the test images.")
@@ -88,7 +90,7 @@ def basic_training_parameters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--gpu", type=int, nargs="+", default=[0], help="Index of the GPU; the first is used.")
     group.add_argument("--device", type=str, default="auto", help=_one_of("device", "(new) auto takes the GPU if there is one"))
     group.add_argument("--savename", type=str, default="group_plus_seed", help="Name of the run folder; 'group_plus_seed' makes <group>_s<seed>.")
-    group.add_argument("--source_path", "--datapath", type=str, default="../../Datasets", help="Folder that holds the dataset folders.")
+    group.add_argument("--source_path", "--datapath", type=str, default="../../Datasets", help="Folder that holds the dataset folders; with --dataset folder or table, your folder or file itself.")
     group.add_argument("--save_path", type=str, default="Training_Results", help="Folder under which the run folders are made.")
     group.add_argument("--cache_path", type=str, default="~/.cache/language_guided_dml", help="(new) Folder of text embeddings and pseudolabels, kept by content.")
     group.add_argument("--lr", type=float, default=1e-5, help="Learning rate of the trunk.")
@@ -257,6 +259,7 @@ def language_guidance_parameters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--language_model", type=str, default="clip", help=f"Text encoder: {', '.join(LANGUAGE_MODELS)} or hf:<name or folder>.")
     group.add_argument("--language_weights", metavar="PATH", type=str, help="(new) Local file or folder of the text encoder instead of the download.")
     group.add_argument("--language_primer", type=str, default="a photo of a {}", help="(new) Sentence around each class text; {} is where the text goes.")
+    group.add_argument("--class_text", metavar="FILE", type=str, help="(new) Texts of the classes instead of their names, .json {class: text or [texts]} or .csv with columns class and text; the vectors of several texts are normalised and averaged. Whole sentences go with --language_primer '{}'.")
     group.add_argument("--language_delay", type=int, default=0, help="Iterations before guidance begins.")
     group.add_argument("--language_pseudoclass", action="store_true", help="Use ImageNet pseudolabels (PLG) instead of the expert class names (ELG).")
     group.add_argument("--language_pseudoclass_topk", type=int, default=5, help="Number of pseudolabels per class.")
@@ -329,6 +332,8 @@ def notices(opt: argparse.Namespace) -> list[str]:
         said.append("--wandb_key is ignored, because a key on the command line is visible to everybody on the machine: set WANDB_API_KEY.")
     if opt.language_pseudoclass and not opt.language_distill_w:
         said.append("--language_pseudoclass has no effect without --language_distill_w above 0.")
+    if opt.class_text and (opt.language_pseudoclass or not opt.language_distill_w):
+        said.append("--class_text does not guide without --language_distill_w above 0, nor beside --language_pseudoclass.")
     if opt.data_sampler != "class_random" and (opt.data_ssl_set or opt.internal_split < 1):
         said.append(f"--data_ssl_set and --internal_split have no effect with --data_sampler {opt.data_sampler}: they belong to class_random.")
     if opt.batch_mining == "intra_random" and opt.samples_per_class < 3:
@@ -401,8 +406,10 @@ def _wrong_combinations(opt) -> list[str]:
         problems.append(f"--data_ssl_set repeats half a batch: --bs {opt.bs} must be a multiple of {2 * opt.samples_per_class}.")
     if opt.data_sampler == "semi_class_random" and opt.bs % 2:
         problems.append(f"--data_sampler semi_class_random draws pairs of images: --bs {opt.bs} must be even.")
-    if opt.use_tv_split and not 0 < opt.tv_split_perc < 1:
-        problems.append(f"--use_tv_split needs --tv_split_perc between 0 and 1, the share that stays in training (given: {opt.tv_split_perc}).")
+    if not 0 <= opt.tv_split_perc < 1:
+        problems.append(f"--tv_split_perc is the share that stays in training, above 0 and below 1, or 0 for the usual 0.8 (given: {opt.tv_split_perc}).")
+    if opt.tv_split_classes and (opt.tv_split_by_samples or not opt.use_tv_split):
+        problems.append("--tv_split_classes divides between classes: it needs --use_tv_split, without --tv_split_by_samples.")
     if opt.use_float16 and opt.precision == "bf16":
         problems.append("--use_float16 and --precision bf16 contradict each other; give one of them.")
     if opt.not_pretrained and opt.arch_weights:
@@ -438,7 +445,7 @@ def _impossible_pairs(opt) -> list[str]:
 
 
 def _missing_files(opt) -> list[str]:
-    problems = [f"--{flag} {getattr(opt, flag)}: there is no such file." for flag in ("arch_weights", "language_pseudoclass_weights")
+    problems = [f"--{flag} {getattr(opt, flag)}: there is no such file." for flag in ("arch_weights", "language_pseudoclass_weights", "tv_split_classes", "class_text")
                 if getattr(opt, flag) and not os.path.isfile(getattr(opt, flag))]
     if opt.language_weights and not os.path.exists(opt.language_weights):
         problems.append(f"--language_weights {opt.language_weights}: there is no such file or folder.")

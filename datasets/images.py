@@ -26,16 +26,18 @@ class ImageSplit(torch.utils.data.Dataset):
     """Images of some classes, each class with at least one.
 
     Attributes:
-        files: N paths. labels: [N] int64, 0..C-1. class_texts: C texts.
+        files: N paths. labels: [N] int64, 0..C-1. class_texts: C texts. captions: what guidance reads of each class, by default its text.
         superclasses: [C] int64, the coarser class of each class, or None where the dataset has none.
         is_query, is_gallery: bool [N], the parts of a retrieval protocol; None: every image searches among all others.
         boxes: [N, 4] int64 (left, top, right, bottom) in pixels, the part of each image that counts, or None for all of it.
     """
 
-    def __init__(self, files: list[str], labels: np.ndarray, class_texts: list[str], *, superclasses: np.ndarray | None = None,
+    def __init__(self, files: list[str], labels: np.ndarray, class_texts: list[str], *, captions: list[tuple[str, ...]] | None = None,
+                 superclasses: np.ndarray | None = None,
                  is_query: np.ndarray | None = None, is_gallery: np.ndarray | None = None,
                  boxes: np.ndarray | None = None, transform: Callable | None = None):
         self.files, self.labels, self.class_texts, self.superclasses = files, labels, class_texts, superclasses
+        self.captions = captions or [(text,) for text in class_texts]
         self.is_query, self.is_gallery, self.boxes, self.transform = is_query, is_gallery, boxes, transform
 
     @classmethod

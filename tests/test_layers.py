@@ -11,7 +11,8 @@ ALLOWED = {
 ROOMS = {*ALLOWED, "parameters", "build", "main"}
 # Heavy or optional packages, and the only files that import them (inside a function where they are optional).
 CONFINED = {"wandb": {"utilities/logger.py"}, "faiss": {"evaluation/faiss_library.py"}, "open_clip": {"language_guidance/language_models.py"},
-            "transformers": {"language_guidance/language_models.py"}, "matplotlib": {"utilities/logger.py"}, "pytorch_metric_learning": {"utilities/pml.py"}}
+            "transformers": {"language_guidance/language_models.py"}, "matplotlib": {"utilities/logger.py"}, "pytorch_metric_learning": {"utilities/pml.py"},
+            "pyarrow": {"datasets/table.py"}}
 
 
 def imports(path: Path, top_level_only: bool = False) -> set[str]:

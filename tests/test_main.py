@@ -14,19 +14,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_benchmarks as small
 import torch
 from PIL import Image
 
 import batchminer
 import criteria
 import datasampler
+import datasets
 import main
 import parameters
+from datasets.prepare import __main__ as prepare_command
 from utilities import run_folder
 
 ROOT = Path(__file__).resolve().parents[1]
+ONE_METRIC = ["--no_train_metrics", "--evaluation_metrics", "e_recall@1"]  # a figure of each metric is most of the time of a tiny run
 TINY = ["--arch", "test_resnet_normalize", "--not_pretrained", "--image_size", "32", "--embed_dim", "16", "--loss", "multisimilarity", "--bs", "8",
-        "--lr", "1e-3", "--kernels", "0", "--device", "cpu", "--n_epochs", "1", "--evaluation_metrics", "e_recall@1", "c_recall@2", "mAP_1000", "nmi", "f1"]
+        "--lr", "1e-3", "--kernels", "0", "--device", "cpu", "--n_epochs", "1", "--allow_partial", "--evaluation_metrics", "e_recall@1", "c_recall@2", "mAP_1000", "nmi", "f1"]
 
 
 @pytest.fixture(scope="session")
@@ -144,9 +148,47 @@ def test_every_miner_and_sampler_trains(call, tmp_path, flags, capsys):
 def test_the_list_names_everything_with_a_line_each(capsys):
     assert main.main(["--list", "--loss", "nothing of the kind"]) == 0
     said = capsys.readouterr().out
-    for name in (*criteria.REGISTRY, *batchminer.REGISTRY, *datasampler.REGISTRY, *parameters.METRIC_PATTERNS, *parameters.LANGUAGE_MODELS, "cub200", "shapes", "pml:<ClassName>"):
+    for name in (*criteria.REGISTRY, *batchminer.REGISTRY, *datasampler.REGISTRY, *parameters.METRIC_PATTERNS, *parameters.LANGUAGE_MODELS, *datasets.BENCHMARKS, *datasets.OWN_DATA, "shapes", "pml:<ClassName>"):
         assert re.search(rf"^  {re.escape(name)}  +\S", said, re.MULTILINE), name
     assert "[miner: npair]" in said and "[miner: any]" in said
+
+
+@pytest.mark.parametrize("name, layout", [pytest.param(name, layout, id=f"{name}, {layout}") for name, makers in small.MAKERS.items() for layout in makers])
+def test_every_layout_of_a_benchmark_trains_once_prepared(call, tmp_path, monkeypatch, name, layout):
+    small.use_small_counts(monkeypatch)
+    (tmp_path / "from").mkdir()
+    sources = map(str, small.MAKERS[name][layout](tmp_path / "from"))
+    assert prepare_command.main([name, "--from", *sources, "--to", str(tmp_path / "to")]) == 0
+    assert call("--dataset", name, "--source_path", str(tmp_path / "to"), "--bs", "4", "--language_distill_w", "1", "--language_model", "minilm", *ONE_METRIC) == 0
+    results = json.loads((tmp_path / "runs" / name / "Sample_Run_s0" / "results.json").read_text())
+    assert math.isfinite(results["metrics"]["Train"]["guidance"]["last"]) and results["metrics"]["Test"]["embeds_e_recall: e_recall@1"]["last"] > 0
+
+
+def test_own_folders_tables_and_class_texts_train(call, birds, tmp_path, capsys):
+    images = birds / "cub200" / "images"
+    rows = [f"{path},{path.parent.name},{'test' if path.parent.name > '004' else 'train'}\n" for path in sorted(images.glob("*/*.jpg")) if not path.name.startswith(".")]
+    (tmp_path / "birds.csv").write_text("path,label,split\n" + "".join(rows))
+    (tmp_path / "validation.txt").write_text("001.Black_footed_Albatross\n002.Laysan_Albatross\n")
+    (tmp_path / "texts.json").write_text(json.dumps({path.name: [f"a bird called {path.name[4:]}", "it flies"] for path in images.iterdir() if path.is_dir()}))
+    guided = ["--language_distill_w", "1", "--language_model", "minilm", "--class_text", str(tmp_path / "texts.json"), "--language_primer", "{}", *ONE_METRIC]
+    assert call("--dataset", "folder", "--source_path", str(images), *guided) == 0
+    assert "a bird called Black_footed_Albatross, it flies" in capsys.readouterr().out
+    assert call("--dataset", "table", "--source_path", str(tmp_path / "birds.csv"), *guided) == 0
+    assert "table (test)  " in capsys.readouterr().out
+    assert call("--dataset", "folder", "--source_path", str(images), "--use_tv_split", "--tv_split_classes", str(tmp_path / "validation.txt")) == 2
+    assert "leaves 1 classes for training" in capsys.readouterr().err
+    assert call("--dataset", "cub200", "--use_tv_split", "--tv_split_by_samples", *ONE_METRIC) == 0
+    assert "cub200 (validation)  3 classes, 6 images" in capsys.readouterr().out
+
+
+def test_a_benchmark_that_is_not_whole_is_refused_unless_asked(birds, tmp_path, capsys):
+    tiny = [flag for flag in TINY if flag != "--allow_partial"]
+    argv = [*tiny, "--source_path", str(birds), "--save_path", str(tmp_path / "runs")]
+    assert main.main(argv) == 2
+    message = capsys.readouterr().err
+    assert "train has 24 images of 3 classes instead of 5,864 images of 100 classes" in message and "--allow_partial" in message
+    assert main.main([*argv, "--allow_partial", *ONE_METRIC]) == 0
+    assert "do not compare with published ones" in capsys.readouterr().out
 
 
 def test_ctrl_c_ends_cleanly_and_says_how_to_resume(birds, tmp_path, heard_interrupts):
@@ -188,7 +230,7 @@ def test_no_network_and_no_file_says_what_to_download(birds, tmp_path, capsys, m
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
     argv = ["--arch", "resnet50_frozen_normalize", "--dataset", "cub200", "--source_path", str(birds), "--save_path", str(tmp_path / "runs"),
-            "--loss", "multisimilarity", "--bs", "8"]
+            "--loss", "multisimilarity", "--bs", "8", "--allow_partial"]
     assert main.main(argv) == 2
     message = capsys.readouterr().err
     assert "resnet50.tv_in1k" in message and "--arch_weights" in message and "--not_pretrained" in message
@@ -404,14 +446,14 @@ def tiny_clip(folder: Path) -> Path:
 
 @pytest.mark.parametrize("guided", [[], ["--language_distill_w", "7.5", "--language_pseudoclass"]], ids=["baseline", "guided"])
 def test_the_command_lines_of_the_papers_readme(birds, tmp_path, monkeypatch, guided):
-    """Unchanged but for the paths, the epochs, a batch that fits 24 images, and local weights in the places of the downloads."""
+    """Unchanged but for the paths, the epochs, 24 images that are not all of CUB-200 and a batch that fits them, and local weights in the places of the downloads."""
     import timm
     monkeypatch.setenv("WANDB_MODE", "offline")
     resnet50 = tmp_path / "resnet50.pt"
     torch.save(timm.create_model("resnet50", num_classes=1000).state_dict(), resnet50)
     command = (f"--seed 2 --log_online --group cub200-rn128_msim --no_train_metrics --project LanguageGuidance --gpu 0 --source_path {birds} "
                "--dataset cub200 --n_epochs 1 --tau 100 --gamma 1 --arch resnet50_frozen_normalize --embed_dim 128 --loss multisimilarity --bs 12").split()
-    local = ["--arch_weights", str(resnet50), "--save_path", str(tmp_path / "runs"), "--cache_path", str(tmp_path / "cache"), "--kernels", "0"]
+    local = ["--allow_partial", "--arch_weights", str(resnet50), "--save_path", str(tmp_path / "runs"), "--cache_path", str(tmp_path / "cache"), "--kernels", "0"]
     if guided:
         local += ["--language_weights", str(tiny_clip(tmp_path / "clip")), "--language_pseudoclass_weights", str(resnet50)]
     assert main.main([*command, *guided, *local]) == 0
