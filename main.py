@@ -27,7 +27,7 @@ import datasets
 import evaluation
 import language_guidance
 import metrics
-from datasets import loading, transforms
+from datasets import cache, integrity, loading, transforms
 from utilities import checkpoints, devices, logger, report, run_folder, seeding
 from utilities.meters import LossMeter
 
@@ -97,19 +97,22 @@ def run(opt) -> None:
                 report.print_epoch(epoch, opt.n_epochs, opt.evaltypes, losses, values)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(run_folder.how_to_resume(folder)) from None
-        records.finish({"dataset": opt.dataset, "run": str(folder), "settings": settings}, earlier + time.monotonic() - started)
+        records.finish({"dataset": opt.dataset, "run": str(folder), "settings": settings, "images_left_out": data.left_out}, earlier + time.monotonic() - started)
     report.print_results(records.summary(), folder)
+    integrity.report(data.left_out)
 
 
 def build_data(opt) -> SimpleNamespace:
-    """The splits and the batch sampler of the training split."""
+    """The splits, the batch sampler of the training split, and the broken images that were left out."""
     architectures.require_known(opt.arch)  # a cheap check, before images are read
     splits = datasets.select(opt.dataset, opt.source_path, validation=opt.use_tv_split, training_share=opt.tv_split_perc,
                              by_samples=opt.tv_split_by_samples)
+    splits, left_out = integrity.checked(splits, decode=opt.check_images, skip=opt.on_bad_image == "skip")
+    splits = cache.attached(splits, opt.cache, limit=opt.cache_limit, short_side=opt.cache_size, folder=opt.cache_path, fast=opt.decoding == "fast")
     sampler = datasampler.select(opt.data_sampler, splits.training.labels, batch_size=opt.bs, samples_per_class=opt.samples_per_class,
                                  seed=opt.seed, internal_split=opt.internal_split, repeat_half=opt.data_ssl_set, pool_size=opt.data_batchmatch_bigbs,
                                  candidates=opt.data_batchmatch_ncomps, d2_lambda=opt.data_d2_coreset_lambda, projection_dim=opt.data_sampler_lowproj_dim)
-    return SimpleNamespace(splits=splits, sampler=sampler)
+    return SimpleNamespace(splits=splits, sampler=sampler, left_out=left_out)
 
 
 def build_network(opt, splits, device, *, load_weights: bool) -> tuple[architectures.EmbeddingNetwork, SimpleNamespace]:
@@ -174,25 +177,22 @@ def train_epoch(opt, epoch: int, network, learner, sampler, loader, device) -> l
         meter.update(**losses, loss=loss)
         if meter.due():  # the only place where a step waits for the device, about once a second
             bar.set_postfix({name: f"{value:.4f}" for name, value in meter.means().items()})
-    means = meter.means()
     learner.scheduler.step()
-    return {name: {name: value} for name, value in means.items()} | {"time": {"time": time.monotonic() - started}}
+    return {name: {name: value} for name, value in meter.means().items()} | {"time": {"time": time.monotonic() - started}}
 
 
 def embed_training(opt, network, split, device) -> torch.Tensor:
     """Embeddings [N, D] of the training images as they are now, for the samplers that choose by them."""
-    batches = loading.evaluation_batches(split, batch_size=opt.bs, workers=opt.kernels)
-    return evaluation.embed(network, batches, count=len(split), evaltypes=["embeds"], device=device, autocast=devices.autocast(device, opt.precision),
-                            channels_last=opt.channels_last, title="training images")["embeds"]
+    return evaluation.embed(network, loading.evaluation_batches(split, batch_size=opt.bs, workers=opt.kernels), count=len(split), evaltypes=["embeds"],
+                            device=device, autocast=devices.autocast(device, opt.precision), channels_last=opt.channels_last, title="training images")["embeds"]
 
 
 def evaluate_epoch(opt, network, evaluated, device) -> logger.Values:
     """Split -> "<evaltype>_<metric family>" -> metric -> value."""
     asked = [metrics.parse(name) for name in opt.evaluation_metrics]
-    batches = {name: loading.evaluation_batches(split, batch_size=opt.bs, workers=opt.kernels) for name, split in evaluated.items()}
-    return {name: evaluation.evaluate(network, batches[name], torch.from_numpy(split.labels), asked, evaltypes=opt.evaltypes, title=name,
-                                      search_on_cpu=opt.evaluate_on_cpu, device=device, autocast=devices.autocast(device, opt.precision),
-                                      channels_last=opt.channels_last) for name, split in evaluated.items()}
+    return {name: evaluation.evaluate(network, loading.evaluation_batches(split, batch_size=opt.bs, workers=opt.kernels), torch.from_numpy(split.labels), asked,
+                                      evaltypes=opt.evaltypes, title=name, search_on_cpu=opt.evaluate_on_cpu, device=device,
+                                      autocast=devices.autocast(device, opt.precision), channels_last=opt.channels_last) for name, split in evaluated.items()}
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Any `<source_path>/<name>/images/<class folder>/*` works; a registered name adds
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets import cub200, folder, integrity, shapes
+from datasets import cub200, folder, shapes
 from datasets.images import ImageSplit
 from utilities.errors import UserError
 from utilities.report import first_line
@@ -52,5 +52,4 @@ def select(name: str, source_path: str, *, validation: bool = False, training_sh
     if validation:
         cut = folder.cut_samples if by_samples else folder.cut_classes
         training, held_out = cut(training, training_share)
-    integrity.require_intact(path for image_class in classes for path in image_class.files)
     return Splits(ImageSplit.of_classes(training), ImageSplit.of_classes(held_out) if held_out else None, ImageSplit.of_classes(testing))
