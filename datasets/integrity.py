@@ -40,8 +40,8 @@ def checked(splits, *, decode: bool, skip: bool):
 def broken_images(paths: Iterable[str], *, decode: bool) -> dict[str, str]:
     """Path -> what is wrong with it."""
     paths = list(paths)
-    with ThreadPoolExecutor(THREADS if decode else 1) as pool:  # decoders let other threads run
-        reasons = pool.map(_why_broken if decode else _why_suspicious, paths, chunksize=64)
+    with ThreadPoolExecutor(THREADS) as pool:  # decoders let other threads run; for the ends of files threads cost more than they save
+        reasons = pool.map(_why_broken, paths) if decode else map(_why_suspicious, paths)
         bar = tqdm(zip(paths, reasons), total=len(paths), desc="Checking images", unit="image", leave=False, delay=2)
         return {path: reason for path, reason in bar if reason}
 
@@ -63,11 +63,13 @@ def _without(split, broken: dict[str, str]):
 def _why_suspicious(path: str) -> str | None:
     """None for a JPEG or PNG that ends as a whole one does, else `_why_broken`."""
     try:
-        with open(path, "rb") as file:
-            start = file.read(2)
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 8))
-            if start in ENDINGS and file.read().endswith(ENDINGS[start]):
-                return None
+        file = os.open(path, os.O_RDONLY)  # unbuffered: half the time, and there may be a hundred thousand
+        try:
+            start, end = os.pread(file, 2, 0), os.pread(file, 8, max(0, os.fstat(file).st_size - 8))
+        finally:
+            os.close(file)
+        if start in ENDINGS and end.endswith(ENDINGS[start]):
+            return None
     except OSError as error:
         return str(error)
     return _why_broken(path)
