@@ -15,23 +15,26 @@ import evaluation
 import language_guidance
 import metrics
 import parameters
-from datasets import loading, transforms
+from datasets import cache, integrity, loading, transforms
 from utilities import devices
 
 
-def build_splits(opt) -> datasets.Splits:
+def build_splits(opt) -> tuple[datasets.Splits, list]:
+    """The splits, and the broken images that were left out of them."""
     architectures.require_known(opt.arch)  # a cheap check, before images are read
-    return datasets.select(opt.dataset, opt.source_path, allow_partial=opt.allow_partial, class_texts=opt.class_text, validation=opt.use_tv_split,
-                           training_share=opt.tv_split_perc, by_samples=opt.tv_split_by_samples, validation_classes=opt.tv_split_classes)
+    splits = datasets.select(opt.dataset, opt.source_path, allow_partial=opt.allow_partial, class_texts=opt.class_text, validation=opt.use_tv_split,
+                             training_share=opt.tv_split_perc, by_samples=opt.tv_split_by_samples, validation_classes=opt.tv_split_classes)
+    splits, left_out = integrity.checked(splits, decode=opt.check_images, skip=opt.on_bad_image == "skip")
+    return cache.attached(splits, opt.cache, limit=opt.cache_limit, short_side=opt.cache_size, folder=opt.cache_path, fast=opt.decoding == "fast"), left_out
 
 
 def build_data(opt) -> SimpleNamespace:
-    """The splits and the batch sampler of the training split."""
-    splits = build_splits(opt)
+    """The splits, the batch sampler of the training split, and the broken images that were left out."""
+    splits, left_out = build_splits(opt)
     sampler = datasampler.select(opt.data_sampler, splits.training.labels, batch_size=opt.bs, samples_per_class=opt.samples_per_class,
                                  seed=opt.seed, internal_split=opt.internal_split, repeat_half=opt.data_ssl_set, pool_size=opt.data_batchmatch_bigbs,
                                  candidates=opt.data_batchmatch_ncomps, d2_lambda=opt.data_d2_coreset_lambda, projection_dim=opt.data_sampler_lowproj_dim)
-    return SimpleNamespace(splits=splits, sampler=sampler)
+    return SimpleNamespace(splits=splits, sampler=sampler, left_out=left_out)
 
 
 def build_network(opt, device, *, load_weights: bool) -> tuple[architectures.EmbeddingNetwork, SimpleNamespace]:

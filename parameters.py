@@ -39,6 +39,9 @@ CHOICES = {
     "miner_semihard_form": ("paper", "textbook"),
     "miner_npair_form": ("paper", "mc"),
     "miner_parametric_mode": ("uniform", "hards", "semihards", "veryhards"),
+    "cache": ("none", "ram", "disk"),
+    "decoding": ("fast", "exact"),
+    "on_bad_image": ("raise", "skip"),
     "device": ("auto", "cpu", "cuda"),
     "precision": ("fp32", "bf16", "fp16"),
     "evaltypes": ("embeds", "avg_features"),
@@ -96,7 +99,13 @@ def basic_training_parameters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--lr", type=float, default=1e-5, help="Learning rate of the trunk.")
     group.add_argument("--fc_lr", type=float, default=-1, help="Learning rate of the embedding head; negative: the same as --lr.")
     group.add_argument("--n_epochs", "--epochs", type=int, default=150, help="Number of epochs.")
-    group.add_argument("--kernels", type=int, default=6, help="Number of data loading processes; 0 loads in the main process.")
+    group.add_argument("--kernels", type=int, default=6, help="Number of data loading processes, but no more than there are cores; 0 loads in the main process.")
+    group.add_argument("--cache", type=str, default="none", help=_one_of("cache", "(new) Where decoded images are kept for later epochs, shared by all loading processes; disk: in --cache_path, for other runs too"))
+    group.add_argument("--cache_limit", metavar="GB", type=float, default=8, help="(new) Upper bound of --cache, which also stays within half of the machine's memory or free disk; images beyond it are decoded each time.")
+    group.add_argument("--cache_size", metavar="PIXELS", type=int, default=0, help="(new) Short side to which --cache reduces larger images, so that more of them fit; crops are then cut from fewer pixels. 0: keep all pixels, which changes no crop.")
+    group.add_argument("--decoding", type=str, default="fast", help=_one_of("decoding", "(new) JPEGs without --cache: fast at 1/2, 1/4 or 1/8 scale where that is no smaller than the crop, and within 1 to 2 of 255 grey levels; exact as Pillow decodes"))
+    group.add_argument("--check_images", action="store_true", help="(new) Decode every image before training; without it only files are that do not end as a whole one does.")
+    group.add_argument("--on_bad_image", type=str, default="raise", help=_one_of("on_bad_image", "(new) What broken images do: end the run, or stay out of it, counted and named (includes --check_images)"))
     group.add_argument("--bs", type=int, default=112, help="Batch size.")
     group.add_argument("--seed", type=int, default=0, help="Seed of initialisation, batches and augmentation.")
     group.add_argument("--scheduler", type=str, default="step", help=_one_of("scheduler", "Learning rate schedule: multiply by --gamma at each epoch of --tau, or constant"))
@@ -330,6 +339,8 @@ def notices(opt: argparse.Namespace) -> list[str]:
     said = []
     if opt.wandb_key != WANDB_KEY_PLACEHOLDER:
         said.append("--wandb_key is ignored, because a key on the command line is visible to everybody on the machine: set WANDB_API_KEY.")
+    if opt.cache_size and opt.cache == "none":
+        said.append("--cache_size has no effect without --cache ram or disk.")
     if opt.language_pseudoclass and not opt.language_distill_w:
         said.append("--language_pseudoclass has no effect without --language_distill_w above 0.")
     if opt.class_text and (opt.language_pseudoclass or not opt.language_distill_w):
@@ -374,8 +385,8 @@ def _wrong_numbers(opt) -> list[str]:
     at_least = {"n_epochs": 1, "evaluate_every": 1, "kernels": 0, "bs": 2, "samples_per_class": 1, "embed_dim": 1, "image_size": 16, "warmup": 0,
                 "seed": 0, "decay": 0, "gamma": 0, "language_distill_w": 0, "language_delay": 0, "language_pseudoclass_topk": 1,
                 "loss_histogram_nbins": 2, "loss_softtriplet_n_centroids": 1, "loss_s2sd_feat_distill_delay": 0, "miner_parametric_n_support": 3,
-                "loss_adversarial_separation_hidden_dim": 1, "data_batchmatch_bigbs": 1, "data_batchmatch_ncomps": 1, "data_d2_coreset_lambda": 0}
-    above_zero = ("lr", "language_temp", "loss_s2sd_T", "loss_softmax_temperature", "loss_proxynca_temperature", "loss_softtriplet_gamma", "loss_supcon_temperature",
+                "cache_size": 0, "loss_adversarial_separation_hidden_dim": 1, "data_batchmatch_bigbs": 1, "data_batchmatch_ncomps": 1, "data_d2_coreset_lambda": 0}
+    above_zero = ("lr", "cache_limit", "language_temp", "loss_s2sd_T", "loss_softmax_temperature", "loss_proxynca_temperature", "loss_softtriplet_gamma", "loss_supcon_temperature",
                   "loss_smooth_ap_temperature", "loss_recall_at_k_rank_temperature", "loss_recall_at_k_similarity_temperature",
                   "loss_multisimilarity_pos_weight", "loss_multisimilarity_neg_weight")
     problems = [f"--{flag} must be a finite number, not {value}." for flag, value in vars(opt).items()
@@ -420,6 +431,8 @@ def _wrong_combinations(opt) -> list[str]:
         problems.append("--evaluate_only and --resume contradict each other; give one of them.")
     if opt.evaluate_only and opt.no_test_metrics and opt.no_train_metrics and not opt.use_tv_split:
         problems.append("--evaluate_only has nothing to evaluate with --no_test_metrics and --no_train_metrics; drop one of them.")
+    if 0 < opt.cache_size < opt.image_size:
+        problems.append(f"--cache_size {opt.cache_size} is smaller than the crops of --image_size {opt.image_size}; raise it, or 0 keeps images as they are.")
     if "{}" not in opt.language_primer:
         problems.append(f"--language_primer {opt.language_primer!r} has no {{}} for the class text.")
     if "/" in opt.savename or opt.savename in ("", ".", ".."):

@@ -250,6 +250,28 @@ def test_broken_data_is_named(call, birds, tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("kind", ["ram", "disk"])
+def test_a_cached_run_ends_with_the_parameters_of_one_that_decodes_each_time(call, tmp_path, kind, capsys):
+    exact = ["--n_epochs", "2", "--decoding", "exact"]
+    assert call(*exact, "--savename", "decoded") == 0
+    assert call(*exact, "--savename", "cached", "--kernels", "1", "--cache", kind, "--cache_limit", "0.0001") == 0  # room for some of the images
+    assert "Decoded images are kept in" in capsys.readouterr().out
+    weights = [last_weights(run_in(tmp_path, name)) for name in ("decoded", "cached")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_broken_images_are_left_out_counted_and_named(call, birds, tmp_path, capsys):
+    source = Path(shutil.copytree(birds, tmp_path / "source"))
+    broken = [source / "cub200" / "images" / folder / f"{folder[4:]}_0003.jpg" for folder in ("001.Black_footed_Albatross", "005.Gray_Catbird")]
+    for image in broken:
+        image.write_bytes(image.read_bytes()[:300])
+    assert call("--source_path", str(source), "--on_bad_image", "skip") == 0
+    said = capsys.readouterr().out
+    assert "3 classes, 23 images" in said
+    assert all(str(image) in part for image in broken for part in (said.split("Results:")[0], said.split("Results:")[1]))  # before the run and at its end
+    assert json.loads((run_in(tmp_path) / "results.json").read_text())["images_left_out"].keys() == {str(image) for image in broken}
+
+
 def test_foreign_weights_and_checkpoints_are_refused(call, birds, tmp_path, capsys):
     assert call() == 0
     checkpoint = run_in(tmp_path) / run_folder.LAST_CHECKPOINT
@@ -275,7 +297,8 @@ def test_a_non_finite_loss_stops_the_run_and_names_part_epoch_and_step(call, cap
 @pytest.mark.parametrize("flags", [["--precision", "bf16"], ["--precision", "bf16", "--channels_last", "--loss", "margin"], ["--arch", "test_vit_frozen_double_normalize"],
                                    ["--use_float16"], ["--augmentation", "adv"], ["--augmentation", "big"], ["--augmentation", "red"], ["--warmup", "1"], ["--fc_lr", "0.01", "--scheduler", "none"],
                                    ["--use_tv_split", "--tv_split_perc", "0.5", "--tv_split_by_samples", "--no_test_metrics", "--store_improvements"],
-                                   ["--data_ssl_set"], ["--internal_split", "0.5"], ["--evaltypes", "embeds", "avg_features", "--evaluate_on_cpu"]], ids=" ".join)
+                                   ["--data_ssl_set"], ["--internal_split", "0.5"], ["--check_images"], ["--decoding", "exact", "--kernels", "2"],
+                                   ["--cache", "ram", "--cache_size", "38", "--kernels", "1"], ["--evaltypes", "embeds", "avg_features", "--evaluate_on_cpu"]], ids=" ".join)
 def test_settings_run(call, flags):
     assert call(*flags) == 0
 
