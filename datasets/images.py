@@ -8,12 +8,6 @@ import torch
 from datasets.decoding import UNREADABLE, Source, open_image, read_rgb
 
 
-class ImageClass(NamedTuple):
-    text: str                       # what guidance reads: "Black footed Albatross" of the folder "001.Black_footed_Albatross"
-    files: list[str]                # sorted
-    superclass: str | None = None   # a coarser class that several share, where the dataset has them
-
-
 class BrokenImage(NamedTuple):
     """Takes the place of a batch in which an image could not be read (an exception in a worker would bring a traceback)."""
     path: str
@@ -32,22 +26,12 @@ class ImageSplit(torch.utils.data.Dataset):
     """
 
     def __init__(self, files: list[str], labels: np.ndarray, class_texts: list[str], *, captions: list[tuple[str, ...]] | None = None,
-                 superclasses: np.ndarray | None = None,
-                 is_query: np.ndarray | None = None, is_gallery: np.ndarray | None = None,
+                 superclasses: np.ndarray | None = None, is_query: np.ndarray | None = None, is_gallery: np.ndarray | None = None,
                  boxes: np.ndarray | None = None, transform: Callable | None = None):
         self.files, self.labels, self.class_texts, self.superclasses = files, labels, class_texts, superclasses
         self.captions = captions or [(text,) for text in class_texts]
         self.is_query, self.is_gallery, self.boxes, self.transform = is_query, is_gallery, boxes, transform
         self.open_image: Callable[[str], Source] = open_image
-
-    @classmethod
-    def of_classes(cls, classes: list[ImageClass], transform: Callable | None = None) -> "ImageSplit":
-        """All images of the classes, labelled in their order."""
-        labels = np.repeat(np.arange(len(classes)), [len(image_class.files) for image_class in classes])
-        names = [image_class.superclass for image_class in classes]
-        superclasses = np.unique(names, return_inverse=True)[1] if names and None not in names else None
-        return cls([file for image_class in classes for file in image_class.files], labels, [image_class.text for image_class in classes],
-                   superclasses=superclasses, transform=transform)
 
     def with_transform(self, transform: Callable) -> "ImageSplit":
         """The same images seen through another transform."""

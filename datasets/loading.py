@@ -89,8 +89,8 @@ class _BatchReader(Dataset):
                 images[row] = crops.crop(self.split.open_image(self.split.files[index]), random, None if boxes is None else boxes[index].tolist())
             except UNREADABLE as error:
                 return BrokenImage(self.split.files[index], str(error))
-        mirrored = np.flatnonzero(random.random(len(indices)) < 0.5).tolist() if crops.flips else []
-        return PixelBatch(images.permute(0, 3, 1, 2), torch.from_numpy(self.split.labels[indices]), torch.tensor(indices), mirrored, crops.mean, crops.std)
+        mirrored = np.flatnonzero(random.random(len(indices)) < (0.5 if crops.flips else 0))
+        return PixelBatch(images.permute(0, 3, 1, 2), torch.from_numpy(self.split.labels[indices]), torch.tensor(indices), torch.from_numpy(mirrored), crops.mean, crops.std)
 
     def _transformed(self, indices: list[int]) -> Batch | BrokenImage:
         """Samples of a transform that is not ours, float [3, H, W] each."""

@@ -37,15 +37,19 @@ class PixelBatch(NamedTuple):
     images: torch.Tensor      # [B, 3, H, W] uint8, channels last in memory
     labels: torch.Tensor      # [B] long, 0..C-1 within the split
     indices: torch.Tensor     # [B] long, the samples' positions in the split
-    mirrored: list[int]       # rows of the batch that are still to be flipped
+    mirrored: torch.Tensor    # [M] long, rows of the batch that are still to be flipped
     mean: tuple[float, ...]   # of the channels, in 0..1
     std: tuple[float, ...]
 
     def to(self, device: torch.device, channels_last: bool = False) -> Batch:
         """Flipped and normalised on the device; no step of it waits for the device."""
         images = self.images.to(device, non_blocking=True, copy=True)
-        for row in self.mirrored:  # on a CPU a twentieth of the time of flipping all rows and choosing
-            images[row] = images[row].flip(2)
+        if device.type == "cpu":  # whose kernels flip single images of this layout, but not batches, a dozen times faster
+            for row in self.mirrored.tolist():
+                images[row] = images[row].flip(2)
+        else:
+            rows = self.mirrored.to(device, non_blocking=True)
+            images.index_copy_(0, rows, images.index_select(0, rows).flip(3))
         images = images.to(torch.float32, memory_format=torch.contiguous_format)
         images.sub_(_per_channel(tuple(self.mean), device)).div_(_per_channel(tuple(self.std), device))
         layout = torch.channels_last if channels_last else torch.contiguous_format

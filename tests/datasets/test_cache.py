@@ -12,7 +12,7 @@ from PIL import Image
 from datasets import cache, loading, transforms
 from datasets.cache import START, ImageCache
 from datasets.decoding import UNREADABLE, open_image
-from datasets.images import ImageClass, ImageSplit
+from datasets.images import ImageSplit
 from utilities.errors import UserError
 
 Splits = namedtuple("Splits", ["training", "validation", "testing"])
@@ -36,7 +36,8 @@ def make(files, tmp_path, kind: str, limit: int = 10**6, short_side: int = 0) ->
 
 def splits(files) -> Splits:
     transform = transforms.training("base", 16, MEAN, STD)
-    return Splits(ImageSplit.of_classes([ImageClass("a", files[:4]), ImageClass("b", files[4:])], transform), None, ImageSplit.of_classes([ImageClass("c", files[:2])], transform))
+    return Splits(ImageSplit(files, np.arange(len(files)) // 4, ["a", "b"], transform=transform), None,
+                  ImageSplit(files[:2], np.zeros(2, dtype=np.int64), ["c"], transform=transform))
 
 
 def whole(source) -> torch.Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.images import ImageClass, ImageSplit
+from datasets.images import ImageSplit
 from datasets.integrity import broken_images, checked, report
 from utilities.errors import UserError
 
@@ -41,8 +41,7 @@ def damaged_inside() -> bytes:
 def splits(tmp_path) -> Splits:
     """Two classes of two images in training and in testing."""
     files = [stored(tmp_path, f"{number}.png", noise("PNG")) for number in range(8)]
-    pairs = [ImageClass(name, files[2 * number:2 * number + 2]) for number, name in enumerate("abcd")]
-    return Splits(ImageSplit.of_classes(pairs[:2]), None, ImageSplit.of_classes(pairs[2:]))
+    return Splits(ImageSplit(files[:4], np.arange(4) // 2, list("ab")), None, ImageSplit(files[4:], np.arange(4) // 2, list("cd")))
 
 
 @pytest.mark.parametrize("decode", [False, True])

@@ -30,7 +30,7 @@ def source(image: Image.Image) -> Source:
 def normalised(crop: torch.Tensor, mirrored: bool = False, mean=MEAN, std=STD) -> torch.Tensor:
     """[N, N, 3] as the device makes it: float [3, N, N]."""
     zero = torch.zeros(1, dtype=torch.long)
-    return PixelBatch(crop[None].permute(0, 3, 1, 2), zero, zero, [0] if mirrored else [], mean, std).to(torch.device("cpu")).images[0]
+    return PixelBatch(crop[None].permute(0, 3, 1, 2), zero, zero, torch.arange(int(mirrored)), mean, std).to(torch.device("cpu")).images[0]
 
 
 @pytest.mark.parametrize("image_size, short, big", [(224, 256, 256), (96, 110, 110), (64, 73, 73)])
