@@ -129,7 +129,7 @@ def test_a_box_is_all_that_is_seen_of_an_image(box, part):
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_a_batch_is_flipped_and_normalised_where_it_is_asked_for(channels_last):
     pixels = torch.randint(0, 256, (4, 8, 6, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    batch = PixelBatch(pixels.permute(0, 3, 1, 2), torch.arange(4), torch.arange(4) + 7, [1, 3], MEAN, STD)
+    batch = PixelBatch(pixels.permute(0, 3, 1, 2), torch.arange(4), torch.arange(4) + 7, torch.tensor([1, 3]), MEAN, STD)
     before = batch.images.clone()
     found = [batch.to(torch.device("cpu"), channels_last) for _ in range(2)][1]  # the second is not flipped back
     expected = torch.stack([reference.normalize(reference.to_tensor(image.numpy()), MEAN, STD) for image in pixels])
