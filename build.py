@@ -16,25 +16,29 @@ import evaluation
 import language_guidance
 import metrics
 import parameters
-from datasets import loading, transforms
+from datasets import cache, integrity, loading, transforms
 from utilities import devices
 from utilities.errors import UserError
 
 LOG = logging.getLogger(__name__)
 
 
-def build_splits(opt) -> datasets.Splits:
+def build_splits(opt) -> tuple[datasets.Splits, list]:
+    """The splits, and the broken images that were left out of them."""
     architectures.require_known(opt.arch)  # a cheap check, before images are read
-    return datasets.select(opt.dataset, opt.source_path, validation=opt.use_tv_split, training_share=opt.tv_split_perc, by_samples=opt.tv_split_by_samples)
+    splits = datasets.select(opt.dataset, opt.source_path, allow_partial=opt.allow_partial, class_texts=opt.class_text, validation=opt.use_tv_split,
+                             training_share=opt.tv_split_perc, by_samples=opt.tv_split_by_samples, validation_classes=opt.tv_split_classes)
+    splits, left_out = integrity.checked(splits, decode=opt.check_images, skip=opt.on_bad_image == "skip")
+    return cache.attached(splits, opt.cache, limit=opt.cache_limit, short_side=opt.cache_size, folder=opt.cache_path, fast=opt.decoding == "fast"), left_out
 
 
 def build_data(opt) -> SimpleNamespace:
-    """The splits and the batch sampler of the training split."""
-    splits = build_splits(opt)
+    """The splits, the batch sampler of the training split, and the broken images that were left out."""
+    splits, left_out = build_splits(opt)
     sampler = datasampler.select(opt.data_sampler, splits.training.labels, batch_size=opt.bs, samples_per_class=opt.samples_per_class,
                                  seed=opt.seed, internal_split=opt.internal_split, repeat_half=opt.data_ssl_set, pool_size=opt.data_batchmatch_bigbs,
                                  candidates=opt.data_batchmatch_ncomps, d2_lambda=opt.data_d2_coreset_lambda, projection_dim=opt.data_sampler_lowproj_dim)
-    return SimpleNamespace(splits=splits, sampler=sampler)
+    return SimpleNamespace(splits=splits, sampler=sampler, left_out=left_out)
 
 
 def build_network(opt, device, *, load_weights: bool) -> tuple[architectures.EmbeddingNetwork, SimpleNamespace]:
@@ -62,14 +66,14 @@ def build_learner(opt, data, network, device) -> SimpleNamespace:
 
 
 def build_guide(opt, training, device) -> tuple[language_guidance.LanguageGuide, list[list[str]]]:
-    """Text similarities of the training classes, by name or by the pseudolabels of a pretrained classifier."""
+    """Text similarities of the training classes, by their captions or by the pseudolabels of a pretrained classifier."""
     weights = opt.language_pseudoclass_weights
     classifier = language_guidance.Classifier(
         identity=(opt.language_pseudoclass_arch, Path(weights) if weights else None),
         load=lambda: architectures.load_classifier(opt.language_pseudoclass_arch, weights),
         batches=lambda network: loading.evaluation_batches(training.with_transform(architectures.classifier_transform(network)),
                                                            batch_size=opt.bs, workers=opt.kernels))
-    return language_guidance.build(guidance_settings(opt), training.class_texts, training.files, torch.from_numpy(training.labels),
+    return language_guidance.build(guidance_settings(opt), training.captions, training.files, torch.from_numpy(training.labels),
                                    cache=Path(opt.cache_path).expanduser(), device=device, classifier=classifier)
 
 
@@ -82,7 +86,7 @@ def build_evaluation(opt, splits, transform, device) -> SimpleNamespace:
     asked = [metrics.parse(name) for name in opt.evaluation_metrics]
     wanted = {"Test": not opt.no_test_metrics and splits.testing, "Val": splits.validation, "Train": not opt.no_train_metrics and splits.training}
     wanted = {name: split.with_transform(transform.evaluation) for name, split in wanted.items() if split}
-    texts = {name: language_guidance.class_similarities(guidance_settings(opt), split.class_texts, cache=Path(opt.cache_path).expanduser(), device=device)
+    texts = {name: language_guidance.class_similarities(guidance_settings(opt), split.captions, cache=Path(opt.cache_path).expanduser(), device=device)
              if any(metric.texts for metric in asked) else None for name, split in wanted.items()}
     return SimpleNamespace(splits=wanted, metrics=asked, texts=texts, backend=evaluation.searches_with(opt.evaluation_backend, device),
                            protocols={name: evaluation.Protocol.of(split, asked) for name, split in wanted.items()})

@@ -24,7 +24,7 @@ import evaluation
 import language_guidance
 import metrics
 from build import build_data, build_evaluation, build_learner, build_network, build_splits, build_text_similarities
-from datasets import loading
+from datasets import integrity, loading
 from evaluation import figures
 from evaluation.embedding import embed
 from utilities import checkpoints, devices, logger, report, run_folder, seeding
@@ -98,11 +98,12 @@ def run(opt) -> None:
                 report.print_epoch(epoch, opt.n_epochs, opt.evaltypes, losses, values)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(run_folder.how_to_resume(folder)) from None
-        records.finish({"dataset": opt.dataset, "run": str(folder), "settings": settings}, earlier + time.monotonic() - started)
+        records.finish({"dataset": opt.dataset, "run": str(folder), "settings": settings, "images_left_out": data.left_out}, earlier + time.monotonic() - started)
         drawn = draw_figures(opt, evaluation_of, shown, folder, device)
         if online and drawn:
             online.log_figures(opt.n_epochs - 1, "Test", drawn)
     report.print_results(records.summary(), folder)
+    integrity.report(data.left_out)
 
 
 def evaluate_only(path: str, argv: list[str] | None) -> None:
@@ -112,7 +113,7 @@ def evaluate_only(path: str, argv: list[str] | None) -> None:
     opt = parameters.parse(argv, checkpoint.settings)
     device = devices.select(opt.device, opt.gpu)
     seeding.seed_everything(opt.seed)
-    splits = build_splits(opt)
+    splits, left_out = build_splits(opt)
     network, transform = build_network(opt, device, load_weights=False)
     checkpoints.restore_parts({"state_dict": network}, checkpoint, "--evaluate_only")
     evaluation_of = build_evaluation(opt, splits, transform, device)
@@ -121,11 +122,12 @@ def evaluate_only(path: str, argv: list[str] | None) -> None:
     run_folder.write_settings(folder, parameters.stored(opt))
     records = logger.RunLog(folder)
     records.log(checkpoint.epoch, report.merge({"Train": {"epochs": {"epochs": checkpoint.epoch}}}, values))
-    records.finish({"dataset": opt.dataset, "run": str(folder), "checkpoint": path, "settings": parameters.stored(opt)}, time.monotonic() - started)
+    records.finish({"dataset": opt.dataset, "run": str(folder), "checkpoint": path, "settings": parameters.stored(opt), "images_left_out": left_out}, time.monotonic() - started)
     draw_figures(opt, evaluation_of, shown, folder, device)
     LOG.info("%s of %s, epoch %d, on %s:", path, opt.arch, checkpoint.epoch, opt.dataset)
     report.print_values(opt.evaltypes, values)
     LOG.info("Results: %s", folder)
+    integrity.report(left_out)
 
 
 def train_epoch(opt, epoch: int, network, learner, sampler, loader, device) -> logger.Families:
@@ -153,9 +155,8 @@ def train_epoch(opt, epoch: int, network, learner, sampler, loader, device) -> l
         meter.update(**losses, loss=loss)
         if meter.due():  # the only place where a step waits for the device, about once a second
             bar.set_postfix({name: f"{value:.4f}" for name, value in meter.means().items()})
-    means = meter.means()
     learner.scheduler.step()
-    return {name: {name: value} for name, value in means.items()} | {"time": {"time": time.monotonic() - started}}
+    return {name: {name: value} for name, value in meter.means().items()} | {"time": {"time": time.monotonic() - started}}
 
 
 def embed_training(opt, network, split, device) -> torch.Tensor:

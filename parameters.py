@@ -39,6 +39,9 @@ CHOICES = {
     "miner_semihard_form": ("paper", "textbook"),
     "miner_npair_form": ("paper", "mc"),
     "miner_parametric_mode": ("uniform", "hards", "semihards", "veryhards"),
+    "cache": ("none", "ram", "disk"),
+    "decoding": ("fast", "exact"),
+    "on_bad_image": ("raise", "skip"),
     "device": ("auto", "cpu", "cuda"),
     "precision": ("fp32", "bf16", "fp16"),
     "evaltypes": ("embeds", "avg_features"),
@@ -68,10 +71,12 @@ def basic_training_parameters(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("basic_training_parameters")
     group.add_argument("--config", metavar="FILE", help="(new) YAML file of settings that the flags override; the args.yaml of a finished run is one.")
     group.add_argument("--list", action="store_true", help="(new) Show all objectives, miners, samplers, metrics, datasets and language models, and end.")
-    group.add_argument("--dataset", type=str, default="cub200", help="Name of the folder <source_path>/<dataset>/images/<class folder>/; 'shapes' is built in and rendered on first use.")
+    group.add_argument("--dataset", type=str, default="cub200", help="A benchmark (cub200, cars196, online_products, inshop), 'shapes' (built in, rendered on first use), your own data as 'folder' or 'table', or any other folder <source_path>/<dataset>/images/<class folder>/.")
+    group.add_argument("--allow_partial", action="store_true", help="(new) Take a benchmark whose classes and images are not those published; results do not compare.")
     group.add_argument("--use_tv_split", action="store_true", help="Split a validation set off the training set and evaluate on it as well.")
     group.add_argument("--tv_split_by_samples", action="store_true", help="Split train/validation within each class instead of between classes.")
-    group.add_argument("--tv_split_perc", type=float, default=0, help="Share of the training classes (or samples) that stay in training, between 0 and 1; needed by --use_tv_split.")
+    group.add_argument("--tv_split_perc", type=float, default=0, help="Share of the training classes (or samples) that stay in training under --use_tv_split, below 1; 0 stands for the usual 0.8.")
+    group.add_argument("--tv_split_classes", metavar="FILE", type=str, help="(new) Text file that names the validation classes of --use_tv_split, one a line, instead of the last ones.")
     group.add_argument("--completed", action="store_true", help="Skip the run if a finished one of the same dataset and savename exists (for sweeps that are started again).")
     group.add_argument("--no_train_metrics", action="store_true", help="Do not evaluate on the training images.")
     group.add_argument("--no_test_metrics", action="store_true", help="Do not evaluate on the test images.")
@@ -89,13 +94,19 @@ def basic_training_parameters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--gpu", type=int, nargs="+", default=[0], help="Index of the GPU; the first is used.")
     group.add_argument("--device", type=str, default="auto", help=_one_of("device", "(new) auto takes the GPU if there is one"))
     group.add_argument("--savename", type=str, default="group_plus_seed", help="Name of the run folder; 'group_plus_seed' makes <group>_s<seed>.")
-    group.add_argument("--source_path", "--datapath", type=str, default="../../Datasets", help="Folder that holds the dataset folders.")
+    group.add_argument("--source_path", "--datapath", type=str, default="../../Datasets", help="Folder that holds the dataset folders; with --dataset folder or table, your folder or file itself.")
     group.add_argument("--save_path", type=str, default="Training_Results", help="Folder under which the run folders are made.")
     group.add_argument("--cache_path", type=str, default="~/.cache/language_guided_dml", help="(new) Folder of text embeddings and pseudolabels, kept by content.")
     group.add_argument("--lr", type=float, default=1e-5, help="Learning rate of the trunk.")
     group.add_argument("--fc_lr", type=float, default=-1, help="Learning rate of the embedding head; negative: the same as --lr.")
     group.add_argument("--n_epochs", "--epochs", type=int, default=150, help="Number of epochs.")
-    group.add_argument("--kernels", type=int, default=6, help="Number of data loading processes; 0 loads in the main process.")
+    group.add_argument("--kernels", type=int, default=6, help="Number of data loading processes, but no more than there are cores; 0 loads in the main process.")
+    group.add_argument("--cache", type=str, default="none", help=_one_of("cache", "(new) Where decoded images are kept for later epochs, shared by all loading processes; disk: in --cache_path, for other runs too"))
+    group.add_argument("--cache_limit", metavar="GB", type=float, default=8, help="(new) Upper bound of --cache, which also stays within half of the machine's memory or free disk; images beyond it are decoded each time.")
+    group.add_argument("--cache_size", metavar="PIXELS", type=int, default=0, help="(new) Short side to which --cache reduces larger images, so that more of them fit; crops are then cut from fewer pixels. 0: keep all pixels, which changes no crop.")
+    group.add_argument("--decoding", type=str, default="fast", help=_one_of("decoding", "(new) JPEGs without --cache: fast at 1/2, 1/4 or 1/8 scale where that is no smaller than the crop, and within 1 to 2 of 255 grey levels; exact as Pillow decodes"))
+    group.add_argument("--check_images", action="store_true", help="(new) Decode every image before training; without it only files are that do not end as a whole one does.")
+    group.add_argument("--on_bad_image", type=str, default="raise", help=_one_of("on_bad_image", "(new) What broken images do: end the run, or stay out of it, counted and named (includes --check_images)"))
     group.add_argument("--bs", type=int, default=112, help="Batch size.")
     group.add_argument("--seed", type=int, default=0, help="Seed of initialisation, batches and augmentation.")
     group.add_argument("--scheduler", type=str, default="step", help=_one_of("scheduler", "Learning rate schedule: multiply by --gamma at each epoch of --tau, or constant"))
@@ -258,6 +269,7 @@ def language_guidance_parameters(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--language_model", type=str, default="clip", help=f"Text encoder: {', '.join(LANGUAGE_MODELS)} or hf:<name or folder>.")
     group.add_argument("--language_weights", metavar="PATH", type=str, help="(new) Local file or folder of the text encoder instead of the download.")
     group.add_argument("--language_primer", type=str, default="a photo of a {}", help="(new) Sentence around each class text; {} is where the text goes.")
+    group.add_argument("--class_text", metavar="FILE", type=str, help="(new) Texts of the classes instead of their names, .json {class: text or [texts]} or .csv with columns class and text; the vectors of several texts are normalised and averaged. Whole sentences go with --language_primer '{}'.")
     group.add_argument("--language_delay", type=int, default=0, help="Iterations before guidance begins.")
     group.add_argument("--language_pseudoclass", action="store_true", help="Use ImageNet pseudolabels (PLG) instead of the expert class names (ELG).")
     group.add_argument("--language_pseudoclass_topk", type=int, default=5, help="Number of pseudolabels per class.")
@@ -328,8 +340,12 @@ def notices(opt: argparse.Namespace) -> list[str]:
     said = []
     if opt.wandb_key != WANDB_KEY_PLACEHOLDER:
         said.append("--wandb_key is ignored, because a key on the command line is visible to everybody on the machine: set WANDB_API_KEY.")
+    if opt.cache_size and opt.cache == "none":
+        said.append("--cache_size has no effect without --cache ram or disk.")
     if opt.language_pseudoclass and not opt.language_distill_w:
         said.append("--language_pseudoclass has no effect without --language_distill_w above 0.")
+    if opt.class_text and (opt.language_pseudoclass or not opt.language_distill_w):
+        said.append("--class_text does not guide without --language_distill_w above 0, nor beside --language_pseudoclass.")
     if opt.data_sampler != "class_random" and (opt.data_ssl_set or opt.internal_split < 1):
         said.append(f"--data_ssl_set and --internal_split have no effect with --data_sampler {opt.data_sampler}: they belong to class_random.")
     if opt.batch_mining == "intra_random" and opt.samples_per_class < 3:
@@ -360,7 +376,7 @@ def _wrong_metrics(opt) -> list[str]:
     problems = [f"--evaluation_metrics {metric} is not known; choose from: {', '.join(METRIC_PATTERNS)} (K = 1, 2, ...; M other than 0)."
                 for metric in opt.evaluation_metrics if metric not in known]
     problems += [f"--storage_metrics {metric} is not among --evaluation_metrics ({' '.join(opt.evaluation_metrics)})."
-                 for metric in opt.storage_metrics if metric not in opt.evaluation_metrics]
+                 for metric in opt.storage_metrics if opt.store_improvements and metric not in opt.evaluation_metrics]
     problems += [f"--evaluation_metrics {metric} needs --evaltypes {evaltype}." for metric in known for evaltype in CHOICES["evaltypes"]
                  if metric.endswith(f"@{evaltype}") and evaltype not in opt.evaltypes]
     return problems
@@ -370,8 +386,8 @@ def _wrong_numbers(opt) -> list[str]:
     at_least = {"n_epochs": 1, "evaluate_every": 1, "kernels": 0, "bs": 2, "samples_per_class": 1, "embed_dim": 1, "image_size": 16, "warmup": 0,
                 "seed": 0, "decay": 0, "gamma": 0, "language_distill_w": 0, "language_delay": 0, "language_pseudoclass_topk": 1,
                 "loss_histogram_nbins": 2, "loss_softtriplet_n_centroids": 1, "loss_s2sd_feat_distill_delay": 0, "miner_parametric_n_support": 3,
-                "loss_adversarial_separation_hidden_dim": 1, "data_batchmatch_bigbs": 1, "data_batchmatch_ncomps": 1, "data_d2_coreset_lambda": 0}
-    above_zero = ("lr", "language_temp", "loss_s2sd_T", "loss_softmax_temperature", "loss_proxynca_temperature", "loss_softtriplet_gamma", "loss_supcon_temperature",
+                "cache_size": 0, "loss_adversarial_separation_hidden_dim": 1, "data_batchmatch_bigbs": 1, "data_batchmatch_ncomps": 1, "data_d2_coreset_lambda": 0}
+    above_zero = ("lr", "cache_limit", "language_temp", "loss_s2sd_T", "loss_softmax_temperature", "loss_proxynca_temperature", "loss_softtriplet_gamma", "loss_supcon_temperature",
                   "loss_smooth_ap_temperature", "loss_recall_at_k_rank_temperature", "loss_recall_at_k_similarity_temperature",
                   "loss_multisimilarity_pos_weight", "loss_multisimilarity_neg_weight")
     problems = [f"--{flag} must be a finite number, not {value}." for flag, value in vars(opt).items()
@@ -402,8 +418,10 @@ def _wrong_combinations(opt) -> list[str]:
         problems.append(f"--data_ssl_set repeats half a batch: --bs {opt.bs} must be a multiple of {2 * opt.samples_per_class}.")
     if opt.data_sampler == "semi_class_random" and opt.bs % 2:
         problems.append(f"--data_sampler semi_class_random draws pairs of images: --bs {opt.bs} must be even.")
-    if opt.use_tv_split and not 0 < opt.tv_split_perc < 1:
-        problems.append(f"--use_tv_split needs --tv_split_perc between 0 and 1, the share that stays in training (given: {opt.tv_split_perc}).")
+    if not 0 <= opt.tv_split_perc < 1:
+        problems.append(f"--tv_split_perc is the share that stays in training, above 0 and below 1, or 0 for the usual 0.8 (given: {opt.tv_split_perc}).")
+    if opt.tv_split_classes and (opt.tv_split_by_samples or not opt.use_tv_split):
+        problems.append("--tv_split_classes divides between classes: it needs --use_tv_split, without --tv_split_by_samples.")
     if opt.use_float16 and opt.precision == "bf16":
         problems.append("--use_float16 and --precision bf16 contradict each other; give one of them.")
     if opt.not_pretrained and opt.arch_weights:
@@ -414,6 +432,8 @@ def _wrong_combinations(opt) -> list[str]:
         problems.append("--evaluate_only and --resume contradict each other; give one of them.")
     if opt.evaluate_only and opt.no_test_metrics and opt.no_train_metrics and not opt.use_tv_split:
         problems.append("--evaluate_only has nothing to evaluate with --no_test_metrics and --no_train_metrics; drop one of them.")
+    if 0 < opt.cache_size < opt.image_size:
+        problems.append(f"--cache_size {opt.cache_size} is smaller than the crops of --image_size {opt.image_size}; raise it, or 0 keeps images as they are.")
     if "{}" not in opt.language_primer:
         problems.append(f"--language_primer {opt.language_primer!r} has no {{}} for the class text.")
     if "/" in opt.savename or opt.savename in ("", ".", ".."):
@@ -439,7 +459,7 @@ def _impossible_pairs(opt) -> list[str]:
 
 
 def _missing_files(opt) -> list[str]:
-    problems = [f"--{flag} {getattr(opt, flag)}: there is no such file." for flag in ("arch_weights", "language_pseudoclass_weights")
+    problems = [f"--{flag} {getattr(opt, flag)}: there is no such file." for flag in ("arch_weights", "language_pseudoclass_weights", "tv_split_classes", "class_text")
                 if getattr(opt, flag) and not os.path.isfile(getattr(opt, flag))]
     if opt.language_weights and not os.path.exists(opt.language_weights):
         problems.append(f"--language_weights {opt.language_weights}: there is no such file or folder.")

@@ -1,15 +1,11 @@
-"""Caltech-UCSD Birds 200-2011 (Wah et al. 2011): `images/NNN.Name/*`, classes 1-100 train and 101-200 test."""
-import logging
+"""Caltech-UCSD Birds 200-2011 (Wah et al. 2011): bird species; classes 1-100 train, 101-200 test."""
+from datasets.benchmark import Benchmark
+from datasets.folder import read_classes as read
 
-from datasets.images import ImageClass
+FACTS = Benchmark(
+    counts={"train": (100, 5_864), "test": (100, 5_924)},
+    source="https://data.caltech.edu/records/65de6-vp158",
+    url="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
+    files={"CUB_200_2011.tgz": "97eceeb196236b17998738112f37df78"})
 
-LOG = logging.getLogger(__name__)
-CLASSES, IMAGES = 200, 11_788
-
-
-def check(classes: list[ImageClass]) -> None:
-    """A notice if this is not the whole benchmark, whose numbers would not compare with the published ones."""
-    images = sum(len(image_class.files) for image_class in classes)
-    if (len(classes), images) != (CLASSES, IMAGES):
-        LOG.warning("cub200 has %d classes and %d images; found %d and %d, so results do not compare with published ones.",
-                    CLASSES, IMAGES, len(classes), images)
+__all__ = ["FACTS", "read"]

@@ -4,16 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
-# What Pillow raises for damaged files.
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-
-
-class ImageClass(NamedTuple):
-    text: str                       # what guidance reads: "Black footed Albatross" of the folder "001.Black_footed_Albatross"
-    files: list[str]                # sorted
-    superclass: str | None = None   # a coarser class that several share, where the dataset has them
+from datasets.decoding import UNREADABLE, Source, open_image, read_rgb
 
 
 class BrokenImage(NamedTuple):
@@ -26,31 +18,38 @@ class ImageSplit(torch.utils.data.Dataset):
     """Images of some classes, each class with at least one.
 
     Attributes:
-        files: N paths. labels: [N] int64, 0..C-1. class_texts: C texts.
+        files: N paths. labels: [N] int64, 0..C-1. class_texts: C texts. captions: what guidance reads of each class, by default its text.
         superclasses: [C] int64, the coarser class of each class, or None where the dataset has none.
         is_query, is_gallery: bool [N], the parts of a retrieval protocol; None: every image searches among all others.
         boxes: [N, 4] int64 (left, top, right, bottom) in pixels, the part of each image that counts, or None for all of it.
+        transform: `transforms.Crops`, or any function of a Pillow image. open_image: path -> `Source` for the former.
     """
 
-    def __init__(self, files: list[str], labels: np.ndarray, class_texts: list[str], *, superclasses: np.ndarray | None = None,
-                 is_query: np.ndarray | None = None, is_gallery: np.ndarray | None = None,
+    def __init__(self, files: list[str], labels: np.ndarray, class_texts: list[str], *, captions: list[tuple[str, ...]] | None = None,
+                 superclasses: np.ndarray | None = None, is_query: np.ndarray | None = None, is_gallery: np.ndarray | None = None,
                  boxes: np.ndarray | None = None, transform: Callable | None = None):
         self.files, self.labels, self.class_texts, self.superclasses = files, labels, class_texts, superclasses
+        self.captions = captions or [(text,) for text in class_texts]
         self.is_query, self.is_gallery, self.boxes, self.transform = is_query, is_gallery, boxes, transform
-
-    @classmethod
-    def of_classes(cls, classes: list[ImageClass], transform: Callable | None = None) -> "ImageSplit":
-        """All images of the classes, labelled in their order."""
-        labels = np.repeat(np.arange(len(classes)), [len(image_class.files) for image_class in classes])
-        names = [image_class.superclass for image_class in classes]
-        superclasses = np.unique(names, return_inverse=True)[1] if names and None not in names else None
-        return cls([file for image_class in classes for file in image_class.files], labels, [image_class.text for image_class in classes],
-                   superclasses=superclasses, transform=transform)
+        self.open_image: Callable[[str], Source] = open_image
 
     def with_transform(self, transform: Callable) -> "ImageSplit":
         """The same images seen through another transform."""
+        return self._changed(transform=transform)
+
+    def opened_by(self, open_image: Callable[[str], Source]) -> "ImageSplit":
+        """The same images, read by another function: from a cache, say."""
+        return self._changed(open_image=open_image)
+
+    def only(self, kept: np.ndarray) -> "ImageSplit":
+        """The images for which bool [N] is true, with the labels they have."""
+        rows = {name: None if values is None else values[kept] for name in ("labels", "is_query", "is_gallery", "boxes")
+                for values in [getattr(self, name)]}
+        return self._changed(files=[file for file, keep in zip(self.files, kept) if keep], **rows)
+
+    def _changed(self, **attributes) -> "ImageSplit":
         view = object.__new__(ImageSplit)
-        view.__dict__.update(self.__dict__, transform=transform)
+        view.__dict__.update(self.__dict__, **attributes)
         return view
 
     def __len__(self) -> int:
@@ -65,14 +64,3 @@ class ImageSplit(torch.utils.data.Dataset):
             image = image.crop(tuple(self.boxes[index].tolist()))
         return self.transform(image), int(self.labels[index]), index
 
-
-def read_rgb(path: str) -> Image.Image:
-    """An image of any mode as RGB; transparency is laid on white."""
-    with Image.open(path) as image:
-        if image.mode.startswith("I;16") or image.mode == "I":  # convert() would clip 16 bits at 255
-            return Image.fromarray((np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)).convert("RGB")
-        if image.mode in ("P", "LA", "PA", "RGBA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            return Image.alpha_composite(white, image).convert("RGB")
-        return image.convert("RGB")

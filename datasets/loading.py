@@ -1,27 +1,40 @@
-"""Data loaders that yield `Batch`es and name a broken image instead of showing a worker's traceback."""
+"""Data loaders: processes that live as long as the loader read whole batches, and name a broken image instead of showing a traceback."""
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler, default_collate
 
+from datasets.decoding import UNREADABLE
 from datasets.images import BrokenImage, ImageSplit
+from datasets.transforms import Crops
 from utilities.errors import UserError
-from utilities.types import Batch
+from utilities.seeding import derive
+from utilities.types import Batch, PixelBatch
 
 
 def training_loader(split: ImageSplit, batch_sampler, *, workers: int) -> DataLoader:
-    return DataLoader(split, batch_sampler=batch_sampler, num_workers=workers, collate_fn=_collate, pin_memory=torch.cuda.is_available())
+    """The sampler's batches, to be read through `Batches`, which seeds them.
+
+    Args:
+        workers: processes that read, but no more than there are cores; 0 reads in this one.
+    """
+    workers = min(workers, _cores())
+    return DataLoader(_BatchReader(split), batch_size=None, sampler=_Requests(batch_sampler), collate_fn=_as_it_is, generator=torch.Generator(),
+                      num_workers=workers, persistent_workers=workers > 0, pin_memory=torch.cuda.is_available(),
+                      multiprocessing_context="fork" if workers else None)  # forked processes share the split and its cache
 
 
 def evaluation_batches(split: ImageSplit, *, batch_size: int, workers: int) -> "Batches":
     """Every image once, in order."""
-    return Batches(DataLoader(split, batch_size=batch_size, num_workers=workers, collate_fn=_collate, pin_memory=torch.cuda.is_available()))
+    return Batches(training_loader(split, BatchSampler(SequentialSampler(split), batch_size, drop_last=False), workers=workers))
 
 
 class Batches:
-    """The batches of a loader, counted; `seed` fixes the augmentation of its workers. Raises UserError for an unreadable image."""
+    """The batches of a loader, counted; `seed` fixes their augmentation. Raises UserError for an unreadable image."""
 
     def __init__(self, loader: DataLoader, seed: int = 0):
         self.loader, self.seed = loader, seed
@@ -29,19 +42,70 @@ class Batches:
     def __len__(self) -> int:
         return len(self.loader)
 
-    def __iter__(self) -> Iterator[Batch]:
-        self.loader.generator = torch.Generator().manual_seed(self.seed)
+    def __iter__(self) -> Iterator[Batch | PixelBatch]:
+        self.loader.sampler.seed = self.seed
         with _interrupts_wait():
             batches = iter(self.loader)
         for batch in batches:
             if isinstance(batch, BrokenImage):
-                raise UserError(f"The image {batch.path} cannot be read ({batch.reason}); replace or remove it.")
+                raise UserError(f"The image {batch.path} cannot be read ({batch.reason}); replace or remove it, or leave such images out with --on_bad_image skip.")
             yield batch
 
 
-def _collate(samples: list) -> Batch | BrokenImage:
-    broken = [sample for sample in samples if isinstance(sample, BrokenImage)]
-    return broken[0] if broken else Batch(*default_collate(samples))
+class _Requests(Sampler):
+    """The batches of a sampler, each with a seed of its own: augmentation depends on (seed, batch, row), not on which process reads it."""
+
+    def __init__(self, batch_sampler):
+        self.batch_sampler, self.seed = batch_sampler, 0
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler)
+
+    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+        for number, indices in enumerate(self.batch_sampler):
+            yield derive(self.seed, number), indices
+
+
+class _BatchReader(Dataset):
+    """A request, which is a seed and indices, -> the batch, or the first broken image of it."""
+
+    def __init__(self, split: ImageSplit):
+        self.split = split
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, request: tuple[int, list[int]]) -> Batch | PixelBatch | BrokenImage:
+        seed, indices = request
+        if not isinstance(self.split.transform, Crops):
+            return self._transformed(indices)
+        return self._cropped(indices, self.split.transform, np.random.default_rng(seed))
+
+    def _cropped(self, indices: list[int], crops: Crops, random: np.random.Generator) -> PixelBatch | BrokenImage:
+        images = torch.empty(len(indices), crops.size, crops.size, 3, dtype=torch.uint8)
+        boxes = self.split.boxes
+        for row, index in enumerate(indices):
+            try:
+                images[row] = crops.crop(self.split.open_image(self.split.files[index]), random, None if boxes is None else boxes[index].tolist())
+            except UNREADABLE as error:
+                return BrokenImage(self.split.files[index], str(error))
+        mirrored = np.flatnonzero(random.random(len(indices)) < (0.5 if crops.flips else 0))
+        return PixelBatch(images.permute(0, 3, 1, 2), torch.from_numpy(self.split.labels[indices]), torch.tensor(indices), torch.from_numpy(mirrored), crops.mean, crops.std)
+
+    def _transformed(self, indices: list[int]) -> Batch | BrokenImage:
+        """Samples of a transform that is not ours, float [3, H, W] each."""
+        samples = [self.split[index] for index in indices]
+        broken = [sample for sample in samples if isinstance(sample, BrokenImage)]
+        return broken[0] if broken else Batch(*default_collate(samples))
+
+
+def _as_it_is(batch):
+    return batch
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 @contextmanager

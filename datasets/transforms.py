@@ -1,8 +1,42 @@
-"""Training augmentations and the evaluation transform of the paper, on torchvision's v2 transforms."""
+"""Training augmentations and the evaluation transform of the paper: where a crop lies is drawn first, then only that is decoded and resized."""
+import math
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
+import numpy as np
 import torch
-from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from datasets.decoding import Source, largest_reduction, resized
+
+
+class Placement(NamedTuple):
+    """Where a crop lies in an image: `box` is resized to `scaled`, of which the N x N window at `corner` is kept."""
+    box: tuple[int, int, int, int]  # top, left, height, width in pixels of the image
+    scaled: tuple[int, int]         # height, width; at least N each
+    corner: tuple[int, int]         # top, left
+
+
+class Crops(NamedTuple):
+    """How images become uint8 crops [N, N, 3]. Flips and normalisation follow on the device, see `PixelBatch`."""
+    size: int                                                     # N
+    place: Callable[[int, int, np.random.Generator], Placement]   # height and width of the image
+    colour: Callable[[torch.Tensor, np.random.Generator], torch.Tensor] | None
+    flips: bool                                                   # mirror half of them
+    mean: tuple[float, ...]                                       # of channels in 0..1
+    std: tuple[float, ...]
+
+    def crop(self, source: Source, random: np.random.Generator, box: tuple[int, int, int, int] | None = None) -> torch.Tensor:
+        """uint8 [N, N, 3], a crop of an image, or of the part of it in `box` (left, top, right, bottom)."""
+        top, left, height, width = _inside(box, source.height, source.width) if box else (0, 0, source.height, source.width)
+        placement = self.place(height, width, random)
+        top, left, height, width = placement.box[0] + top, placement.box[1] + left, *placement.box[2:]
+        values, down, across = source.pixels(largest_reduction(height, width, placement.scaled), top + height)
+        part = resized(values[_span(top * down, height * down), _span(left * across, width * across)], placement.scaled)
+        row, column = placement.corner
+        crop = part[row:row + self.size, column:column + self.size]
+        return self.colour(crop, random) if self.colour else crop
 
 
 def short_side(image_size: int) -> int:
@@ -15,23 +49,68 @@ def crop_size(augmentation: str, image_size: int) -> int:
     return short_side(image_size) if augmentation == "big" else image_size
 
 
-def training(augmentation: str, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Callable:
-    """PIL image -> [3, N, N] with the named augmentation."""
+def scaled_to(short: int, height: int, width: int) -> tuple[int, int]:
+    """Height and width with the given short side, the long one rounded down."""
+    return (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
+
+
+def training(augmentation: str, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Crops:
+    """The named augmentation: `base` and `big` crop and resize at random, `adv` changes colours too, `red` only crops the scaled image."""
     size = crop_size(augmentation, image_size)
-    steps = {
-        "base": [v2.RandomResizedCrop(size)],
-        "big": [v2.RandomResizedCrop(size)],
-        "adv": [v2.RandomResizedCrop(size), v2.RandomGrayscale(0.2), v2.ColorJitter(0.2, 0.2, 0.2, 0.2)],
-        "red": [v2.Resize(short_side(image_size)), v2.RandomCrop(size)],
-    }[augmentation]
-    return v2.Compose([*steps, v2.RandomHorizontalFlip(), *_to_normalised_tensor(mean, std)])
+    place = partial(_random_window, short_side(image_size), size) if augmentation == "red" else partial(_random_resized, size)
+    return Crops(size, place, _jittered if augmentation == "adv" else None, True, mean, std)
 
 
-def evaluation(augmentation: str, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Callable:
-    """PIL image -> [3, N, N]: short side to N * 256/224, centre crop."""
-    return v2.Compose([v2.Resize(short_side(image_size)), v2.CenterCrop(crop_size(augmentation, image_size)),
-                       *_to_normalised_tensor(mean, std)])
+def evaluation(augmentation: str, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Crops:
+    """Short side to N * 256/224, centre crop."""
+    size = crop_size(augmentation, image_size)
+    return Crops(size, partial(_centre, short_side(image_size), size), None, False, mean, std)
 
 
-def _to_normalised_tensor(mean, std) -> list:
-    return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
+def _random_resized(size: int, height: int, width: int, random: np.random.Generator) -> Placement:
+    """8 to 100 percent of the area, aspect ratio 3/4 to 4/3; the centre after ten misses (torchvision's RandomResizedCrop)."""
+    for _ in range(10):
+        area = height * width * random.uniform(0.08, 1)
+        ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
+        box_height, box_width = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
+        if 0 < box_height <= height and 0 < box_width <= width:
+            corner = int(random.integers(height - box_height + 1)), int(random.integers(width - box_width + 1))
+            break
+    else:
+        box_height, box_width = min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3))
+        corner = (height - box_height) // 2, (width - box_width) // 2
+    return Placement((*corner, box_height, box_width), (size, size), (0, 0))
+
+
+def _random_window(short: int, size: int, height: int, width: int, random: np.random.Generator) -> Placement:
+    scaled = scaled_to(short, height, width)
+    return Placement((0, 0, height, width), scaled, tuple(int(random.integers(side - size + 1)) for side in scaled))
+
+
+def _centre(short: int, size: int, height: int, width: int, random: np.random.Generator) -> Placement:
+    scaled = scaled_to(short, height, width)
+    return Placement((0, 0, height, width), scaled, tuple(round((side - size) / 2) for side in scaled))
+
+
+def _jittered(crop: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+    """[N, N, 3]; grey in a fifth of the cases, then brightness, contrast, saturation and hue by up to a fifth, in random order."""
+    pixels = crop.permute(2, 0, 1)
+    if random.random() < 0.2:
+        pixels = functional.rgb_to_grayscale(pixels, num_output_channels=3)
+    changes = (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation, functional.adjust_hue)
+    for number in random.permutation(len(changes)):
+        middle = 0 if changes[number] is functional.adjust_hue else 1
+        pixels = changes[number](pixels, middle + random.uniform(-0.2, 0.2))
+    return pixels.permute(1, 2, 0)
+
+
+def _span(start: float, length: float) -> slice:
+    """Whole pixels, at least one."""
+    first, last = round(start), round(start + length)
+    return slice(first, max(last, first + 1))
+
+
+def _inside(box: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom -> top, left, height and width of what lies in the image, at least a pixel."""
+    left, top = min(max(box[0], 0), width - 1), min(max(box[1], 0), height - 1)
+    return top, left, max(min(box[3], height) - top, 1), max(min(box[2], width) - left, 1)

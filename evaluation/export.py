@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from datasets import loading
+from datasets import loading, transforms
 from evaluation import command_line, trained
 from utilities.errors import UserError, reason
 
@@ -99,7 +99,6 @@ def run(flags: argparse.Namespace) -> None:
 
 def preprocessing(network: trained.Trained, made: Format) -> dict:
     """What an image goes through before the network, as plain values, and the lines of Python that do it."""
-    from datasets import transforms
     image_size, embedder = network.settings["image_size"], network.network
     crop = transforms.crop_size(network.settings["augmentation"], image_size)
     return {"model": made.file, "checkpoint": network.identity,
@@ -114,9 +113,10 @@ def check(network: trained.Trained, files: list[str], exported: Callable[[np.nda
     split = trained.unlabelled([files[place] for place in np.linspace(0, len(files) - 1, min(CHECKED, len(files))).round().astype(int)])
     difference = largest = 0.0
     for batch in loading.evaluation_batches(split.with_transform(network.transform), batch_size=AT_ONCE, workers=0):
+        images = batch.to(network.device).images
         with torch.inference_mode():
-            own = network.network(batch.images).embeddings.numpy()
-        difference = np.maximum(difference, np.abs(own - exported(batch.images.numpy())).max())  # keeps NaN, which max() would not
+            own = network.network(images).embeddings.numpy()
+        difference = np.maximum(difference, np.abs(own - exported(images.numpy())).max())  # keeps NaN, which max() would not
         largest = np.maximum(largest, np.abs(own).max())
     measured = f"largest difference {difference:.1e} from the checkpoint's own embeddings of {len(split)} images, whose numbers reach {largest:.2f}"
     if not difference <= TOLERANCE * largest:

@@ -16,16 +16,17 @@ from evaluation import faiss_library
 from metrics import COSINE
 
 SPARE = 64               # candidates beyond those asked, of a library that lists only the nearest
-SAMPLED = 4, 1024        # pairs, of each query and of a scan at least, from which its rounding is measured
+SAMPLED = 1024           # pairs at least from which the rounding of a scan is measured
 SAFETY = 8               # distances that differ by less than this many times the largest rounding measured are in doubt,
 LEAST = 4 * torch.finfo(torch.float32).eps  # or by less than this share of the terms that they are the sum of
 CROWD = 4096             # so many candidates within the rounding of one distance count as equal: a collapsed space has no order
-PAIRS_AT_ONCE = 2 ** 22  # numbers in float64 at a time, 32 MB
+NUMBERS_AT_ONCE = 2 ** 21  # in float64, 16 MB
+FAR = torch.iinfo(torch.long).max  # the rank of what is farther than was looked
 ROWS_AT_ONCE = 32        # rows of distances that one thread takes at a time
 
 
 class Scan(NamedTuple):
-    """Distances of Q queries to L candidates each, in float32.
+    """Distances of Q queries to L candidates each, in float32, until the gallery makes its next scan.
 
     Attributes:
         values: [Q, L], squared distances less `offsets`, inf where a query meets itself.
@@ -54,6 +55,7 @@ class Gallery:
         # Distances are taken from the mean: the product keeps small ones only near the origin.
         self.mean = sum(part.sum(0) for part in self._exact_blocks()) / len(rows)
         self.squares = torch.cat([(part - self.mean).square().sum(1).float() for part in self._exact_blocks()])
+        self.buffer = rows.new_empty(0, len(rows))  # one block of distances, used again: fresh memory is slow
         self.ask_faiss = faiss_library.flat_index(self._unit(rows), self.depth + SPARE) if use_faiss else None
 
     def scan(self, queries: torch.Tensor, own: torch.Tensor) -> Scan:
@@ -67,7 +69,7 @@ class Gallery:
 
     def distances(self, queries: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
         """[M] float64 squared distances of queries [M, D] to the rows `columns` [M]."""
-        step = max(1, PAIRS_AT_ONCE // self.rows.shape[1])
+        step = max(1, NUMBERS_AT_ONCE // self.rows.shape[1])
         found = torch.empty(len(columns), dtype=torch.float64, device=columns.device)
         for start in range(0, len(columns), step):
             part = slice(start, start + step)
@@ -78,10 +80,13 @@ class Gallery:
         """|x - m|^2 - 2 (q - m).x of all rows x with mean m, which is the squared distance less |q|^2 - |m|^2."""
         exact = self._exact(queries)
         centred = (exact - self.mean).float()
+        if len(self.buffer) < len(queries):
+            self.buffer = self.rows.new_empty(len(queries), len(self.rows))
+        values = self.buffer[:len(queries)]
         if self.scales is None:
-            values = torch.addmm(self.squares, centred, self.rows.T, alpha=-2)
+            torch.addmm(self.squares, centred, self.rows.T, alpha=-2, out=values)
         else:
-            values = (centred @ self.rows.T).mul_(self.scales * -2).add_(self.squares)
+            torch.mm(centred, self.rows.T, out=values).mul_(self.scales * -2).add_(self.squares)
         terms = self.squares.max() + 2 * centred.norm(dim=1).max() * self.longest
         among = (own >= 0).nonzero().squeeze(1)
         values[among, own[among]] = torch.inf
@@ -95,7 +100,7 @@ class Gallery:
 
     def _measured(self, scan: Scan, queries: torch.Tensor) -> Scan:
         """The scan with its doubt: the rounding of a sample of its values, with a margin."""
-        each = max(SAMPLED[0], SAMPLED[1] // len(queries))
+        each = -(-SAMPLED // len(queries))
         positions = torch.linspace(0, scan.values.shape[1] - 1, each, device=queries.device).long()
         columns = positions.expand(len(queries), -1) if scan.columns is None else scan.columns[:, positions]
         exact = self.distances(queries.repeat_interleave(each, 0), columns.flatten()).view_as(columns)
@@ -109,29 +114,29 @@ class Gallery:
         return self._unit(rows.double())
 
     def _exact_blocks(self):
-        return (self._exact(part) for part in self.rows.split(max(1, PAIRS_AT_ONCE // self.rows.shape[1])))
+        return (self._exact(part) for part in self.rows.split(max(1, NUMBERS_AT_ONCE // self.rows.shape[1])))
 
 
-def ranks(gallery: Gallery, queries: torch.Tensor, scan: Scan, rows: torch.Tensor, positions: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where some candidates of a scan stand among all neighbours of their query, as far as they are among the nearest `depth`.
+def ranks(gallery: Gallery, queries: torch.Tensor, scan: Scan, positions: torch.Tensor, is_real: torch.Tensor, depth: int) -> torch.Tensor:
+    """[Q, P] long, ascending: the ranks, counted from 1, of P candidates of each query among all its neighbours.
 
     Args:
-        queries: [Q, D], those of the scan. rows, positions: [M] long, a query and a position in its row of the scan.
+        queries: [Q, D], those of the scan. positions: [Q, P] long, in the rows of the scan. is_real: [Q, P], which of them count.
     Returns:
-        queries [F] ascending, and ranks [F] counted from 1, ascending within a query.
+        Ranks up to `depth`, then FAR for candidates that are farther or do not count.
     """
-    nearest = smallest(scan.values, min(depth, scan.values.shape[1]))
-    values, ends = scan.values[rows, positions], nearest[rows, -1]
-    near = values <= ends + scan.doubt
-    rows, positions, values, ends = rows[near], positions[near], values[near], ends[near]
-    before, upto = _counts_below(nearest, rows, values, scan.doubt)
-    is_cut = nearest.shape[1] < scan.values.shape[1]  # values just behind the cut may belong before it
-    unsure = (upto - before > 1) | ((values + scan.doubt >= ends) & is_cut)
-    before[unsure] = _counts_closer(gallery, queries, scan, rows[unsure], positions[unsure])
-    kept = before < depth
-    rows, before = rows[kept], before[kept]
-    order = (rows * (len(gallery.rows) + 1) + before).argsort()
-    return rows[order], before[order] + 1
+    nearest = smallest(scan.values, min(depth, scan.values.shape[1]))  # [Q, K]
+    values = scan.values.gather(1, positions)
+    before = torch.searchsorted(nearest, values)
+    ends, last = nearest[:, -1:], nearest.shape[1] - 1
+    gaps_below = torch.where(before > 0, values - nearest.gather(1, (before - 1).clamp(min=0)), torch.inf)
+    gaps_above = torch.where(before < last, nearest.gather(1, (before + 1).clamp(max=last)) - values, torch.inf)
+    is_cut = last + 1 < scan.values.shape[1]  # values just behind the cut may belong before it
+    unsure = (torch.minimum(gaps_below, gaps_above) <= scan.doubt) | (is_cut & ((values - ends).abs() <= scan.doubt))
+    is_real = is_real & values.isfinite()
+    rows, places = (unsure & is_real).nonzero(as_tuple=True)
+    before[rows, places] = _counts_closer(gallery, queries, scan, rows, positions[rows, places])
+    return torch.where(is_real & (before < depth), before + 1, FAR).sort(dim=1).values
 
 
 def nearest(gallery: Gallery, queries: torch.Tensor, own: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -165,23 +170,10 @@ def smallest(values: torch.Tensor, count: int) -> torch.Tensor:
     return torch.from_numpy(found)
 
 
-def _counts_below(ascending: torch.Tensor, rows: torch.Tensor, values: torch.Tensor, doubt: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """For each value [M] of row `rows` [M]: how many entries of that row of [Q, K] lie surely below it, and how many below or in doubt."""
-    largest = torch.where(ascending.isinf(), -torch.inf, ascending).max().double().nan_to_num(neginf=0)
-    finite = ascending.double().clamp(max=largest + 3 * doubt)  # inf, a query that meets itself, stays behind all others
-    # Rows laid behind each other ascend as a whole, so that one search serves all.
-    low, span = finite[:, 0].min(), finite[:, -1].max() - finite[:, 0].min() + 3 * doubt + 1
-    keys = (finite - low + span * torch.arange(len(finite), device=finite.device)[:, None]).flatten()
-    targets, starts = values.double() - low + span * rows, rows * ascending.shape[1]
-    below = torch.searchsorted(keys, targets - doubt) - starts
-    upto = torch.searchsorted(keys, targets + doubt, right=True) - starts
-    return below.clamp(min=0), upto.clamp(max=ascending.shape[1])
-
-
 def _counts_closer(gallery: Gallery, queries: torch.Tensor, scan: Scan, rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """For each candidate [M] of a scan: how many others are closer, where the scan leaves doubt by float64 distance and then by row."""
     counts = torch.zeros_like(rows)
-    step = max(1, PAIRS_AT_ONCE // scan.values.shape[1])
+    step = max(1, NUMBERS_AT_ONCE // scan.values.shape[1])
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         row, position = rows[part], positions[part]

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import torch
 
-from evaluation.neighbours import Gallery, Scan, ranks
+from evaluation.neighbours import FAR, NUMBERS_AT_ONCE, Gallery, Scan, ranks
 from metrics import ALL, UP_TO_RELEVANT, Metric, Retrieval
 from utilities.errors import UserError
+from utilities.functional import positive_columns
 
 QUERIES_AT_MOST = 1024  # in a block: more are not faster
 
@@ -50,16 +51,14 @@ class Relation:
         """[Q] long: the relevant rows for queries of `labels` [Q], themselves not counted."""
         return self.sizes[labels] - (own >= 0).long()
 
-    def pairs(self, scan: Scan, labels: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Query [M] and position in the scan [M] of all relevant candidates, ascending by query."""
+    def candidates(self, scan: Scan, labels: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Positions [Q, P] of the relevant rows in a scan for queries of `labels` [Q], and which of them are real, bool [Q, P]."""
         if scan.columns is not None:
-            return ((self.labels[scan.columns] == labels[:, None]) & (scan.columns != own[:, None])).nonzero(as_tuple=True)
-        sizes = self.sizes[labels]
-        queries = torch.arange(len(labels), device=labels.device).repeat_interleave(sizes)
-        within = torch.arange(len(queries), device=labels.device) - (sizes.cumsum(0) - sizes)[queries]
-        columns = self.members[self.starts[labels[queries]] + within]
-        others = columns != own[queries]
-        return queries[others], columns[others]
+            return positive_columns((self.labels[scan.columns] == labels[:, None]) & (scan.columns != own[:, None]))
+        sizes = self.sizes[labels][:, None]
+        within = torch.arange(max(1, int(sizes.max())), device=labels.device)
+        columns = self.members[(self.starts[labels][:, None] + within).clamp(max=len(self.members) - 1)]
+        return columns, (within < sizes) & (columns != own[:, None])
 
 
 def per_query(embeddings: torch.Tensor, protocol: Protocol, metrics: list[Metric], *, memory: int, use_faiss: bool = False) -> dict[str, torch.Tensor]:
@@ -87,12 +86,11 @@ def _search(embeddings, protocol: Protocol, space: str, metrics: list[Metric], m
     found = {metric.name: [] for metric in metrics}
     for start in range(0, len(queries), block):
         part, self_row = queries[start:start + block], own[start:start + block]
-        scan = None  # frees the last block's distances before the next ones are made
         scan = gallery.scan(embeddings[part], self_row)
         for kind, relation in relations.items():
             asked = labels[kind][part]
-            places = ranks(gallery, embeddings[part], scan, *relation.pairs(scan, asked, self_row), depths[kind])
-            retrieval = Retrieval(*places, relation.counts(asked, self_row))
+            found_at = ranks(gallery, embeddings[part], scan, *relation.candidates(scan, asked, self_row), depths[kind])
+            retrieval = Retrieval((found_at < FAR).nonzero()[:, 0], found_at[found_at < FAR], relation.counts(asked, self_row))
             for metric in metrics:
                 if metric.superclass == kind:
                     found[metric.name].append(metric.compute(retrieval))
@@ -118,5 +116,5 @@ def _depth(metric: Metric, relation: Relation, rows: int) -> int:
 def _queries_at_once(gallery: Gallery, relations: Iterable[Relation], memory: int) -> int:
     """As many queries as fit: a row of distances, the nearest of it in float32 and float64, and the pairs of relevant rows."""
     pairs = max(int(relation.sizes.max()) for relation in relations)
-    of_gallery, of_query = 24 * len(gallery.rows), 6 * len(gallery.rows) + 24 * gallery.depth + 64 * pairs
-    return max(1, min(QUERIES_AT_MOST, (memory - of_gallery) // of_query))
+    fixed, of_query = 24 * len(gallery.rows) + 48 * NUMBERS_AT_ONCE, 4 * len(gallery.rows) + 24 * gallery.depth + 64 * pairs
+    return max(1, min(QUERIES_AT_MOST, (memory - fixed) // of_query))

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from datasets.images import UNREADABLE, ImageSplit, read_rgb
+from datasets.decoding import UNREADABLE, read_rgb
+from datasets.images import ImageSplit
 from evaluation import command_line, embedding_file, figures, trained
 from evaluation.embedding_file import Source
 from evaluation.faiss_library import library

@@ -2,7 +2,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from datasets import loading
-from datasets.folder import EXTENSIONS
+from datasets import loading, transforms
 from datasets.images import ImageSplit
+from datasets.scan import EXTENSIONS, is_image, is_stray
 from evaluation.embedding import outputs
 from evaluation.embedding_file import Source
 from utilities import checkpoints, devices
@@ -26,11 +26,11 @@ NO_CLASS = -1
 class Trained(NamedTuple):
     """
     Attributes:
-        network: in evaluation mode, on the device. transform: PIL image -> [3, N, N].
+        network: in evaluation mode, on the device. transform: how it sees images.
         settings: of the run. identity: a digest that two checkpoints share if they embed alike.
     """
     network: nn.Module
-    transform: Callable
+    transform: transforms.Crops
     settings: dict
     identity: str
     device: torch.device
@@ -38,8 +38,7 @@ class Trained(NamedTuple):
 
 def load(path: Path, device: torch.device) -> Trained:
     """The network of a checkpoint. Raises UserError for a file that is none."""
-    import architectures  # here, because timm and torchvision take seconds, which --help need not wait for
-    from datasets import transforms
+    import architectures  # here, because timm takes seconds, which --help need not wait for
     checkpoint = checkpoints.load(path, "CHECKPOINT")
     settings = checkpoint.settings
     if missing := [name for name in SHAPING if name not in settings]:
@@ -76,7 +75,7 @@ def images_below(root: str, flag: str) -> ImageSplit:
     none (NO_CLASS).
     """
     root = os.path.abspath(os.path.expanduser(root))
-    folders = {folder: sorted(name for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith("."))
+    folders = {folder: sorted(filter(is_image, names))
                for folder, names in _walk(root)}
     folders = {folder: names for folder, names in sorted(folders.items()) if names}
     if not folders:
@@ -108,7 +107,7 @@ def _walk(root: str) -> Iterator[tuple[str, list[str]]]:
     """Folders below `root` with their files; links are followed, but no folder is entered twice."""
     entered = set()
     for folder, below, names in os.walk(root, followlinks=True):
-        below[:] = [name for name in below if not name.startswith(".") and name != "__MACOSX"]
+        below[:] = [name for name in below if not is_stray(name)]
         if (place := os.path.realpath(folder)) in entered:
             below.clear()
             continue

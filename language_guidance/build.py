@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.functional import normalize
 
 from language_guidance import language_models, pseudolabels
 from language_guidance.cache import digest, remember
@@ -35,12 +36,13 @@ class Classifier(NamedTuple):
     batches: Callable[[nn.Module], Sized]    # Batches of the training images under its own transform
 
 
-def build(settings: GuidanceSettings, class_texts: list[str], files: list[str], labels: torch.Tensor, *, cache: Path,
+def build(settings: GuidanceSettings, captions: list[tuple[str, ...]], files: list[str], labels: torch.Tensor, *, cache: Path,
           device: torch.device, classifier: Classifier | None = None) -> tuple[LanguageGuide, list[list[str]]]:
-    """The guide, and the texts of each class (one for expert names, the ranked pseudolabels for PLG).
+    """The guide, and the texts of each class (its captions, or the ranked pseudolabels for PLG).
 
     Args:
-        class_texts: C expert names. files: N training images. labels: [N] long. cache: folder of encoded texts.
+        captions: what guidance reads of each of C classes, usually one text; the vectors of several are normalised and averaged.
+        files: N training images. labels: [N] long. cache: folder of encoded texts.
         classifier: needed with `settings.pseudoclass`.
     Raises:
         UserError: a model that can be neither found nor downloaded.
@@ -49,8 +51,11 @@ def build(settings: GuidanceSettings, class_texts: list[str], files: list[str], 
     model = language_models.select(settings.model, settings.weights)
     options = {"direction": settings.distill_dir, "shift": settings.shift, "temperature": settings.temp, "delay": settings.delay}
     if not settings.pseudoclass:
-        vectors = _encode(model, class_texts, settings.primer, cache, device)
-        return LanguageGuide(vectors[:, None], **options).to(device), [[text] for text in class_texts]
+        alike = list(dict.fromkeys(captions))  # classes that read the same share a row: the 11,318 training classes of SOP have 12 texts
+        row = {texts: number for number, texts in enumerate(alike)}
+        vectors = _mean_vectors(model, alike, settings.primer, cache, device)[:, None]  # [U, 1, E]
+        assignment = torch.tensor([row[texts] for texts in captions])[labels][:, None] if len(alike) < len(captions) else None
+        return LanguageGuide(vectors, assignment, **options).to(device), [list(texts) for texts in captions]
 
     names = pseudolabels.class_names()
     vocabulary = sorted(set(names))
@@ -66,10 +71,18 @@ def build(settings: GuidanceSettings, class_texts: list[str], files: list[str], 
     return LanguageGuide(vectors[:, None], by_sample, **options).to(device), texts
 
 
-def class_similarities(settings: GuidanceSettings, class_texts: list[str], *, cache: Path, device: torch.device) -> torch.Tensor:
-    """[C, C] similarities of classes by their expert names, for metrics. Raises UserError as `build`."""
+def class_similarities(settings: GuidanceSettings, captions: list[tuple[str, ...]], *, cache: Path, device: torch.device) -> torch.Tensor:
+    """[C, C] similarities of classes by their captions, for metrics. Raises UserError as `build`."""
     model = language_models.select(settings.model, settings.weights)
-    return text_similarities(_encode(model, class_texts, settings.primer, cache, device)[:, None])
+    return text_similarities(_mean_vectors(model, captions, settings.primer, cache, device)[:, None])
+
+
+def _mean_vectors(model: language_models.LanguageModel, captions: list[tuple[str, ...]], primer: str, cache: Path, device: torch.device) -> torch.Tensor:
+    """[U, E]: of each group of captions the mean of its unit vectors."""
+    vectors = normalize(_encode(model, [text for texts in captions for text in texts], primer, cache, device), dim=1)
+    sizes = torch.tensor([len(texts) for texts in captions])
+    owner = torch.arange(len(captions)).repeat_interleave(sizes)
+    return vectors.new_zeros(len(captions), vectors.shape[1]).index_add_(0, owner, vectors) / sizes[:, None]
 
 
 def _encode(model: language_models.LanguageModel, texts: list[str], primer: str, cache: Path, device: torch.device) -> torch.Tensor:

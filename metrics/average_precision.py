@@ -14,7 +14,7 @@ def map_1000(retrieval: Retrieval) -> torch.Tensor:
 
     The divisor counts the query, so a perfect space scores (n_c - 1) / n_c and the only image of a class 0.
     """
-    return retrieval.sum_within(LIMIT, retrieval.precisions) / (retrieval.relevant + 1)
+    return retrieval.precision_within(LIMIT) / (retrieval.relevant + 1)
 
 
 def map_lim(retrieval: Retrieval) -> torch.Tensor:
@@ -22,7 +22,7 @@ def map_lim(retrieval: Retrieval) -> torch.Tensor:
 
     The only image of a class is skipped.
     """
-    return retrieval.sum_within(LIMIT, retrieval.precisions) / retrieval.relevant.clamp(max=LIMIT)
+    return retrieval.precision_within(LIMIT) / retrieval.relevant.clamp(max=LIMIT)
 
 
 def map_at_r(retrieval: Retrieval) -> torch.Tensor:
@@ -30,7 +30,7 @@ def map_at_r(retrieval: Retrieval) -> torch.Tensor:
 
     The only image of a class is skipped.
     """
-    return retrieval.sum_within(retrieval.relevant[retrieval.queries], retrieval.precisions) / retrieval.relevant
+    return retrieval.precision_within(retrieval.relevant[retrieval.queries]) / retrieval.relevant
 
 
 def mean_average_precision(retrieval: Retrieval) -> torch.Tensor:
@@ -38,4 +38,4 @@ def mean_average_precision(retrieval: Retrieval) -> torch.Tensor:
 
     The only image of a class is skipped.
     """
-    return retrieval.sum_within(torch.iinfo(torch.long).max, retrieval.precisions) / retrieval.relevant
+    return retrieval.precision_within(torch.iinfo(torch.long).max) / retrieval.relevant

@@ -29,6 +29,9 @@ def inter(split: EmbeddedSplit) -> float:
 
 
 def intra_over_inter(split: EmbeddedSplit) -> float:
-    """Ratio of the two: small where classes are compact beside their distances, 0 for a single class."""
+    """Ratio of the two: small where classes are compact beside their distances, 0 for a single class.
+
+    A class with a single image counts in the divisor only.
+    """
     between = inter(split)
     return intra(split) / between if between else 0.0

@@ -32,13 +32,16 @@ class Retrieval:
         before = (found.cumsum(0) - found)[self.queries]
         return torch.arange(1, len(self.ranks) + 1, device=self.ranks.device).sub(before).double() / self.ranks
 
-    def sum_within(self, limits: torch.Tensor | int, values: torch.Tensor) -> torch.Tensor:
-        """[Q] float64: for each query the sum of `values` [M] over its relevant images of rank at most `limits` [M] or k."""
-        return torch.zeros_like(self.relevant, dtype=torch.float64).index_add_(0, self.queries, values * (self.ranks <= limits))
-
     def count_within(self, limits: torch.Tensor | int) -> torch.Tensor:
-        """[Q] float64: how many relevant images of each query have a rank of at most `limits` [M] or k."""
-        return self.sum_within(limits, torch.ones_like(self.precisions))
+        """[Q] float64: how many relevant images of each query have a rank of at most k, or of `limits` [M]."""
+        return self._sum((self.ranks <= limits).double())
+
+    def precision_within(self, limits: torch.Tensor | int) -> torch.Tensor:
+        """[Q] float64: for each query the sum of the precisions at its relevant images of such ranks."""
+        return self._sum(self.precisions * (self.ranks <= limits))
+
+    def _sum(self, values: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(self.relevant, dtype=torch.float64).index_add_(0, self.queries, values)
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ PROGRAMS = {f"evaluation/{name}.py": {"datasets", "architectures"} for name in (
 ROOMS = {*ALLOWED, "parameters", "build", "main"}
 # Heavy or optional packages, and the only files that import them (inside a function where they are optional).
 CONFINED = {"wandb": {"utilities/logger.py"}, "faiss": {"evaluation/faiss_library.py"}, "open_clip": {"language_guidance/language_models.py"},
-            "transformers": {"language_guidance/language_models.py"}, "onnxruntime": {"evaluation/export.py"}, "pyarrow": {"evaluation/embedding_file.py"},
+            "transformers": {"language_guidance/language_models.py"}, "onnxruntime": {"evaluation/export.py"}, "pyarrow": {"datasets/table.py", "evaluation/embedding_file.py"},
             "matplotlib": {"utilities/logger.py", "evaluation/figures.py"}, "pytorch_metric_learning": {"utilities/pml.py"}}
 
 
 def imports(path: Path, top_level_only: bool = False) -> set[str]:
     tree = ast.parse(path.read_text())
-    nodes = tree.body if top_level_only else ast.walk(tree)
+    nodes = tree.body if top_level_only else list(ast.walk(tree))  # a list, because it is read twice
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
     return {name.split(".")[0] for name in names}

@@ -14,19 +14,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_benchmarks as small
 import torch
 from PIL import Image
 
 import batchminer
 import criteria
 import datasampler
+import datasets
 import main
 import parameters
+from datasets.prepare import __main__ as prepare_command
 from utilities import run_folder
 
 ROOT = Path(__file__).resolve().parents[1]
+ONE_METRIC = ["--no_train_metrics", "--evaluation_metrics", "e_recall@1"]  # a figure of each metric is most of the time of a tiny run
 TINY = ["--arch", "test_resnet_normalize", "--not_pretrained", "--image_size", "32", "--embed_dim", "16", "--loss", "multisimilarity", "--bs", "8",
-        "--lr", "1e-3", "--kernels", "0", "--device", "cpu", "--n_epochs", "1", "--no_figures", "--evaluation_metrics", "e_recall@1", "c_recall@2", "mAP_1000", "nmi", "f1"]
+        "--lr", "1e-3", "--kernels", "0", "--device", "cpu", "--n_epochs", "1", "--allow_partial", "--no_figures", "--evaluation_metrics", "e_recall@1", "c_recall@2", "mAP_1000", "nmi", "f1"]
 
 
 @pytest.fixture(scope="session")
@@ -144,9 +148,47 @@ def test_every_miner_and_sampler_trains(call, tmp_path, flags, capsys):
 def test_the_list_names_everything_with_a_line_each(capsys):
     assert main.main(["--list", "--loss", "nothing of the kind"]) == 0
     said = capsys.readouterr().out
-    for name in (*criteria.REGISTRY, *batchminer.REGISTRY, *datasampler.REGISTRY, *parameters.METRIC_PATTERNS, *parameters.LANGUAGE_MODELS, "cub200", "shapes", "pml:<ClassName>"):
+    for name in (*criteria.REGISTRY, *batchminer.REGISTRY, *datasampler.REGISTRY, *parameters.METRIC_PATTERNS, *parameters.LANGUAGE_MODELS, *datasets.BENCHMARKS, *datasets.OWN_DATA, "shapes", "pml:<ClassName>"):
         assert re.search(rf"^  {re.escape(name)}  +\S", said, re.MULTILINE), name
     assert "[miner: npair]" in said and "[miner: any]" in said
+
+
+@pytest.mark.parametrize("name, layout", [pytest.param(name, layout, id=f"{name}, {layout}") for name, makers in small.MAKERS.items() for layout in makers])
+def test_every_layout_of_a_benchmark_trains_once_prepared(call, tmp_path, monkeypatch, name, layout):
+    small.use_small_counts(monkeypatch)
+    (tmp_path / "from").mkdir()
+    sources = map(str, small.MAKERS[name][layout](tmp_path / "from"))
+    assert prepare_command.main([name, "--from", *sources, "--to", str(tmp_path / "to")]) == 0
+    assert call("--dataset", name, "--source_path", str(tmp_path / "to"), "--bs", "4", "--language_distill_w", "1", "--language_model", "minilm", *ONE_METRIC) == 0
+    results = json.loads((tmp_path / "runs" / name / "Sample_Run_s0" / "results.json").read_text())
+    assert math.isfinite(results["metrics"]["Train"]["guidance"]["last"]) and results["metrics"]["Test"]["embeds_e_recall: e_recall@1"]["last"] > 0
+
+
+def test_own_folders_tables_and_class_texts_train(call, birds, tmp_path, capsys):
+    images = birds / "cub200" / "images"
+    rows = [f"{path},{path.parent.name},{'test' if path.parent.name > '004' else 'train'}\n" for path in sorted(images.glob("*/*.jpg")) if not path.name.startswith(".")]
+    (tmp_path / "birds.csv").write_text("path,label,split\n" + "".join(rows))
+    (tmp_path / "validation.txt").write_text("001.Black_footed_Albatross\n002.Laysan_Albatross\n")
+    (tmp_path / "texts.json").write_text(json.dumps({path.name: [f"a bird called {path.name[4:]}", "it flies"] for path in images.iterdir() if path.is_dir()}))
+    guided = ["--language_distill_w", "1", "--language_model", "minilm", "--class_text", str(tmp_path / "texts.json"), "--language_primer", "{}", *ONE_METRIC]
+    assert call("--dataset", "folder", "--source_path", str(images), *guided) == 0
+    assert "a bird called Black_footed_Albatross, it flies" in capsys.readouterr().out
+    assert call("--dataset", "table", "--source_path", str(tmp_path / "birds.csv"), *guided) == 0
+    assert "table (test)  " in capsys.readouterr().out
+    assert call("--dataset", "folder", "--source_path", str(images), "--use_tv_split", "--tv_split_classes", str(tmp_path / "validation.txt")) == 2
+    assert "leaves 1 classes for training" in capsys.readouterr().err
+    assert call("--dataset", "cub200", "--use_tv_split", "--tv_split_by_samples", *ONE_METRIC) == 0
+    assert "cub200 (validation)  3 classes, 6 images" in capsys.readouterr().out
+
+
+def test_a_benchmark_that_is_not_whole_is_refused_unless_asked(birds, tmp_path, capsys):
+    tiny = [flag for flag in TINY if flag != "--allow_partial"]
+    argv = [*tiny, "--source_path", str(birds), "--save_path", str(tmp_path / "runs")]
+    assert main.main(argv) == 2
+    message = capsys.readouterr().err
+    assert "train has 24 images of 3 classes instead of 5,864 images of 100 classes" in message and "--allow_partial" in message
+    assert main.main([*argv, "--allow_partial", *ONE_METRIC]) == 0
+    assert "do not compare with published ones" in capsys.readouterr().out
 
 
 def test_ctrl_c_ends_cleanly_and_says_how_to_resume(birds, tmp_path, heard_interrupts):
@@ -188,7 +230,7 @@ def test_no_network_and_no_file_says_what_to_download(birds, tmp_path, capsys, m
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
     argv = ["--arch", "resnet50_frozen_normalize", "--dataset", "cub200", "--source_path", str(birds), "--save_path", str(tmp_path / "runs"),
-            "--loss", "multisimilarity", "--bs", "8"]
+            "--loss", "multisimilarity", "--bs", "8", "--allow_partial"]
     assert main.main(argv) == 2
     message = capsys.readouterr().err
     assert "resnet50.tv_in1k" in message and "--arch_weights" in message and "--not_pretrained" in message
@@ -206,6 +248,28 @@ def test_broken_data_is_named(call, birds, tmp_path, capsys):
     assert call("--source_path", str(source)) == 2
     assert "1 class folders" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("kind", ["ram", "disk"])
+def test_a_cached_run_ends_with_the_parameters_of_one_that_decodes_each_time(call, tmp_path, kind, capsys):
+    exact = ["--n_epochs", "2", "--decoding", "exact"]
+    assert call(*exact, "--savename", "decoded") == 0
+    assert call(*exact, "--savename", "cached", "--kernels", "1", "--cache", kind, "--cache_limit", "0.0001") == 0  # room for some of the images
+    assert "Decoded images are kept in" in capsys.readouterr().out
+    weights = [last_weights(run_in(tmp_path, name)) for name in ("decoded", "cached")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_broken_images_are_left_out_counted_and_named(call, birds, tmp_path, capsys):
+    source = Path(shutil.copytree(birds, tmp_path / "source"))
+    broken = [source / "cub200" / "images" / folder / f"{folder[4:]}_0003.jpg" for folder in ("001.Black_footed_Albatross", "005.Gray_Catbird")]
+    for image in broken:
+        image.write_bytes(image.read_bytes()[:300])
+    assert call("--source_path", str(source), "--on_bad_image", "skip") == 0
+    said = capsys.readouterr().out
+    assert "3 classes, 23 images" in said
+    assert all(str(image) in part for image in broken for part in (said.split("Results:")[0], said.split("Results:")[1]))  # before the run and at its end
+    assert json.loads((run_in(tmp_path) / "results.json").read_text())["images_left_out"].keys() == {str(image) for image in broken}
 
 
 def test_foreign_weights_and_checkpoints_are_refused(call, birds, tmp_path, capsys):
@@ -233,7 +297,8 @@ def test_a_non_finite_loss_stops_the_run_and_names_part_epoch_and_step(call, cap
 @pytest.mark.parametrize("flags", [["--precision", "bf16"], ["--precision", "bf16", "--channels_last", "--loss", "margin"], ["--arch", "test_vit_frozen_double_normalize"],
                                    ["--use_float16"], ["--augmentation", "adv"], ["--augmentation", "big"], ["--augmentation", "red"], ["--warmup", "1"], ["--fc_lr", "0.01", "--scheduler", "none"],
                                    ["--use_tv_split", "--tv_split_perc", "0.5", "--tv_split_by_samples", "--no_test_metrics", "--store_improvements"],
-                                   ["--data_ssl_set"], ["--internal_split", "0.5"], ["--evaltypes", "embeds", "avg_features", "--evaluate_on_cpu"]], ids=" ".join)
+                                   ["--data_ssl_set"], ["--internal_split", "0.5"], ["--check_images"], ["--decoding", "exact", "--kernels", "2"],
+                                   ["--cache", "ram", "--cache_size", "38", "--kernels", "1"], ["--evaltypes", "embeds", "avg_features", "--evaluate_on_cpu"]], ids=" ".join)
 def test_settings_run(call, flags):
     assert call(*flags) == 0
 
@@ -252,8 +317,8 @@ def test_pseudolabels_from_a_local_classifier_are_cached(call, tmp_path, capsys,
     assert "Pseudolabels of the training images" not in capsys.readouterr().err
 
 
-def test_runs_without_optional_packages(call, monkeypatch):
-    """faiss and wandb cannot be imported here; search falls back to torch, logging to files."""
+def test_runs_without_optional_packages(call, monkeypatch, capsys):
+    """faiss and wandb cannot be imported here; scikit-learn clusters, logging goes to files."""
     from evaluation import faiss_library
     for name in ("faiss", "wandb"):
         monkeypatch.setitem(sys.modules, name, None)
@@ -261,8 +326,93 @@ def test_runs_without_optional_packages(call, monkeypatch):
     try:
         assert call() == 0
         assert call("--log_online") == 2
+        assert call("--evaluation_backend", "faiss") == 2 and "pip install faiss" in capsys.readouterr().err
     finally:
         faiss_library.library.cache_clear()
+
+
+def test_every_metric_through_main(call, tmp_path):
+    """Of embeddings and of pooled features, also of a validation split; one has super-classes and is refused where the dataset has none."""
+    names = [pattern.replace("@K", "@2").replace("@M", "@1") for pattern in parameters.METRIC_PATTERNS if not pattern.startswith("superclass")]
+    assert call("--evaluation_metrics", *names, "--evaltypes", "embeds", "avg_features", "--language_model", "minilm", "--storage_metrics", "mAP@R", "--store_improvements",
+                "--use_tv_split", "--tv_split_by_samples", "--evaluation_memory", "1MB", "--evaluation_backend", "faiss") == 0
+    found = json.loads((run_in(tmp_path) / "results.json").read_text())["metrics"]
+    for split in ("Test", "Val", "Train"):
+        assert {metric.split(": ")[-1] for metric in found[split]} >= set(names)
+        assert all(math.isfinite(values["last"]) for values in found[split].values())
+    assert (run_in(tmp_path) / "checkpoint_Val_embeds_mAP@R.pth.tar").is_file()
+
+
+def test_superclasses_that_are_not_there(call, tmp_path, capsys):
+    assert call("--evaluation_metrics", "e_recall@1", "superclass_recall@1") == 2
+    assert "superclass_recall@1: this dataset has no super-classes" in capsys.readouterr().err and not (tmp_path / "runs").exists()
+
+
+def test_the_backend_and_the_memory_of_a_search_change_no_digit(call, tmp_path):
+    tables = []
+    for name, flags in {"torch": [], "faiss": ["--evaluation_backend", "faiss"], "little": ["--evaluation_memory", "1MB"]}.items():
+        assert call("--savename", name, *flags) == 0
+        tables.append({path.name: path.read_text() for path in (run_in(tmp_path, name) / "CSV_Logs").iterdir() if path.name.startswith(("Data_Test", "Data_Train_embeds"))})
+    assert tables[0] and tables[0] == tables[1] == tables[2]
+
+
+def test_evaluating_every_second_epoch_trains_the_same_and_ends_with_an_evaluation(call, tmp_path):
+    assert call("--n_epochs", "4", "--savename", "always") == 0
+    assert call("--n_epochs", "4", "--savename", "seldom", "--evaluate_every", "3", "--store_improvements") == 0
+    always, seldom = (last_weights(run_in(tmp_path, name)) for name in ("always", "seldom"))
+    assert all(torch.equal(always[name], seldom[name]) for name in always)
+    rows = {name: (run_in(tmp_path, name) / "CSV_Logs" / "Data_Test_embeds_e_recall.csv").read_text().replace('""', "").split("\n")[1:5] for name in ("always", "seldom")}
+    assert rows["seldom"] == ["", "", *rows["always"][2:]]
+    metrics = json.loads((run_in(tmp_path, "seldom") / "results.json").read_text())["metrics"]["Test"]
+    assert metrics["embeds_e_recall: e_recall@1"]["last_epoch"] == 3
+
+
+def test_three_values_of_each_metric(call, tmp_path, capsys):
+    assert call("--n_epochs", "3", "--use_tv_split", "--tv_split_by_samples") == 0
+    said = capsys.readouterr().out
+    assert "at best validation" in said and re.search(r"Test +embeds_e_recall: e_recall@1 +\d\.\d{4} \(epoch \d\) +\d\.\d{4} \(epoch \d\) +\d\.\d{4} \(epoch 2\)", said)
+    tables = {split: [float(row) for row in (run_in(tmp_path) / "CSV_Logs" / f"Data_{split}_embeds_mAP_1000.csv").read_text().split()[1:]] for split in ("Test", "Val")}
+    values = json.loads((run_in(tmp_path) / "results.json").read_text())["metrics"]["Test"]["embeds_mAP_1000: mAP_1000"]
+    chosen = tables["Val"].index(max(tables["Val"]))
+    assert values == {"best": max(tables["Test"]), "best_epoch": tables["Test"].index(max(tables["Test"])), "last": tables["Test"][2], "last_epoch": 2,
+                      "at_best_val": tables["Test"][chosen], "best_val_epoch": chosen}
+
+
+def test_evaluating_a_checkpoint_gives_the_numbers_of_its_run(call, birds, tmp_path, capsys):
+    assert call("--n_epochs", "2", "--savename", "trained", "--language_distill_w", "1", "--language_model", "minilm") == 0
+    checkpoint = run_in(tmp_path, "trained") / run_folder.LAST_CHECKPOINT
+    capsys.readouterr()
+    assert main.main(["--evaluate_only", str(checkpoint)]) == 0  # all its settings are the checkpoint's
+    said = capsys.readouterr().out
+    trained, evaluated = (json.loads((run_in(tmp_path, name) / "results.json").read_text())["metrics"] for name in ("trained", "trained_evaluation"))
+    assert str(run_in(tmp_path, "trained_evaluation")) in said and "epoch 1" in said
+    for split in ("Test", "Train"):
+        numbers = {metric: values["last"] for metric, values in trained[split].items() if ": " in metric}
+        assert numbers == {metric: values["last"] for metric, values in evaluated[split].items()}
+    assert call("--completed", "--savename", "trained") == 0 and not run_in(tmp_path, "trained_1").exists()
+
+
+def test_evaluating_a_checkpoint_on_another_dataset_with_other_metrics(call, birds, tmp_path, capsys):
+    assert call() == 0
+    checkpoint = run_in(tmp_path) / run_folder.LAST_CHECKPOINT
+    shutil.copytree(birds / "cub200", tmp_path / "source" / "mine")
+    assert main.main(["--evaluate_only", str(checkpoint), "--dataset", "mine", "--source_path", str(tmp_path / "source"), "--evaluation_metrics", "mAP@R",
+                      "--no_train_metrics"]) == 0
+    results = json.loads((tmp_path / "runs" / "mine" / "Sample_Run_s0_evaluation" / "results.json").read_text())
+    assert list(results["metrics"]["Test"]) == ["embeds_mAP: mAP@R"] and results["checkpoint"] == str(checkpoint)
+
+
+def test_a_checkpoint_that_cannot_be_evaluated(call, tmp_path, capsys):
+    assert call() == 0
+    checkpoint = run_in(tmp_path) / run_folder.LAST_CHECKPOINT
+    assert main.main(["--evaluate_only", str(checkpoint), "--embed_dim", "8"]) == 2
+    assert f"--evaluate_only {checkpoint} does not fit these settings (state_dict" in capsys.readouterr().err
+    (tmp_path / "foreign.pt").write_bytes(b"nothing")
+    assert main.main(["--evaluate_only", str(tmp_path / "foreign.pt")]) == 2
+    assert "is not a checkpoint of this program" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        main.main(["--evaluate_only", str(tmp_path / "nowhere.pt")])
+    assert stopped.value.code == 2 and "nowhere.pt: there is no such checkpoint" in capsys.readouterr().err
 
 
 def test_online_logging_needs_a_key_and_ignores_the_flag(call, tmp_path, capsys, monkeypatch):
@@ -330,14 +480,14 @@ def tiny_clip(folder: Path) -> Path:
 
 @pytest.mark.parametrize("guided", [[], ["--language_distill_w", "7.5", "--language_pseudoclass"]], ids=["baseline", "guided"])
 def test_the_command_lines_of_the_papers_readme(birds, tmp_path, monkeypatch, guided):
-    """Unchanged but for the paths, the epochs, a batch that fits 24 images, and local weights in the places of the downloads."""
+    """Unchanged but for the paths, the epochs, 24 images that are not all of CUB-200 and a batch that fits them, and local weights in the places of the downloads."""
     import timm
     monkeypatch.setenv("WANDB_MODE", "offline")
     resnet50 = tmp_path / "resnet50.pt"
     torch.save(timm.create_model("resnet50", num_classes=1000).state_dict(), resnet50)
     command = (f"--seed 2 --log_online --group cub200-rn128_msim --no_train_metrics --project LanguageGuidance --gpu 0 --source_path {birds} "
                "--dataset cub200 --n_epochs 1 --tau 100 --gamma 1 --arch resnet50_frozen_normalize --embed_dim 128 --loss multisimilarity --bs 12").split()
-    local = ["--arch_weights", str(resnet50), "--save_path", str(tmp_path / "runs"), "--cache_path", str(tmp_path / "cache"), "--kernels", "0"]
+    local = ["--allow_partial", "--arch_weights", str(resnet50), "--save_path", str(tmp_path / "runs"), "--cache_path", str(tmp_path / "cache"), "--kernels", "0"]
     if guided:
         local += ["--language_weights", str(tiny_clip(tmp_path / "clip")), "--language_pseudoclass_weights", str(resnet50)]
     assert main.main([*command, *guided, *local]) == 0

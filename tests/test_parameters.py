@@ -109,7 +109,7 @@ def test_help_is_instant_and_imports_nothing_heavy():
 
 def test_all_wrong_settings_are_told_together(capsys):
     message = fails(capsys, "--loss", "multisimilaritty", "--bs", "91", "--samples_per_class", "2", "--lr", "0", "--evaluation_metrics", "recall@1",
-                    "--language_model", "clipp", "--arch_weights", "nowhere.pt", "--use_tv_split")
+                    "--language_model", "clipp", "--arch_weights", "nowhere.pt", "--use_tv_split", "--tv_split_perc", "1", "--store_improvements")
     for part in ("did you mean multisimilarity?", "--bs 91", "--lr", "recall@1", "did you mean clip?", "nowhere.pt", "--tv_split_perc", "--storage_metrics"):
         assert part in message
     assert all(line.startswith("main.py: error: ") for line in message.splitlines())
@@ -119,7 +119,13 @@ def test_all_wrong_settings_are_told_together(capsys):
     (["--image_size", "4"], "--image_size"), (["--language_temp", "0"], "--language_temp"), (["--internal_split", "0"], "--internal_split"),
     (["--use_float16", "--precision", "bf16"], "contradict"), (["--language_primer", "a photo"], "{}"), (["--savename", "a/b"], "--savename"),
     (["--resume", "nowhere.pth.tar"], "nowhere.pth.tar"), (["--precision", "fp8"], "fp16"), (["--no_such_flag"], "no_such_flag"),
-    (["--data_ssl_set", "--bs", "6", "--samples_per_class", "2"], "--data_ssl_set"), (["--lr", "nan"], "--lr"), (["--lr", "inf"], "--lr")])
+    (["--data_ssl_set", "--bs", "6", "--samples_per_class", "2"], "--data_ssl_set"), (["--lr", "nan"], "--lr"), (["--lr", "inf"], "--lr"),
+    (["--tv_split_perc", "-0.1"], "--tv_split_perc"), (["--tv_split_classes", __file__], "--use_tv_split"), (["--class_text", "nowhere.json"], "nowhere.json"),
+    (["--tv_split_classes", __file__, "--use_tv_split", "--tv_split_by_samples"], "--tv_split_by_samples"),
+    (["--cache", "rom"], "--cache rom"), (["--cache_limit", "0"], "--cache_limit"), (["--cache_size", "100"], "--cache_size 100"), (["--cache_size", "-1"], "--cache_size"),
+    (["--on_bad_image", "ignore"], "skip"), (["--decoding", "slow"], "exact"), (["--evaluation_memory", "much"], "--evaluation_memory"),
+    (["--evaluation_memory", "256"], "256MB"), (["--evaluate_every", "0"], "--evaluate_every"), (["--evaluation_backend", "annoy"], "faiss"),
+    (["--evaluate_only", "nowhere.pth.tar"], "nowhere.pth.tar"), (["--evaluation_metrics", "rho_spectrum@1@avg_features"], "--evaltypes avg_features")])
 def test_wrong_settings(capsys, argv, part):
     assert part in fails(capsys, *argv)
 

@@ -1,4 +1,5 @@
-"""The one exception whose message is meant for the person at the shell, and what it says of others."""
+"""The one exception whose message is meant for the person at the shell, and how messages name things."""
+from collections.abc import Sequence
 
 
 class UserError(Exception):
@@ -8,3 +9,9 @@ class UserError(Exception):
 def reason(error: Exception) -> str:
     """What another library's exception says, as a short part of one sentence."""
     return " ".join(str(error).split())[:160]
+
+
+def named(things: Sequence[str], shown: int = 3) -> str:
+    """The first few of some things, and how many there are beside them."""
+    others = len(things) - shown
+    return ", ".join(map(str, things[:shown])) + (f" and {others} more" if others > 0 else "")

@@ -91,15 +91,21 @@ def print_values(evaltypes: list[str], values: dict) -> None:
             LOG.info("  %-5s %s  %s", split, evaltype, numbers)
 
 
+# The values of a metric over the epochs: their column, their names in the summary, and how the epoch was chosen.
+THREE_VALUES = {"best": ("best", "best_epoch", "of all epochs, chosen on the split itself"),
+                "at best validation": ("at_best_val", "best_val_epoch", "of the epoch that the validation split chooses"),
+                "last": ("last", "last_epoch", "of the last epoch")}
+
+
 def print_results(summary: dict, folder) -> None:
-    """Best, validated and last value of each metric with their epochs, and where everything lies."""
-    def cell(values: dict, value: str, epoch: str) -> str:
-        return f"{values[value]:.4f} (epoch {values[epoch]})" if value in values else ""
-    columns = {"best": ("best", "best_epoch"), "at best validation": ("at_best_val", "best_val_epoch"), "last": ("last", "last_epoch")}
-    rows = [(split, metric, *(cell(values, *column) for column in columns.values())) for split, metrics in summary.items() for metric, values in metrics.items()]
-    LOG.info("\n%s\n\nbest: of all epochs, chosen on the split itself; at best validation: of the epoch that the validation split chooses "
-             "(--use_tv_split); last: of the last epoch.\nResults: %s (results.json, CSV_Logs/, Progression_Plots/, args.yaml)",
-             table(rows, ("split", "metric", *columns)), folder)
+    """The values of each metric with their epochs, and where everything lies."""
+    known = {name for metrics in summary.values() for values in metrics.values() for name in values}
+    columns = {title: names for title, names in THREE_VALUES.items() if names[0] in known}
+    rows = [(split, metric, *(f"{values[value]:.4f} (epoch {values[epoch]})" if value in values else "" for value, epoch, _ in columns.values()))
+            for split, metrics in summary.items() for metric, values in metrics.items()]
+    meanings = "; ".join(f"{title}: {meaning}" for title, (*_, meaning) in columns.items())
+    LOG.info("\n%s\n\n%s.\nResults: %s (results.json, CSV_Logs/, Progression_Plots/, checkpoint_last.pth.tar, args.yaml)",
+             table(rows, ("split", "metric", *columns)), meanings, folder)
 
 
 def table(rows: list[tuple], header: tuple) -> str:

@@ -23,8 +23,14 @@ def make(root: Path, classes, images: int = 2, dataset: str = "made") -> Path:
     return root
 
 
-def texts(classes) -> list[str]:
-    return [image_class.text for image_class in classes]
+def texts(listing) -> list[str]:
+    return [category.text for category in listing.categories]
+
+
+def whole(root: Path, transform=None) -> ImageSplit:
+    """All images of `root/made` as one split."""
+    listing = folder.read_classes(root / "made")
+    return ImageSplit(listing.files, listing.labels, texts(listing), transform=transform)
 
 
 @pytest.mark.parametrize("names, expected", [
@@ -35,7 +41,7 @@ def texts(classes) -> list[str]:
 ])
 def test_order_and_texts_of_the_classes(tmp_path, names, expected):
     make(tmp_path, names)
-    assert texts(folder.scan(tmp_path / "made")) == expected
+    assert texts(folder.read_classes(tmp_path / "made")) == expected
 
 
 def test_only_images_in_class_folders_count(tmp_path):
@@ -50,9 +56,9 @@ def test_only_images_in_class_folders_count(tmp_path):
     for name in (".DS_Store", "._0.jpg", "notes.txt", "0.jpg.part", "jpg"):
         (images / "1.a" / name).write_bytes(b"x")
     (images / "1.a" / "folder.jpg").mkdir()
-    classes = folder.scan(tmp_path / "made")
-    assert texts(classes) == ["a", "b", "c", "d"]
-    assert [[Path(file).name for file in found.files] for found in classes] == [["0.jpg", "1.jpg"]] * 4
+    found = folder.read_classes(tmp_path / "made")
+    assert texts(found) == ["a", "b", "c", "d"] and found.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert [Path(file).name for file in found.files] == ["0.jpg", "1.jpg"] * 4
 
 
 def test_extensions_of_any_case(tmp_path):
@@ -60,14 +66,14 @@ def test_extensions_of_any_case(tmp_path):
     for name in FOUR:
         for extension in ("JPG", "jpeg", "Png", "BMP", "webp", "tif", "gif"):
             Image.new("RGB", (4, 4)).save(tmp_path / "made" / "images" / name / f"a.{extension}")
-    assert [len(found.files) for found in folder.scan(tmp_path / "made")] == [7] * 4
+    assert np.bincount(folder.read_classes(tmp_path / "made").labels).tolist() == [7] * 4
 
 
 def test_linked_class_folders_count(tmp_path):
     make(tmp_path, FOUR[:3])
     make(tmp_path, ["4.d"], dataset="elsewhere")
     os.symlink(tmp_path / "elsewhere" / "images" / "4.d", tmp_path / "made" / "images" / "4.d")
-    assert len(folder.scan(tmp_path / "made")) == 4
+    assert len(folder.read_classes(tmp_path / "made").categories) == 4
 
 
 @pytest.mark.parametrize("classes, message", [(None, "no folder"), ([], "0 class folders"), (["1.a"], "1 class folders"),
@@ -96,35 +102,6 @@ def test_first_half_trains_second_half_tests(tmp_path, count, training, testing)
             assert Path(file).parent.name.endswith(split.class_texts[label])
 
 
-def test_validation_by_classes(tmp_path):
-    make(tmp_path, [f"{number}.c{number}" for number in range(1, 13)])
-    splits = datasets.select("made", str(tmp_path), validation=True, training_share=0.5)
-    assert splits.training.class_texts == ["c1", "c2", "c3"] and splits.validation.class_texts == ["c4", "c5", "c6"]
-    assert splits.validation.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert len(splits.testing.class_texts) == 6
-
-
-def test_validation_by_samples(tmp_path):
-    make(tmp_path, FOUR, images=5)
-    splits = datasets.select("made", str(tmp_path), validation=True, training_share=0.6, by_samples=True)
-    assert splits.training.class_texts == splits.validation.class_texts == ["a", "b"]
-    assert [Path(file).name for file in splits.training.files] == ["0.jpg", "1.jpg", "2.jpg"] * 2
-    assert [Path(file).name for file in splits.validation.files] == ["3.jpg", "4.jpg"] * 2
-
-
-@pytest.mark.parametrize("by_samples", [False, True])
-def test_a_side_without_images_is_refused(tmp_path, by_samples):
-    make(tmp_path, FOUR, images=1)
-    with pytest.raises(UserError, match="--tv_split_perc"):
-        datasets.select("made", str(tmp_path), validation=True, training_share=0.5, by_samples=by_samples)
-
-
-def test_cub200_of_another_size_says_so(tmp_path, caplog):
-    make(tmp_path, FOUR, dataset="cub200")
-    assert len(datasets.select("cub200", str(tmp_path)).training) == 4
-    assert "found 4 and 8" in caplog.text
-
-
 def test_the_built_in_dataset_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--source_path"):
@@ -135,7 +112,7 @@ def test_the_built_in_dataset_that_cannot_be_written(tmp_path):
 
 def test_a_sample_is_image_label_and_index(tmp_path):
     make(tmp_path, FOUR)
-    split = ImageSplit.of_classes(folder.scan(tmp_path / "made")).with_transform(lambda image: image.size)
+    split = whole(tmp_path).with_transform(lambda image: image.size)
     assert len(split) == 8
     assert [split[index] for index in (0, 3, 7)] == [((12, 10), 0, 0), ((12, 10), 1, 3), ((12, 10), 3, 7)]
     assert type(split[3][1]) is int
@@ -143,20 +120,20 @@ def test_a_sample_is_image_label_and_index(tmp_path):
 
 def test_another_transform_leaves_the_first_alone(tmp_path):
     make(tmp_path, FOUR)
-    split = ImageSplit.of_classes(folder.scan(tmp_path / "made"), lambda image: "first")
+    split = whole(tmp_path, lambda image: "first")
     assert split.with_transform(lambda image: "second")[0][0] == "second" and split[0][0] == "first"
 
 
 def test_a_broken_image_takes_the_place_of_a_sample(tmp_path):
     make(tmp_path, FOUR)
-    split = ImageSplit.of_classes(folder.scan(tmp_path / "made"), lambda image: image)
+    split = whole(tmp_path, lambda image: image)
     Path(split.files[2]).write_bytes(b"no image")
     assert isinstance(split[2], BrokenImage) and split[2].path == split.files[2] and split[2].reason
 
 
 def test_an_image_that_claims_to_be_enormous_is_broken(tmp_path, monkeypatch):
     make(tmp_path, FOUR)
-    split = ImageSplit.of_classes(folder.scan(tmp_path / "made"), lambda image: image)
+    split = whole(tmp_path, lambda image: image)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     assert isinstance(split[0], BrokenImage)
 
@@ -213,11 +190,8 @@ def test_sixteen_bits_with_a_transparent_grey(tmp_path):
     assert read_rgb(str(tmp_path / "a.png")).getpixel((0, 0)) == (200, 200, 200)
 
 
-def test_superclasses_boxes_and_parts_belong_to_a_split(tmp_path):
+def test_a_box_is_cut_out_before_the_transform(tmp_path):
     make(tmp_path, FOUR)
-    classes = [found._replace(superclass=name) for found, name in zip(folder.scan(tmp_path / "made"), "yxyx")]
-    assert ImageSplit.of_classes(classes).superclasses.tolist() == [1, 0, 1, 0]
-    assert ImageSplit.of_classes(folder.scan(tmp_path / "made")).superclasses is None
-    files = [file for found in classes for file in found.files]
+    files = whole(tmp_path).files
     split = ImageSplit(files, np.arange(8) // 2, list("abcd"), boxes=np.array([[2, 1, 7, 9]] * 8), transform=lambda image: image.size)
     assert split[3] == ((5, 8), 1, 3)

@@ -1,16 +1,19 @@
-"""Batches of a loader: content, determinism, and broken images."""
+"""Batches of a loader: content, determinism whatever the processes, and broken images."""
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 from datasets import loading, transforms
-from datasets.images import ImageClass, ImageSplit
+from datasets.images import ImageSplit
 from utilities.errors import UserError
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+BATCHES = [[0, 5, 2], [1, 1, 4], [3], [2, 4]]
 
 
 @pytest.fixture
@@ -21,13 +24,21 @@ def split(tmp_path) -> ImageSplit:
         pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
         files.append(str(tmp_path / f"{number}.png"))
-    return ImageSplit.of_classes([ImageClass("a", files[:4]), ImageClass("b", files[4:])], transforms.training("base", 16, MEAN, STD))
+    return ImageSplit(files, np.array([0, 0, 0, 0, 1, 1]), ["a", "b"], transform=transforms.training("base", 16, MEAN, STD))
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+
+
+def images_of(batches) -> list[torch.Tensor]:
+    """After flips, which are part of the augmentation."""
+    return [batch.to(torch.device("cpu")).images for batch in batches]
 
 
 def drawn(split, seed: int, workers: int) -> torch.Tensor:
-    torch.manual_seed(seed)
-    loader = loading.training_loader(split, [[0, 5, 2], [1, 1, 4]], workers=workers)
-    return torch.stack([batch.images for batch in loading.Batches(loader, seed)])
+    return torch.cat(images_of(loading.Batches(loading.training_loader(split, BATCHES, workers=workers), seed)))
 
 
 def test_every_image_once_in_order(split):
@@ -37,38 +48,87 @@ def test_every_image_once_in_order(split):
     assert torch.cat([batch.indices for batch in found]).tolist() == list(range(6))
     assert torch.cat([batch.labels for batch in found]).tolist() == [0, 0, 0, 0, 1, 1]
     assert [tuple(batch.images.shape) for batch in found] == [(4, 3, 16, 16), (2, 3, 16, 16)]
-    assert found[0].images.dtype == torch.float32 and found[0].labels.dtype == found[0].indices.dtype == torch.long
+    assert found[0].images.dtype == torch.uint8 and found[0].labels.dtype == found[0].indices.dtype == torch.long
+    assert not any(len(batch.mirrored) for batch in found)
 
 
-def test_batches_follow_the_sampler(split):
-    loader = loading.training_loader(split, [[0, 5, 2], [1, 1, 4]], workers=0)
-    found = list(loading.Batches(loader))
-    assert [batch.indices.tolist() for batch in found] == [[0, 5, 2], [1, 1, 4]]
-    assert [batch.labels.tolist() for batch in found] == [[0, 1, 0], [0, 0, 1]]
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_follow_the_sampler(split, workers, two_cores):
+    found = list(loading.Batches(loading.training_loader(split, BATCHES, workers=workers)))
+    assert [batch.indices.tolist() for batch in found] == BATCHES
+    assert [batch.labels.tolist() for batch in found] == [[0, 1, 0], [0, 0, 1], [0], [0, 1]]
+
+
+def test_augmentation_depends_on_the_seed_and_the_place_but_not_on_the_processes(split, two_cores):
+    expected = drawn(split, 1, 0)
+    assert torch.equal(drawn(split, 1, 1), expected) and torch.equal(drawn(split, 1, 2), expected)
+    assert not torch.equal(drawn(split, 2, 0), expected)
+    rows = [tuple(image.flatten().tolist()) for image in expected]
+    assert len(set(rows)) == len(rows)  # image 1 comes twice in a batch, 2 and 4 in two of them
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_processes_that_stay_take_the_seed_of_each_epoch(split, workers, two_cores):
+    loader = loading.training_loader(split, BATCHES, workers=workers)
+    epochs = [torch.cat(images_of(loading.Batches(loader, seed))) for seed in (1, 2, 1)]
+    assert torch.equal(epochs[0], epochs[2]) and not torch.equal(epochs[0], epochs[1])
+    assert torch.equal(epochs[1], drawn(split, 2, 0))
+
+
+def test_processes_stay_for_all_epochs_and_an_epoch_may_be_left_early(split, two_cores):
+    loader = loading.training_loader(split, BATCHES, workers=2)
+    next(iter(loading.Batches(loader, 1)))
+    before = [worker.pid for worker in loader._iterator._workers]
+    assert torch.equal(torch.cat(images_of(loading.Batches(loader, 3))), drawn(split, 3, 0))
+    assert [worker.pid for worker in loader._iterator._workers] == before and len(before) == 2
+
+
+@pytest.mark.parametrize("kernels, cores, expected", [(6, 2, 2), (6, 8, 6), (0, 8, 0), (1, 1, 1)])
+def test_no_more_processes_than_cores(split, monkeypatch, kernels, cores, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    assert loading.training_loader(split, BATCHES, workers=kernels).num_workers == expected
+
+
+def test_half_of_the_images_are_flipped(split):
+    indices = np.random.default_rng(0).integers(6, size=2000)
+    (batch,) = loading.Batches(loading.training_loader(split, [indices.tolist()], workers=0))
+    assert 900 < len(batch.mirrored) < 1100 and (batch.mirrored.diff() > 0).all() and batch.mirrored[-1] < 2000
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_the_seed_fixes_the_augmentation(split, workers):
-    assert torch.equal(drawn(split, 1, workers), drawn(split, 1, workers))
-    assert not torch.equal(drawn(split, 1, workers), drawn(split, 2, workers))
-
-
-def test_workers_do_not_draw_from_the_global_stream(split):
+def test_loading_does_not_draw_from_the_global_streams(split, workers):
     torch.manual_seed(0)
-    before = torch.get_rng_state()
-    list(loading.evaluation_batches(split, batch_size=4, workers=1))
-    assert torch.equal(before, torch.get_rng_state())
+    np.random.seed(0)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    list(loading.Batches(loading.training_loader(split.with_transform(transforms.training("adv", 16, MEAN, STD)), BATCHES, workers=workers)))
+    assert torch.equal(before[0], torch.get_rng_state()) and np.random.get_state()[1].tolist() == before[1]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_image_is_named(split, workers):
+@pytest.mark.parametrize("transform, workers", [(transforms.training("base", 16, MEAN, STD), 0), (transforms.training("base", 16, MEAN, STD), 1), (v2.ToImage(), 0)],
+                         ids=["here", "in a process", "another transform"])
+def test_a_broken_image_is_named(split, workers, transform):
     Path(split.files[4]).write_bytes(b"no image")
-    with pytest.raises(UserError) as error:
-        list(loading.evaluation_batches(split, batch_size=3, workers=workers))
+    with pytest.raises(UserError, match="--on_bad_image") as error:
+        list(loading.evaluation_batches(split.with_transform(transform), batch_size=3, workers=workers))
     assert split.files[4] in str(error.value)
 
 
-def test_batches_move_to_a_device_and_layout(split):
-    (batch, *_) = loading.evaluation_batches(split, batch_size=4, workers=0)
-    moved = batch.to(torch.device("cpu"), channels_last=True)
-    assert moved.images.is_contiguous(memory_format=torch.channels_last) and torch.equal(moved.images, batch.images)
+def test_any_function_of_a_pillow_image_is_a_transform(split):
+    """Such as the one a pretrained classifier was published with."""
+    transform = v2.Compose([v2.Resize((8, 12)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+    found = list(loading.evaluation_batches(split.with_transform(transform), batch_size=4, workers=0))
+    for batch in found:
+        expected = torch.stack([transform(Image.open(split.files[index])) for index in batch.indices])
+        assert torch.equal(batch.to(torch.device("cpu")).images, expected)
+    assert torch.cat([batch.labels for batch in found]).tolist() == [0, 0, 0, 0, 1, 1]
+
+
+def test_boxes_belong_to_their_images(split):
+    boxes = np.array([[number, 2 * number, number + 20, 2 * number + 15] for number in range(6)])
+    evaluation = transforms.evaluation("base", 16, MEAN, STD)
+    boxed = ImageSplit(split.files, split.labels, split.class_texts, boxes=boxes, transform=evaluation)
+    (found,) = images_of(loading.evaluation_batches(boxed, batch_size=6, workers=0))
+    for number, path in enumerate(split.files):
+        Image.open(path).crop(tuple(boxes[number].tolist())).save(path)
+    (expected,) = images_of(loading.evaluation_batches(split.with_transform(evaluation), batch_size=6, workers=0))
+    assert torch.equal(found, expected)

@@ -3,23 +3,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import by_hand
 import numpy as np
 import pytest
-import torch
 from pyarrow import parquet
 
-from datasets.images import read_rgb
-from evaluation import embed, embedding_file, trained
+from evaluation import embed, embedding_file
 
 QUICK = ["--kernels", "0", "--device", "cpu", "--bs", "5"]
-
-
-def by_hand(checkpoint: Path, paths, evaltype: str = "embeds") -> np.ndarray:
-    """Image by image."""
-    found = trained.load(checkpoint, torch.device("cpu"))
-    with torch.no_grad():
-        outputs = [found.network(found.transform(read_rgb(path))[None]) for path in paths]
-    return torch.cat([output.embeddings if evaltype == "embeds" else output.features for output in outputs]).numpy()
 
 
 def test_npz_of_a_folder_holds_what_the_network_gives(photos, run_folder, tmp_path):
@@ -30,7 +21,7 @@ def test_npz_of_a_folder_holds_what_the_network_gives(photos, run_folder, tmp_pa
     assert found["embeddings"].dtype == np.float32 and found["embeddings"].shape == (48, 16)
     assert found["paths"].tolist() == sorted(map(str, photos.rglob("*.png")))
     assert [found["class_names"][label] for label in found["labels"]] == [Path(path).parent.name for path in found["paths"]]
-    np.testing.assert_allclose(found["embeddings"], by_hand(run_folder / "checkpoint_last.pth.tar", found["paths"]), atol=1e-5)
+    np.testing.assert_allclose(found["embeddings"], by_hand.embeddings(run_folder / "checkpoint_last.pth.tar", found["paths"]), atol=1e-5)
     assert [file.name for file in target.parent.iterdir()] == ["birds.npz"]
 
 
@@ -41,7 +32,7 @@ def test_parquet_of_a_dataset_and_its_test_part(photos, run_folder, tmp_path, mo
     table = parquet.read_table(target)
     names = [Path(path).parent.name for path in table["path"].to_pylist()]
     assert table["class_name"].to_pylist() == names and set(names) == {"Dove", "Egret", "Finch"} and table.num_rows == 24
-    expected = by_hand(run_folder / "checkpoint_last.pth.tar", table["path"].to_pylist(), "avg_features")
+    expected = by_hand.embeddings(run_folder / "checkpoint_last.pth.tar", table["path"].to_pylist(), "avg_features")
     assert table.schema.field("embedding").type.list_size == expected.shape[1]
     np.testing.assert_allclose(np.stack(table["embedding"].to_numpy()), expected, atol=1e-4)
     assert parquet.ParquetFile(target).num_row_groups == 3
@@ -93,5 +84,5 @@ def test_wrong_images_and_places_are_a_sentence_and_leave_nothing(photos, run_fo
 
 
 def test_help_does_not_wait_for_timm():
-    code = "import sys, evaluation.embed, evaluation.search, evaluation.export; sys.exit(bool({'timm', 'torchvision', 'matplotlib', 'onnxruntime'} & sys.modules.keys()))"
+    code = "import sys, evaluation.embed, evaluation.search, evaluation.export; sys.exit(bool({'timm', 'matplotlib', 'onnxruntime'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

@@ -1,10 +1,14 @@
 """Embeddings of a split, in its order whatever the batches."""
+import importlib
+import random
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import metrics
-from evaluation import evaluate
+from evaluation import Protocol, evaluate
 from evaluation.embedding import embed
 from utilities import devices
 from utilities.meters import NonFiniteLoss
@@ -68,8 +72,8 @@ def test_the_network_is_in_evaluation_mode():
 
 def test_evaluate_gives_every_metric_of_every_evaltype():
     asked = [metrics.parse(name) for name in ("e_recall@1", "c_recall@2", "nmi", "mAP_1000")]
-    found = evaluate(Mean(), batches(6, [[5, 0, 1], [2, 3, 4]]), torch.arange(6) % 2, asked, evaltypes=["embeds", "avg_features"],
-                     search_on_cpu=True, device=CPU, autocast=devices.autocast(CPU, "fp32"))
+    found = evaluate(Mean(), batches(6, [[5, 0, 1], [2, 3, 4]]), Protocol(torch.arange(6) % 2), asked, evaltypes=["embeds", "avg_features"],
+                     memory=2 ** 20, search_on_cpu=True, device=CPU, autocast=devices.autocast(CPU, "fp32"))
     assert {family: set(values) for family, values in found.items()} == {
         f"{evaltype}_{metric.family}": {metric.name} for evaltype in ("embeds", "avg_features") for metric in asked}
     assert all(0 <= number <= 1 for values in found.values() for number in values.values())
@@ -77,8 +81,8 @@ def test_evaluate_gives_every_metric_of_every_evaltype():
 
 def test_metrics_of_a_family_stay_together():
     asked = [metrics.parse(name) for name in ("e_recall@1", "nmi", "e_recall@2")]
-    found = evaluate(Mean(), batches(6, [[0, 1, 2, 3, 4, 5]]), torch.arange(6) % 2, asked, evaltypes=["embeds"], device=CPU,
-                     autocast=devices.autocast(CPU, "fp32"))
+    found = evaluate(Mean(), batches(6, [[0, 1, 2, 3, 4, 5]]), Protocol(torch.arange(6) % 2), asked, evaltypes=["embeds"], memory=2 ** 20,
+                     device=CPU, autocast=devices.autocast(CPU, "fp32"))
     assert list(found["embeds_e_recall"]) == ["e_recall@1", "e_recall@2"]
 
 
@@ -88,4 +92,28 @@ def test_a_network_that_is_not_finite_gives_no_number(name, value):
     """Neighbours of NaN rows are arbitrary, so that a broken network could look like the best one so far."""
     broken = [batch._replace(images=torch.full_like(batch.images, value)) for batch in batches(6, [[0, 1, 2, 3, 4, 5]])]
     with pytest.raises(NonFiniteLoss, match="embeddings"):
-        evaluate(Mean(), broken, torch.arange(6) % 2, [metrics.parse(name)], evaltypes=["embeds"], device=CPU, autocast=devices.autocast(CPU, "fp32"))
+        evaluate(Mean(), broken, Protocol(torch.arange(6) % 2), [metrics.parse(name)], evaltypes=["embeds"], memory=2 ** 20, device=CPU,
+                 autocast=devices.autocast(CPU, "fp32"))
+
+
+def test_a_metric_of_one_kind_of_output_is_computed_of_that_only():
+    asked = [metrics.parse(name) for name in ("rho_spectrum@1@avg_features", "e_recall@1")]
+    found = evaluate(Mean(), batches(6, [[0, 1, 2, 3, 4, 5]]), Protocol(torch.arange(6) % 2), asked, evaltypes=["embeds", "avg_features"], memory=2 ** 20,
+                     device=CPU, autocast=devices.autocast(CPU, "fp32"))
+    assert set(found) == {"embeds_e_recall", "avg_features_rho_spectrum", "avg_features_e_recall"}
+
+
+def test_an_evaluation_leaves_the_random_streams_as_they_were():
+    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    asked = [metrics.parse(name) for name in ("e_recall@1", "c_mAP", "nmi", "c_ami", "rho_spectrum@1@embeds")]
+    evaluate(Mean(), batches(6, [[0, 1, 2, 3, 4, 5]]), Protocol(torch.arange(6) % 2), asked, evaltypes=["embeds"], memory=2 ** 20, device=CPU,
+             autocast=devices.autocast(CPU, "fp32"))
+    assert torch.equal(states[0], torch.get_rng_state()) and (states[1] == np.random.get_state()[1]).all() and states[2] == random.getstate()
+
+
+def test_only_what_is_asked_is_computed(monkeypatch):
+    module = importlib.import_module("evaluation.evaluate")  # the room has a function of that name
+    monkeypatch.setattr(module, "cluster", lambda *args, **kwargs: pytest.fail("clustered"))
+    module.evaluate_embeddings(images(6).mean((2, 3)), Protocol(torch.arange(6) % 2), [metrics.parse("e_recall@1")], memory=2 ** 20)
+    monkeypatch.setattr(module, "per_query", lambda *args, **kwargs: dict(args[2] and pytest.fail("searched")))
+    module.evaluate_embeddings(images(6).mean((2, 3)), Protocol(torch.arange(6) % 2), [metrics.parse("dists@intra")], memory=2 ** 20)

@@ -3,18 +3,12 @@ import json
 import tarfile
 from pathlib import Path
 
+import by_hand
 import numpy as np
 import pytest
 import torch
 
-from datasets.images import read_rgb
 from evaluation import export, trained
-
-
-def own(checkpoint: Path, image: Path) -> np.ndarray:
-    found = trained.load(checkpoint, torch.device("cpu"))
-    with torch.no_grad():
-        return found.network(found.transform(read_rgb(image))[None]).embeddings.numpy()
 
 
 def by_the_description(folder: Path, image: Path) -> np.ndarray:
@@ -35,8 +29,8 @@ def test_the_file_and_its_description_give_the_checkpoints_embeddings(photos, ma
     assert sorted(path.name for path in target.iterdir()) == sorted([file, "preprocessing.json"])
     image = next(photos.rglob("*.png"))
     monkeypatch.chdir(target)
-    expected, found = own(checkpoint, image), by_the_description(target, image)
-    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+    expected, found = by_hand.embeddings(checkpoint, [image]), by_the_description(target, image)
+    assert np.abs(found - expected).max() <= 1e-2 * np.abs(expected).max()  # Pillow resizes to within one level of 255 of the loader
     described = json.loads((target / "preprocessing.json").read_text())
     assert described["output"]["shape"] == ["batch", 12] and described["output"]["unit_length"] == arch.endswith("normalize")
     images = np.random.default_rng(0).normal(size=(5, *described["input"]["shape"][1:])).astype(np.float32)  # a batch of another size

@@ -37,7 +37,7 @@ def logits() -> torch.Tensor:
 
 
 def build(cache, files, classifier=None, texts=("robin", "jay", "owl"), **settings):
-    return language_guidance.build(GuidanceSettings(**settings), list(texts), files, LABELS, cache=cache, device=CPU, classifier=classifier)
+    return language_guidance.build(GuidanceSettings(**settings), [(text,) if isinstance(text, str) else text for text in texts], files, LABELS, cache=cache, device=CPU, classifier=classifier)
 
 
 def counted_classifier(monkeypatch) -> tuple[Classifier, list]:
@@ -66,6 +66,22 @@ def test_texts_are_encoded_once(tmp_path, files):
         before = Letters.loads
         build(tmp_path / "cache", files, **changed)
         assert Letters.loads == before + 1, changed
+
+
+def test_several_captions_are_normalised_and_averaged(tmp_path, files):
+    guide, texts = build(tmp_path / "cache", files, texts=(("robin", "a red breast, a grey back"), "jay", "owl"))
+    units = torch.nn.functional.normalize(vectors_of(["robin", "a red breast, a grey back", "jay", "owl"], "a photo of a {}"), dim=1)
+    expected = torch.nn.functional.normalize(torch.stack([(units[0] + units[1]) / 2, units[2], units[3]]), dim=1)
+    torch.testing.assert_close(guide.similarities, expected @ expected.T)
+    assert texts == [["robin", "a red breast, a grey back"], ["jay"], ["owl"]]
+
+
+def test_classes_that_read_alike_share_a_row(tmp_path, files):
+    guide, texts = build(tmp_path / "cache", files, texts=("bicycle", "chair", "bicycle"))
+    indices = torch.tensor([4, 0, 2])
+    units = torch.nn.functional.normalize(vectors_of(["bicycle", "bicycle", "chair"], "a photo of a {}"), dim=1)
+    torch.testing.assert_close(guide.batch_similarities(LABELS[indices], indices), units @ units.T)
+    assert guide.similarities.shape == (2, 2) and texts == [["bicycle"], ["chair"], ["bicycle"]]
 
 
 def test_pseudolabels_of_classes(tmp_path, files, monkeypatch):

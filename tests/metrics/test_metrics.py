@@ -1,51 +1,28 @@
-"""Metrics of a Retrieval against plain loops."""
-import importlib
+"""Metrics of clusters and of geometry against plain loops; names; agreement with pytorch-metric-learning."""
 import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import normalized_mutual_info_score
+from scipy.stats import spearmanr
+from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
 import metrics
-from evaluation import evaluate_embeddings
-from metrics import COSINE, EUCLIDEAN, Retrieval
+from evaluation import Protocol, evaluate_embeddings
+from metrics import ALL, COSINE, EUCLIDEAN, UP_TO_RELEVANT, EmbeddedSplit, Retrieval, spectrum
+from metrics import retrieval as values_read
 
-MEAN_AVERAGE_PRECISION = importlib.import_module("metrics.mean_average_precision")  # the room has a function of that name
 
-
-def data(count: int, classes: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def data(count: int, classes: int, seed: int = 0, dim: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
     random = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (count,), generator=random)
-    centres = torch.randn(classes, 5, generator=random)
-    return centres[labels] + 0.9 * torch.randn(count, 5, generator=random), labels
+    centres = torch.randn(classes, dim, generator=random)
+    return centres[labels] + 0.9 * torch.randn(count, dim, generator=random), labels
 
 
-def ranked_labels(embeddings, labels, cosine: bool = False) -> list[list[int]]:
-    """Labels of all other rows, nearest first, ties by index."""
-    rows = embeddings.double().tolist()
-    if cosine:
-        rows = [[value / math.sqrt(sum(v * v for v in row)) for value in row] for row in rows]
-    orders = [sorted((j for j in range(len(rows)) if j != i), key=lambda j: (math.dist(rows[i], rows[j]), j)) for i in range(len(rows))]
-    return [[int(labels[j]) for j in order] for order in orders]
-
-
-def naive_recall(embeddings, labels, k, cosine=False) -> float:
-    ranked = ranked_labels(embeddings, labels, cosine)
-    return sum(int(labels[i]) in ranked[i][:k] for i in range(len(labels))) / len(labels)
-
-
-def naive_map(embeddings, labels, k, cosine=False) -> float:
-    total = 0.0
-    for i, neighbours in enumerate(ranked_labels(embeddings, labels, cosine)):
-        found, score = 0, 0.0
-        for rank, label in enumerate(neighbours[:k], start=1):
-            if label == labels[i]:
-                found += 1
-                score += found / rank
-        total += score / int((labels == labels[i]).sum())
-    return total / len(labels)
+def value(name: str, embeddings, labels, **split) -> float:
+    return metrics.parse(name).compute(EmbeddedSplit(labels, embeddings, **split))
 
 
 def naive_f1(labels, clusters) -> float:
@@ -58,101 +35,151 @@ def naive_f1(labels, clusters) -> float:
     return 2 * both / (2 * both + only_class + only_cluster) if both + only_class + only_cluster else 0.0
 
 
-def value(name: str, embeddings, labels) -> float:
-    return evaluate_embeddings(embeddings, labels, [metrics.parse(name)])[name]
+def cosine_distance(first, second) -> float:
+    first, second = first.double().tolist(), second.double().tolist()
+    return 1 - sum(a * b for a, b in zip(first, second)) / math.hypot(*first) / math.hypot(*second)
 
 
-@pytest.mark.parametrize("k", [1, 2, 7, 100])
-@pytest.mark.parametrize("name, cosine", [("e_recall", False), ("c_recall", True)])
-def test_recall(name, k, cosine):
-    embeddings, labels = data(50, 12)
-    assert value(f"{name}@{k}", embeddings, labels) == pytest.approx(naive_recall(embeddings, labels, k, cosine), abs=1e-12)
+def mean(numbers) -> float:
+    numbers = list(numbers)
+    return sum(numbers) / len(numbers) if numbers else 0.0
 
 
-@pytest.mark.parametrize("name, cosine", [("mAP_1000", False), ("c_mAP_1000", True)])
-@pytest.mark.parametrize("count, classes", [(60, 7), (9, 3), (2, 1)])
-def test_map_of_fewer_than_1000_images(name, cosine, count, classes):
+def naive_intra(embeddings, labels) -> float:
+    classes = [[row for row, label in zip(embeddings, labels) if label == name] for name in labels.unique()]
+    return mean(mean(cosine_distance(*pair) for pair in itertools.combinations(rows, 2)) for rows in classes if len(rows) > 1)
+
+
+def naive_inter(embeddings, labels) -> float:
+    means = [embeddings[labels == name].double().mean(0) for name in labels.unique()]
+    return mean(cosine_distance(*pair) for pair in itertools.combinations(means, 2))
+
+
+@pytest.mark.parametrize("labels, clusters", [([0, 0, 1, 1, 2, 2, 2], [0, 1, 1, 1, 2, 2, 0]), ([0, 0, 0], [0, 0, 0]), ([0, 1, 2], [0, 1, 2]), ([4, 4, 9], [1, 0, 1])])
+@pytest.mark.parametrize("prefix, space", [("", EUCLIDEAN), ("c_", COSINE)])
+def test_clusters_against_loops_and_scikit_learn(prefix, space, labels, clusters):
+    split = {"clusters": {space: torch.tensor(clusters)}}
+    assert value(f"{prefix}f1", torch.zeros(len(labels), 1), torch.tensor(labels), **split) == pytest.approx(naive_f1(labels, clusters), abs=1e-12)
+    for name, reference in (("nmi", normalized_mutual_info_score), ("ami", adjusted_mutual_info_score)):
+        assert value(prefix + name, torch.zeros(len(labels), 1), torch.tensor(labels), **split) == pytest.approx(reference(labels, clusters), abs=1e-12)
+
+
+def test_nmi_from_its_definition():
+    labels, clusters = [0, 0, 1, 1, 2, 2, 2], [0, 1, 1, 1, 2, 2, 0]
+
+    def entropy(parts) -> float:
+        return -sum(p * math.log(p) for p in (parts.count(part) / len(parts) for part in set(parts)))
+    mutual = entropy(labels) + entropy(clusters) - entropy(list(zip(labels, clusters)))
+    found = value("nmi", torch.zeros(7, 1), torch.tensor(labels), clusters={EUCLIDEAN: torch.tensor(clusters)})
+    assert found == pytest.approx(2 * mutual / (entropy(labels) + entropy(clusters)))
+
+
+@pytest.mark.parametrize("count, classes", [(40, 6), (30, 25), (5, 1), (1, 1), (6, 50)])
+def test_distances_within_and_between_classes(count, classes):
     embeddings, labels = data(count, classes)
-    assert value(name, embeddings, labels) == pytest.approx(naive_map(embeddings, labels, 1000, cosine), rel=1e-9)
+    within, between = naive_intra(embeddings, labels), naive_inter(embeddings, labels)
+    assert value("dists@intra", embeddings, labels) == pytest.approx(within, abs=1e-9)
+    assert value("dists@inter", embeddings, labels) == pytest.approx(between, abs=1e-9)
+    assert value("dists@intra_over_inter", embeddings, labels) == pytest.approx(within / between if between else 0, abs=1e-9)
 
 
-@pytest.mark.parametrize("k", [1, 5, 20])
-def test_map_stops_at_k(k):
-    embeddings, labels = data(60, 4)
-    neighbours = {EUCLIDEAN: torch.tensor(ranked_labels(embeddings, labels))}
-    found = MEAN_AVERAGE_PRECISION.mean_average_precision(Retrieval(labels, embeddings, neighbours), EUCLIDEAN, k)
-    assert found == pytest.approx(naive_map(embeddings, labels, k), rel=1e-12)
+@pytest.mark.parametrize("mode", [1, 2, 3, -2, 99])
+@pytest.mark.parametrize("count, dim", [(50, 6), (4, 9)])
+def test_rho_spectrum(count, dim, mode):
+    embeddings, labels = data(count, 3, dim=dim)
+    singular = np.linalg.svd(embeddings.double().numpy(), compute_uv=False)[abs(mode) - 1:]
+    shares = singular / singular.sum() if len(singular) > 1 else []
+    expected = sum(math.log(1 / len(shares) / share) / len(shares) for share in shares)
+    assert value(f"rho_spectrum@{mode}@embeds", embeddings, labels) == pytest.approx(expected, abs=1e-9)
+
+
+def test_blocks_of_rows_give_the_same(monkeypatch):
+    embeddings, labels = data(60, 5)
+    names = ("rho_spectrum@1@embeds", "dists@intra", "dists@inter")
+    whole = [value(name, embeddings, labels) for name in names]
+    monkeypatch.setattr(values_read, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(spectrum, "ROWS_AT_ONCE", 7)
+    assert [value(name, embeddings, labels) for name in names] == pytest.approx(whole, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_semantic_consistency_is_spearmans_correlation_over_pairs_of_classes(seed):
+    embeddings, labels = data(80, 9, seed)
+    texts = torch.randn(12, 12, generator=torch.Generator().manual_seed(seed)).round(decimals=0)
+    texts = texts + texts.T  # whole numbers: ties
+    present = labels.unique().tolist()
+    means = {name: embeddings[labels == name].double().mean(0) for name in present}
+    pairs = list(itertools.combinations(present, 2))
+    expected = spearmanr([-cosine_distance(means[a], means[b]) for a, b in pairs], [texts[a, b].item() for a, b in pairs]).statistic
+    assert value("semantic_consistency", embeddings, labels, text_similarities=texts) == pytest.approx(expected, abs=1e-9)
+
+
+def test_semantic_consistency_of_a_space_that_is_language():
+    vectors = torch.randn(6, 20, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(6).repeat_interleave(2)
+    texts = torch.nn.functional.normalize(vectors, dim=1) @ torch.nn.functional.normalize(vectors, dim=1).T
+    assert value("semantic_consistency", vectors[labels], labels, text_similarities=texts) == pytest.approx(1)
+    assert value("semantic_consistency", vectors[labels], labels, text_similarities=-texts) == pytest.approx(-1)
+    assert value("semantic_consistency", vectors[labels], labels, text_similarities=torch.ones(6, 6)) == 0
+    assert value("semantic_consistency", vectors[:2], torch.arange(2), text_similarities=texts) == 0
+
+
+def test_a_retrieval_worked_out_by_hand():
+    """Query 0 finds its three relevant images at ranks 1, 4 and 6; query 1 has none; query 2 finds its only one at rank 2."""
+    found = Retrieval(torch.tensor([0, 0, 0, 2]), torch.tensor([1, 4, 6, 2]), torch.tensor([3, 0, 1]))
+    expected = {"e_recall@1": [1, 0, 0], "e_recall@2": [1, 0, 1], "precision@4": [2 / 4, 0, 1 / 4], "r_precision": [1 / 3, math.nan, 0],
+                "mAP@R": [1 / 3, math.nan, 0], "mAP": [(1 + 2 / 4 + 3 / 6) / 3, math.nan, 1 / 2],
+                "mAP_1000": [(1 + 2 / 4 + 3 / 6) / 4, 0, 1 / 4], "mAP_lim": [(1 + 2 / 4 + 3 / 6) / 3, math.nan, 1 / 2]}
+    for name, values in expected.items():
+        np.testing.assert_allclose(metrics.parse(name).compute(found), values, rtol=1e-12, err_msg=name)
+    assert metrics.per_query_mean(metrics.parse("mAP@R").compute(found)) == pytest.approx(1 / 6)
+    assert metrics.per_query_mean(torch.tensor([math.nan, math.nan])) == 0
 
 
 def test_map_of_more_than_1000_images_stops_at_1000():
     labels, places = torch.arange(1100) % 2, np.arange(1100)
-    expected = 0.0
+    paper = corrected = 0.0
     for query in range(1100):
         order = np.argsort(abs(places - query), kind="stable")[1:1001]
         hits = order % 2 == query % 2
-        expected += (hits.cumsum() / np.arange(1, 1001) * hits).sum() / 550 / 1100
-    assert metrics.parse("mAP_1000").neighbours == 1000
-    assert value("mAP_1000", torch.arange(1100.0)[:, None], labels) == pytest.approx(expected, rel=1e-9)
+        total = (hits.cumsum() / np.arange(1, 1001) * hits).sum()
+        paper, corrected = paper + total / 550 / 1100, corrected + total / 549 / 1100
+    found = evaluate_embeddings(torch.arange(1100.0)[:, None], Protocol(labels), [metrics.parse(name) for name in ("mAP_1000", "mAP_lim")], memory=2 ** 26)
+    assert found["mAP_1000"] == pytest.approx(paper, rel=1e-9) and found["mAP_lim"] == pytest.approx(corrected, rel=1e-9)
 
 
-def test_map_in_chunks(monkeypatch):
-    embeddings, labels = data(60, 4)
-    whole = value("mAP_1000", embeddings, labels)
-    monkeypatch.setattr(MEAN_AVERAGE_PRECISION, "CHUNK", 7)
-    assert value("mAP_1000", embeddings, labels) == pytest.approx(whole, rel=1e-12)
+def test_agreement_with_pytorch_metric_learning():
+    """Its mean_average_precision is over its k neighbours and divides by the hits among them; over all, both are the same."""
+    calculators = pytest.importorskip("pytorch_metric_learning.utils.accuracy_calculator")
+    embeddings, labels = data(300, 40, dim=16)
+    names = {"precision_at_1": "precision@1", "r_precision": "r_precision", "mean_average_precision_at_r": "mAP@R", "mean_average_precision": "mAP"}
+    theirs = calculators.AccuracyCalculator(include=tuple(names), k=299, device=torch.device("cpu")).get_accuracy(embeddings, labels)
+    asked = [metrics.parse(name) for name in names.values()]
+    alone = labels.bincount()[labels] == 1
+    queries = (~alone).nonzero().squeeze(1)  # it leaves out the only image of a class, also where we call that a miss
+    ours = evaluate_embeddings(embeddings, Protocol(labels, None, queries, torch.arange(300)), asked, memory=2 ** 26)
+    for their_name, name in names.items():
+        assert ours[name] == pytest.approx(theirs[their_name], abs=1e-6), name
 
 
-def test_a_perfect_space():
-    labels = torch.tensor([0] * 4 + [1] * 4)
-    embeddings = torch.eye(2)[labels] + torch.linspace(0, 1e-3, 8)[:, None]
-    assert value("e_recall@1", embeddings, labels) == 1
-    assert value("mAP_1000", embeddings, labels) == pytest.approx(3 / 4)
-    assert value("nmi", embeddings, labels) == pytest.approx(1) and value("f1", embeddings, labels) == 1
-
-
-def test_the_only_image_of_a_class_is_a_miss():
-    embeddings, labels = torch.tensor([[0.0], [0.1], [5.0]]), torch.tensor([0, 0, 1])
-    assert value("e_recall@2", embeddings, labels) == pytest.approx(2 / 3)
-    assert value("mAP_1000", embeddings, labels) == pytest.approx((1 / 2 + 1 / 2 + 0) / 3)
-
-
-def test_recall_reads_the_neighbours_of_its_space():
-    labels = torch.tensor([0, 1])
-    retrieval = Retrieval(labels, torch.zeros(2, 1), {EUCLIDEAN: torch.tensor([[0], [1]]), COSINE: torch.tensor([[1], [0]])})
-    assert metrics.parse("e_recall@1").compute(retrieval) == 1 and metrics.parse("c_recall@1").compute(retrieval) == 0
-
-
-CLUSTERINGS = [([0, 0, 1, 1, 2], [1, 1, 0, 0, 2]), ([0, 0, 1, 1, 2, 2], [0, 1, 0, 1, 0, 1]), ([0, 0, 0], [0, 0, 0]), ([0, 1, 2], [2, 1, 0]),
-               ([5, 5, 9, 9, 9, 30], [0, 0, 0, 7, 7, 7]), (list(np.random.default_rng(0).integers(0, 6, 60)), list(np.random.default_rng(1).integers(0, 4, 60)))]
-
-
-@pytest.mark.parametrize("labels, clusters", CLUSTERINGS)
-def test_clustering(labels, clusters):
-    retrieval = Retrieval(torch.tensor(labels), torch.zeros(len(labels), 1), clusters=torch.tensor(clusters))
-    assert metrics.parse("f1").compute(retrieval) == pytest.approx(naive_f1(labels, clusters), abs=1e-12)
-    assert metrics.parse("nmi").compute(retrieval) == pytest.approx(normalized_mutual_info_score(labels, clusters))
-
-
-def test_nmi_is_the_arithmetic_one():
-    labels, clusters = [0, 0, 1, 1, 2, 2, 2], [0, 0, 0, 1, 1, 1, 1]
-    count = len(labels)
-    def entropy(values):
-        return -sum(values.count(v) / count * math.log(values.count(v) / count) for v in set(values))
-    mutual = entropy(labels) + entropy(clusters) - entropy(list(zip(labels, clusters)))
-    retrieval = Retrieval(torch.tensor(labels), torch.zeros(7, 1), clusters=torch.tensor(clusters))
-    assert metrics.parse("nmi").compute(retrieval) == pytest.approx(2 * mutual / (entropy(labels) + entropy(clusters)))
-
-
-@pytest.mark.parametrize("name, space, neighbours, clusters, family", [
-    ("e_recall@4", EUCLIDEAN, 4, False, "e_recall"), ("c_recall@10", COSINE, 10, False, "c_recall"),
-    ("mAP_1000", EUCLIDEAN, 1000, False, "mAP_1000"), ("nmi", None, 0, True, "nmi"), ("f1", None, 0, True, "f1")])
-def test_parse(name, space, neighbours, clusters, family):
+@pytest.mark.parametrize("name, space, depth, family", [
+    ("e_recall@4", EUCLIDEAN, 4, "e_recall"), ("c_recall@10", COSINE, 10, "c_recall"), ("mAP_1000", EUCLIDEAN, 1000, "mAP_1000"), ("c_mAP_lim", COSINE, 1000, "c_mAP_lim"),
+    ("mAP@R", EUCLIDEAN, UP_TO_RELEVANT, "mAP"), ("c_mAP", COSINE, ALL, "c_mAP"), ("nmi", EUCLIDEAN, 0, "nmi"), ("c_f1", COSINE, 0, "c_f1"),
+    ("dists@intra", EUCLIDEAN, 0, "dists"), ("rho_spectrum@-1@avg_features", EUCLIDEAN, 0, "rho_spectrum"), ("superclass_recall@2", EUCLIDEAN, 2, "superclass_recall")])
+def test_parse(name, space, depth, family):
     metric = metrics.parse(name)
-    assert (metric.name, metric.space, metric.neighbours, metric.clusters, metric.family) == (name, space, neighbours, clusters, family)
+    assert (metric.name, metric.space, metric.depth, metric.family) == (name, space, depth, family)
+    assert metric.clusters == (name in ("nmi", "c_f1")) and metric.superclass == name.startswith("superclass")
+    assert metric.evaltype == ("avg_features" if "avg_features" in name else None)
 
 
-@pytest.mark.parametrize("name", ["recall@1", "e_recall", "e_recall@0", "e_recall@-1", "e_recall@x", "e_recall@K", "nmi@1", "mAP", "", "e_recall@1 "])
+@pytest.mark.parametrize("name", ["recall@1", "e_recall", "e_recall@0", "e_recall@-1", "e_recall@x", "e_recall@K", "nmi@1", "mAP@2", "", "e_recall@1 ", "rho_spectrum@0@embeds"])
 def test_unknown_names_list_the_known_ones(name):
     with pytest.raises(ValueError) as error:
         metrics.parse(name)
     assert all(known in str(error.value) for known in metrics.REGISTRY)
+
+
+def test_every_metric_says_what_it_does_with_a_lone_image():
+    for name, metric in metrics.REGISTRY.items():
+        assert metric.evaltype or "single image" in metric.compute.__doc__ or "only image" in metric.compute.__doc__, name

@@ -1,0 +1,124 @@
+"""Benchmarks as they are passed around -> the layout that is read here. `prepare(name, ...)` is the door, `python -m datasets.prepare` its command.
+
+Everything is made beside its place and moved there when it is whole: what a broken-off attempt has left is removed by the next one.
+The sources are only read; images are hard links to them where the disk is the same, and otherwise copies.
+"""
+import logging
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+import datasets
+from datasets import benchmark, scan
+from datasets.images import UNREADABLE, read_rgb
+from datasets.prepare import layouts, unpack
+from utilities.errors import UserError
+
+LOG = logging.getLogger(__name__)
+JPEG_QUALITY = 95
+
+
+def prepare(name: str, sources: list[Path], target: Path, *, short_side: int = 0, allow_partial: bool = False) -> Path:
+    """Make `<target>/<name>` of archives, folders and single files, in any layout of `layouts.LAYOUTS`.
+
+    Args:
+        short_side: reduce larger images to this many pixels on their short side, which encodes them anew; 0 leaves all as they are.
+        allow_partial: accept counts and checksums other than the published ones.
+    Raises:
+        UserError: a missing or damaged source, an unknown layout, wrong counts, a full disk.
+    """
+    home = target / name
+    if missing := [source for source in sources if not source.exists()]:
+        raise UserError(f"--from {missing[0]}: there is no such file or folder.")
+    if home.exists():
+        _require_whole(name, target, allow_partial=allow_partial, hint=f"{home} exists; move it away to make it anew")
+        LOG.info("%s is there already; nothing to do.", home)
+        return home
+    files, archives = _given(name, [source.absolute() for source in sources], check=not allow_partial)
+    target.mkdir(parents=True, exist_ok=True)
+    unpack.require_space(target, sum(unpack.unpacked_size(archive) for archive in archives))
+    workshop = target / f".{name}.partial"
+    shutil.rmtree(workshop, ignore_errors=True)
+    try:
+        for number, archive in enumerate(archives):
+            files += unpack.unpack(archive, workshop / "unpacked" / str(number))
+        _build(_plan(name, files), workshop / name, short_side)
+        _require_whole(name, workshop, allow_partial=allow_partial, hint="nothing was made")
+        os.replace(workshop / name, home)
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+    LOG.info("%s is ready: --dataset %s --source_path %s", home, name, target)
+    return home
+
+
+def _given(name: str, sources: list[Path], *, check: bool) -> tuple[list[str], list[Path]]:
+    """All files of the sources, and the archives among them: those given, and in folders the published ones, which are checked on request."""
+    known = datasets.BENCHMARKS[name].FACTS.files
+    files = [file for source in sources for file in unpack.files_of(source)]
+    archives = [path for file in files if unpack.is_archive(path := Path(file)) and (path in sources or path.name in known)]
+    for path in [*archives, *(source for source in sources if source.is_file() and source not in archives)]:
+        if check and known.get(path.name):
+            unpack.require_checksum(path, known[path.name])
+    return files, archives
+
+
+def _plan(name: str, files: list[str]) -> layouts.Plan:
+    layout = layouts.detect(name, files)
+    LOG.info("Layout: %s.", layout.title)
+    plan = layout.plan(files)
+    if not any(path.startswith("images/") for path in plan):
+        raise UserError(f"--from: this looks like {layout.title}, but without the images.")
+    return plan
+
+
+def _require_whole(name: str, parent: Path, *, allow_partial: bool, hint: str) -> None:
+    """Reads `<parent>/<name>` as training would. Raises UserError with the hint where it is no such dataset or not all of it."""
+    try:
+        found = datasets.read(name, parent)
+    except UserError as error:
+        raise UserError(f"{error} ({hint})") from error
+    if differences := benchmark.differences(datasets.BENCHMARKS[name].FACTS, found):
+        if not allow_partial:
+            raise UserError(f"{name} is not whole: {'; '.join(differences)}; {hint}, or take it as it is with --allow_partial.")
+        LOG.warning("%s is not whole: %s.", name, "; ".join(differences))
+
+
+def _build(plan: layouts.Plan, folder: Path, short_side: int) -> None:
+    """Every file of the plan at its place below the folder."""
+    for parent in {os.path.dirname(path) for path in plan}:
+        (folder / parent).mkdir(parents=True, exist_ok=True)
+    disk = os.stat(folder).st_dev
+    if short_side or any(os.stat(file).st_dev != disk for file in plan.values()):
+        unpack.require_space(folder, sum(os.path.getsize(file) for file in plan.values()))
+    place = partial(_reduce, short_side=short_side) if short_side else _link
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders let other threads run
+        placed = pool.map(place, plan.values(), (f"{folder}/{path}" for path in plan))
+        for _ in tqdm(placed, total=len(plan), desc=f"Making {folder.name}", unit="file", leave=False, delay=2):
+            pass
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:  # another disk, or one without hard links
+        shutil.copyfile(source, target)
+
+
+def _reduce(source: str, target: str, short_side: int) -> None:
+    """A smaller copy of a larger image; all other files are linked."""
+    if not scan.is_image(os.path.basename(source)):
+        return _link(source, target)
+    try:
+        with Image.open(source) as image:
+            size = image.size
+        if min(size) <= short_side:
+            return _link(source, target)
+        scale = short_side / min(size)
+        read_rgb(source).resize([round(side * scale) for side in size], Image.Resampling.BICUBIC).save(target, quality=JPEG_QUALITY)
+    except UNREADABLE as error:
+        raise UserError(f"--from: the image {source} cannot be reduced ({error}).") from error

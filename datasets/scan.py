@@ -1,0 +1,59 @@
+"""The folder scan that all datasets share."""
+import os
+import re
+from pathlib import Path
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+NUMBERED = re.compile(r"(\d+)\.(.+)")
+
+
+def is_stray(name: str) -> bool:
+    """._* and .DS_Store and __MACOSX are what macOS leaves in archives."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def is_image(name: str) -> bool:
+    return not is_stray(name) and name.lower().endswith(EXTENSIONS)
+
+
+def images_in(folder: str | Path) -> list[str]:
+    """Sorted paths of the images directly in a folder."""
+    return sorted(entry.path for entry in os.scandir(folder) if is_image(entry.name) and entry.is_file())
+
+
+def class_folders(images: Path) -> dict[str, list[str]]:
+    """Name -> images of each folder in `images` that has any, in the order of the classes."""
+    found = {entry.name: images_in(entry.path) for entry in os.scandir(images) if entry.is_dir() and not is_stray(entry.name)}
+    return {name: found[name] for name in ordered(name for name in found if found[name])}
+
+
+def image_folders(root: Path) -> dict[str, list[str]]:
+    """Relative path -> images of each folder below `root`, at any depth, that has any."""
+    found = {}
+    for folder, folders, _ in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not is_stray(name)]
+        if folder != str(root) and (images := images_in(folder)):
+            found[os.path.relpath(folder, root)] = images
+    return dict(sorted(found.items()))
+
+
+def relative_images(root: Path) -> set[str]:
+    """Paths, relative to `root`, of all images below it."""
+    return {f"{folder}/{os.path.basename(image)}" for folder, images in image_folders(root).items() for image in images}
+
+
+def ordered(paths) -> list[str]:
+    """Folders by number if all are called "12.Something", within the folders above them, else by the codes of their letters, upper case first."""
+    paths = sorted(paths)
+    if not all_numbered(path.rpartition("/")[2] for path in paths):
+        return paths
+    return sorted(paths, key=lambda path: (path.rpartition("/")[0], int(path.rpartition("/")[2].split(".")[0])))
+
+
+def all_numbered(names) -> bool:
+    return all(NUMBERED.fullmatch(name) for name in names)
+
+
+def readable(name: str, numbered: bool) -> str:
+    """A folder name as text: with spaces for underscores and without the "12." in front, where that is a number."""
+    return " ".join((NUMBERED.fullmatch(name)[2] if numbered else name).replace("_", " ").split())

@@ -1,0 +1,129 @@
+"""Pixels of files of all kinds: exactly those of Pillow, or close to them at a fraction of the time."""
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets import decoding, transforms
+from datasets.decoding import largest_reduction, open_image, read_rgb
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def photo(width: int, height: int) -> Image.Image:
+    """Smooth shapes under some grain, in colour."""
+    random = np.random.default_rng(0)
+    coarse = Image.fromarray(random.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    return Image.fromarray((np.asarray(coarse) + random.normal(0, 6, (height, width, 3))).clip(0, 255).astype(np.uint8))
+
+
+def saved(folder, image: Image.Image, name: str = "a.jpg", **options) -> str:
+    image.save(folder / name, **options)
+    return str(folder / name)
+
+
+def decoded(path: str, reduction: int = 1, rows: int | None = None, fast: bool = False) -> np.ndarray:
+    source = open_image(path, fast=fast)
+    return source.pixels(reduction, source.height if rows is None else rows).values.numpy().astype(int)
+
+
+@pytest.mark.parametrize("options", [{}, {"quality": 95, "subsampling": 0}, {"subsampling": 1}, {"progressive": True}, {"optimize": True}, {"restart_marker_blocks": 3}], ids=str)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_jpegs_have_the_pixels_of_pillow(tmp_path, mode, options):
+    path = saved(tmp_path, photo(123, 97).convert(mode), **options)
+    assert np.array_equal(decoded(path), np.asarray(Image.open(path).convert("RGB")))
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"subsampling": 1}, {"progressive": True}, {"restart_marker_blocks": 3}, {"keep_rgb": True}], ids=str)
+def test_rows_below_those_needed_change_nothing(tmp_path, options):
+    path = saved(tmp_path, photo(123, 197), quality=90, **options)
+    whole = decoded(path)
+    for rows in (1, 15, 16, 17, 100, 180, 181, 196, 197):
+        assert np.array_equal(decoded(path, rows=rows)[:rows], whole[:rows])
+    baseline = "progressive" not in options
+    assert (len(decoded(path, rows=50)) < 100) == baseline  # which is where time is saved
+
+
+def test_a_thumbnail_in_the_header_is_not_taken_for_the_image(tmp_path):
+    """EXIF data hold a JPEG with a frame header of its own."""
+    with io.BytesIO() as file:
+        photo(32, 24).save(file, "JPEG")
+        thumbnail = file.getvalue()
+    header = b"Exif\0\0II*\0" + struct.pack("<I", 8) + struct.pack("<H", 0) + struct.pack("<I", 0) + thumbnail
+    path = saved(tmp_path, photo(123, 197), exif=header)
+    assert np.array_equal(decoded(path, rows=40)[:40], np.asarray(Image.open(path).convert("RGB"))[:40])
+
+
+@pytest.mark.parametrize("reduction", [1, 2, 4, 8])
+@pytest.mark.parametrize("fast", [False, True])
+def test_reduced_scale_and_its_difference(tmp_path, reduction, fast):
+    """Beside the means of squares of the image decoded whole: 2 of 255 in the mean."""
+    path = saved(tmp_path, photo(641, 483), quality=90)
+    found = decoded(path, reduction, fast=fast)
+    factor = reduction if fast else 1
+    assert found.shape == (-(-483 // factor), -(-641 // factor), 3)
+    expected = np.asarray(Image.open(path).reduce(factor)).astype(int)
+    difference = np.abs(found - expected)
+    assert difference.mean() <= (2 if fast else 0) and (difference.mean() > 0) == fast
+
+
+@pytest.mark.parametrize("height, width, size, expected", [
+    (375, 500, (224, 224), 1), (448, 448, (224, 224), 2), (447, 900, (224, 224), 1), (900, 1000, (224, 224), 4), (4000, 3000, (224, 224), 8), (512, 700, (256, 350), 2)])
+def test_reductions_leave_no_fewer_pixels_than_the_crop(height, width, size, expected):
+    assert largest_reduction(height, width, size) == expected
+
+
+@pytest.mark.parametrize("build", [transforms.training, transforms.evaluation])
+def test_crops_from_reduced_images_are_those_of_the_whole(tmp_path, build):
+    """A shift of half a pixel of the reduced image is all that rounding the crop can do."""
+    path, crops, used = saved(tmp_path, photo(1300, 1100), quality=90), build("base", 96, MEAN, STD), set()
+    for seed in range(10):
+        exact, fast = (crops.crop(open_image(path, fast=fast), np.random.default_rng(seed)).int() for fast in (False, True))
+        assert (exact - fast).abs().float().mean() < 4
+        used.add(largest_reduction(*crops.place(1100, 1300, np.random.default_rng(seed)).box[2:], (96, 96)))
+    assert used & {2, 4, 8}
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_exif_orientation_is_not_applied(tmp_path, orientation):
+    """As in the paper's code: a photo lies as its sensor saw it."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path, photo(60, 40), exif=exif)
+    assert np.array_equal(decoded(path), np.asarray(Image.open(path)))
+    assert decoded(path).shape == (40, 60, 3)
+
+
+def test_an_animation_is_its_first_frame(tmp_path):
+    frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "lime", "blue")]
+    for name in ("a.gif", "a.webp", "a.png"):
+        options = {"lossless": True} if name == "a.webp" else {}
+        path = saved(tmp_path, frames[0], name, save_all=True, append_images=frames[1:], **options)
+        assert Image.open(path).n_frames == 3
+        assert (decoded(path) == (255, 0, 0)).all(), name
+
+
+@pytest.mark.parametrize("kind", ["png", "bmp", "gif", "webp", "tif", "ppm"])
+def test_other_formats_are_those_of_pillow(tmp_path, kind):
+    path = saved(tmp_path, photo(50, 40), f"a.{kind}")
+    assert np.array_equal(decoded(path, reduction=2, rows=3, fast=True), np.asarray(read_rgb(path)))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+def test_truncated_files_cannot_be_read(tmp_path, name, share):
+    path = tmp_path / name
+    saved(tmp_path, photo(200, 150), name)
+    path.write_bytes(path.read_bytes()[:int(path.stat().st_size * share)])
+    for rows in (None, 2):
+        with pytest.raises(decoding.UNREADABLE):
+            decoded(str(path), rows=rows, fast=True)
+
+
+def test_a_jpeg_that_claims_to_be_enormous_cannot_be_read(tmp_path, monkeypatch):
+    path = saved(tmp_path, photo(50, 40))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900)
+    with pytest.raises(decoding.UNREADABLE):
+        decoded(path)
