@@ -1,5 +1,4 @@
 """From the settings to the parts of a run. Beside main.py the only file that sees `opt`: each part gets plain, named values."""
-import logging
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,9 +17,6 @@ import metrics
 import parameters
 from datasets import cache, integrity, loading, transforms
 from utilities import devices
-from utilities.errors import UserError
-
-LOG = logging.getLogger(__name__)
 
 
 def build_splits(opt) -> tuple[datasets.Splits, list]:
@@ -82,22 +78,15 @@ def guidance_settings(opt) -> language_guidance.GuidanceSettings:
 
 
 def build_evaluation(opt, splits, transform, device) -> SimpleNamespace:
-    """What is evaluated, on what: metrics, and for each split its images, who searches where, and text similarities if a metric reads them."""
+    """What is evaluated, on what: metrics, and for each split its images, who searches where, and vectors of its class texts if a metric reads them."""
     asked = [metrics.parse(name) for name in opt.evaluation_metrics]
     wanted = {"Test": not opt.no_test_metrics and splits.testing, "Val": splits.validation, "Train": not opt.no_train_metrics and splits.training}
     wanted = {name: split.with_transform(transform.evaluation) for name, split in wanted.items() if split}
-    texts = {name: language_guidance.class_similarities(guidance_settings(opt), split.captions, cache=Path(opt.cache_path).expanduser(), device=device)
-             if any(metric.texts for metric in asked) else None for name, split in wanted.items()}
+    texts = {name: build_class_vectors(opt, split.captions, device) if any(metric.texts for metric in asked) else None for name, split in wanted.items()}
     return SimpleNamespace(splits=wanted, metrics=asked, texts=texts, backend=evaluation.searches_with(opt.evaluation_backend, device),
                            protocols={name: evaluation.Protocol.of(split, asked) for name, split in wanted.items()})
 
 
-def build_text_similarities(opt, class_texts: list[str], device) -> torch.Tensor | None:
-    """[S, S] similarities of classes by their texts for the figure of a guided run; None without guidance, or where the language model is missing now."""
-    if not opt.language_distill_w:
-        return None
-    try:
-        return language_guidance.class_similarities(guidance_settings(opt), class_texts, cache=Path(opt.cache_path).expanduser(), device=device)
-    except UserError as error:  # no reason to lose a finished evaluation
-        LOG.warning("Classes are not compared with language: %s", error)
-        return None
+def build_class_vectors(opt, captions: list[tuple[str, ...]], device) -> torch.Tensor:
+    """[C, E] unit vectors of classes by their captions."""
+    return language_guidance.class_vectors(guidance_settings(opt), captions, cache=Path(opt.cache_path).expanduser(), device=device)

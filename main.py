@@ -23,11 +23,12 @@ import datasets
 import evaluation
 import language_guidance
 import metrics
-from build import build_data, build_evaluation, build_learner, build_network, build_splits, build_text_similarities
+from build import build_class_vectors, build_data, build_evaluation, build_learner, build_network, build_splits
 from datasets import integrity, loading
 from evaluation import figures
 from evaluation.embedding import embed
 from utilities import checkpoints, devices, logger, report, run_folder, seeding
+from utilities.errors import UserError
 from utilities.meters import LossMeter
 
 LOG = logging.getLogger("main")
@@ -171,7 +172,7 @@ def evaluate(opt, network, evaluation_of, device, shown: dict | None = None) -> 
     where = torch.device("cpu") if opt.evaluate_on_cpu else device
     return {name: evaluation.evaluate(
         network, loading.evaluation_batches(split, batch_size=opt.bs, workers=opt.kernels), evaluation_of.protocols[name], evaluation_of.metrics,
-        evaltypes=opt.evaltypes, text_similarities=evaluation_of.texts[name], use_faiss=evaluation_of.backend != "torch",
+        evaltypes=opt.evaltypes, text_vectors=evaluation_of.texts[name], use_faiss=evaluation_of.backend != "torch",
         memory=devices.memory(opt.evaluation_memory, where), search_on_cpu=opt.evaluate_on_cpu, device=device, title=name,
         autocast=devices.autocast(device, opt.precision), channels_last=opt.channels_last, keep=shown if name == "Test" else None) for name, split in evaluation_of.splits.items()}
 
@@ -182,8 +183,13 @@ def draw_figures(opt, evaluation_of, embeddings: dict[str, torch.Tensor], folder
         return {}
     split, protocol = evaluation_of.splits["Test"], evaluation_of.protocols["Test"]
     images, rows = split.with_transform(lambda image: image), embeddings[opt.evaltypes[0]]
-    texts = build_text_similarities(opt, [split.class_texts[label] for label in figures.shown_classes(protocol.labels).tolist()], device)
-    return figures.draw(folder / "Figures", rows, protocol, split.class_texts, lambda row: images[row][0], text_similarities=texts,
+    captions = [split.captions[label] for label in figures.shown_classes(protocol.labels).tolist()]
+    try:
+        texts = build_class_vectors(opt, captions, device) if opt.language_distill_w else None
+    except UserError as error:  # of a checkpoint from a machine that had the language model: no reason to lose its evaluation
+        LOG.warning("Classes are not compared with language: %s", error)
+        texts = None
+    return figures.draw(folder / "Figures", rows, protocol, split.class_texts, lambda row: images[row][0], text_vectors=texts,
                         memory=devices.memory(opt.evaluation_memory, rows.device))
 
 

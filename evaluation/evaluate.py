@@ -13,13 +13,13 @@ KMEANS_SEED = 1234
 
 
 def evaluate(network: nn.Module, batches, protocol: Protocol, metrics: list[Metric], *, evaltypes: list[str], memory: int, use_faiss: bool = False,
-             text_similarities: torch.Tensor | None = None, search_on_cpu: bool = False, device: torch.device, title: str = "",
+             text_vectors: torch.Tensor | None = None, search_on_cpu: bool = False, device: torch.device, title: str = "",
              keep: dict[str, torch.Tensor] | None = None, **embedding) -> dict[str, dict[str, float]]:
     """"<evaltype>_<metric family>" -> metric name -> value, e.g. {"embeds_e_recall": {"e_recall@1": 0.5}}.
 
     Args:
         batches: the split's `Batch`es. protocol: on any device.
-        memory, use_faiss, text_similarities: as in `evaluate_embeddings`.
+        memory, use_faiss, text_vectors: as in `evaluate_embeddings`.
         search_on_cpu: keep embeddings, search and cluster on the CPU. title: name of the split.
         keep: is filled with the embeddings by evaltype. embedding: further arguments of `embed`.
     Raises:
@@ -34,27 +34,27 @@ def evaluate(network: nn.Module, batches, protocol: Protocol, metrics: list[Metr
     families: dict[str, dict[str, float]] = {}
     for evaltype in evaltypes:
         asked = [metric for metric in metrics if metric.evaltype in (None, evaltype)]
-        values = evaluate_embeddings(rows[evaltype], protocol, asked, memory=memory, use_faiss=use_faiss, text_similarities=text_similarities)
+        values = evaluate_embeddings(rows[evaltype], protocol, asked, memory=memory, use_faiss=use_faiss, text_vectors=text_vectors)
         for metric in asked:
             families.setdefault(f"{evaltype}_{metric.family}", {})[metric.name] = values[metric.name]
     return families
 
 
 def evaluate_embeddings(embeddings: torch.Tensor, protocol: Protocol, metrics: list[Metric], *, memory: int, use_faiss: bool = False,
-                        text_similarities: torch.Tensor | None = None) -> dict[str, float]:
+                        text_vectors: torch.Tensor | None = None) -> dict[str, float]:
     """Metric name -> value, for embeddings [N, D] of any floating type.
 
     Args:
         protocol: labels, and who searches where; metrics of clusters and of geometry are of the whole split.
         memory: bytes that the search may use beside the embeddings. use_faiss: let faiss search.
-        text_similarities: [C, C] of the classes, for metrics that read them.
+        text_vectors: [C, E] of the classes, for metrics that read them.
     """
     embeddings = embeddings.float()
     protocol = Protocol(*(part if part is None else part.to(embeddings.device) for part in protocol))
     searched = [metric for metric in metrics if metric.depth]
     values = {name: per_query_mean(each) for name, each in per_query(embeddings, protocol, searched, memory=memory, use_faiss=use_faiss).items()}
     spaces = {metric.space for metric in metrics if metric.clusters}
-    split = EmbeddedSplit(protocol.labels, embeddings, {space: _clusters(embeddings, protocol.labels, space) for space in spaces}, text_similarities)
+    split = EmbeddedSplit(protocol.labels, embeddings, {space: _clusters(embeddings, protocol.labels, space) for space in spaces}, text_vectors)
     return values | {metric.name: metric.compute(split) for metric in metrics if not metric.depth}
 
 

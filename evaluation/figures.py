@@ -42,12 +42,12 @@ class Panel(NamedTuple):
 
 
 def draw(folder: Path, embeddings: torch.Tensor, protocol: Protocol, class_texts: list[str], read: Callable[[int], Image.Image], *,
-         text_similarities: torch.Tensor | None, memory: int) -> dict[str, Path]:
+         text_vectors: torch.Tensor | None, memory: int) -> dict[str, Path]:
     """All figures of a split, as PNG files in `folder`; name -> file.
 
     Args:
         embeddings: [N, D]. protocol: labels, and who searches where. class_texts: C names. read: gives the image of a row.
-        text_similarities: [S, S] of `shown_classes`, or None: then the classes are not compared with language.
+        text_vectors: [S, E] unit vectors of the texts of `shown_classes`, or None: then the classes are not compared with language.
         memory: bytes that the search may use beside the embeddings.
     """
     folder.mkdir(exist_ok=True)
@@ -59,9 +59,9 @@ def draw(folder: Path, embeddings: torch.Tensor, protocol: Protocol, class_texts
     if panels := extreme_queries(embeddings, protocol, class_texts, read, memory):
         files["retrieval"] = draw_panels(folder / "retrieval.png", panels)
     files["projection"] = draw_projection(folder / "projection.png", embeddings, protocol.labels, classes, names)
-    if text_similarities is not None:
+    if text_vectors is not None:
         images = class_similarities(embeddings, protocol.labels, classes)
-        files["class_similarity"] = draw_similarities(folder / "class_similarity.png", images, text_similarities.cpu().numpy(), names)
+        files["class_similarity"] = draw_similarities(folder / "class_similarity.png", images, (text_vectors @ text_vectors.T).cpu().numpy(), names)
     return files
 
 

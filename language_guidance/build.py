@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from language_guidance import language_models, pseudolabels
 from language_guidance.cache import digest, remember
-from language_guidance.guide import LanguageGuide, text_similarities
+from language_guidance.guide import LanguageGuide
 
 LOG = logging.getLogger(__name__)
 
@@ -71,10 +71,10 @@ def build(settings: GuidanceSettings, captions: list[tuple[str, ...]], files: li
     return LanguageGuide(vectors[:, None], by_sample, **options).to(device), texts
 
 
-def class_similarities(settings: GuidanceSettings, captions: list[tuple[str, ...]], *, cache: Path, device: torch.device) -> torch.Tensor:
-    """[C, C] similarities of classes by their captions, for metrics. Raises UserError as `build`."""
+def class_vectors(settings: GuidanceSettings, captions: list[tuple[str, ...]], *, cache: Path, device: torch.device) -> torch.Tensor:
+    """[C, E] unit vectors of classes by their captions, for metrics and figures. Raises UserError as `build`."""
     model = language_models.select(settings.model, settings.weights)
-    return text_similarities(_mean_vectors(model, captions, settings.primer, cache, device)[:, None])
+    return normalize(_mean_vectors(model, captions, settings.primer, cache, device), dim=1)
 
 
 def _mean_vectors(model: language_models.LanguageModel, captions: list[tuple[str, ...]], primer: str, cache: Path, device: torch.device) -> torch.Tensor:

@@ -51,12 +51,12 @@ class EmbeddedSplit:
     Attributes:
         labels: [N] long. embeddings: [N, D] float32.
         clusters: space -> [N] long k-means assignments, of the spaces that metrics asked for.
-        text_similarities: [C, C] of the classes 0..C-1 by their texts, or None if no metric asked for them.
+        text_vectors: [C, E] unit vectors of the texts of the classes 0..C-1, or None if no metric asked for them.
     """
     labels: torch.Tensor
     embeddings: torch.Tensor
     clusters: dict[str, torch.Tensor] = field(default_factory=dict)
-    text_similarities: torch.Tensor | None = None
+    text_vectors: torch.Tensor | None = None
 
     @cached_property
     def present(self) -> torch.Tensor:

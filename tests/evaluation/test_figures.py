@@ -32,8 +32,8 @@ def colours(file: Path) -> int:
 def test_all_are_drawn_for_any_split(tmp_path, classes, each):
     rows, labels = space(classes, each)
     shown = figures.shown_classes(labels)
-    texts = torch.nn.functional.cosine_similarity(rows[shown, None], rows[None, shown], dim=-1)
-    files = figures.draw(tmp_path / "Figures", rows, Protocol(labels), [f"class {label}" for label in range(classes)], picture, text_similarities=texts, memory=MEMORY)
+    texts = torch.nn.functional.normalize(rows[shown], dim=1)
+    files = figures.draw(tmp_path / "Figures", rows, Protocol(labels), [f"class {label}" for label in range(classes)], picture, text_vectors=texts, memory=MEMORY)
     assert files.keys() == {"projection", "class_similarity"} | ({"retrieval"} if each > 1 else set())
     assert {file.name for file in (tmp_path / "Figures").iterdir()} == {f"{name}.png" for name in files}
     assert len(shown) == min(classes, figures.CLASSES) and all(colours(file) > 50 for file in files.values())
@@ -41,7 +41,7 @@ def test_all_are_drawn_for_any_split(tmp_path, classes, each):
 
 def test_a_collapsed_space_is_drawn_too(tmp_path):
     labels = torch.arange(3).repeat_interleave(5)
-    files = figures.draw(tmp_path / "Figures", torch.ones(15, 4), Protocol(labels), ["a", "b", "c"], picture, text_similarities=None, memory=MEMORY)
+    files = figures.draw(tmp_path / "Figures", torch.ones(15, 4), Protocol(labels), ["a", "b", "c"], picture, text_vectors=None, memory=MEMORY)
     assert files.keys() == {"retrieval", "projection"}
 
 

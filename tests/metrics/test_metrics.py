@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_s
 
 import metrics
 from evaluation import Protocol, evaluate_embeddings
-from metrics import ALL, COSINE, EUCLIDEAN, UP_TO_RELEVANT, EmbeddedSplit, Retrieval, spectrum
+from metrics import ALL, COSINE, EUCLIDEAN, UP_TO_RELEVANT, EmbeddedSplit, Retrieval, semantics, spectrum
 from metrics import retrieval as values_read
 
 
@@ -105,23 +105,31 @@ def test_blocks_of_rows_give_the_same(monkeypatch):
 @pytest.mark.parametrize("seed", range(3))
 def test_semantic_consistency_is_spearmans_correlation_over_pairs_of_classes(seed):
     embeddings, labels = data(80, 9, seed)
-    texts = torch.randn(12, 12, generator=torch.Generator().manual_seed(seed)).round(decimals=0)
-    texts = texts + texts.T  # whole numbers: ties
+    texts = torch.eye(4)[torch.randint(4, (12,), generator=torch.Generator().manual_seed(seed))]  # alike or not at all: many ties
     present = labels.unique().tolist()
     means = {name: embeddings[labels == name].double().mean(0) for name in present}
     pairs = list(itertools.combinations(present, 2))
-    expected = spearmanr([-cosine_distance(means[a], means[b]) for a, b in pairs], [texts[a, b].item() for a, b in pairs]).statistic
-    assert value("semantic_consistency", embeddings, labels, text_similarities=texts) == pytest.approx(expected, abs=1e-9)
+    expected = spearmanr([-cosine_distance(means[a], means[b]) for a, b in pairs], [float(texts[a] @ texts[b]) for a, b in pairs]).statistic
+    assert value("semantic_consistency", embeddings, labels, text_vectors=texts) == pytest.approx(expected, abs=1e-9)
 
 
 def test_semantic_consistency_of_a_space_that_is_language():
     vectors = torch.randn(6, 20, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(6).repeat_interleave(2)
-    texts = torch.nn.functional.normalize(vectors, dim=1) @ torch.nn.functional.normalize(vectors, dim=1).T
-    assert value("semantic_consistency", vectors[labels], labels, text_similarities=texts) == pytest.approx(1)
-    assert value("semantic_consistency", vectors[labels], labels, text_similarities=-texts) == pytest.approx(-1)
-    assert value("semantic_consistency", vectors[labels], labels, text_similarities=torch.ones(6, 6)) == 0
-    assert value("semantic_consistency", vectors[:2], torch.arange(2), text_similarities=texts) == 0
+    texts = torch.nn.functional.normalize(vectors, dim=1)
+    assert value("semantic_consistency", vectors[labels], labels, text_vectors=texts) == pytest.approx(1)
+    assert abs(value("semantic_consistency", vectors[labels], labels, text_vectors=texts.flip(0))) < 0.9
+    assert value("semantic_consistency", vectors[labels], labels, text_vectors=torch.ones(6, 3)) == 0
+    assert value("semantic_consistency", vectors[:2], torch.arange(2), text_vectors=texts) == 0
+
+
+def test_semantic_consistency_of_many_classes_is_that_of_some(monkeypatch):
+    vectors = torch.randn(40, 20, generator=torch.Generator().manual_seed(0))
+    texts = torch.nn.functional.normalize(vectors + torch.randn(40, 20, generator=torch.Generator().manual_seed(1)), dim=1)
+    monkeypatch.setattr(semantics, "CLASSES", 14)
+    chosen = torch.linspace(0, 39, 14).round().long()
+    expected = value("semantic_consistency", vectors[chosen], torch.arange(14), text_vectors=texts[chosen])
+    assert value("semantic_consistency", vectors, torch.arange(40), text_vectors=texts) == expected != 0
 
 
 def test_a_retrieval_worked_out_by_hand():
