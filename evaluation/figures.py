@@ -24,7 +24,7 @@ GROUP, NEAREST = 3, 8      # queries of each kind, and neighbours of each
 CLASSES = 30               # with their names: more cannot be read
 POINTS, STEPS = 900, 500   # of the projection: t-SNE takes seconds for them
 THUMBNAIL = 128            # pixels
-CAPTION = 18               # characters under a thumbnail
+CAPTION, NAME = 20, 24     # characters under a thumbnail, of a class
 QUERY, RIGHT, WRONG, UNKNOWN = "black", "tab:green", "tab:red", "lightgrey"  # frames
 
 
@@ -110,7 +110,7 @@ def draw_panels(file: Path, panels: list[Panel]) -> Path:
         line[0].set_ylabel(panel.title, rotation=0, ha="right", va="center", fontsize=9)
         for place, thumbnail in zip(line, [panel.query, *panel.neighbours]):
             place.imshow(np.asarray(ImageOps.pad(thumbnail.image, (THUMBNAIL, THUMBNAIL), color="white")))
-            place.set_xlabel(_short(thumbnail.caption), fontsize=7, labelpad=2)
+            place.set_xlabel(_short(thumbnail.caption, CAPTION), fontsize=7, labelpad=2)
             place.spines[:].set(color=thumbnail.frame, linewidth=2.5)
         for place in line:
             place.set(xticks=[], yticks=[])
@@ -205,8 +205,8 @@ def _related_first(similarities: np.ndarray) -> np.ndarray:
     return leaves_list(linkage(squareform(distances, checks=False), "average", optimal_ordering=True))
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= CAPTION + 6 else f"{text[:CAPTION + 5]}…"
+def _short(text: str, characters: int = NAME) -> str:
+    return text if len(text) <= characters else f"{text[:characters - 1]}…"
 
 
 def _figure(width: float, height: float):
