@@ -29,11 +29,20 @@ def class_folders(images: Path) -> dict[str, list[str]]:
 
 def image_folders(root: Path) -> dict[str, list[str]]:
     """Relative path -> images of each folder below `root`, at any depth, that has any."""
-    found = {}
+    return {os.path.relpath(folder, root): images for folder, images in tree(root).items() if folder != str(root)}
+
+
+def tree(root: str | Path) -> dict[str, list[str]]:
+    """Folder -> images of `root` and all folders below it that have any, sorted. Links are followed, but no folder is entered twice."""
+    found, entered = {}, set()
     for folder, folders, _ in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if not is_stray(name)]
-        if folder != str(root) and (images := images_in(folder)):
-            found[os.path.relpath(folder, root)] = images
+        if (place := os.path.realpath(folder)) in entered:
+            folders.clear()
+            continue
+        entered.add(place)
+        if images := images_in(folder):
+            found[folder] = images
     return dict(sorted(found.items()))
 
 

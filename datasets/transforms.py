@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torchvision.transforms.v2 import functional
 
 from datasets.decoding import Source, largest_reduction, resized
 
@@ -94,6 +93,7 @@ def _centre(short: int, size: int, height: int, width: int, random: np.random.Ge
 
 def _jittered(crop: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
     """[N, N, 3]; grey in a fifth of the cases, then brightness, contrast, saturation and hue by up to a fifth, in random order."""
+    from torchvision.transforms.v2 import functional  # here, because torchvision takes seconds to load
     pixels = crop.permute(2, 0, 1)
     if random.random() < 0.2:
         pixels = functional.rgb_to_grayscale(pixels, num_output_channels=3)

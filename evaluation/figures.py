@@ -9,9 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.spatial.distance import squareform
-from scipy.stats import spearmanr
 from torch.nn.functional import normalize
 
 import metrics
@@ -140,6 +137,7 @@ def draw_projection(file: Path, embeddings: torch.Tensor, labels: torch.Tensor, 
 
 def draw_similarities(file: Path, images: np.ndarray, texts: np.ndarray, names: list[str]) -> Path:
     """Similarities [S, S] of classes by their images and by their texts side by side, related texts next to each other. Returns the file."""
+    from scipy.stats import spearmanr  # here, because it takes two seconds to load
     order = _related_first(texts)
     figure = _figure(13, 6.6)
     above = np.triu_indices(len(order), 1)
@@ -198,6 +196,8 @@ def _apart(places: np.ndarray, letters: np.ndarray) -> np.ndarray:
 
 def _related_first(similarities: np.ndarray) -> np.ndarray:
     """[S] an order of classes that puts similar ones next to each other: the leaves of their hierarchical clustering."""
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
     if len(similarities) < 3:
         return np.arange(len(similarities))
     distances = (1 - (similarities + similarities.T) / 2).clip(0)

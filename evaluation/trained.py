@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from datasets import loading, transforms
+from datasets import loading, scan, transforms
 from datasets.images import ImageSplit
-from datasets.scan import EXTENSIONS, is_image, is_stray
 from evaluation.embedding import outputs
 from evaluation.embedding_file import Source
 from utilities import checkpoints, devices
@@ -75,16 +74,14 @@ def images_below(root: str, flag: str) -> ImageSplit:
     none (NO_CLASS).
     """
     root = os.path.abspath(os.path.expanduser(root))
-    folders = {folder: sorted(filter(is_image, names))
-               for folder, names in _walk(root)}
-    folders = {folder: names for folder, names in sorted(folders.items()) if names}
+    folders = scan.tree(root)
     if not folders:
-        raise UserError(f"{flag} {root}: there is no image in this folder (or no such folder); known are files called *{', *'.join(EXTENSIONS)}.")
+        raise UserError(f"{flag} {root}: there is no image in this folder (or no such folder); known are files called *{', *'.join(scan.EXTENSIONS)}.")
     classes = [folder for folder in folders if folder != root]
     above = os.path.commonpath([os.path.dirname(folder) for folder in classes]) if classes else root
     labels = {folder: label for label, folder in enumerate(classes)} | {root: NO_CLASS}
-    return ImageSplit([os.path.join(folder, name) for folder, names in folders.items() for name in names],
-                      np.repeat([labels[folder] for folder in folders], [len(names) for names in folders.values()]),
+    return ImageSplit([file for files in folders.values() for file in files],
+                      np.repeat([labels[folder] for folder in folders], [len(files) for files in folders.values()]),
                       [os.path.relpath(folder, above) for folder in classes])
 
 
@@ -101,18 +98,6 @@ def files_at(paths: list[str], flag: str) -> list[str]:
 def unlabelled(files: list[str]) -> ImageSplit:
     """Images of no class."""
     return ImageSplit(files, np.full(len(files), NO_CLASS), [])
-
-
-def _walk(root: str) -> Iterator[tuple[str, list[str]]]:
-    """Folders below `root` with their files; links are followed, but no folder is entered twice."""
-    entered = set()
-    for folder, below, names in os.walk(root, followlinks=True):
-        below[:] = [name for name in below if not is_stray(name)]
-        if (place := os.path.realpath(folder)) in entered:
-            below.clear()
-            continue
-        entered.add(place)
-        yield folder, names
 
 
 def _identity(checkpoint: checkpoints.Checkpoint) -> str:

@@ -1,6 +1,5 @@
 """Whether the space has learnt how classes relate, which is what language guidance is for."""
 import torch
-from scipy.stats import rankdata
 from torch.nn.functional import normalize
 
 from metrics.retrieval import EmbeddedSplit
@@ -25,6 +24,7 @@ def semantic_consistency(split: EmbeddedSplit) -> float:
 
 
 def _ranks(values: torch.Tensor) -> torch.Tensor:
+    from scipy.stats import rankdata  # here, because it takes two seconds to load
     ranks = torch.from_numpy(rankdata(values.cpu().numpy()))
     return ranks - ranks.mean()
 
