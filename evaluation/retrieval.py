@@ -116,5 +116,5 @@ def _depth(metric: Metric, relation: Relation, rows: int) -> int:
 def _queries_at_once(gallery: Gallery, relations: Iterable[Relation], memory: int) -> int:
     """As many queries as fit: a row of distances, the nearest of it in float32 and float64, and the pairs of relevant rows."""
     pairs = max(int(relation.sizes.max()) for relation in relations)
-    fixed, of_query = 24 * len(gallery.rows) + 56 * NUMBERS_AT_ONCE, 4 * len(gallery.rows) + 24 * gallery.depth + 64 * pairs
+    fixed, of_query = 24 * len(gallery.rows) + 72 * NUMBERS_AT_ONCE, 4 * len(gallery.rows) + 24 * gallery.depth + 64 * pairs
     return max(1, min(QUERIES_AT_MOST, (memory - fixed) // of_query))
