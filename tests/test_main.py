@@ -164,6 +164,21 @@ def test_every_layout_of_a_benchmark_trains_once_prepared(call, tmp_path, monkey
     assert math.isfinite(results["metrics"]["Train"]["guidance"]["last"]) and results["metrics"]["Test"]["embeds_e_recall: e_recall@1"]["last"] > 0
 
 
+@pytest.mark.parametrize("name, metric", [("online_products", "superclass_recall@1"), ("inshop", "mAP")])
+def test_superclasses_and_galleries_are_evaluated_and_drawn(birds, tmp_path, monkeypatch, name, metric):
+    small.use_small_counts(monkeypatch)
+    (tmp_path / "from").mkdir()
+    sources = map(str, next(iter(small.MAKERS[name].values()))(tmp_path / "from"))
+    assert prepare_command.main([name, "--from", *sources, "--to", str(tmp_path / "to")]) == 0
+    drawing = [flag for flag in TINY if flag != "--no_figures"]
+    assert main.main([*drawing, "--dataset", name, "--source_path", str(tmp_path / "to"), "--save_path", str(tmp_path / "runs"), "--cache_path", str(tmp_path / "cache"), "--bs", "4",
+                      "--no_train_metrics", "--language_model", "minilm", "--evaluation_metrics", "e_recall@1", metric, "semantic_consistency", "nmi"]) == 0
+    folder = tmp_path / "runs" / name / "Sample_Run_s0"
+    found = {key.split(": ")[-1]: values["last"] for key, values in json.loads((folder / "results.json").read_text())["metrics"]["Test"].items()}
+    assert found[metric] >= (found["e_recall@1"] if "superclass" in metric else 0) and -1 <= found["semantic_consistency"] <= 1
+    assert {"retrieval.png", "projection.png"} <= {path.name for path in (folder / "Figures").iterdir()}
+
+
 def test_own_folders_tables_and_class_texts_train(call, birds, tmp_path, capsys):
     images = birds / "cub200" / "images"
     rows = [f"{path},{path.parent.name},{'test' if path.parent.name > '004' else 'train'}\n" for path in sorted(images.glob("*/*.jpg")) if not path.name.startswith(".")]
