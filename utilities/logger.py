@@ -74,7 +74,7 @@ class RunLog:
             for family, metrics in families.items():
                 if family in COUNTERS:
                     continue
-                figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+                figure, axes = pyplot.subplots(figsize=(7, 4.5))
                 for metric, series in metrics.items():
                     epochs, known = zip(*self._known(series))
                     axes.plot(epochs, known, marker=".", label=f"{metric} (last {known[-1]:.4f})")
