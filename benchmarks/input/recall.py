@@ -14,13 +14,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 import architectures  # noqa: E402
-from datasets import cache, folder, loading, transforms  # noqa: E402
-from datasets.images import ImageClass, ImageSplit  # noqa: E402
+import datasets  # noqa: E402
+from datasets import cache, loading, transforms  # noqa: E402
+from datasets.images import ImageSplit  # noqa: E402
 from utilities import report  # noqa: E402
 
 SIZE, CROP = 400, 96
@@ -30,15 +32,13 @@ VARIANTS = {"--decoding exact": (False, None), "--decoding fast": (True, None), 
             "--cache ram --cache_size 256": (True, 256), "--cache ram --cache_size 110": (True, 110)}
 
 
-def enlarged(classes: list[ImageClass], per_class: int, target: Path) -> list[ImageClass]:
+def enlarged(split: ImageSplit, per_class: int, target: Path) -> ImageSplit:
     """Copies of the first images of each class, SIZE x SIZE."""
-    made = []
-    for number, image_class in enumerate(tqdm(classes, desc="Enlarging", leave=False)):
-        files = [str(target / f"{number}_{place}.jpg") for place in range(len(image_class.files[:per_class]))]
-        for source, file in zip(image_class.files, files):
-            Image.open(source).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC).save(file, quality=90)
-        made.append(image_class._replace(files=files))
-    return made
+    first = np.flatnonzero(np.arange(len(split)) - np.searchsorted(split.labels, split.labels) < per_class)  # labels ascend
+    files = [str(target / f"{row}.jpg") for row in first]
+    for row, file in tqdm(zip(first, files), total=len(first), desc="Enlarging", leave=False):
+        Image.open(split.files[row]).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC).save(file, quality=90)
+    return ImageSplit(files, split.labels[first], split.class_texts)
 
 
 @torch.inference_mode()
@@ -64,11 +64,11 @@ def main() -> None:
     options = parser.parse_args()
     network = architectures.select("mobilenetv2_100_frozen_normalize", embed_dim=128, image_size=CROP, pretrained=True, weights_file=options.arch_weights)
     network = network.to(memory_format=torch.channels_last).eval()
-    classes = folder.scan(Path(options.source_path) / options.dataset)
+    testing = datasets.select(options.dataset, options.source_path).testing
     crops = {kind.__name__: kind("base", CROP, network.mean, network.std) for kind in (transforms.evaluation, transforms.training)}
     rows, exact = [], {}
     with tempfile.TemporaryDirectory() as target:
-        split = ImageSplit.of_classes(enlarged(classes[len(classes) // 2:], options.per_class, Path(target)))
+        split = enlarged(testing, options.per_class, Path(target))
         for variant, (fast, short_side) in VARIANTS.items():
             (read,) = cache.attached(Splits(split), "none" if short_side is None else "ram", limit=4, short_side=short_side or 0, folder=target, fast=fast)
             found = {kind: features(network, read.with_transform(transform), options.workers) for kind, transform in crops.items()}

@@ -30,7 +30,7 @@ from PIL import Image  # noqa: E402
 from torchvision import transforms as torchvision_transforms  # noqa: E402
 
 from datasets import cache, loading, transforms  # noqa: E402
-from datasets.images import ImageClass, ImageSplit  # noqa: E402
+from datasets.images import ImageSplit  # noqa: E402
 from utilities import report  # noqa: E402
 
 MEAN, STD, CROP = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224
@@ -59,7 +59,7 @@ def papers(files: list[str], batches: list[list[int]], workers: int):
 
 
 def ours(files: list[str], batches: list[list[int]], workers: int, kind: str = "none", short_side: int = 0, fast: bool = True):
-    split = ImageSplit.of_classes([ImageClass("", files)], transforms.training("base", CROP, MEAN, STD))
+    split = ImageSplit(files, np.zeros(len(files), dtype=np.int64), [""], transform=transforms.training("base", CROP, MEAN, STD))
     (split,) = cache.attached(Splits(split), kind, limit=100, short_side=short_side, folder=str(Path(files[0]).parent / "cache"), fast=fast)
     loader = loading.training_loader(split, batches, workers=workers)
     return lambda: [batch.to(torch.device("cpu")).images.shape for batch in loading.Batches(loader)]
