@@ -1,7 +1,7 @@
 """Exact nearest neighbours in a gallery, in bounded memory.
 
 Neighbours are ordered by their Euclidean distance in float64 (of unit vectors in the cosine space), equal distances by the
-row in the gallery: whatever searches, wherever and in blocks of whatever size, the answer is the same. A search in float32
+row in the gallery: whatever searches, in blocks of whatever size, the answer is the same. A search in float32
 is fast but cannot tell distances that differ by less than its rounding. So each `Scan` in float32 measures its own rounding,
 and the few pairs that it leaves in doubt are computed again in float64.
 """
@@ -20,7 +20,8 @@ SAMPLED = 1024           # pairs at least from which the rounding of a scan is m
 SAFETY = 8               # distances that differ by less than this many times the largest rounding measured are in doubt,
 LEAST = 4 * torch.finfo(torch.float32).eps  # or by less than this share of the terms that they are the sum of
 CROWD = 4096             # so many candidates within the rounding of one distance count as equal: a collapsed space has no order
-NUMBERS_AT_ONCE = 2 ** 21  # in float64, 16 MB
+EXACT_BYTES = 72         # of memory for each number that is computed again in float64
+EXACT_NUMBERS = 2 ** 14, 2 ** 21  # at once: at least and at most
 FAR = torch.iinfo(torch.long).max  # the rank of what is farther than was looked
 ROWS_AT_ONCE = 32        # rows of distances that one thread takes at a time
 
@@ -46,10 +47,13 @@ class Gallery:
     Args:
         space: EUCLIDEAN or COSINE. depth: the largest rank that will be asked for.
         use_faiss: ask faiss's flat index for candidates instead of comparing all pairs by one product.
+        memory: bytes that a search may use; what is computed in float64 takes half of them at most.
     """
 
-    def __init__(self, rows: torch.Tensor, space: str, *, depth: int, use_faiss: bool = False):
+    def __init__(self, rows: torch.Tensor, space: str, *, depth: int, use_faiss: bool = False, memory: int = 2 ** 28):
         self.rows, self.space, self.depth = rows, space, min(depth, len(rows))
+        least, most = EXACT_NUMBERS
+        self.exact_numbers = max(least, min(most, memory // (2 * EXACT_BYTES)))
         lengths = rows.norm(dim=1)
         self.scales, self.longest = (1 / lengths.clamp(min=1e-12), 1.0) if space == COSINE else (None, lengths.max())
         # Distances are taken from the mean: the product keeps small ones only near the origin.
@@ -67,13 +71,13 @@ class Gallery:
         is_complete = scan.values.shape[1] == len(self.rows) or (ends[:, 1] > ends[:, 0] + 2 * scan.doubt).all()
         return scan if is_complete else self._measured(self._scan_all(queries, own), queries)  # too many ties for a list
 
-    def distances(self, queries: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """[M] float64 squared distances of queries [M, D] to the rows `columns` [M]."""
-        step = max(1, NUMBERS_AT_ONCE // self.rows.shape[1])
+    def distances(self, queries: torch.Tensor, asking: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """[M] float64 squared distances of the queries [Q, D] at `asking` [M] to the rows at `columns` [M]."""
+        step = self._exact_rows()
         found = torch.empty(len(columns), dtype=torch.float64, device=columns.device)
         for start in range(0, len(columns), step):
             part = slice(start, start + step)
-            found[part] = (self._exact(queries[part]) - self._exact(self.rows[columns[part]])).square().sum(1)
+            found[part] = (self._exact(queries[asking[part]]) - self._exact(self.rows[columns[part]])).square().sum(1)
         return found
 
     def _scan_all(self, queries: torch.Tensor, own: torch.Tensor) -> Scan:
@@ -103,7 +107,8 @@ class Gallery:
         each = -(-SAMPLED // len(queries))
         positions = torch.linspace(0, scan.values.shape[1] - 1, each, device=queries.device).long()
         columns = positions.expand(len(queries), -1) if scan.columns is None else scan.columns[:, positions]
-        exact = self.distances(queries.repeat_interleave(each, 0), columns.flatten()).view_as(columns)
+        everyone = torch.arange(len(queries), device=queries.device)
+        exact = self.distances(queries, everyone.repeat_interleave(each), columns.flatten()).view_as(columns)
         errors = (scan.values[:, positions] + scan.offsets[:, None] - exact).abs()
         return scan._replace(doubt=max(scan.doubt, SAFETY * errors.nan_to_num(0, 0).max().item()))
 
@@ -114,7 +119,10 @@ class Gallery:
         return self._unit(rows.double())
 
     def _exact_blocks(self):
-        return (self._exact(part) for part in self.rows.split(max(1, NUMBERS_AT_ONCE // self.rows.shape[1])))
+        return (self._exact(part) for part in self.rows.split(self._exact_rows()))
+
+    def _exact_rows(self) -> int:
+        return max(1, self.exact_numbers // self.rows.shape[1])
 
 
 def ranks(gallery: Gallery, queries: torch.Tensor, scan: Scan, positions: torch.Tensor, is_real: torch.Tensor, depth: int) -> torch.Tensor:
@@ -146,7 +154,7 @@ def nearest(gallery: Gallery, queries: torch.Tensor, own: torch.Tensor, k: int) 
     ends = smallest(scan.values, k)[:, -1:]
     rows, positions = (scan.values <= ends + scan.doubt).nonzero(as_tuple=True)
     columns = positions if scan.columns is None else scan.columns[rows, positions]
-    exact = gallery.distances(queries[rows], columns)
+    exact = gallery.distances(queries, rows, columns)
     order = columns.argsort()
     order = order[exact[order].argsort(stable=True)]  # equal distances stay in the order of the gallery
     order = order[rows[order].argsort(stable=True)]
@@ -173,7 +181,7 @@ def smallest(values: torch.Tensor, count: int) -> torch.Tensor:
 def _counts_closer(gallery: Gallery, queries: torch.Tensor, scan: Scan, rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """For each candidate [M] of a scan: how many others are closer, where the scan leaves doubt by float64 distance and then by row."""
     counts = torch.zeros_like(rows)
-    step = max(1, NUMBERS_AT_ONCE // scan.values.shape[1])
+    step = max(1, gallery.exact_numbers // scan.values.shape[1])
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         row, position = rows[part], positions[part]
@@ -182,7 +190,7 @@ def _counts_closer(gallery: Gallery, queries: torch.Tensor, scan: Scan, rows: to
         columns = other if scan.columns is None else scan.columns[row[one], other]
         is_crowded = (one.bincount(minlength=len(row)) > CROWD)[one]
         exact = torch.zeros(len(one), dtype=torch.float64, device=rows.device)
-        exact[~is_crowded] = gallery.distances(queries[row[one[~is_crowded]]], columns[~is_crowded])
+        exact[~is_crowded] = gallery.distances(queries, row[one[~is_crowded]], columns[~is_crowded])
         itself = other == position[one]  # one for each candidate, in their order
         closer = (exact < exact[itself][one]) | ((exact == exact[itself][one]) & (columns < columns[itself][one]))
         counts[part] = (above < -scan.doubt).sum(1) + one[closer].bincount(minlength=len(row))

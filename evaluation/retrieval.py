@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from evaluation.neighbours import FAR, NUMBERS_AT_ONCE, Gallery, Scan, ranks
+from evaluation.neighbours import EXACT_BYTES, FAR, Gallery, Scan, ranks
 from metrics import ALL, UP_TO_RELEVANT, Metric, Retrieval
 from utilities.errors import UserError
 from utilities.functional import positive_columns
@@ -81,7 +81,7 @@ def _search(embeddings, protocol: Protocol, space: str, metrics: list[Metric], m
     among = {kind: labels[kind] if protocol.gallery is None else labels[kind][protocol.gallery] for kind in needed}
     relations = {kind: Relation(among[kind], int(labels[kind].max()) + 1) for kind in needed}
     depths = {kind: max(_depth(metric, relations[kind], len(rows)) for metric in metrics if metric.superclass == kind) for kind in needed}
-    gallery = Gallery(rows, space, depth=max(depths.values()), use_faiss=use_faiss)
+    gallery = Gallery(rows, space, depth=max(depths.values()), use_faiss=use_faiss, memory=memory)
     block = _queries_at_once(gallery, relations.values(), memory)
     found = {metric.name: [] for metric in metrics}
     for start in range(0, len(queries), block):
@@ -116,5 +116,5 @@ def _depth(metric: Metric, relation: Relation, rows: int) -> int:
 def _queries_at_once(gallery: Gallery, relations: Iterable[Relation], memory: int) -> int:
     """As many queries as fit: a row of distances, the nearest of it in float32 and float64, and the pairs of relevant rows."""
     pairs = max(int(relation.sizes.max()) for relation in relations)
-    fixed, of_query = 24 * len(gallery.rows) + 72 * NUMBERS_AT_ONCE, 4 * len(gallery.rows) + 24 * gallery.depth + 64 * pairs
+    fixed, of_query = 24 * len(gallery.rows) + EXACT_BYTES * gallery.exact_numbers, 4 * len(gallery.rows) + 24 * gallery.depth + 64 * pairs
     return max(1, min(QUERIES_AT_MOST, (memory - fixed) // of_query))

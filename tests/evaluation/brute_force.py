@@ -11,7 +11,8 @@ def ranked_hits(embeddings, labels, queries, gallery, cosine: bool) -> list[list
     found = []
     for query in queries:
         others = [row for row in gallery if row != query]
-        squared = {row: sum((a - b) ** 2 for a, b in zip(rows[query], rows[row])) for row in others}
+        # Products are rounded to the nearest float64; Python's ** 2 is not always, and the last bit orders equal distances.
+        squared = {row: sum((a - b) * (a - b) for a, b in zip(rows[query], rows[row])) for row in others}
         order = sorted(range(len(others)), key=lambda place: (squared[others[place]], place))
         found.append([labels[others[place]] == labels[query] for place in order])
     return found
