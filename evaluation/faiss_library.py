@@ -5,6 +5,7 @@ from types import ModuleType
 import torch
 
 GPU_LARGEST_K = 2048  # of faiss's GPU indices
+BLAS_THRESHOLD = 20  # faiss 1.15 keeps the block of a search (hundreds of queries) from the matrix product, which is 3 times as fast
 
 
 @cache
@@ -14,6 +15,7 @@ def library() -> ModuleType | None:
         import faiss
     except (ImportError, OSError):  # OSError: a library that it needs is missing
         return None
+    faiss.cvar.distance_compute_blas_threshold = BLAS_THRESHOLD
     return faiss
 
 
