@@ -75,8 +75,7 @@ def run(opt) -> None:
 
     # The run folder is made last: whatever is wrong up to here has written nothing.
     folder = resumed.path.parent if resumed else run_folder.create(opt.save_path, opt.dataset, opt.savename)
-    online = logger.OnlineRun(project=opt.project, group=opt.group, name=folder.name, settings=settings, folder=folder,
-                              run_id=resumed.wandb_id if resumed else None) if opt.log_online else None
+    online = start_online(opt, folder, resumed)
     run_folder.write_settings(folder, settings)
     records = logger.RunLog(folder, resumed.history if resumed else None, online)
     report.print_summary(settings, data.splits, mined=learner.criterion.is_mined(), weights=sum(p.numel() for p in network.parameters()),
@@ -112,6 +111,8 @@ def evaluate_only(path: str, argv: list[str] | None) -> None:
     started = time.monotonic()
     checkpoint = checkpoints.load(Path(path), "--evaluate_only")
     opt = parameters.parse(argv, checkpoint.settings)
+    if opt.log_online:
+        logger.OnlineRun.require_possible()
     device = devices.select(opt.device, opt.gpu)
     seeding.seed_everything(opt.seed)
     splits, left_out = build_splits(opt)
@@ -121,14 +122,23 @@ def evaluate_only(path: str, argv: list[str] | None) -> None:
     values = evaluate(opt, network, evaluation_of, device, shown := {})
     folder = run_folder.create(opt.save_path, opt.dataset, f"{opt.savename}_evaluation")
     run_folder.write_settings(folder, parameters.stored(opt))
-    records = logger.RunLog(folder)
-    records.log(checkpoint.epoch, report.merge({"Train": {"epochs": {"epochs": checkpoint.epoch}}}, values))
-    records.finish({"dataset": opt.dataset, "run": str(folder), "checkpoint": path, "settings": parameters.stored(opt), "images_left_out": left_out}, time.monotonic() - started)
-    draw_figures(opt, evaluation_of, shown, folder, device)
+    online = start_online(opt, folder)
+    with logger.RunLog(folder, online=online) as records:
+        records.log(checkpoint.epoch, report.merge({"Train": {"epochs": {"epochs": checkpoint.epoch}}}, values))
+        records.finish({"dataset": opt.dataset, "run": str(folder), "checkpoint": path, "settings": parameters.stored(opt), "images_left_out": left_out}, time.monotonic() - started)
+        drawn = draw_figures(opt, evaluation_of, shown, folder, device)
+        if online and drawn:
+            online.log_figures(checkpoint.epoch, "Test", drawn)
     LOG.info("%s of %s, epoch %d, on %s:", path, opt.arch, checkpoint.epoch, opt.dataset)
     report.print_values(opt.evaltypes, values)
     LOG.info("Results: %s", folder)
     integrity.report(left_out)
+
+
+def start_online(opt, folder: Path, resumed: checkpoints.Checkpoint | None = None) -> logger.OnlineRun | None:
+    """The W&B run of `--log_online`; a resumed run goes on with its own."""
+    return logger.OnlineRun(project=opt.project, group=opt.group, name=folder.name, settings=parameters.stored(opt), folder=folder,
+                            run_id=resumed.wandb_id if resumed else None) if opt.log_online else None
 
 
 def train_epoch(opt, epoch: int, network, learner, sampler, loader, device) -> logger.Families:

@@ -63,6 +63,8 @@ METRIC_PATTERNS = ("e_recall@K", "c_recall@K", "superclass_recall@K", "precision
 LANGUAGE_MODELS = ("clip", "bert", "roberta_l", "minilm")
 WANDB_KEY_PLACEHOLDER = "<your_wandb_key>"
 # Read by main before training and meaningless in a stored configuration; a key must never reach a file.
+# Of an evaluated checkpoint's settings: what the evaluation itself must ask for, or against.
+NOT_INHERITED = ("log_online", "no_figures", "no_test_metrics")
 NOT_STORED = ("config", "list", "resume", "completed", "evaluate_only", "wandb_key")
 
 
@@ -84,7 +86,7 @@ def basic_training_parameters(parser: argparse.ArgumentParser) -> None:
                        help=f"Metrics of each evaluation, of {', '.join(METRIC_PATTERNS)} with any K >= 1 and M other than 0; --list explains them.")
     group.add_argument("--evaltypes", type=str, nargs="+", default=["embeds"], help=_one_of("evaltypes", "What is evaluated: the embedding or the pooled features below it"))
     group.add_argument("--evaluate_every", type=int, default=1, help="(new) Evaluate after every N-th epoch, and after the last.")
-    group.add_argument("--evaluate_only", metavar="CHECKPOINT", help="(new) Train nothing: evaluate this checkpoint, under its own settings where no flag says otherwise.")
+    group.add_argument("--evaluate_only", metavar="CHECKPOINT", help="(new) Train nothing: evaluate this checkpoint, under its own settings (but --log_online, --no_figures and --no_test_metrics) where no flag says otherwise.")
     group.add_argument("--evaluation_backend", type=str, default="auto", help=_one_of("evaluation_backend", "(new) What searches neighbours; all give the same answer, auto takes torch, the fastest"))
     group.add_argument("--evaluation_memory", metavar="SIZE", type=str, default="auto", help="(new) Memory of a search beside the embeddings, e.g. 256MB or 4GB; auto takes half of what is free.")
     group.add_argument("--no_figures", action="store_true", help="(new) Do not draw retrievals, projection and class similarities of the test split at the end.")
@@ -297,10 +299,11 @@ def parse(argv: list[str] | None = None, defaults: dict | None = None) -> argpar
     """Settings from flags, over `--config`, over `defaults`; exits with status 2 and every problem if any is wrong.
 
     Args:
-        defaults: settings of a checkpoint, in the place of the flags' own defaults; what is no flag any more is passed over.
+        defaults: settings of a checkpoint, in the place of the flags' own defaults; what is no flag any more, or NOT_INHERITED, is passed over.
     """
     parser = build_parser()
-    parser.set_defaults(**{name: value for name, value in (defaults or {}).items() if name in vars(parser.parse_args([]))})
+    inherited = vars(parser.parse_args([])).keys() - set(NOT_INHERITED)
+    parser.set_defaults(**{name: value for name, value in (defaults or {}).items() if name in inherited})
     config = _config_path(argv)
     problems = _apply_config(parser, config) if config else []
     opt = parser.parse_args(argv)

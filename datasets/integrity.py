@@ -37,6 +37,15 @@ def checked(splits, *, decode: bool, skip: bool):
     return splits._make(split and _without(split, broken) for split in splits), broken
 
 
+def readable(split, flag: str):
+    """The split without the images that cannot be decoded, which are named in the log. Raises UserError, naming `flag`, where none is left."""
+    broken = broken_images(split.files, decode=True)
+    if len(broken) == len(split):
+        raise UserError(f"{flag}: none of the {len(split)} images can be read; the first is {split.files[0]}.")
+    report(broken)
+    return split.only(np.array([path not in broken for path in split.files]))
+
+
 def broken_images(paths: Iterable[str], *, decode: bool) -> dict[str, str]:
     """Path -> what is wrong with it."""
     paths = list(paths)

@@ -22,6 +22,7 @@ def add_embedding_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--kernels", type=at_least(0), default=6, help="Number of data loading processes (%(default)s); 0 loads in the main process.")
     group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto, the default, takes the GPU if there is one.")
     group.add_argument("--gpu", type=int, nargs=1, default=[0], help="Index of the GPU (0).")
+    group.add_argument("--on_bad_image", choices=("raise", "skip"), default="raise", help="What broken images do: end the program (the default), or stay out, counted and named.")
     group.add_argument("--precision", choices=tuple(devices.DTYPES), default="fp32", help="Number format of the network (%(default)s).")
 
 

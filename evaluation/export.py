@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from datasets import loading, transforms
+from datasets import integrity, loading, transforms
 from evaluation import command_line, trained
 from utilities.errors import UserError, reason
 
@@ -110,7 +110,8 @@ def preprocessing(network: trained.Trained, made: Format) -> dict:
 
 def check(network: trained.Trained, files: list[str], exported: Callable[[np.ndarray], np.ndarray]) -> str:
     """How far the model's embeddings of images are from the checkpoint's own. Raises UserError if that is more than rounding."""
-    split = trained.unlabelled([files[place] for place in np.linspace(0, len(files) - 1, min(CHECKED, len(files))).round().astype(int)])
+    chosen = [files[place] for place in np.linspace(0, len(files) - 1, min(CHECKED, len(files))).round().astype(int)]
+    split = integrity.readable(trained.unlabelled(chosen), "--check")
     difference = largest = 0.0
     for batch in loading.evaluation_batches(split.with_transform(network.transform), batch_size=AT_ONCE, workers=0):
         images = batch.to(network.device).images

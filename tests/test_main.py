@@ -397,7 +397,7 @@ def test_evaluating_a_checkpoint_gives_the_numbers_of_its_run(call, birds, tmp_p
     assert call("--n_epochs", "2", "--savename", "trained", "--language_distill_w", "1", "--language_model", "minilm") == 0
     checkpoint = run_in(tmp_path, "trained") / run_folder.LAST_CHECKPOINT
     capsys.readouterr()
-    assert main.main(["--evaluate_only", str(checkpoint)]) == 0  # all its settings are the checkpoint's
+    assert main.main(["--evaluate_only", str(checkpoint), "--no_figures"]) == 0  # all its settings are the checkpoint's
     said = capsys.readouterr().out
     trained, evaluated = (json.loads((run_in(tmp_path, name) / "results.json").read_text())["metrics"] for name in ("trained", "trained_evaluation"))
     assert str(run_in(tmp_path, "trained_evaluation")) in said and "epoch 1" in said
@@ -412,7 +412,7 @@ def test_evaluating_a_checkpoint_on_another_dataset_with_other_metrics(call, bir
     checkpoint = run_in(tmp_path) / run_folder.LAST_CHECKPOINT
     shutil.copytree(birds / "cub200", tmp_path / "source" / "mine")
     assert main.main(["--evaluate_only", str(checkpoint), "--dataset", "mine", "--source_path", str(tmp_path / "source"), "--evaluation_metrics", "mAP@R",
-                      "--no_train_metrics"]) == 0
+                      "--no_train_metrics", "--no_figures"]) == 0
     results = json.loads((tmp_path / "runs" / "mine" / "Sample_Run_s0_evaluation" / "results.json").read_text())
     assert list(results["metrics"]["Test"]) == ["embeds_mAP: mAP@R"] and results["checkpoint"] == str(checkpoint)
 
@@ -462,6 +462,20 @@ def test_online_logging_gets_the_figures_of_the_last_epoch(call, tmp_path, monke
     rows = [{item.key or item.nested_key[0]: item.value_json for item in record.history.item} for record in records if record.WhichOneof("record_type") == "history"]
     assert len(rows) == 2 and not {"Test: retrieval", "Test: projection"} & rows[0].keys()
     assert {"Test: retrieval", "Test: projection", "Train: loss"} <= rows[1].keys()
+
+
+def test_an_evaluation_is_logged_online_when_it_asks_itself(call, tmp_path, monkeypatch):
+    """And evaluates the test split and draws it, though its training did not."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert call("--log_online", "--no_test_metrics", "--savename", "trained") == 0
+    checkpoint = run_in(tmp_path, "trained") / run_folder.LAST_CHECKPOINT
+    asked = ["--evaluate_only", str(checkpoint), "--no_train_metrics", "--evaluation_metrics", "mAP@R"]
+    assert main.main([*asked, "--savename", "silent", "--no_figures"]) == 0
+    assert {path.name for path in run_in(tmp_path, "silent_evaluation").iterdir()}.isdisjoint({"wandb", "Figures"})
+    assert main.main([*asked, "--savename", "heard", "--log_online"]) == 0
+    records = wandb_records(next(run_in(tmp_path, "heard_evaluation").glob("wandb/offline-run-*/*.wandb")))
+    logged = {item.key or item.nested_key[0] for record in records if record.WhichOneof("record_type") == "history" for item in record.history.item}
+    assert {"Test: embeds_mAP: mAP@R", "Test: retrieval"} <= logged
 
 
 def wandb_records(path: Path) -> list:

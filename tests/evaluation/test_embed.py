@@ -1,4 +1,5 @@
 """python -m evaluation.embed: files of embeddings."""
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,17 @@ def test_parquet_of_a_dataset_and_its_test_part(photos, run_folder, tmp_path, mo
     assert parquet.ParquetFile(target).num_row_groups == 3
     assert embed.main([str(run_folder), "--dataset", "birds", "--source_path", str(photos), "--split", "train", "--to", str(target), *QUICK]) == 0
     assert set(parquet.read_table(target)["class_name"].to_pylist()) == {"Auklet", "Blackbird", "Catbird"}
+
+
+def test_broken_images_are_left_out_when_told(photos, run_folder, tmp_path, capsys):
+    source = Path(shutil.copytree(photos, tmp_path / "photos"))
+    broken = source / "birds" / "images" / "Dove" / "Dove_0.png"
+    broken.write_bytes(broken.read_bytes()[:100])
+    flags = [str(run_folder), "--from", str(source), "--to", str(tmp_path / "x.npz"), *QUICK]
+    assert embed.main(flags) == 2 and f"The image {broken} cannot be read" in capsys.readouterr().err
+    assert embed.main([*flags, "--on_bad_image", "skip"]) == 0 and "Broken images, left out: 1" in capsys.readouterr().err
+    with np.load(tmp_path / "x.npz") as file:
+        assert len(file["embeddings"]) == 47 and str(broken) not in file["paths"]
 
 
 @pytest.mark.parametrize("suffix", embedding_file.SUFFIXES)

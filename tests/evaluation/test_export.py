@@ -66,6 +66,14 @@ def test_a_wrong_model_is_not_kept(photos, make_checkpoint, instant, tmp_path, c
     assert len(list(target.iterdir())) == (2 if status == 0 else 0)
 
 
+def test_broken_images_are_no_part_of_the_check(photos, make_checkpoint, instant, tmp_path, capsys):
+    instant(1)
+    (tmp_path / "broken.png").write_bytes(b"broken")
+    command = [str(make_checkpoint("test_resnet_normalize")), "--to", str(tmp_path / "exported"), "--format", "torch", "--check", str(tmp_path / "broken.png")]
+    assert export.main(command) == 2 and "--check: none of the 1 images can be read" in capsys.readouterr().err
+    assert export.main([*command, str(photos)]) == 0 and "own embeddings of 48 images" in capsys.readouterr().err
+
+
 def test_it_says_when_nothing_was_checked(make_checkpoint, instant, tmp_path, capsys):
     instant(1)
     assert export.main([str(make_checkpoint("test_resnet_normalize")), "--to", str(tmp_path / "exported"), "--format", "torch"]) == 0

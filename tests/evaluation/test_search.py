@@ -117,6 +117,17 @@ def test_the_picture_shows_query_and_neighbours(photos, find, tmp_path):
         assert image.width > 1.5 * image.height and len(image.convert("RGB").getcolors(2 ** 24)) > 1000
 
 
+def test_broken_images_stay_out_of_index_and_queries_when_told(own_photos, run_folder, find, capsys):
+    doves = own_photos / "birds" / "images" / "Dove"
+    (doves / "Dove_0.png").write_bytes(b"broken")
+    asked = ["--index", str(own_photos), "--query", str(doves), "--k", "60"]
+    assert search.main([str(run_folder), *asked, *QUICK]) == 2 and "Dove_0.png cannot be read" in capsys.readouterr().err
+    found, said = find(*asked, "--on_bad_image", "skip")
+    assert len(found) == 7 and all(len(query["neighbours"]) == 46 for query in found) and said.count("Dove_0.png (") == 2
+    assert search.main([str(run_folder), "--index", str(own_photos), "--query", str(doves / "Dove_0.png"), "--on_bad_image", "skip", *QUICK]) == 2
+    assert "--query: none of the 1 images can be read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("flags, part", [
     (["--index", "PHOTOS", "--query", "no.png"], "--query no.png: there is no such image"),
     (["--index", "nowhere", "--query", "PHOTOS"], "nowhere: there is no image in this folder (or no such folder)"),
