@@ -57,8 +57,12 @@ class Gallery:
         lengths = rows.norm(dim=1)
         self.scales, self.longest = (1 / lengths.clamp(min=1e-12), 1.0) if space == COSINE else (None, lengths.max())
         # Distances are taken from the mean: the product keeps small ones only near the origin.
-        self.mean = sum(part.sum(0) for part in self._exact_blocks()) / len(rows)
-        self.squares = torch.cat([(part - self.mean).square().sum(1).float() for part in self._exact_blocks()])
+        self.squares = rows.new_empty(len(rows))  # filled in place: small results kept between large ones scatter the memory
+        self.mean = rows.new_zeros(rows.shape[1], dtype=torch.float64)
+        for part, _ in self._exact_blocks():
+            self.mean += part.sum(0) / len(rows)
+        for part, squares in self._exact_blocks():
+            squares.copy_((part - self.mean).square().sum(1))
         self.buffer = rows.new_empty(0, len(rows))  # one block of distances, used again: fresh memory is slow
         self.ask_faiss = faiss_library.flat_index(self._unit(rows), self.depth + SPARE) if use_faiss else None
 
@@ -119,7 +123,9 @@ class Gallery:
         return self._unit(rows.double())
 
     def _exact_blocks(self):
-        return (self._exact(part) for part in self.rows.split(self._exact_rows()))
+        """Rows in float64 and their place in `squares`, block by block."""
+        step = self._exact_rows()
+        return ((self._exact(self.rows[start:start + step]), self.squares[start:start + step]) for start in range(0, len(self.rows), step))
 
     def _exact_rows(self) -> int:
         return max(1, self.exact_numbers // self.rows.shape[1])

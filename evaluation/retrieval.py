@@ -83,7 +83,7 @@ def _search(embeddings, protocol: Protocol, space: str, metrics: list[Metric], m
     depths = {kind: max(_depth(metric, relations[kind], len(rows)) for metric in metrics if metric.superclass == kind) for kind in needed}
     gallery = Gallery(rows, space, depth=max(depths.values()), use_faiss=use_faiss, memory=memory)
     block = _queries_at_once(gallery, relations.values(), memory)
-    found = {metric.name: [] for metric in metrics}
+    values = {metric.name: torch.empty(len(queries), dtype=torch.float64, device=rows.device) for metric in metrics}
     for start in range(0, len(queries), block):
         part, self_row = queries[start:start + block], own[start:start + block]
         scan = gallery.scan(embeddings[part], self_row)
@@ -93,8 +93,8 @@ def _search(embeddings, protocol: Protocol, space: str, metrics: list[Metric], m
             retrieval = Retrieval((found_at < FAR).nonzero()[:, 0], found_at[found_at < FAR], relation.counts(asked, self_row))
             for metric in metrics:
                 if metric.superclass == kind:
-                    found[metric.name].append(metric.compute(retrieval))
-    return {name: torch.cat(parts) for name, parts in found.items()}
+                    values[metric.name][start:start + block] = metric.compute(retrieval)
+    return values
 
 
 def _parts(embeddings: torch.Tensor, protocol: Protocol) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
