@@ -1,5 +1,4 @@
 """Files -> pixels. JPEGs, which most images are, are decoded by libjpeg-turbo alone; Pillow reads everything else."""
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -93,8 +92,10 @@ def _shortened(data: bytes, height: int, width: int, lines: int) -> bytes:
     """
     if lines == height or not data.endswith(b"\xff\xd9"):
         return data
-    frame = re.search(rb"\xff[\xc0\xc1]..\x08" + re.escape(height.to_bytes(2, "big") + width.to_bytes(2, "big")), data, re.DOTALL)
-    return data[:frame.end() - 4] + lines.to_bytes(2, "big") + data[frame.end() - 2:] if frame else data
+    size = data.find(b"\x08" + height.to_bytes(2, "big") + width.to_bytes(2, "big"))  # behind a frame's marker, its length and its 8 bits
+    if size < 4 or data[size - 4:size - 2] not in (b"\xff\xc0", b"\xff\xc1"):
+        return data
+    return data[:size + 1] + lines.to_bytes(2, "big") + data[size + 3:]
 
 
 def _opened(image: Image.Image) -> Source:

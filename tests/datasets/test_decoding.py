@@ -46,13 +46,19 @@ def test_rows_below_those_needed_change_nothing(tmp_path, options):
     assert (len(decoded(path, rows=50)) < 100) == baseline  # which is where time is saved
 
 
-def test_a_thumbnail_in_the_header_is_not_taken_for_the_image(tmp_path):
+@pytest.mark.parametrize("size", [(32, 24), (123, 197)])
+def test_a_thumbnail_in_the_header_is_not_taken_for_the_image(tmp_path, size):
     """EXIF data hold a JPEG with a frame header of its own."""
     with io.BytesIO() as file:
-        photo(32, 24).save(file, "JPEG")
+        photo(*size).save(file, "JPEG")
         thumbnail = file.getvalue()
     header = b"Exif\0\0II*\0" + struct.pack("<I", 8) + struct.pack("<H", 0) + struct.pack("<I", 0) + thumbnail
     path = saved(tmp_path, photo(123, 197), exif=header)
+    assert np.array_equal(decoded(path, rows=40)[:40], np.asarray(Image.open(path).convert("RGB"))[:40])
+
+
+def test_the_bytes_of_the_size_in_a_comment_are_not_a_frame(tmp_path):
+    path = saved(tmp_path, photo(123, 197), comment=b"\x08" + struct.pack(">HH", 197, 123))
     assert np.array_equal(decoded(path, rows=40)[:40], np.asarray(Image.open(path).convert("RGB"))[:40])
 
 

@@ -136,4 +136,6 @@ def test_a_batch_is_flipped_and_normalised_where_it_is_asked_for(channels_last):
     expected[[1, 3]] = expected[[1, 3]].flip(3)
     torch.testing.assert_close(found.images, expected, atol=1e-5, rtol=0)
     assert found.images.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    mean, std = (255 * torch.tensor(values).view(-1, 1, 1) for values in (MEAN, STD))
+    assert torch.equal(found.images, batch._normalised_there(mean, std))  # as other devices do it
     assert torch.equal(batch.images, before) and found.labels.tolist() == [0, 1, 2, 3] and found.indices.tolist() == [7, 8, 9, 10]
