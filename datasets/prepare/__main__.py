@@ -41,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("give what you have with --from, or --download.")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
     try:
-        sources = asked.sources + ([_downloaded(asked.name, asked.target)] if asked.download else [])
+        is_there = (asked.target / asked.name).exists()
+        sources = asked.sources + ([_downloaded(asked.name, asked.target)] if asked.download and not is_there else [])
         prepare(asked.name, sources, asked.target, short_side=asked.short_side, allow_partial=asked.allow_partial)
     except UserError as error:
         return _stop(f"error: {error}", 2)

@@ -115,6 +115,9 @@ def test_download_and_prepare_in_one_command(server, tmp_path, monkeypatch, caps
     assert command.main(argv) == 0
     assert sorted(path.name for path in (tmp_path / "to").iterdir()) == ["file.zip", "online_products"]
     assert len(datasets.select("online_products", str(tmp_path / "to")).training) == 12
+    (tmp_path / "to" / "file.zip").unlink()
+    capsys.readouterr()
+    assert command.main(argv) == 0 and "nothing to do" in capsys.readouterr().out and not (tmp_path / "to" / "file.zip").exists()
 
 
 @pytest.mark.parametrize("name", [name for name, dataset in datasets.BENCHMARKS.items() if dataset.FACTS.url])
