@@ -19,6 +19,7 @@ SPARE = 64               # candidates beyond those asked, of a library that list
 SAMPLED = 1024           # pairs at least from which the rounding of a scan is measured
 SAFETY = 8               # distances that differ by less than this many times the largest rounding measured are in doubt,
 LEAST = 4 * torch.finfo(torch.float32).eps  # or by less than this share of the terms that they are the sum of
+FAR_FROM_ORIGIN = 100    # times the largest square of a distance to the mean is less than the largest of a length
 CROWD = 4096             # so many candidates within the rounding of one distance count as equal: a collapsed space has no order
 EXACT_BYTES = 72         # of memory for each number that is computed again in float64
 EXACT_NUMBERS = 2 ** 14, 2 ** 21  # at once: at least and at most
@@ -57,12 +58,14 @@ class Gallery:
         lengths = rows.norm(dim=1)
         self.scales, self.longest = (1 / lengths.clamp(min=1e-12), 1.0) if space == COSINE else (None, lengths.max())
         # Distances are taken from the mean: the product keeps small ones only near the origin.
-        self.squares = rows.new_empty(len(rows))  # filled in place: small results kept between large ones scatter the memory
+        self.squares = rows.new_empty(len(rows))  # of distances to the mean; filled in place: small results kept between large ones scatter the memory
         self.mean = rows.new_zeros(rows.shape[1], dtype=torch.float64)
         for part, _ in self._exact_blocks():
             self.mean += part.sum(0) / len(rows)
         for part, squares in self._exact_blocks():
             squares.copy_((part - self.mean).square().sum(1))
+        # A crowd far from the origin: what is left of the product of its rows there is rounding.
+        self.is_far = bool(FAR_FROM_ORIGIN * self.squares.max() < self.longest ** 2)
         self.buffer = rows.new_empty(0, len(rows))  # one block of distances, used again: fresh memory is slow
         self.ask_faiss = faiss_library.flat_index(self._unit(rows), self.depth + SPARE) if use_faiss else None
 
@@ -85,20 +88,25 @@ class Gallery:
         return found
 
     def _scan_all(self, queries: torch.Tensor, own: torch.Tensor) -> Scan:
-        """|x - m|^2 - 2 (q - m).x of all rows x with mean m, which is the squared distance less |q|^2 - |m|^2."""
+        """|x - m|^2 - 2 (q - m).x of all rows x with mean m, which is the squared distance less |q|^2 - |m|^2; with x - m for x, less |q - m|^2."""
         exact = self._exact(queries)
         centred = (exact - self.mean).float()
         if len(self.buffer) < len(queries):
             self.buffer = self.rows.new_empty(len(queries), len(self.rows))
         values = self.buffer[:len(queries)]
-        if self.scales is None:
+        if self.is_far:
+            for rows, block in zip(self.rows.split(self._exact_rows()), values.split(self._exact_rows(), dim=1)):
+                torch.mm(centred, (self._exact(rows) - self.mean).float().T, out=block)
+            values.mul_(-2).add_(self.squares)
+        elif self.scales is None:
             torch.addmm(self.squares, centred, self.rows.T, alpha=-2, out=values)
         else:
             torch.mm(centred, self.rows.T, out=values).mul_(self.scales * -2).add_(self.squares)
-        terms = self.squares.max() + 2 * centred.norm(dim=1).max() * self.longest
+        terms = self.squares.max() + 2 * centred.norm(dim=1).max() * (self.squares.max().sqrt() if self.is_far else self.longest)
         among = (own >= 0).nonzero().squeeze(1)
         values[among, own[among]] = torch.inf
-        return Scan(values, None, exact.square().sum(1) - self.mean.square().sum(), LEAST * terms.item())
+        offsets = (exact - self.mean).square().sum(1) if self.is_far else exact.square().sum(1) - self.mean.square().sum()
+        return Scan(values, None, offsets, LEAST * terms.item())
 
     def _scan_listed(self, queries: torch.Tensor, own: torch.Tensor) -> Scan:
         values, columns = self.ask_faiss(self._unit(queries), min(self.depth + SPARE, len(self.rows)))
@@ -192,12 +200,19 @@ def _counts_closer(gallery: Gallery, queries: torch.Tensor, scan: Scan, rows: to
         part = slice(start, start + step)
         row, position = rows[part], positions[part]
         above = scan.values[row] - scan.values[row, position][:, None]
-        one, other = (above.abs() <= scan.doubt).nonzero(as_tuple=True)
+        counts[part] = (above < -scan.doubt).sum(1)
+        in_doubt = above.abs_() <= scan.doubt
+        crowded = (in_doubt.sum(1) > CROWD).nonzero().squeeze(1)
+        if len(crowded):
+            columns = torch.arange(above.shape[1], device=rows.device).expand(len(row), -1) if scan.columns is None else scan.columns[row]
+            is_before = columns[crowded] < columns[crowded].gather(1, position[crowded][:, None])
+            counts[start + crowded] += (in_doubt[crowded] & is_before).sum(1)
+            in_doubt[crowded] = False
+        one, other = in_doubt.nonzero(as_tuple=True)
         columns = other if scan.columns is None else scan.columns[row[one], other]
-        is_crowded = (one.bincount(minlength=len(row)) > CROWD)[one]
-        exact = torch.zeros(len(one), dtype=torch.float64, device=rows.device)
-        exact[~is_crowded] = gallery.distances(queries, row[one[~is_crowded]], columns[~is_crowded])
-        itself = other == position[one]  # one for each candidate, in their order
-        closer = (exact < exact[itself][one]) | ((exact == exact[itself][one]) & (columns < columns[itself][one]))
-        counts[part] = (above < -scan.doubt).sum(1) + one[closer].bincount(minlength=len(row))
+        exact = gallery.distances(queries, row[one], columns)
+        itself = (other == position[one]).nonzero().squeeze(1)  # of each candidate
+        of_candidate = torch.zeros(len(row), dtype=torch.long, device=rows.device).index_copy_(0, one[itself], itself)[one]
+        closer = (exact < exact[of_candidate]) | ((exact == exact[of_candidate]) & (columns < columns[of_candidate]))
+        counts[part] += one[closer].bincount(minlength=len(row))
     return counts

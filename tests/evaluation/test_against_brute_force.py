@@ -81,9 +81,11 @@ def test_lists_that_end_among_ties_are_searched_whole(monkeypatch):
     check(torch.ones(40, 2), [row % 3 for row in range(40)], False, use_faiss=True)
 
 
-def test_a_crowd_is_ordered_by_row(monkeypatch):
+@pytest.mark.parametrize("use_faiss", [False, True], ids=["torch", "faiss"])
+@pytest.mark.parametrize("kind", ["copies", "all the same", "half of them zero"])
+def test_a_crowd_is_ordered_by_row(kind, use_faiss, monkeypatch):
     monkeypatch.setattr(neighbours, "CROWD", 10)
-    check(torch.ones(40, 2), [row % 3 for row in range(40)], False)
+    check(KINDS[kind](), [row % 3 for row in range(90)], False, use_faiss=use_faiss)
 
 
 @pytest.mark.parametrize("cosine", [False, True], ids=["euclidean", "cosine"])

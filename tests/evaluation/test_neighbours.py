@@ -68,11 +68,14 @@ def test_the_doubt_of_a_scan_covers_its_rounding(dim, kind):
         assert (scan.values + scan.offsets[:, None] - exact).abs().max() * 2 < scan.doubt
 
 
-def test_only_pairs_in_doubt_are_computed_again(monkeypatch):
+@pytest.mark.parametrize("space", [EUCLIDEAN, COSINE])
+@pytest.mark.parametrize("kind", ["random", "all but collapsed"])
+def test_only_pairs_in_doubt_are_computed_again(monkeypatch, space, kind):
     asked, compute = [], Gallery.distances
     monkeypatch.setattr(Gallery, "distances", lambda self, queries, asking, columns: asked.append(len(columns)) or compute(self, queries, asking, columns))
     rows, everyone = random_rows(2000, 64), torch.arange(2000)
-    gallery = Gallery(rows, EUCLIDEAN, depth=100)
+    rows = rows if kind == "random" else 1 + 1e-5 * rows
+    gallery = Gallery(rows, space, depth=100)
     scan = gallery.scan(rows, everyone)
     sampled = sum(asked)
     positions = torch.rand(2000, 2000, generator=torch.Generator().manual_seed(0)).argsort(dim=1)[:, :200]  # different ones for each query
