@@ -1,6 +1,7 @@
-"""Data loaders: processes that live as long as the loader read whole batches, and name a broken image instead of showing a traceback."""
+"""Data loaders: processes read whole batches, and name a broken image instead of showing a traceback."""
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,20 +18,24 @@ from utilities.types import Batch, PixelBatch
 
 
 def training_loader(split: ImageSplit, batch_sampler, *, workers: int) -> DataLoader:
-    """The sampler's batches, to be read through `Batches`, which seeds them.
+    """The sampler's batches, to be read through `Batches`, which seeds them; its processes live as long as it does.
 
     Args:
         workers: processes that read, but no more than there are cores; 0 reads in this one.
     """
-    workers = min(workers, _cores())
-    return DataLoader(_BatchReader(split), batch_size=None, sampler=_Requests(batch_sampler), collate_fn=_as_it_is, generator=torch.Generator(),
-                      num_workers=workers, persistent_workers=workers > 0, pin_memory=torch.cuda.is_available(),
-                      multiprocessing_context="fork" if workers else None)  # forked processes share the split and its cache
+    return _loader(split, batch_sampler, min(workers, _cores()), lasting=True)
 
 
 def evaluation_batches(split: ImageSplit, *, batch_size: int, workers: int) -> "Batches":
     """Every image once, in order."""
-    return Batches(training_loader(split, BatchSampler(SequentialSampler(split), batch_size, drop_last=False), workers=workers))
+    # Lasting processes would be ended by the loader's __del__, where Python swallows a Ctrl-C.
+    return Batches(_loader(split, BatchSampler(SequentialSampler(split), batch_size, drop_last=False), min(workers, _cores()), lasting=False))
+
+
+def _loader(split: ImageSplit, batch_sampler, workers: int, *, lasting: bool) -> DataLoader:
+    return DataLoader(_BatchReader(split), batch_size=None, sampler=_Requests(batch_sampler), collate_fn=_as_it_is, generator=torch.Generator(),
+                      num_workers=workers, persistent_workers=lasting and workers > 0, pin_memory=torch.cuda.is_available(), worker_init_fn=_leave_quietly,
+                      multiprocessing_context="fork" if workers else None)  # forked processes share the split and its cache
 
 
 class Batches:
@@ -101,6 +106,11 @@ class _BatchReader(Dataset):
 
 def _as_it_is(batch):
     return batch
+
+
+def _leave_quietly(worker: int) -> None:
+    """No traceback of a loading process whose reader was interrupted while it took a batch."""
+    sys.excepthook = lambda kind, *rest: None if issubclass(kind, (EOFError, ConnectionError)) else sys.__excepthook__(kind, *rest)
 
 
 def _cores() -> int:

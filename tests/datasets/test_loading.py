@@ -1,5 +1,7 @@
 """Batches of a loader: content, determinism whatever the processes, and broken images."""
+import multiprocessing
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +83,23 @@ def test_processes_stay_for_all_epochs_and_an_epoch_may_be_left_early(split, two
     before = [worker.pid for worker in loader._iterator._workers]
     assert torch.equal(torch.cat(images_of(loading.Batches(loader, 3))), drawn(split, 3, 0))
     assert [worker.pid for worker in loader._iterator._workers] == before and len(before) == 2
+
+
+def test_an_evaluation_ends_its_processes_itself(split, two_cores):
+    """Left to the loader's __del__, a Ctrl-C of that moment would be swallowed."""
+    before = set(multiprocessing.active_children())
+    batches = loading.evaluation_batches(split, batch_size=5, workers=2)
+    assert sum(len(batch.indices) for batch in batches) == len(split)
+    assert set(multiprocessing.active_children()) <= before
+
+
+def test_only_a_reader_that_left_is_no_error_of_a_loading_process(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # undone at the end
+    loading._leave_quietly(0)
+    sys.excepthook(EOFError, EOFError(), None)
+    assert capsys.readouterr().err == ""
+    sys.excepthook(ValueError, ValueError("a real one"), None)
+    assert "a real one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kernels, cores, expected", [(6, 2, 2), (6, 8, 6), (0, 8, 0), (1, 1, 1)])
