@@ -109,7 +109,7 @@ def run(opt) -> None:
 def evaluate_only(path: str, argv: list[str] | None) -> None:
     """`--evaluate_only`: the metrics of a stored network, on the dataset that the flags name, or on its own."""
     started = time.monotonic()
-    checkpoint = checkpoints.load(Path(path), "--evaluate_only")
+    checkpoint = checkpoints.load(run_folder.checkpoint_at(path), "--evaluate_only")
     opt = parameters.parse(argv, checkpoint.settings)
     if opt.log_online:
         logger.OnlineRun.require_possible()

@@ -86,7 +86,7 @@ def basic_training_parameters(parser: argparse.ArgumentParser) -> None:
                        help=f"Metrics of each evaluation, of {', '.join(METRIC_PATTERNS)} with any K >= 1 and M other than 0; --list explains them.")
     group.add_argument("--evaltypes", type=str, nargs="+", default=["embeds"], help=_one_of("evaltypes", "What is evaluated: the embedding or the pooled features below it"))
     group.add_argument("--evaluate_every", type=int, default=1, help="(new) Evaluate after every N-th epoch, and after the last.")
-    group.add_argument("--evaluate_only", metavar="CHECKPOINT", help="(new) Train nothing: evaluate this checkpoint, under its own settings (but --log_online, --no_figures and --no_test_metrics) where no flag says otherwise.")
+    group.add_argument("--evaluate_only", metavar="CHECKPOINT", help="(new) Train nothing: evaluate this checkpoint, or the last one of this run folder, under its own settings (but --log_online, --no_figures and --no_test_metrics) where no flag says otherwise.")
     group.add_argument("--evaluation_backend", type=str, default="auto", help=_one_of("evaluation_backend", "(new) What searches neighbours; all give the same answer, auto takes torch, the fastest"))
     group.add_argument("--evaluation_memory", metavar="SIZE", type=str, default="auto", help="(new) Memory of a search beside the embeddings, e.g. 256MB or 4GB; auto takes half of what is free.")
     group.add_argument("--no_figures", action="store_true", help="(new) Do not draw retrievals, projection and class similarities of the test split at the end.")
@@ -466,8 +466,10 @@ def _missing_files(opt) -> list[str]:
                 if getattr(opt, flag) and not os.path.isfile(getattr(opt, flag))]
     if opt.language_weights and not os.path.exists(opt.language_weights):
         problems.append(f"--language_weights {opt.language_weights}: there is no such file or folder.")
-    if opt.evaluate_only and not os.path.isfile(opt.evaluate_only):
-        problems.append(f"--evaluate_only {opt.evaluate_only}: there is no such checkpoint.")
+    if opt.evaluate_only:
+        from utilities.run_folder import checkpoint_at  # here, because it imports yaml
+        if not checkpoint_at(opt.evaluate_only).is_file():
+            problems.append(f"--evaluate_only {opt.evaluate_only}: there is no such checkpoint (a file, or a run folder with its last one).")
     if opt.resume and opt.resume != "auto" and not os.path.isfile(opt.resume):
         problems.append(f"--resume {opt.resume}: there is no such checkpoint (a path, or 'auto').")
     return problems

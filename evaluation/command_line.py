@@ -1,11 +1,12 @@
 """What the command lines of embed, search and export share. Imports nothing heavy, so that --help and wrong flags answer first."""
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from utilities import devices, report
-from utilities.run_folder import LAST_CHECKPOINT
+from utilities.run_folder import LAST_CHECKPOINT, checkpoint_at
 
 
 def build_parser(program: str, description: str) -> argparse.ArgumentParser:
@@ -38,12 +39,17 @@ def at_least(least: int) -> Callable[[str], int]:
 def run(program: str, work: Callable, flags: argparse.Namespace) -> int:
     """Exit status of `work(flags)`; what it says goes to standard error, because standard output is for results."""
     report.configure_logging(sys.stderr)
-    return report.exit_status(work, flags, program=f"python -m evaluation.{program}")
+    try:
+        status = report.exit_status(work, flags, program=f"python -m evaluation.{program}")
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads the results, `head` say, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
 
 
 def _checkpoint(text: str) -> Path:
-    path = Path(text).expanduser()
-    path = path / LAST_CHECKPOINT if path.is_dir() else path
+    path = checkpoint_at(text)
     if not path.is_file():
         raise argparse.ArgumentTypeError(f"there is no checkpoint {path}; a run keeps its last one as {LAST_CHECKPOINT} in its folder")
     return path

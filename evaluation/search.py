@@ -62,15 +62,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Open or make the index, embed the queries, search, print."""
+    """Open or make the index, embed the queries, search, draw, print."""
     queries = _whole(trained.unlabelled(trained.files_at(flags.query, "--query")), "--query", flags)
     network = trained.load(flags.checkpoint, devices.select(flags.device, flags.gpu))
     rows, source = open_index(network, flags)
     found = search(network, queries, rows, source, flags)
-    print(json.dumps([{"query": query, "neighbours": list(map(_as_json, neighbours))} for query, neighbours in zip(queries.files, found)], indent=1))
     if flags.picture:
         draw(flags.picture, queries.files, found)
         LOG.info("Drawn: %s", flags.picture)
+    print(json.dumps([{"query": query, "neighbours": list(map(_as_json, neighbours))} for query, neighbours in zip(queries.files, found)], indent=1))
 
 
 def open_index(network: trained.Trained, flags: argparse.Namespace) -> tuple[np.ndarray, Source]:

@@ -397,7 +397,7 @@ def test_evaluating_a_checkpoint_gives_the_numbers_of_its_run(call, birds, tmp_p
     assert call("--n_epochs", "2", "--savename", "trained", "--language_distill_w", "1", "--language_model", "minilm") == 0
     checkpoint = run_in(tmp_path, "trained") / run_folder.LAST_CHECKPOINT
     capsys.readouterr()
-    assert main.main(["--evaluate_only", str(checkpoint), "--no_figures"]) == 0  # all its settings are the checkpoint's
+    assert main.main(["--evaluate_only", str(checkpoint.parent), "--no_figures"]) == 0  # its last checkpoint; all its settings are the checkpoint's
     said = capsys.readouterr().out
     trained, evaluated = (json.loads((run_in(tmp_path, name) / "results.json").read_text())["metrics"] for name in ("trained", "trained_evaluation"))
     assert str(run_in(tmp_path, "trained_evaluation")) in said and "epoch 1" in said

@@ -12,6 +12,12 @@ LAST_CHECKPOINT = "checkpoint_last.pth.tar"
 RESULTS = "results.json"
 
 
+def checkpoint_at(path: str | Path) -> Path:
+    """The checkpoint that a path names: itself, or a run folder's last one."""
+    path = Path(path).expanduser()
+    return path / LAST_CHECKPOINT if path.is_dir() else path
+
+
 def runs_named(save_path: str, dataset: str, savename: str) -> list[Path]:
     """Existing folders of that name, the oldest first: `name`, `name_1`, `name_2`, ..."""
     numbered = re.compile(re.escape(savename) + r"(?:_(\d+))?")

@@ -1,7 +1,9 @@
 """python -m evaluation.search: what lies nearest to an image."""
 import json
 import os
+import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -108,6 +110,12 @@ def test_images_without_classes_have_none_and_few_are_all_found(photos, find, tm
     found, _ = find("--index", tmp_path, "--query", tmp_path / "Dove_0.png", "--k", "50")
     assert sorted(os.path.basename(neighbour["path"]) for neighbour in found[0]["neighbours"]) == ["Dove_1.png", "Dove_2.png"]
     assert all("class" not in neighbour for neighbour in found[0]["neighbours"])
+
+
+def test_a_reader_may_stop_early(photos, run_folder):
+    command = [sys.executable, "-m", "evaluation.search", str(run_folder), "--index", str(photos), "--query", str(photos), "--k", "40", *QUICK]
+    ended = subprocess.run(["bash", "-o", "pipefail", "-c", f"{shlex.join(command)} | head -n 1"], cwd=Path(search.__file__).parents[1], capture_output=True, text=True)
+    assert ended.returncode == 0 and ended.stdout == "[\n" and "BrokenPipe" not in ended.stderr
 
 
 def test_the_picture_shows_query_and_neighbours(photos, find, tmp_path):
