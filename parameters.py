@@ -62,9 +62,9 @@ METRIC_PATTERNS = ("e_recall@K", "c_recall@K", "superclass_recall@K", "precision
                    "dists@intra_over_inter", "rho_spectrum@M@embeds", "rho_spectrum@M@avg_features", "semantic_consistency")
 LANGUAGE_MODELS = ("clip", "bert", "roberta_l", "minilm")
 WANDB_KEY_PLACEHOLDER = "<your_wandb_key>"
-# Read by main before training and meaningless in a stored configuration; a key must never reach a file.
 # Of an evaluated checkpoint's settings: what the evaluation itself must ask for, or against.
 NOT_INHERITED = ("log_online", "no_figures", "no_test_metrics")
+# Read by main before training and meaningless in a stored configuration; a key must never reach a file.
 NOT_STORED = ("config", "list", "resume", "completed", "evaluate_only", "wandb_key")
 
 

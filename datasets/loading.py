@@ -23,16 +23,17 @@ def training_loader(split: ImageSplit, batch_sampler, *, workers: int) -> DataLo
     Args:
         workers: processes that read, but no more than there are cores; 0 reads in this one.
     """
-    return _loader(split, batch_sampler, min(workers, _cores()), lasting=True)
+    return _loader(split, batch_sampler, workers, lasting=True)
 
 
 def evaluation_batches(split: ImageSplit, *, batch_size: int, workers: int) -> "Batches":
     """Every image once, in order."""
     # Lasting processes would be ended by the loader's __del__, where Python swallows a Ctrl-C.
-    return Batches(_loader(split, BatchSampler(SequentialSampler(split), batch_size, drop_last=False), min(workers, _cores()), lasting=False))
+    return Batches(_loader(split, BatchSampler(SequentialSampler(split), batch_size, drop_last=False), workers, lasting=False))
 
 
 def _loader(split: ImageSplit, batch_sampler, workers: int, *, lasting: bool) -> DataLoader:
+    workers = min(workers, _cores())
     return DataLoader(_BatchReader(split), batch_size=None, sampler=_Requests(batch_sampler), collate_fn=_as_it_is, generator=torch.Generator(),
                       num_workers=workers, persistent_workers=lasting and workers > 0, pin_memory=torch.cuda.is_available(), worker_init_fn=_leave_quietly,
                       multiprocessing_context="fork" if workers else None)  # forked processes share the split and its cache

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import datasets
-from datasets import integrity
 from datasets.images import ImageSplit
 from evaluation import command_line, embedding_file, trained
 from utilities import devices
@@ -44,7 +43,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def run(flags: argparse.Namespace) -> None:
     """Find the images, load the network, and write each batch as it comes."""
     split = dataset_split(flags) if flags.dataset else trained.images_below(flags.folder, "--from")
-    split = integrity.readable(split, "--on_bad_image skip") if flags.on_bad_image == "skip" else split
+    split = trained.whole(split, "--dataset" if flags.dataset else "--from", flags.on_bad_image)
     network = trained.load(flags.checkpoint, devices.select(flags.device, flags.gpu))
     rows = trained.embed(network, split, evaltype=flags.evaltype, batch_size=flags.bs, workers=flags.kernels, precision=flags.precision)
     dim = trained.dimension(network, flags.evaltype)

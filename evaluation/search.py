@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from datasets import integrity
 from datasets.decoding import UNREADABLE, read_rgb
 from datasets.images import ImageSplit
 from evaluation import command_line, embedding_file, figures, trained
@@ -63,7 +62,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def run(flags: argparse.Namespace) -> None:
     """Open or make the index, embed the queries, search, draw, print."""
-    queries = _whole(trained.unlabelled(trained.files_at(flags.query, "--query")), "--query", flags)
+    queries = trained.whole(trained.unlabelled(trained.files_at(flags.query, "--query")), "--query", flags.on_bad_image)
     network = trained.load(flags.checkpoint, devices.select(flags.device, flags.gpu))
     rows, source = open_index(network, flags)
     found = search(network, queries, rows, source, flags)
@@ -79,7 +78,7 @@ def open_index(network: trained.Trained, flags: argparse.Namespace) -> tuple[np.
     stored = place / SAVED if (place / SAVED).is_file() else place
     if stored.is_file():
         return _read(stored, network, "--index")
-    images = _whole(trained.images_below(flags.index, "--index"), "--index", flags)
+    images = trained.whole(trained.images_below(flags.index, "--index"), "--index", flags.on_bad_image)
     kept = flags.save_index / SAVED if flags.save_index else None
     if kept and kept.is_file():
         rows, source = _read(kept, network, "--save_index")
@@ -112,10 +111,6 @@ def draw(file: Path, queries: list[str], found: list[list[Neighbour]]) -> None:
             for query, neighbours in zip(queries[:DRAWN], found)])
     except UNREADABLE as error:
         raise UserError(f"--picture {file}: it cannot be drawn ({error}).") from error
-
-
-def _whole(images: ImageSplit, flag: str, flags: argparse.Namespace) -> ImageSplit:
-    return integrity.readable(images, flag) if flags.on_bad_image == "skip" else images
 
 
 def _embed(network: trained.Trained, images: ImageSplit, kept: Path | None, flags: argparse.Namespace) -> tuple[np.ndarray, Source]:

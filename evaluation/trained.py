@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from datasets import loading, scan, transforms
+from datasets import integrity, loading, scan, transforms
 from datasets.images import ImageSplit
 from evaluation.embedding import outputs
 from evaluation.embedding_file import Source
@@ -83,6 +83,11 @@ def images_below(root: str, flag: str) -> ImageSplit:
     return ImageSplit([file for files in folders.values() for file in files],
                       np.repeat([labels[folder] for folder in folders], [len(files) for files in folders.values()]),
                       [os.path.relpath(folder, above) for folder in classes])
+
+
+def whole(split: ImageSplit, flag: str, on_bad_image: str) -> ImageSplit:
+    """The images that `--on_bad_image` lets through. Raises UserError, naming the flag that they come from, where none is left."""
+    return integrity.readable(split, flag) if on_bad_image == "skip" else split
 
 
 def files_at(paths: list[str], flag: str) -> list[str]:
