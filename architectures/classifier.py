@@ -1,4 +1,5 @@
 """Pretrained ImageNet classifiers, whose outputs are pseudolabels."""
+
 from collections.abc import Callable
 
 import timm
@@ -12,13 +13,23 @@ IMAGENET_CLASSES = 1000
 
 def load_classifier(name: str, file: str | None) -> nn.Module:
     """timm classifier `name` over the 1000 ImageNet classes, downloaded or from `file`. Raises UserError if it cannot be had."""
-    model = weights.create(name, pretrained=True, file=file, flag="--language_pseudoclass_arch", file_flag="--language_pseudoclass_weights")
+    model = weights.create(
+        name,
+        pretrained=True,
+        file=file,
+        flag="--language_pseudoclass_arch",
+        file_flag="--language_pseudoclass_weights",
+    )
     if model.num_classes != IMAGENET_CLASSES:
-        raise UserError(f"--language_pseudoclass_arch {name} knows {model.num_classes} classes; pseudolabels need one of the "
-                        f"{IMAGENET_CLASSES} ImageNet classes.")
+        raise UserError(
+            f"--language_pseudoclass_arch {name} knows {model.num_classes} classes; pseudolabels need one of the "
+            f"{IMAGENET_CLASSES} ImageNet classes."
+        )
     return model
 
 
 def classifier_transform(model: nn.Module) -> Callable:
     """The evaluation transform that the classifier was published with. The paper's code used a crop larger than the image."""
-    return timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+    return timm.data.create_transform(
+        **timm.data.resolve_model_data_config(model), is_training=False
+    )

@@ -1,4 +1,5 @@
 """A timm trunk with a linear embedding head, as the paper's `--arch` describes it."""
+
 from typing import NamedTuple
 
 import timm
@@ -13,10 +14,10 @@ OPTIONS = ("frozen", "double", "normalize")
 
 
 class ArchSpec(NamedTuple):
-    trunk: str        # timm name
-    frozen: bool      # BatchNorm as in evaluation
-    double: bool      # max added to average pooling
-    normalize: bool   # unit embeddings
+    trunk: str  # timm name
+    frozen: bool  # BatchNorm as in evaluation
+    double: bool  # max added to average pooling
+    normalize: bool  # unit embeddings
 
 
 def parse_arch(arch: str) -> ArchSpec:
@@ -28,15 +29,29 @@ def parse_arch(arch: str) -> ArchSpec:
     return ArchSpec("_".join(parts), *(option in options for option in OPTIONS))
 
 
-def select(arch: str, *, embed_dim: int, image_size: int, pretrained: bool, weights_file: str | None) -> "EmbeddingNetwork":
+def select(
+    arch: str, *, embed_dim: int, image_size: int, pretrained: bool, weights_file: str | None
+) -> "EmbeddingNetwork":
     """The network of `--arch`. Raises UserError for an unknown trunk, a foreign weights file, or no network."""
     spec = parse_arch(arch)
     require_known(arch)
     config = timm.get_pretrained_cfg(weights.PAPER_TAGS.get(spec.trunk, spec.trunk))
-    sized = {"img_size": image_size} if config is not None and config.fixed_input_size else {}  # ViTs fit their positions to it
-    trunk = weights.create(spec.trunk, pretrained=pretrained, file=weights_file, flag="--arch", file_flag="--arch_weights",
-                           alternative=", or start from random weights with --not_pretrained", num_classes=0, **sized)
-    return EmbeddingNetwork(trunk, embed_dim, frozen=spec.frozen, double=spec.double, unit_norm=spec.normalize)
+    sized = (
+        {"img_size": image_size} if config is not None and config.fixed_input_size else {}
+    )  # ViTs fit their positions to it
+    trunk = weights.create(
+        spec.trunk,
+        pretrained=pretrained,
+        file=weights_file,
+        flag="--arch",
+        file_flag="--arch_weights",
+        alternative=", or start from random weights with --not_pretrained",
+        num_classes=0,
+        **sized,
+    )
+    return EmbeddingNetwork(
+        trunk, embed_dim, frozen=spec.frozen, double=spec.double, unit_norm=spec.normalize
+    )
 
 
 def require_known(arch: str) -> None:
@@ -56,11 +71,21 @@ class EmbeddingNetwork(nn.Module):
         unit_norm: L2-normalise the embeddings.
     """
 
-    def __init__(self, trunk: nn.Module, embed_dim: int, *, frozen: bool = False, double: bool = False, unit_norm: bool = False):
+    def __init__(
+        self,
+        trunk: nn.Module,
+        embed_dim: int,
+        *,
+        frozen: bool = False,
+        double: bool = False,
+        unit_norm: bool = False,
+    ):
         super().__init__()
         self.trunk = trunk
         self.frozen, self.double, self.unit_norm = frozen, double, unit_norm
-        self.feature_dim = trunk.head_hidden_size if hasattr(trunk, "head_hidden_size") else trunk.num_features
+        self.feature_dim = (
+            trunk.head_hidden_size if hasattr(trunk, "head_hidden_size") else trunk.num_features
+        )
         self.head = nn.Linear(self.feature_dim, embed_dim)
         config = timm.data.resolve_model_data_config(trunk)
         self.mean, self.std = config["mean"], config["std"]
@@ -80,7 +105,10 @@ class EmbeddingNetwork(nn.Module):
 
     def parameter_groups(self, lr: float, head_lr: float) -> list[dict]:
         """Optimizer groups of trunk and head."""
-        return [{"params": list(self.trunk.parameters()), "lr": lr}, {"params": list(self.head.parameters()), "lr": head_lr}]
+        return [
+            {"params": list(self.trunk.parameters()), "lr": lr},
+            {"params": list(self.head.parameters()), "lr": head_lr},
+        ]
 
     def forward(self, images: torch.Tensor) -> ModelOutput:
         tokens = self.trunk.forward_features(images)
@@ -90,21 +118,32 @@ class EmbeddingNetwork(nn.Module):
             features = features + self._max_pooled(tokens, feature_map)
         embeddings = self.head(features)
         if self.unit_norm:
-            embeddings = normalize(embeddings.float(), dim=-1)  # in fp32: half precision loses the unit norm
+            embeddings = normalize(
+                embeddings.float(), dim=-1
+            )  # in fp32: half precision loses the unit norm
         return ModelOutput(embeddings, features, feature_map)
 
     def _as_map(self, tokens: torch.Tensor) -> torch.Tensor:
         """[B, C, h, w] of the trunk's output: a map, a channels-last map, or prefix and patch tokens [B, T, C]."""
         if tokens.ndim == 4:
-            channels_last = tokens.shape[1] != self.trunk.num_features and tokens.shape[-1] == self.trunk.num_features
+            channels_last = (
+                tokens.shape[1] != self.trunk.num_features
+                and tokens.shape[-1] == self.trunk.num_features
+            )
             return tokens.permute(0, 3, 1, 2) if channels_last else tokens
-        patches = tokens[:, getattr(self.trunk, "num_prefix_tokens", 0):].transpose(1, 2)
+        patches = tokens[:, getattr(self.trunk, "num_prefix_tokens", 0) :].transpose(1, 2)
         side = int(patches.shape[-1] ** 0.5)
-        return patches.unflatten(-1, (side, -1)) if side * side == patches.shape[-1] else patches.unsqueeze(-1)
+        return (
+            patches.unflatten(-1, (side, -1))
+            if side * side == patches.shape[-1]
+            else patches.unsqueeze(-1)
+        )
 
     def _max_pooled(self, tokens: torch.Tensor, feature_map: torch.Tensor) -> torch.Tensor:
         if tokens.ndim == 3:
             return feature_map.amax((-2, -1))
         # A 1 x 1 map passes any pooling unchanged, and with it whatever the trunk has between pooling and classifier.
         pooled = feature_map.amax((-2, -1), keepdim=True)
-        return self.trunk.forward_head(pooled if feature_map is tokens else pooled.permute(0, 2, 3, 1), pre_logits=True)
+        return self.trunk.forward_head(
+            pooled if feature_map is tokens else pooled.permute(0, 2, 3, 1), pre_logits=True
+        )

@@ -1,4 +1,5 @@
 """timm models with weights from a download, from a file, or none; failures say what to do."""
+
 import difflib
 import sys
 from pathlib import Path
@@ -18,13 +19,26 @@ def require_known(name: str, flag: str) -> None:
     if not timm.is_model(base):
         nearest = difflib.get_close_matches(base, timm.list_models(), n=4)
         hint = f" (did you mean {', '.join(nearest)}?)" if nearest else ""
-        raise UserError(f"{flag}: timm has no model {name!r}{hint}; timm.list_models() shows all {len(timm.list_models())}.")
+        raise UserError(
+            f"{flag}: timm has no model {name!r}{hint}; timm.list_models() shows all {len(timm.list_models())}."
+        )
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{base}.*")]
     if tag and tag not in tags:
-        raise UserError(f"{flag}: timm has no weights {tag!r} of {base}; it has: {', '.join(tags) or 'none'}.")
+        raise UserError(
+            f"{flag}: timm has no weights {tag!r} of {base}; it has: {', '.join(tags) or 'none'}."
+        )
 
 
-def create(name: str, *, pretrained: bool, file: str | None, flag: str, file_flag: str, alternative: str = "", **options) -> nn.Module:
+def create(
+    name: str,
+    *,
+    pretrained: bool,
+    file: str | None,
+    flag: str,
+    file_flag: str,
+    alternative: str = "",
+    **options,
+) -> nn.Module:
     """timm model `name`.
 
     Args:
@@ -44,8 +58,10 @@ def create(name: str, *, pretrained: bool, file: str | None, flag: str, file_fla
     try:
         return timm.create_model(tagged, pretrained=True, **options)
     except Exception as error:  # timm and the hub client each raise types of their own
-        raise UserError(f"The ImageNet weights of {tagged} could not be downloaded ({type(error).__name__}): fetch "
-                        f"timm/{tagged} (model.safetensors) on a machine with network and pass it with {file_flag} FILE{alternative}.") from error
+        raise UserError(
+            f"The ImageNet weights of {tagged} could not be downloaded ({type(error).__name__}): fetch "
+            f"timm/{tagged} (model.safetensors) on a machine with network and pass it with {file_flag} FILE{alternative}."
+        ) from error
 
 
 def _load(model: nn.Module, file: str, name: str, file_flag: str) -> None:
@@ -53,8 +69,14 @@ def _load(model: nn.Module, file: str, name: str, file_flag: str) -> None:
     # The filter of the model's own module fits old key names, and positions of a ViT to its image size.
     fit = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     try:
-        missing = timm.models.load_checkpoint(model, str(Path(file).expanduser()), strict=False, filter_fn=fit).missing_keys
+        missing = timm.models.load_checkpoint(
+            model, str(Path(file).expanduser()), strict=False, filter_fn=fit
+        ).missing_keys
     except Exception as error:  # timm, safetensors and torch each raise types of their own
-        raise UserError(f"{file_flag} {file} does not hold weights of {name} ({reason(error)}).") from error
+        raise UserError(
+            f"{file_flag} {file} does not hold weights of {name} ({reason(error)})."
+        ) from error
     if missing:
-        raise UserError(f"{file_flag} {file} does not hold weights of {name} ({len(missing)} are missing, the first {missing[0]}).")
+        raise UserError(
+            f"{file_flag} {file} does not hold weights of {name} ({len(missing)} are missing, the first {missing[0]})."
+        )

@@ -1,4 +1,5 @@
 """Batch miners: (embeddings [B, D], labels [B]) -> triplets, a LongTensor [T, 3] of (anchor, positive, negative)."""
+
 from batchminer.base import BatchMiner
 from batchminer.distance import DistanceMiner
 from batchminer.intra_random import IntraRandomMiner
@@ -16,9 +17,17 @@ from utilities.pml import PREFIX
 from utilities.report import first_line
 
 REGISTRY: dict[str, type[BatchMiner]] = {
-    "random": RandomMiner, "semihard": SemihardMiner, "softhard": SofthardMiner, "distance": DistanceMiner, "rho_distance": RhoDistanceMiner,
-    "npair": NPairMiner, "intra_random": IntraRandomMiner, "lifted": LiftedMiner, "parametric": ParametricMiner,
-    "random_distance": RandomDistanceMiner, "multisimilarity": MultiSimilarityMiner,
+    "random": RandomMiner,
+    "semihard": SemihardMiner,
+    "softhard": SofthardMiner,
+    "distance": DistanceMiner,
+    "rho_distance": RhoDistanceMiner,
+    "npair": NPairMiner,
+    "intra_random": IntraRandomMiner,
+    "lifted": LiftedMiner,
+    "parametric": ParametricMiner,
+    "random_distance": RandomDistanceMiner,
+    "multisimilarity": MultiSimilarityMiner,
 }
 
 
@@ -31,4 +40,6 @@ def select(name: str, **hyperparameters) -> BatchMiner:
 
 def describe() -> dict[str, str]:
     """What each miner does, in a line."""
-    return {name: first_line(miner) for name, miner in REGISTRY.items()} | {f"{PREFIX}<ClassName>": first_line(PytorchMetricLearningMiner)}
+    return {name: first_line(miner) for name, miner in REGISTRY.items()} | {
+        f"{PREFIX}<ClassName>": first_line(PytorchMetricLearningMiner)
+    }

@@ -1,4 +1,5 @@
 """What all miners share: no gradient, fp32, and the ways to draw from masks."""
+
 import torch
 
 
@@ -7,12 +8,17 @@ class BatchMiner:
 
     `generator` draws; None is torch's own, which a run seeds at the start of each epoch.
     """
+
     generator: torch.Generator | None = None
 
     @torch.no_grad()
     def __call__(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Triplets [T, 3] on the device of `embeddings` [B, D]; T = 0 if the batch has none."""
-        wide = embeddings.float() if embeddings.dtype in (torch.float16, torch.bfloat16) else embeddings
+        wide = (
+            embeddings.float()
+            if embeddings.dtype in (torch.float16, torch.bfloat16)
+            else embeddings
+        )
         return self.mine(wide, labels)
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -22,10 +28,15 @@ class BatchMiner:
         """One column per row with probability proportional to its weight, [R, B] (bool: uniform) -> [R]; 0 for rows without weight."""
         weights = weights.float() if weights.dtype == torch.bool else weights
         cumulated = weights.cumsum(1)
-        share = self.uniform(len(weights), weights.device).to(weights.dtype)[:, None] * cumulated[:, -1:]
+        share = (
+            self.uniform(len(weights), weights.device).to(weights.dtype)[:, None]
+            * cumulated[:, -1:]
+        )
         column = torch.searchsorted(cumulated, share, right=True).clamp(max=weights.shape[1] - 1)
         # Rounding of the sums may point beside the weights, once in millions of draws.
-        return torch.where(weights.gather(1, column) > 0, column, weights.argmax(1, keepdim=True)).squeeze(1)
+        return torch.where(
+            weights.gather(1, column) > 0, column, weights.argmax(1, keepdim=True)
+        ).squeeze(1)
 
     def below(self, limits: torch.Tensor) -> torch.Tensor:
         """A uniform integer in [0, limit) for each limit; 0 where the limit is 0."""
@@ -40,9 +51,13 @@ class BatchMiner:
         return torch.randperm(count, device=device, generator=self.generator)
 
 
-def per_anchor(positive: torch.Tensor, negative: torch.Tensor, usable: torch.Tensor) -> torch.Tensor:
+def per_anchor(
+    positive: torch.Tensor, negative: torch.Tensor, usable: torch.Tensor
+) -> torch.Tensor:
     """The triplet of each sample that is usable as an anchor, from its positive [B] and its negative [B]; usable is bool [B]."""
-    return torch.stack([torch.arange(len(positive), device=positive.device), positive, negative], dim=1)[usable]
+    return torch.stack(
+        [torch.arange(len(positive), device=positive.device), positive, negative], dim=1
+    )[usable]
 
 
 class Ranked:
@@ -57,10 +72,19 @@ class Ranked:
         return self.columns[self.starts[rows] + ranks]
 
 
-def numbered(positives: Ranked, negatives: Ranked, anchors: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+def numbered(
+    positives: Ranked, negatives: Ranked, anchors: torch.Tensor, numbers: torch.Tensor
+) -> torch.Tensor:
     """Triplets [T, 3] by anchor and number: its pairs of a positive and a negative are numbered, negatives first."""
     n_negatives = negatives.counts[anchors]
-    return torch.stack([anchors, positives(anchors, numbers // n_negatives), negatives(anchors, numbers % n_negatives)], dim=1)
+    return torch.stack(
+        [
+            anchors,
+            positives(anchors, numbers // n_negatives),
+            negatives(anchors, numbers % n_negatives),
+        ],
+        dim=1,
+    )
 
 
 def spread(counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,5 @@
 """Distance-weighted sampling (Wu et al., ICCV 2017, section 3.2)."""
+
 import torch
 
 from batchminer.base import BatchMiner, per_anchor
@@ -23,14 +24,23 @@ class DistanceMiner(BatchMiner):
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         positives, negatives = pair_masks(labels)
         positives.diagonal().logical_or_(~positives.any(1))
-        return per_anchor(self.draw(positives), self.draw(self.negative_weights(embeddings, negatives)), negatives.any(1))
+        return per_anchor(
+            self.draw(positives),
+            self.draw(self.negative_weights(embeddings, negatives)),
+            negatives.any(1),
+        )
 
     def negative_weights(self, embeddings: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
         """[B, B] weights 1/q over the negatives of each anchor, 1 at the largest."""
-        distances = pairwise_distances(embeddings).clamp(self.lower_cutoff, torch.finfo(embeddings.dtype).max)
+        distances = pairwise_distances(embeddings).clamp(
+            self.lower_cutoff, torch.finfo(embeddings.dtype).max
+        )
         dimension = embeddings.shape[1]
         # The clamp only concerns antipodal or unnormalised embeddings, whose density is zero.
-        log_weights = -(dimension - 2) * distances.log() - (dimension - 3) / 2 * (1 - distances.square() / 4).clamp(min=1e-8).log()
+        log_weights = (
+            -(dimension - 2) * distances.log()
+            - (dimension - 3) / 2 * (1 - distances.square() / 4).clamp(min=1e-8).log()
+        )
         largest = masked_max(log_weights, negatives, 1).unsqueeze(1)
         weights = (log_weights - largest).exp().masked_fill(~negatives, 0.0)
         if self.form == "textbook":

@@ -1,4 +1,5 @@
 """Random triplets within a class (Milbich et al., DiVA, ECCV 2020, section 3.1: intra-class features)."""
+
 import torch
 
 from batchminer.base import BatchMiner

@@ -1,4 +1,5 @@
 """All pairs of each anchor, for the lifted structure loss."""
+
 import torch
 
 from batchminer.base import BatchMiner, Ranked, spread

@@ -1,4 +1,5 @@
 """Hard pairs of the multi-similarity paper (Wang et al., CVPR 2019, eqs. 8 and 9)."""
+
 import torch
 
 from batchminer.base import BatchMiner, Ranked, numbered, spread
@@ -16,13 +17,19 @@ class MultiSimilarityMiner(BatchMiner):
         self.margin = margin
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        positives, negatives = map(Ranked, self.informative_pairs(embeddings @ embeddings.T, labels))
+        positives, negatives = map(
+            Ranked, self.informative_pairs(embeddings @ embeddings.T, labels)
+        )
         anchors, position = spread(positives.counts * negatives.counts)
         return numbered(positives, negatives, anchors, position)
 
-    def informative_pairs(self, similarities: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def informative_pairs(
+        self, similarities: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Masks [B, B] of positives and negatives of each anchor."""
         positives, negatives = pair_masks(labels)
         hardest_negative = masked_max(similarities, negatives, 1)[:, None]
         hardest_positive = masked_min(similarities, positives, 1)[:, None]
-        return positives & (similarities < hardest_negative + self.margin), negatives & (similarities > hardest_positive - self.margin)
+        return positives & (similarities < hardest_negative + self.margin), negatives & (
+            similarities > hardest_positive - self.margin
+        )

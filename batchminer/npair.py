@@ -1,4 +1,5 @@
 """Tuples of the N-pair loss (Sohn, NeurIPS 2016, section 3.2)."""
+
 import torch
 
 from batchminer.base import BatchMiner
@@ -19,7 +20,10 @@ class NPairMiner(BatchMiner):
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         chosen = self.tuples(labels)
         anchors, negatives = chosen.negatives.nonzero(as_tuple=True)
-        return torch.stack([chosen.anchors[anchors], chosen.positives[anchors], chosen.candidates[negatives]], dim=1)
+        return torch.stack(
+            [chosen.anchors[anchors], chosen.positives[anchors], chosen.candidates[negatives]],
+            dim=1,
+        )
 
     @torch.no_grad()
     def tuples(self, labels: torch.Tensor) -> Tuples:
@@ -29,7 +33,9 @@ class NPairMiner(BatchMiner):
     def every_anchor(self, labels: torch.Tensor) -> Tuples:
         positives, negatives = pair_masks(labels)
         everybody = torch.arange(len(labels), device=labels.device)
-        return Tuples(everybody, self.draw(positives), everybody, negatives & positives.any(1, keepdim=True))
+        return Tuples(
+            everybody, self.draw(positives), everybody, negatives & positives.any(1, keepdim=True)
+        )
 
     def one_pair_per_class(self, labels: torch.Tensor) -> Tuples:
         shuffled = self.permutation(len(labels), labels.device)
@@ -37,4 +43,9 @@ class NPairMiner(BatchMiner):
         counts = by_class.unique_consecutive(return_counts=True)[1]
         first = (counts.cumsum(0) - counts)[counts > 1]
         anchors, positives = shuffled[order[first]], shuffled[order[first + 1]]
-        return Tuples(anchors, positives, positives, ~torch.eye(len(first), dtype=torch.bool, device=labels.device))
+        return Tuples(
+            anchors,
+            positives,
+            positives,
+            ~torch.eye(len(first), dtype=torch.bool, device=labels.device),
+        )

@@ -1,4 +1,5 @@
 """Negatives by a fixed distribution over distances (Roth et al., PADS, CVPR 2020, section 3.2)."""
+
 from collections.abc import Sequence
 
 import torch
@@ -7,7 +8,12 @@ from batchminer.base import BatchMiner, per_anchor
 from utilities.functional import pair_masks, pairwise_distances
 
 # Mode -> the distances that count; all others come only if none of these is there.
-BANDS = {"uniform": (0.0, float("inf")), "hards": (0.0, 0.5), "semihards": (0.3, 0.7), "veryhards": (0.0, 0.3)}
+BANDS = {
+    "uniform": (0.0, float("inf")),
+    "hards": (0.0, 0.5),
+    "semihards": (0.3, 0.7),
+    "veryhards": (0.0, 0.3),
+}
 
 
 class ParametricMiner(BatchMiner):
@@ -21,7 +27,12 @@ class ParametricMiner(BatchMiner):
         mode: uniform, hards (d <= 0.5), semihards (0.3 to 0.7) or veryhards (d <= 0.3).
     """
 
-    def __init__(self, mode: str = "semihards", n_support: int = 30, support_lim: Sequence[float] = (0.1, 1.9)):
+    def __init__(
+        self,
+        mode: str = "semihards",
+        n_support: int = 30,
+        support_lim: Sequence[float] = (0.1, 1.9),
+    ):
         self.support = torch.linspace(*support_lim, n_support)
         centres, (low, high) = (self.support[1:] + self.support[:-1]) / 2, BANDS[mode]
         self.bin_weights = torch.where((centres >= low) & (centres <= high), 1.0, 1e-15)
@@ -30,7 +41,9 @@ class ParametricMiner(BatchMiner):
         positives, negatives = pair_masks(labels)
         weights = self.distance_weights(pairwise_distances(embeddings)) * negatives
         weights = torch.where(weights.any(1, keepdim=True), weights, negatives.to(weights.dtype))
-        return per_anchor(self.draw(positives), self.draw(weights), positives.any(1) & negatives.any(1))
+        return per_anchor(
+            self.draw(positives), self.draw(weights), positives.any(1) & negatives.any(1)
+        )
 
     def distance_weights(self, distances: torch.Tensor) -> torch.Tensor:
         """Weight of each distance, 0 outside the support."""

@@ -1,4 +1,5 @@
 """Bridge to the miners of pytorch-metric-learning (Musgrave et al., 2020), an optional dependency."""
+
 import torch
 
 from batchminer.base import BatchMiner

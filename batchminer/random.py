@@ -1,4 +1,5 @@
 """Random triplets."""
+
 import torch
 
 from batchminer.base import BatchMiner, Ranked, numbered

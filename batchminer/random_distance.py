@@ -1,4 +1,5 @@
 """Distance-weighted negatives for random anchors."""
+
 import torch
 
 from batchminer.distance import DistanceMiner
@@ -15,7 +16,13 @@ class RandomDistanceMiner(DistanceMiner):
         lower_cutoff, upper_cutoff, form: as in DistanceMiner.
     """
 
-    def __init__(self, lower_cutoff: float = 0.5, upper_cutoff: float = 1.4, shuffle_labels: bool = False, form: str = "paper"):
+    def __init__(
+        self,
+        lower_cutoff: float = 0.5,
+        upper_cutoff: float = 1.4,
+        shuffle_labels: bool = False,
+        form: str = "paper",
+    ):
         super().__init__(lower_cutoff, upper_cutoff, form)
         self.shuffle_labels = shuffle_labels
 
@@ -28,4 +35,6 @@ class RandomDistanceMiner(DistanceMiner):
             return labels.new_zeros(0, 3)
         anchors = usable[self.below(torch.full_like(labels, len(usable)))]
         weights = self.negative_weights(embeddings, negatives)
-        return torch.stack([anchors, self.draw(positives[anchors]), self.draw(weights[anchors])], dim=1)
+        return torch.stack(
+            [anchors, self.draw(positives[anchors]), self.draw(weights[anchors])], dim=1
+        )

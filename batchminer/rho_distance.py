@@ -1,4 +1,5 @@
 """Rho-regularised distance-weighted sampling (Roth et al., ICML 2020, section 5)."""
+
 import torch
 
 from batchminer.base import per_anchor
@@ -16,7 +17,13 @@ class RhoDistanceMiner(DistanceMiner):
         lower_cutoff, upper_cutoff, form: as in DistanceMiner. cp: probability of a switch, in [0, 1].
     """
 
-    def __init__(self, lower_cutoff: float = 0.5, upper_cutoff: float = 1.4, cp: float = 0.2, form: str = "paper"):
+    def __init__(
+        self,
+        lower_cutoff: float = 0.5,
+        upper_cutoff: float = 1.4,
+        cp: float = 0.2,
+        form: str = "paper",
+    ):
         super().__init__(lower_cutoff, upper_cutoff, form)
         self.cp = cp
 
@@ -25,5 +32,8 @@ class RhoDistanceMiner(DistanceMiner):
         anchors, positive = torch.arange(len(labels), device=labels.device), self.draw(positives)
         negative = self.draw(self.negative_weights(embeddings, negatives))
         switched = self.uniform(len(labels), labels.device) < self.cp
-        return per_anchor(torch.where(switched, anchors, positive), torch.where(switched, positive, negative),
-                          positives.any(1) & (switched | negatives.any(1)))
+        return per_anchor(
+            torch.where(switched, anchors, positive),
+            torch.where(switched, positive, negative),
+            positives.any(1) & (switched | negatives.any(1)),
+        )

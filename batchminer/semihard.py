@@ -1,4 +1,5 @@
 """Semi-hard negatives (Schroff et al., CVPR 2015, section 3.2)."""
+
 import torch
 
 from batchminer.base import BatchMiner, per_anchor

@@ -1,4 +1,5 @@
 """Soft-hard triplets (Roth and Brattoli, Deep Metric Learning Baselines, 2019)."""
+
 import torch
 
 from batchminer.base import BatchMiner, per_anchor
@@ -17,6 +18,10 @@ class SofthardMiner(BatchMiner):
         distances = pairwise_distances(embeddings)
         hard_positives = positives & (distances > masked_min(distances, negatives, 1)[:, None])
         hard_negatives = negatives & (distances < masked_max(distances, positives, 1)[:, None])
-        positive = self.draw(torch.where(hard_positives.any(1, keepdim=True), hard_positives, positives))
-        negative = self.draw(torch.where(hard_negatives.any(1, keepdim=True), hard_negatives, negatives))
+        positive = self.draw(
+            torch.where(hard_positives.any(1, keepdim=True), hard_positives, positives)
+        )
+        negative = self.draw(
+            torch.where(hard_negatives.any(1, keepdim=True), hard_negatives, negatives)
+        )
         return per_anchor(positive, negative, positives.any(1) & negatives.any(1))

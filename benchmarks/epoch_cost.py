@@ -6,6 +6,7 @@ The floor takes the same network, the same batches from the same loader, a sum o
 objective, guidance or logging; its embedding pass only calls the network. The two are run in turn, in one process, and
 the medians and their ratio are printed as JSON, with the peak memory on a GPU.
 """
+
 import json
 import statistics
 import sys
@@ -56,7 +57,10 @@ def timed(device: torch.device, function, *arguments) -> tuple[float, float]:
     function(*arguments)
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - started, torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
+    return (
+        time.perf_counter() - started,
+        torch.cuda.max_memory_allocated() / 2** 30 if device.type == "cuda" else 0.0,
+    )
 
 
 def measure(argv: list[str]) -> dict:
@@ -67,7 +71,9 @@ def measure(argv: list[str]) -> dict:
     data = main.build_data(opt)
     network, transform = main.build_network(opt, data.splits, device, load_weights=True)
     learner = main.build_learner(opt, data, network, device)
-    loader = loading.training_loader(data.splits.training.with_transform(transform.training), data.sampler, workers=opt.kernels)
+    loader = loading.training_loader(
+        data.splits.training.with_transform(transform.training), data.sampler, workers=opt.kernels
+    )
     split = data.splits.testing.with_transform(transform.evaluation)
     bare, whole = [], []
     for epoch in range(ROUNDS):
@@ -75,9 +81,15 @@ def measure(argv: list[str]) -> dict:
         bare.append(timed(device, floor, opt, network, loader, split, device))
         whole.append(timed(device, ours, opt, epoch, network, learner, data, loader, split, device))
     seconds = [statistics.median(time for time, _ in runs) for runs in (bare, whole)]
-    return {"device": devices.describe(device), "precision": opt.precision, "floor_s": round(seconds[0], 2), "epoch_s": round(seconds[1], 2),
-            "ratio": round(seconds[1] / seconds[0], 3), "floor_GiB": round(max(memory for _, memory in bare), 2),
-            "epoch_GiB": round(max(memory for _, memory in whole), 2)}
+    return {
+        "device": devices.describe(device),
+        "precision": opt.precision,
+        "floor_s": round(seconds[0], 2),
+        "epoch_s": round(seconds[1], 2),
+        "ratio": round(seconds[1] / seconds[0], 3),
+        "floor_GiB": round(max(memory for _, memory in bare), 2),
+        "epoch_GiB": round(max(memory for _, memory in whole), 2),
+    }
 
 
 if __name__ == "__main__":

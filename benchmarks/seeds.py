@@ -5,6 +5,7 @@
 Each `--variant NAME [FLAGS...]` is a run of main.py with its flags; what stands behind `--` is common to all. A finished
 run is not trained again, so an interrupted study goes on where it was.
 """
+
 import argparse
 import json
 import os
@@ -20,21 +21,40 @@ METRICS = ("embeds_e_recall: e_recall@1", "embeds_mAP_1000: mAP_1000", "embeds_n
 
 def split_arguments(argv: list[str]) -> tuple[list[str], dict[str, list[str]], list[str]]:
     """Own flags, flags of each variant, flags common to all."""
-    own, common = (argv[:argv.index("--")], argv[argv.index("--") + 1:]) if "--" in argv else (argv, [])
+    own, common = (
+        (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
+    )
     variants: dict[str, list[str]] = {}
     while "--variant" in own:
         start = len(own) - 1 - own[::-1].index("--variant")
-        name, *flags = own[start + 1:]
+        name, *flags = own[start + 1 :]
         variants, own = {name: flags, **variants}, own[:start]
     return own, variants, common
 
 
 def train(name: str, seed: int, flags: list[str], save_path: Path, threads: int) -> dict:
     """One run of main.py in a process of its own; returns its results.json."""
-    command = [sys.executable, "main.py", *flags, "--seed", str(seed), "--group", name, "--savename", "group_plus_seed",
-               "--save_path", str(save_path), "--completed"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive",
-                   "MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000"}
+    command = [
+        sys.executable,
+        "main.py",
+        *flags,
+        "--seed",
+        str(seed),
+        "--group",
+        name,
+        "--savename",
+        "group_plus_seed",
+        "--save_path",
+        str(save_path),
+        "--completed",
+    ]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "passive",
+        "MALLOC_TRIM_THRESHOLD_": "4000000000",
+        "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    }
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{name}, seed {seed}: {done.stderr.strip().splitlines()[-1]}")
@@ -45,7 +65,9 @@ def train(name: str, seed: int, flags: list[str], save_path: Path, threads: int)
 
 def main() -> None:
     own, variants, common = split_arguments(sys.argv[1:])
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each run")
@@ -54,15 +76,22 @@ def main() -> None:
     if not variants:
         parser.error("give at least one --variant NAME [FLAGS...]")
     with ThreadPoolExecutor(args.jobs) as pool:
-        runs = {name: [pool.submit(train, name, seed, common + flags, args.save_path, args.threads) for seed in args.seeds]
-                for name, flags in variants.items()}
+        runs = {
+            name: [
+                pool.submit(train, name, seed, common + flags, args.save_path, args.threads)
+                for seed in args.seeds
+            ]
+            for name, flags in variants.items()
+        }
         results = {name: [run.result() for run in futures] for name, futures in runs.items()}
     report(results, args.seeds)
 
 
 def report(results: dict[str, list[dict]], seeds: list[int]) -> None:
     """Percentages: each seed's best value, their mean and standard deviation, and the mean of the last values."""
-    print(f"| variant | metric | {' | '.join(f'seed {seed}' for seed in seeds)} | mean of best | std | mean of last |")
+    print(
+        f"| variant | metric | {' | '.join(f'seed {seed}' for seed in seeds)} | mean of best | std | mean of last |"
+    )
     print("|---" * (len(seeds) + 5) + "|")
     for name, runs in results.items():
         for metric in METRICS:
@@ -70,8 +99,10 @@ def report(results: dict[str, list[dict]], seeds: list[int]) -> None:
             best = [100 * number["best"] for number in numbers]
             last = statistics.mean(100 * number["last"] for number in numbers)
             spread = statistics.stdev(best) if len(best) > 1 else float("nan")
-            print(f"| {name} | {metric.split(': ')[1]} | {' | '.join(f'{value:.1f}' for value in best)} "
-                  f"| {statistics.mean(best):.1f} | {spread:.1f} | {last:.1f} |")
+            print(
+                f"| {name} | {metric.split(': ')[1]} | {' | '.join(f'{value:.1f}' for value in best)} "
+                f"| {statistics.mean(best):.1f} | {spread:.1f} | {last:.1f} |"
+            )
 
 
 if __name__ == "__main__":

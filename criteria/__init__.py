@@ -1,4 +1,5 @@
 """Objectives: one file each, an explicit registry, `select(name, ...)` and `build(name, ...)` are the doors."""
+
 from collections.abc import Callable
 
 from criteria.adversarial_separation import AdversarialSeparationLoss
@@ -29,11 +30,28 @@ from utilities.pml import PREFIX
 from utilities.report import first_line
 
 REGISTRY: dict[str, type[Criterion]] = {
-    "contrastive": ContrastiveLoss, "triplet": TripletLoss, "margin": MarginLoss, "multisimilarity": MultiSimilarityLoss,
-    "npair": NPairLoss, "arcface": ArcFaceLoss, "softmax": SoftmaxLoss, "oproxy": OProxyLoss, "s2sd": S2SDLoss,
-    "proxynca": ProxyNCALoss, "softtriplet": SoftTripletLoss, "angular": AngularLoss, "lifted": LiftedLoss,
-    "histogram": HistogramLoss, "quadruplet": QuadrupletLoss, "snr": SNRLoss, "adversarial_separation": AdversarialSeparationLoss,
-    "proxyanchor": ProxyAnchorLoss, "supcon": SupConLoss, "circle": CircleLoss, "smooth_ap": SmoothAPLoss, "recall_at_k": RecallAtKLoss,
+    "contrastive": ContrastiveLoss,
+    "triplet": TripletLoss,
+    "margin": MarginLoss,
+    "multisimilarity": MultiSimilarityLoss,
+    "npair": NPairLoss,
+    "arcface": ArcFaceLoss,
+    "softmax": SoftmaxLoss,
+    "oproxy": OProxyLoss,
+    "s2sd": S2SDLoss,
+    "proxynca": ProxyNCALoss,
+    "softtriplet": SoftTripletLoss,
+    "angular": AngularLoss,
+    "lifted": LiftedLoss,
+    "histogram": HistogramLoss,
+    "quadruplet": QuadrupletLoss,
+    "snr": SNRLoss,
+    "adversarial_separation": AdversarialSeparationLoss,
+    "proxyanchor": ProxyAnchorLoss,
+    "supcon": SupConLoss,
+    "circle": CircleLoss,
+    "smooth_ap": SmoothAPLoss,
+    "recall_at_k": RecallAtKLoss,
 }
 
 
@@ -43,7 +61,9 @@ def select(name: str, **arguments) -> Criterion:
     if criterion is PytorchMetricLearningLoss:
         arguments["name"] = name.removeprefix(PREFIX)
     not_needed = {"n_classes", "embed_dim", "feature_dim", "miner"} - set(criterion.NEEDS)
-    return criterion(**{argument: value for argument, value in arguments.items() if argument not in not_needed})
+    return criterion(
+        **{argument: value for argument, value in arguments.items() if argument not in not_needed}
+    )
 
 
 def class_of(name: str) -> type[Criterion]:
@@ -60,13 +80,27 @@ def build(name: str, hyperparameters: Callable[[str], dict], **run) -> Criterion
     own = hyperparameters(name)
     if "source" in class_of(name).NEEDS:
         own["source"] = build(own["source"], hyperparameters, **run)
-        own["target"] = [build(own["target"], hyperparameters, **run | {"embed_dim": dim}) for dim in own["target_dims"]]
+        own["target"] = [
+            build(own["target"], hyperparameters, **run | {"embed_dim": dim})
+            for dim in own["target_dims"]
+        ]
     return select(name, **run, **own)
 
 
 def describe() -> dict[str, str]:
     """What each objective does, in a line, with the miners that it takes."""
+
     def miners(criterion: type[Criterion]) -> str:
-        return f" [miner: {' or '.join(criterion.MINERS) if criterion.MINERS else 'any'}]" if "miner" in criterion.NEEDS else ""
-    described = {name: first_line(criterion) + miners(criterion) for name, criterion in REGISTRY.items()}
-    return described | {f"{PREFIX}<ClassName>": first_line(PytorchMetricLearningLoss) + f" [miner: {PREFIX}<ClassName> or none]"}
+        return (
+            f" [miner: {' or '.join(criterion.MINERS) if criterion.MINERS else 'any'}]"
+            if "miner" in criterion.NEEDS
+            else ""
+        )
+
+    described = {
+        name: first_line(criterion) + miners(criterion) for name, criterion in REGISTRY.items()
+    }
+    return described | {
+        f"{PREFIX}<ClassName>": first_line(PytorchMetricLearningLoss)
+        + f" [miner: {PREFIX}<ClassName> or none]"
+    }

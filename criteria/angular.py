@@ -1,4 +1,5 @@
 """Angular loss with N-pair loss (Wang et al., ICCV 2017, eqs. 7 and 8)."""
+
 import math
 
 import torch
@@ -19,12 +20,20 @@ class AngularLoss(Criterion):
     Args:
         miner: gives each anchor one positive and any number of negatives. alpha: bound in degrees.
     """
+
     NEEDS = ("miner",)
     MINERS = ("npair",)
 
-    def __init__(self, miner, alpha: float = 45, npair_ang_weight: float = 2, npair_l2: float = 0.005):
+    def __init__(
+        self, miner, alpha: float = 45, npair_ang_weight: float = 2, npair_l2: float = 0.005
+    ):
         super().__init__()
-        self.miner, self.alpha, self.npair_ang_weight, self.npair_l2 = miner, alpha, npair_ang_weight, npair_l2
+        self.miner, self.alpha, self.npair_ang_weight, self.npair_l2 = (
+            miner,
+            alpha,
+            npair_ang_weight,
+            npair_l2,
+        )
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         embeddings = output.embeddings
@@ -33,16 +42,25 @@ class AngularLoss(Criterion):
         unit = normalize(embeddings, dim=1)
         # One product for both terms: of rows as they come with unit candidates, [B, N].
         products = embeddings @ unit[chosen.candidates].T
-        npair_term = tuple_term(_rows(products * norms[chosen.candidates], chosen.anchors),
-                                (embeddings[chosen.anchors] * embeddings[chosen.positives]).sum(1), chosen.negatives)
+        npair_term = tuple_term(
+            _rows(products * norms[chosen.candidates], chosen.anchors),
+            (embeddings[chosen.anchors] * embeddings[chosen.positives]).sum(1),
+            chosen.negatives,
+        )
         angular_term = self.angular_term(products / norms.clamp(min=1e-12)[:, None], unit, chosen)
         return npair_term + self.npair_ang_weight * angular_term + self.npair_l2 * norms.mean()
 
-    def angular_term(self, cosines: torch.Tensor, unit: torch.Tensor, chosen: Tuples) -> torch.Tensor:
+    def angular_term(
+        self, cosines: torch.Tensor, unit: torch.Tensor, chosen: Tuples
+    ) -> torch.Tensor:
         """The part above the N-pair term, from the cosines of all samples with the candidates [B, N] and the unit rows."""
         squared_tangent = math.tan(math.radians(self.alpha)) ** 2
-        to_candidates = 4 * squared_tangent * (_rows(cosines, chosen.anchors) + cosines[chosen.positives])
-        to_positive = 2 * (1 + squared_tangent) * (unit[chosen.anchors] * unit[chosen.positives]).sum(1)
+        to_candidates = (
+            4 * squared_tangent * (_rows(cosines, chosen.anchors) + cosines[chosen.positives])
+        )
+        to_positive = (
+            2 * (1 + squared_tangent) * (unit[chosen.anchors] * unit[chosen.positives]).sum(1)
+        )
         return tuple_term(to_candidates, to_positive, chosen.negatives)
 
 

@@ -1,4 +1,5 @@
 """ArcFace (Deng et al., CVPR 2019, eq. 3)."""
+
 import math
 
 import torch
@@ -19,16 +20,33 @@ class ArcFaceLoss(Criterion):
     Args:
         n_classes, embed_dim: shape of the class weights. lr: their own learning rate. angular_margin: in radians.
     """
+
     NEEDS = ("n_classes", "embed_dim")
 
-    def __init__(self, n_classes: int, embed_dim: int, lr: float = 0.0005, angular_margin: float = 0.5,
-                 feature_scale: float = 16, form: str = "paper"):
+    def __init__(
+        self,
+        n_classes: int,
+        embed_dim: int,
+        lr: float = 0.0005,
+        angular_margin: float = 0.5,
+        feature_scale: float = 16,
+        form: str = "paper",
+    ):
         super().__init__()
-        self.lr, self.angular_margin, self.feature_scale, self.form = lr, angular_margin, feature_scale, form
+        self.lr, self.angular_margin, self.feature_scale, self.form = (
+            lr,
+            angular_margin,
+            feature_scale,
+            form,
+        )
         self.class_map = class_directions(n_classes, embed_dim)
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
-        embeddings = normalize(output.embeddings, dim=1) if self.form == "textbook_normalised" else output.embeddings
+        embeddings = (
+            normalize(output.embeddings, dim=1)
+            if self.form == "textbook_normalised"
+            else output.embeddings
+        )
         cosines = embeddings @ normalize(self.class_map, dim=1).T
         # At 1 the angle has no finite gradient; in float32 1 - 1e-10 is 1, so the bound is the nearest number below.
         bound = 1 - max(1e-10 if self.form == "paper" else 0, torch.finfo(cosines.dtype).eps)
@@ -37,7 +55,9 @@ class ArcFaceLoss(Criterion):
         target = cosines.gather(1, labels[:, None]).clamp(-bound, bound)
         sine = (1 - target.square()).sqrt()
         with_margin = target * math.cos(self.angular_margin) - sine * math.sin(self.angular_margin)
-        return cross_entropy(self.feature_scale * cosines.scatter(1, labels[:, None], with_margin), labels)
+        return cross_entropy(
+            self.feature_scale * cosines.scatter(1, labels[:, None], with_margin), labels
+        )
 
     def parameter_groups(self, base_lr: float) -> list[dict]:
         return [{"params": [self.class_map], "lr": self.lr}]

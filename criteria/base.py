@@ -1,4 +1,5 @@
 """What all objectives share: checks, float32, and a zero with a graph where there is nothing to learn."""
+
 from collections.abc import Sequence
 
 import torch
@@ -15,6 +16,7 @@ class Criterion(nn.Module):
     NEEDS names the constructor arguments that come from the run: of `n_classes`, `embed_dim`, `feature_dim`, `miner`,
     and, of an objective around others, `source` and `target`. MINERS names the batch miners it can work with; None: any.
     """
+
     NEEDS: tuple[str, ...] = ()
     MINERS: tuple[str, ...] | None = None
 
@@ -29,9 +31,16 @@ class Criterion(nn.Module):
         """
         embeddings = output.embeddings
         if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
-            raise ValueError(f"expected embeddings [B, D] and labels [B], got {tuple(embeddings.shape)} and {tuple(labels.shape)}")
+            raise ValueError(
+                f"expected embeddings [B, D] and labels [B], got {tuple(embeddings.shape)} and {tuple(labels.shape)}"
+            )
         with torch.autocast(embeddings.device.type, enabled=False):
-            output = ModelOutput(*(part.float() if part.dtype in (torch.float16, torch.bfloat16) else part for part in output))
+            output = ModelOutput(
+                *(
+                    part.float() if part.dtype in (torch.float16, torch.bfloat16) else part
+                    for part in output
+                )
+            )
             # NaN embeddings compare as False everywhere, so a loss may not see them: the added 0 is NaN then.
             return self.loss(output, labels) + graph_zero(output.embeddings)
 
@@ -49,6 +58,7 @@ class Criterion(nn.Module):
 
 class TripletCriterion(Criterion):
     """An objective on mined triplets; a subclass writes `triplet_loss(anchors, positives, negatives)` for T > 0 rows."""
+
     NEEDS = ("miner",)
 
     def __init__(self, miner):
@@ -61,8 +71,12 @@ class TripletCriterion(Criterion):
             return graph_zero(output.embeddings)
         return self.triplet_loss(*output.embeddings[triplets].unbind(1))
 
-    def triplet_loss(self, anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError(f"{type(self).__name__} must define triplet_loss(anchors, positives, negatives)")
+    def triplet_loss(
+        self, anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
+    ) -> torch.Tensor:
+        raise NotImplementedError(
+            f"{type(self).__name__} must define triplet_loss(anchors, positives, negatives)"
+        )
 
 
 class ProxyCriterion(Criterion):
@@ -72,6 +86,7 @@ class ProxyCriterion(Criterion):
         n_classes, embed_dim: shape of the proxies, which start as in the paper's code. lrmulti: their learning rate as a
             multiple of the trunk's.
     """
+
     NEEDS = ("n_classes", "embed_dim")
 
     def __init__(self, n_classes: int, embed_dim: int, lrmulti: float):
@@ -80,11 +95,15 @@ class ProxyCriterion(Criterion):
         self.proxies = nn.Parameter(torch.randn(n_classes, embed_dim) / 8)
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
-        return self.proxy_loss(normalize(output.embeddings, dim=1) @ normalize(self.proxies, dim=1).T, labels)
+        return self.proxy_loss(
+            normalize(output.embeddings, dim=1) @ normalize(self.proxies, dim=1).T, labels
+        )
 
     def proxy_loss(self, similarities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Of similarities [B, C] and labels [B]."""
-        raise NotImplementedError(f"{type(self).__name__} must define proxy_loss(similarities, labels)")
+        raise NotImplementedError(
+            f"{type(self).__name__} must define proxy_loss(similarities, labels)"
+        )
 
     @staticmethod
     def own_proxies(similarities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -102,13 +121,26 @@ class CompositeCriterion(Criterion):
         super().__init__()
         self.source, self.targets = source, nn.ModuleList(target)
 
-    def source_loss(self, output: ModelOutput, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def source_loss(
+        self, output: ModelOutput, embeddings: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
         return self.source(output._replace(embeddings=embeddings), labels)
 
-    def target_loss(self, output: ModelOutput, further: list[torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+    def target_loss(
+        self, output: ModelOutput, further: list[torch.Tensor], labels: torch.Tensor
+    ) -> torch.Tensor:
         """Mean over the further embeddings, [B, D_k] each."""
-        return torch.stack([target(output._replace(embeddings=rows), labels) for target, rows in zip(self.targets, further)]).mean()
+        return torch.stack(
+            [
+                target(output._replace(embeddings=rows), labels)
+                for target, rows in zip(self.targets, further)
+            ]
+        ).mean()
 
     def parameter_groups(self, base_lr: float) -> list[dict]:
         """Those of the objectives inside; a subclass adds its networks."""
-        return [group for part in (self.source, *self.targets) for group in part.parameter_groups(base_lr)]
+        return [
+            group
+            for part in (self.source, *self.targets)
+            for group in part.parameter_groups(base_lr)
+        ]

@@ -1,4 +1,5 @@
 """Circle loss (Sun et al., CVPR 2020, eqs. 6 and 8, pair-wise labels)."""
+
 import torch
 from torch.nn.functional import normalize, softplus
 
@@ -26,6 +27,10 @@ class CircleLoss(Criterion):
         columns, real = positive_columns(positives)
         near = similarities.gather(1, columns)
         pull = self.gamma * (near.detach() - 1 - self.m).clamp(max=0) * (near - 1 + self.m)
-        push = (similarities.detach() + self.m).clamp(min=0).mul(self.gamma) * (similarities - self.m)
-        per_anchor = softplus(masked_logsumexp(push, negatives, 1) + masked_logsumexp(pull, real, 1), threshold=50)
+        push = (similarities.detach() + self.m).clamp(min=0).mul(self.gamma) * (
+            similarities - self.m
+        )
+        per_anchor = softplus(
+            masked_logsumexp(push, negatives, 1) + masked_logsumexp(pull, real, 1), threshold=50
+        )
         return masked_mean(per_anchor, real.any(1) & negatives.any(1))

@@ -1,4 +1,5 @@
 """Contrastive loss (Hadsell, Chopra, LeCun, CVPR 2006, eq. 4)."""
+
 import torch
 from torch.nn.functional import pairwise_distance, relu
 
@@ -17,7 +18,9 @@ class ContrastiveLoss(TripletCriterion):
         super().__init__(miner)
         self.pos_margin, self.neg_margin, self.form = pos_margin, neg_margin, form
 
-    def triplet_loss(self, anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
+    def triplet_loss(
+        self, anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
+    ) -> torch.Tensor:
         distances = row_distances if self.form == "textbook" else pairwise_distance
         too_far = relu(distances(anchors, positives) - self.pos_margin)
         too_near = relu(self.neg_margin - distances(anchors, negatives))

@@ -1,4 +1,5 @@
 """Histogram loss (Ustinova and Lempitsky, NeurIPS 2016, eqs. 2-6)."""
+
 import torch
 from torch.nn.functional import normalize
 
@@ -28,7 +29,9 @@ class HistogramLoss(Criterion):
             return graph_zero(output.embeddings)
         return (negatives * positives.cumsum(0)).sum()
 
-    def histograms(self, similarities: torch.Tensor, same: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def histograms(
+        self, similarities: torch.Tensor, same: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised histograms [nbins] of positive and negative pairs; both empty where one kind is missing."""
         n_positives = same.sum()
         if n_positives == 0 or n_positives == len(same):
@@ -37,5 +40,9 @@ class HistogramLoss(Criterion):
         node = position.detach().floor().long().clamp(0, self.nbins - 2)
         upper_share = position - node
         node = node + self.nbins * ~same  # both histograms side by side
-        both = similarities.new_zeros(2 * self.nbins).index_add(0, node, 1 - upper_share).index_add(0, node + 1, upper_share)
-        return both[:self.nbins] / n_positives, both[self.nbins:] / (len(same) - n_positives)
+        both = (
+            similarities.new_zeros(2 * self.nbins)
+            .index_add(0, node, 1 - upper_share)
+            .index_add(0, node + 1, upper_share)
+        )
+        return both[: self.nbins] / n_positives, both[self.nbins :] / (len(same) - n_positives)

@@ -1,4 +1,5 @@
 """Lifted structure loss (Oh Song et al., CVPR 2016, eq. 4; Hermans et al., arXiv 1703.07737, eq. 7)."""
+
 import torch
 from torch.nn.functional import relu
 
@@ -17,6 +18,7 @@ class LiftedLoss(Criterion):
     Args:
         miner: names the positive and negative pairs of each anchor. neg_margin: m.
     """
+
     NEEDS = ("miner",)
     MINERS = ("lifted",)
 
@@ -32,18 +34,27 @@ class LiftedLoss(Criterion):
         to_positives = distances.gather(1, columns)  # [B, K]
         nearest_negative = masked_logsumexp(-distances, negatives, 1) + self.neg_margin
         if self.form == "paper":
-            lifted = masked_mean(relu(masked_logsumexp(to_positives, real, 1) + nearest_negative), negatives.any(1))
+            lifted = masked_mean(
+                relu(masked_logsumexp(to_positives, real, 1) + nearest_negative), negatives.any(1)
+            )
         else:
             both = torch.logaddexp(nearest_negative[:, None], nearest_negative[columns])
-            lifted = masked_mean(relu(both + to_positives).masked_fill(~real, 0.0).square(), real) / 2
+            lifted = (
+                masked_mean(relu(both + to_positives).masked_fill(~real, 0.0).square(), real) / 2
+            )
         return lifted + self.l2 * torch.linalg.vector_norm(embeddings, dim=1).mean()
 
 
-def pairs(miner, embeddings: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def pairs(
+    miner, embeddings: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Masks [B, B] of the positive and negative pairs of each anchor, as the miner chose them."""
     if hasattr(miner, "pairs"):
         return miner.pairs(labels)
     anchors, others, enemies = miner(embeddings, labels).unbind(1)
-    positives, negatives = (torch.zeros(len(labels), len(labels), dtype=torch.bool, device=labels.device) for _ in range(2))
+    positives, negatives = (
+        torch.zeros(len(labels), len(labels), dtype=torch.bool, device=labels.device)
+        for _ in range(2)
+    )
     positives[anchors, others], negatives[anchors, enemies] = True, True
     return positives, negatives

@@ -1,4 +1,5 @@
 """Margin loss with distance-weighted triplets (Wu et al., ICCV 2017, eq. 5)."""
+
 import torch
 from torch import nn
 from torch.nn.functional import relu
@@ -18,27 +19,49 @@ class MarginLoss(Criterion):
         beta: initial value. beta_lr: its own learning rate. beta_constant: one fixed beta for all classes.
         nu: weight of the sum of the anchors' betas; the paper's code names it but cannot run with it.
     """
+
     NEEDS = ("n_classes", "miner")
 
-    def __init__(self, n_classes: int, miner, margin: float = 0.2, beta: float = 1.2, beta_lr: float = 0.0005,
-                 nu: float = 0, beta_constant: bool = False, form: str = "paper"):
+    def __init__(
+        self,
+        n_classes: int,
+        miner,
+        margin: float = 0.2,
+        beta: float = 1.2,
+        beta_lr: float = 0.0005,
+        nu: float = 0,
+        beta_constant: bool = False,
+        form: str = "paper",
+    ):
         super().__init__()
         self.miner, self.margin, self.beta_lr, self.nu, self.form = miner, margin, beta_lr, nu, form
-        self.beta = float(beta) if beta_constant else nn.Parameter(torch.full((n_classes,), float(beta)))
+        self.beta = (
+            float(beta) if beta_constant else nn.Parameter(torch.full((n_classes,), float(beta)))
+        )
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         embeddings = output.embeddings
         triplets = self.miner(embeddings.detach(), labels)
         anchors, positives, negatives = embeddings[triplets].unbind(1)  # [T, D] each
-        beta = self.beta[labels[triplets[:, 0]]] if isinstance(self.beta, nn.Parameter) else anchors.new_full((len(anchors),), self.beta)
+        beta = (
+            self.beta[labels[triplets[:, 0]]]
+            if isinstance(self.beta, nn.Parameter)
+            else anchors.new_full((len(anchors),), self.beta)
+        )
         positive_term = relu(_distance(anchors, positives) - beta + self.margin)
         negative_term = relu(beta - _distance(anchors, negatives) + self.margin)
         active = torch.stack([positive_term > 0, negative_term > 0])
         count = active.any(0).sum() if self.form == "paper" else active.sum()
-        return (positive_term.sum() + negative_term.sum() + self.nu * beta.sum()) / count.clamp(min=1)
+        return (positive_term.sum() + negative_term.sum() + self.nu * beta.sum()) / count.clamp(
+            min=1
+        )
 
     def parameter_groups(self, base_lr: float) -> list[dict]:
-        return [{"params": [self.beta], "lr": self.beta_lr}] if isinstance(self.beta, nn.Parameter) else []
+        return (
+            [{"params": [self.beta], "lr": self.beta_lr}]
+            if isinstance(self.beta, nn.Parameter)
+            else []
+        )
 
 
 def _distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

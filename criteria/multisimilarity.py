@@ -1,9 +1,16 @@
 """Multi-Similarity loss (Wang et al., CVPR 2019, eqs. 10-12), pair mining included."""
+
 import torch
 from torch.nn.functional import softplus
 
 from criteria.base import Criterion
-from utilities.functional import masked_logsumexp, masked_max, masked_min, pair_masks, positive_columns
+from utilities.functional import (
+    masked_logsumexp,
+    masked_max,
+    masked_min,
+    pair_masks,
+    positive_columns,
+)
 from utilities.types import ModelOutput
 
 
@@ -21,8 +28,16 @@ class MultiSimilarityLoss(Criterion):
         dim: axis of the similarity matrix over which pairs are compared and summed (it is symmetric).
     """
 
-    def __init__(self, pos_weight: float = 2, neg_weight: float = 40, margin: float = 0.1,
-                 pos_thresh: float = 0.5, neg_thresh: float = 0.5, dim: int = 0, form: str = "paper"):
+    def __init__(
+        self,
+        pos_weight: float = 2,
+        neg_weight: float = 40,
+        margin: float = 0.1,
+        pos_thresh: float = 0.5,
+        neg_thresh: float = 0.5,
+        dim: int = 0,
+        form: str = "paper",
+    ):
         super().__init__()
         self.pos_weight, self.neg_weight, self.margin = pos_weight, neg_weight, margin
         self.pos_thresh, self.neg_thresh, self.dim = pos_thresh, neg_thresh, dim
@@ -36,11 +51,22 @@ class MultiSimilarityLoss(Criterion):
         columns, real = positive_columns(positives)
         near = similarities.gather(1, columns)
         with torch.no_grad():  # pairs that the margin finds informative
-            hardest_negative, hardest_positive = masked_max(similarities, negatives, 1), masked_min(near, real, 1)
+            hardest_negative, hardest_positive = (
+                masked_max(similarities, negatives, 1),
+                masked_min(near, real, 1),
+            )
             hard_positives = real & (near < (hardest_negative + self.margin)[:, None])
             hard_negatives = negatives & (similarities > (hardest_positive - self.margin)[:, None])
-        positive_term = softplus(masked_logsumexp(-self.pos_weight * near, hard_positives, 1) + self.pos_weight * self.pos_thresh, threshold=50).mean()
-        negative_term = softplus(masked_logsumexp(self.neg_weight * similarities, hard_negatives, 1) - self.neg_weight * self.neg_thresh, threshold=50).mean()
+        positive_term = softplus(
+            masked_logsumexp(-self.pos_weight * near, hard_positives, 1)
+            + self.pos_weight * self.pos_thresh,
+            threshold=50,
+        ).mean()
+        negative_term = softplus(
+            masked_logsumexp(self.neg_weight * similarities, hard_negatives, 1)
+            - self.neg_weight * self.neg_thresh,
+            threshold=50,
+        ).mean()
         if self.form == "paper":
             positive_term, negative_term = softplus(positive_term), softplus(negative_term)
         return positive_term / self.pos_weight + negative_term / self.neg_weight

@@ -1,4 +1,5 @@
 """N-pair loss (Sohn, NeurIPS 2016, eqs. 4 and 7)."""
+
 import torch
 from torch.nn.functional import softplus
 
@@ -18,6 +19,7 @@ class NPairLoss(Criterion):
         miner: gives each anchor one positive and any number of negatives.
         l2: weight of the regulariser. scale: factor on the embeddings in the paper's form, whose code has 0.25 for BN-Inception.
     """
+
     NEEDS = ("miner",)
     MINERS = ("npair",)
 
@@ -37,7 +39,9 @@ class NPairLoss(Criterion):
         if self.form == "textbook":
             return embeddings.square().sum(1).mean()
         used = chosen.negatives.any(1)
-        squared = embeddings[chosen.anchors].square().sum(1) + embeddings[chosen.positives].square().sum(1)
+        squared = embeddings[chosen.anchors].square().sum(1) + embeddings[
+            chosen.positives
+        ].square().sum(1)
         return masked_mean(squared, used) / 2
 
 
@@ -55,10 +59,16 @@ def tuples(miner, embeddings: torch.Tensor, labels: torch.Tensor) -> Tuples:
 def npair_term(embeddings: torch.Tensor, chosen: Tuples) -> torch.Tensor:
     """mean over anchors of log(1 + sum_n exp(x_a.x_n - x_a.x_p))."""
     anchors = embeddings[chosen.anchors]
-    return tuple_term(anchors @ embeddings[chosen.candidates].T, (anchors * embeddings[chosen.positives]).sum(1), chosen.negatives)
+    return tuple_term(
+        anchors @ embeddings[chosen.candidates].T,
+        (anchors * embeddings[chosen.positives]).sum(1),
+        chosen.negatives,
+    )
 
 
-def tuple_term(to_candidates: torch.Tensor, to_positive: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
+def tuple_term(
+    to_candidates: torch.Tensor, to_positive: torch.Tensor, negatives: torch.Tensor
+) -> torch.Tensor:
     """mean over rows with a negative of log(1 + sum_n exp(to_candidates - to_positive)), [A, N], [A], bool [A, N]."""
     gap = masked_logsumexp(to_candidates, negatives, 1) - to_positive
     return masked_mean(softplus(gap, threshold=50), negatives.any(1))

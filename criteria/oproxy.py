@@ -1,4 +1,5 @@
 """Proxy objectives of the paper's code: ProxyAnchor (Kim et al., CVPR 2020) and its per-sample sibling."""
+
 import torch
 from torch.nn.functional import softplus
 
@@ -18,25 +19,58 @@ class OProxyLoss(ProxyCriterion):
     Args:
         n_classes, embed_dim: shape of the proxies. lrmulti: their learning rate as a multiple of the trunk's.
     """
-    def __init__(self, n_classes: int, embed_dim: int, mode: str = "anchor", lrmulti: float = 2000, pos_alpha: float = 32,
-                 neg_alpha: float = 32, pos_delta: float = 0.1, neg_delta: float = -0.1, form: str = "paper"):
+
+    def __init__(
+        self,
+        n_classes: int,
+        embed_dim: int,
+        mode: str = "anchor",
+        lrmulti: float = 2000,
+        pos_alpha: float = 32,
+        neg_alpha: float = 32,
+        pos_delta: float = 0.1,
+        neg_delta: float = -0.1,
+        form: str = "paper",
+    ):
         super().__init__(n_classes, embed_dim, lrmulti)
         self.mode, self.form = mode, form
-        self.pos_alpha, self.neg_alpha, self.pos_delta, self.neg_delta = pos_alpha, neg_alpha, pos_delta, neg_delta
+        self.pos_alpha, self.neg_alpha, self.pos_delta, self.neg_delta = (
+            pos_alpha,
+            neg_alpha,
+            pos_delta,
+            neg_delta,
+        )
 
     def proxy_loss(self, similarities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if self.mode == "nca" and self.form == "textbook":
             return proxy_nca(similarities, labels)
         own = self.own_proxies(similarities, labels)
-        pull, push = -self.pos_alpha * (similarities - self.pos_delta), self.neg_alpha * (similarities - self.neg_delta)
-        return self.per_proxy(pull, push, own, labels) if self.mode == "anchor" else self.per_sample(pull, push, own, labels)
+        pull, push = (
+            -self.pos_alpha * (similarities - self.pos_delta),
+            self.neg_alpha * (similarities - self.neg_delta),
+        )
+        return (
+            self.per_proxy(pull, push, own, labels)
+            if self.mode == "anchor"
+            else self.per_sample(pull, push, own, labels)
+        )
 
-    def per_proxy(self, pull: torch.Tensor, push: torch.Tensor, own: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def per_proxy(
+        self, pull: torch.Tensor, push: torch.Tensor, own: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
         positive_term = log1p_sum_exp(pull, own, 0)
-        positive_mean = positive_term[labels].mean() if self.form == "paper" else masked_mean(positive_term, own.any(0))
+        positive_mean = (
+            positive_term[labels].mean()
+            if self.form == "paper"
+            else masked_mean(positive_term, own.any(0))
+        )
         return positive_mean + log1p_sum_exp(push, ~own, 0).mean()
 
-    def per_sample(self, pull: torch.Tensor, push: torch.Tensor, own: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def per_sample(
+        self, pull: torch.Tensor, push: torch.Tensor, own: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
         class_sizes = own.sum(0)[labels].to(pull.dtype)
-        positive_term = softplus(pull.gather(1, labels[:, None]).squeeze(1) + class_sizes.log(), threshold=50)
+        positive_term = softplus(
+            pull.gather(1, labels[:, None]).squeeze(1) + class_sizes.log(), threshold=50
+        )
         return positive_term.mean() + log1p_sum_exp(push, ~own, 1).mean()

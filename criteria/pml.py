@@ -1,4 +1,5 @@
 """Bridge to the objectives of pytorch-metric-learning (Musgrave et al., 2020), an optional dependency."""
+
 import torch
 
 from criteria.base import Criterion
@@ -17,11 +18,26 @@ class PytorchMetricLearningLoss(Criterion):
     Raises:
         UserError: the library is missing, knows no such class, or refuses the arguments.
     """
+
     NEEDS = ("n_classes", "embed_dim", "miner")
 
-    def __init__(self, name: str, n_classes: int, embed_dim: int, miner=None, args: str = "{}", lr: float = -1):
+    def __init__(
+        self,
+        name: str,
+        n_classes: int,
+        embed_dim: int,
+        miner=None,
+        args: str = "{}",
+        lr: float = -1,
+    ):
         super().__init__()
-        self.objective = pml.build("losses", name, {"num_classes": n_classes, "embedding_size": embed_dim}, args, "--loss_pml_args")
+        self.objective = pml.build(
+            "losses",
+            name,
+            {"num_classes": n_classes, "embedding_size": embed_dim},
+            args,
+            "--loss_pml_args",
+        )
         self.miner, self.lr = miner if hasattr(miner, "native") else None, lr
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
@@ -30,4 +46,8 @@ class PytorchMetricLearningLoss(Criterion):
 
     def parameter_groups(self, base_lr: float) -> list[dict]:
         parameters = list(self.objective.parameters())
-        return [{"params": parameters, "lr": base_lr if self.lr < 0 else self.lr}] if parameters else []
+        return (
+            [{"params": parameters, "lr": base_lr if self.lr < 0 else self.lr}]
+            if parameters
+            else []
+        )

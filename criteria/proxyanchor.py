@@ -1,4 +1,5 @@
 """Proxy-Anchor loss (Kim et al., CVPR 2020, eq. 4)."""
+
 import torch
 
 from criteria.base import ProxyCriterion
@@ -14,11 +15,22 @@ class ProxyAnchorLoss(ProxyCriterion):
     Args:
         n_classes, embed_dim: shape of the proxies. lrmulti: their learning rate as a multiple of the trunk's.
     """
-    def __init__(self, n_classes: int, embed_dim: int, lrmulti: float = 100, alpha: float = 32, margin: float = 0.1):
+
+    def __init__(
+        self,
+        n_classes: int,
+        embed_dim: int,
+        lrmulti: float = 100,
+        alpha: float = 32,
+        margin: float = 0.1,
+    ):
         super().__init__(n_classes, embed_dim, lrmulti)
         self.alpha, self.margin = alpha, margin
 
     def proxy_loss(self, similarities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         own = self.own_proxies(similarities, labels)
         positive_term = log1p_sum_exp(-self.alpha * (similarities - self.margin), own, 0)
-        return masked_mean(positive_term, own.any(0)) + log1p_sum_exp(self.alpha * (similarities + self.margin), ~own, 0).mean()
+        return (
+            masked_mean(positive_term, own.any(0))
+            + log1p_sum_exp(self.alpha * (similarities + self.margin), ~own, 0).mean()
+        )

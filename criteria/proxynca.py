@@ -1,4 +1,5 @@
 """ProxyNCA (Movshovitz-Attias et al., ICCV 2017, eq. 4) and ProxyNCA++ (Teh et al., ECCV 2020, eq. 8)."""
+
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -14,12 +15,24 @@ class ProxyNCALoss(ProxyCriterion):
     Args:
         n_classes, embed_dim: shape of the proxies. lrmulti: their learning rate as a multiple of the trunk's.
     """
-    def __init__(self, n_classes: int, embed_dim: int, lrmulti: float = 50, temperature: float = 1 / 9, form: str = "textbook"):
+
+    def __init__(
+        self,
+        n_classes: int,
+        embed_dim: int,
+        lrmulti: float = 50,
+        temperature: float = 1 / 9,
+        form: str = "textbook",
+    ):
         super().__init__(n_classes, embed_dim, lrmulti)
         self.temperature, self.form = temperature, form
 
     def proxy_loss(self, similarities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return proxy_nca(similarities, labels) if self.form == "textbook" else cross_entropy((2 * similarities - 2) / self.temperature, labels)
+        return (
+            proxy_nca(similarities, labels)
+            if self.form == "textbook"
+            else cross_entropy((2 * similarities - 2) / self.temperature, labels)
+        )
 
 
 def proxy_nca(similarities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

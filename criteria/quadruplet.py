@@ -1,4 +1,5 @@
 """Quadruplet loss (Chen et al., CVPR 2017, eq. 6)."""
+
 import torch
 from torch.nn.functional import relu
 
@@ -14,6 +15,7 @@ class QuadrupletLoss(Criterion):
     mean [|a-p|^2 - |a-n|^2 + margin_alpha_1]+ + mean [|a-p|^2 - |n-m|^2 + margin_alpha_2]+. The second term is left
     out where the batch has no third class. The predecessor's code takes unsquared distances and any m other than n.
     """
+
     NEEDS = ("miner",)
 
     def __init__(self, miner, margin_alpha_1: float = 0.2, margin_alpha_2: float = 0.2):
@@ -29,19 +31,26 @@ class QuadrupletLoss(Criterion):
         anchors, positives, negatives = embeddings[triplets].unbind(1)
         to_positive = (anchors - positives).square().sum(-1)
         first = relu(to_positive - (anchors - negatives).square().sum(-1) + self.margin_alpha_1)
-        second = relu(to_positive - (negatives - embeddings[fourth]).square().sum(-1) + self.margin_alpha_2)
+        second = relu(
+            to_positive - (negatives - embeddings[fourth]).square().sum(-1) + self.margin_alpha_2
+        )
         return first.mean() + (second * exists).sum() / exists.sum().clamp(min=1)
 
 
 def draw_fourth(labels: torch.Tensor, triplets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """A random sample of a class that neither anchor nor negative has, per triplet: indices [T] and whether one exists [T]."""
     # Sorted by class, the samples of two classes are two runs of ranks; a rank among the others skips both.
-    by_class, (_, position, counts) = labels.argsort(), labels.unique(return_inverse=True, return_counts=True)
-    classes = position[triplets[:, [0, 2]]].sort(1).values                  # [T, 2]
+    by_class, (_, position, counts) = (
+        labels.argsort(),
+        labels.unique(return_inverse=True, return_counts=True),
+    )
+    classes = position[triplets[:, [0, 2]]].sort(1).values  # [T, 2]
     sizes, starts = counts[classes], (counts.cumsum(0) - counts)[classes]
-    sizes[:, 1] *= classes[:, 0] != classes[:, 1]                           # one run to skip where both are one class
+    sizes[:, 1] *= classes[:, 0] != classes[:, 1]  # one run to skip where both are one class
     others = len(labels) - sizes.sum(1)
-    rank = (torch.rand(len(triplets), device=labels.device) * others).long().clamp(max=len(labels) - 1)
+    rank = (
+        (torch.rand(len(triplets), device=labels.device) * others).long().clamp(max=len(labels) - 1)
+    )
     for run in range(2):
         rank = torch.where(rank >= starts[:, run], rank + sizes[:, run], rank)
     return by_class[rank.clamp(max=len(labels) - 1)], others > 0

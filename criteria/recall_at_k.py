@@ -1,4 +1,5 @@
 """Recall@k surrogate loss (Patel et al., CVPR 2022, eqs. 4-6)."""
+
 from collections.abc import Sequence
 
 import torch
@@ -19,16 +20,27 @@ class RecallAtKLoss(Criterion):
         k: the k's, all weighted alike. rank_temperature, similarity_temperature: of the outer and the inner sigmoid.
     """
 
-    def __init__(self, k: Sequence[int] = (1, 2, 4, 8, 16), rank_temperature: float = 1, similarity_temperature: float = 0.01):
+    def __init__(
+        self,
+        k: Sequence[int] = (1, 2, 4, 8, 16),
+        rank_temperature: float = 1,
+        similarity_temperature: float = 0.01,
+    ):
         super().__init__()
-        self.k, self.rank_temperature, self.similarity_temperature = list(k), rank_temperature, similarity_temperature
+        self.k, self.rank_temperature, self.similarity_temperature = (
+            list(k),
+            rank_temperature,
+            similarity_temperature,
+        )
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         positives, _ = pair_masks(labels)
         queries, matches = positives.nonzero(as_tuple=True)  # every (query, positive), M of them
         if len(queries) == 0:
             return graph_zero(output.embeddings)
-        ranks = 1 + ranked_above(output.embeddings, queries, matches, self.similarity_temperature).sum(1)
+        ranks = 1 + ranked_above(
+            output.embeddings, queries, matches, self.similarity_temperature
+        ).sum(1)
         limits = torch.tensor(self.k, dtype=ranks.dtype, device=ranks.device)
         within = ((limits[:, None] - ranks) / self.rank_temperature).sigmoid().mean(0)  # [M]
         n_positives = positives.sum(1)

@@ -1,4 +1,5 @@
 """Simultaneous similarity-based self-distillation, S2SD (Roth et al., ICML 2021, eqs. 2-5)."""
+
 from collections.abc import Sequence
 
 import torch
@@ -23,23 +24,54 @@ class S2SDLoss(CompositeCriterion):
         w: 0, as in the paper's published commands, distills from the features only. pool_aggr: branches and features
             see average plus max pooling of the feature map.
     """
+
     NEEDS = ("feature_dim", "source", "target")
 
-    def __init__(self, feature_dim: int, source: Criterion, target: Sequence[Criterion], T: float = 1, w: float = 0, pool_aggr: bool = False,
-                 target_dims: Sequence[int] = (1024, 1536, 2048), feat_distill: bool = False, feat_w: float = 50, feat_distill_delay: int = 1000):
+    def __init__(
+        self,
+        feature_dim: int,
+        source: Criterion,
+        target: Sequence[Criterion],
+        T: float = 1,
+        w: float = 0,
+        pool_aggr: bool = False,
+        target_dims: Sequence[int] = (1024, 1536, 2048),
+        feat_distill: bool = False,
+        feat_w: float = 50,
+        feat_distill_delay: int = 1000,
+    ):
         super().__init__(source, target)
-        self.target_nets = nn.ModuleList(nn.Sequential(nn.Linear(feature_dim, dim), nn.ReLU(), nn.Linear(dim, dim)) for dim in target_dims)
+        self.target_nets = nn.ModuleList(
+            nn.Sequential(nn.Linear(feature_dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+            for dim in target_dims
+        )
         self.T, self.w, self.pool_aggr = T, w, pool_aggr
-        self.feat_distill, self.feat_w, self.feat_distill_delay = feat_distill, feat_w, feat_distill_delay
-        self.register_buffer("iterations", torch.zeros((), dtype=torch.long))  # in the checkpoint, because the delay counts it
+        self.feat_distill, self.feat_w, self.feat_distill_delay = (
+            feat_distill,
+            feat_w,
+            feat_distill_delay,
+        )
+        self.register_buffer(
+            "iterations", torch.zeros((), dtype=torch.long)
+        )  # in the checkpoint, because the delay counts it
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         student = normalize(output.embeddings, dim=1)
-        features = output.feature_map.mean((2, 3)) + output.feature_map.amax((2, 3)) if self.pool_aggr else output.features
+        features = (
+            output.feature_map.mean((2, 3)) + output.feature_map.amax((2, 3))
+            if self.pool_aggr
+            else output.features
+        )
         branches = [normalize(branch(features), dim=1) for branch in self.target_nets]
-        total = (self.source_loss(output, student, labels) + self.target_loss(output, branches, labels)) / 2
+        total = (
+            self.source_loss(output, student, labels) + self.target_loss(output, branches, labels)
+        ) / 2
         if self.w:
-            total = total + self.w * torch.stack([self.distillation(student, branch) for branch in branches]).mean()
+            total = (
+                total
+                + self.w
+                * torch.stack([self.distillation(student, branch) for branch in branches]).mean()
+            )
         if self.feat_distill and self.iterations >= self.feat_distill_delay:
             total = total + self.feat_w * self.distillation(student, normalize(features, dim=1))
         self.iterations += 1
@@ -48,7 +80,13 @@ class S2SDLoss(CompositeCriterion):
     def distillation(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         """T^2 times the batch mean of KL(teacher rows || student rows)."""
         teacher = teacher.detach()
-        return rowwise_kl(teacher @ teacher.T / self.T, student @ student.T / self.T).mean() * self.T ** 2
+        return (
+            rowwise_kl(teacher @ teacher.T / self.T, student @ student.T / self.T).mean()
+            * self.T**2
+        )
 
     def parameter_groups(self, base_lr: float) -> list[dict]:
-        return [{"params": list(self.target_nets.parameters()), "lr": base_lr}, *super().parameter_groups(base_lr)]
+        return [
+            {"params": list(self.target_nets.parameters()), "lr": base_lr},
+            *super().parameter_groups(base_lr),
+        ]

@@ -1,4 +1,5 @@
 """Smooth-AP (Brown et al., ECCV 2020, eqs. 5 and 6)."""
+
 import torch
 from torch.nn.functional import normalize
 
@@ -31,7 +32,9 @@ class SmoothAPLoss(Criterion):
         return 1 - (precision / n_positives[queries]).sum() / (n_positives > 0).sum()
 
 
-def ranked_above(embeddings: torch.Tensor, queries: torch.Tensor, matches: torch.Tensor, temperature: float) -> torch.Tensor:
+def ranked_above(
+    embeddings: torch.Tensor, queries: torch.Tensor, matches: torch.Tensor, temperature: float
+) -> torch.Tensor:
     """How much sample j ranks above the match of a query, [M, B] in [0, 1]; 0 for the query and the match themselves."""
     unit = normalize(embeddings, dim=1)
     similarities = unit @ unit.T

@@ -1,4 +1,5 @@
 """Signal-to-noise-ratio triplet loss (Yuan et al., CVPR 2019, eqs. 3 and 8)."""
+
 import torch
 from torch.nn.functional import relu
 
@@ -16,8 +17,15 @@ class SNRLoss(TripletCriterion):
         super().__init__(miner)
         self.margin, self.reg_lambda = margin, reg_lambda
 
-    def triplet_loss(self, anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
+    def triplet_loss(
+        self, anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
+    ) -> torch.Tensor:
         signal = anchors.var(-1, correction=0).clamp(min=1e-12)
-        noise_ratio = [(anchors - others).var(-1, correction=0) / signal for others in (positives, negatives)]
+        noise_ratio = [
+            (anchors - others).var(-1, correction=0) / signal for others in (positives, negatives)
+        ]
         hinge = relu(noise_ratio[0] - noise_ratio[1] + self.margin)
-        return hinge.sum() / (hinge > 0).sum().clamp(min=1) + self.reg_lambda * anchors.sum(-1).abs().mean()
+        return (
+            hinge.sum() / (hinge > 0).sum().clamp(min=1)
+            + self.reg_lambda * anchors.sum(-1).abs().mean()
+        )

@@ -1,4 +1,5 @@
 """Normalised softmax loss (Zhai and Wu, BMVC 2019)."""
+
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
@@ -15,16 +16,28 @@ class SoftmaxLoss(Criterion):
     Args:
         n_classes, embed_dim: shape of the class weights w. lr: their own learning rate.
     """
+
     NEEDS = ("n_classes", "embed_dim")
 
-    def __init__(self, n_classes: int, embed_dim: int, lr: float = 1e-5, temperature: float = 0.05, form: str = "paper"):
+    def __init__(
+        self,
+        n_classes: int,
+        embed_dim: int,
+        lr: float = 1e-5,
+        temperature: float = 0.05,
+        form: str = "paper",
+    ):
         super().__init__()
         self.lr, self.temperature, self.form = lr, temperature, form
         self.class_map = class_directions(n_classes, embed_dim)
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
-        embeddings = output.embeddings if self.form == "paper" else normalize(output.embeddings, dim=1)
-        return cross_entropy(embeddings @ normalize(self.class_map, dim=1).T / self.temperature, labels)
+        embeddings = (
+            output.embeddings if self.form == "paper" else normalize(output.embeddings, dim=1)
+        )
+        return cross_entropy(
+            embeddings @ normalize(self.class_map, dim=1).T / self.temperature, labels
+        )
 
     def parameter_groups(self, base_lr: float) -> list[dict]:
         return [{"params": [self.class_map], "lr": self.lr}]
@@ -32,4 +45,4 @@ class SoftmaxLoss(Criterion):
 
 def class_directions(n_classes: int, embed_dim: int) -> nn.Parameter:
     """[C, D] class weights, uniform within 1/sqrt(D) as in a linear layer."""
-    return nn.Parameter((2 * torch.rand(n_classes, embed_dim) - 1) / embed_dim ** 0.5)
+    return nn.Parameter((2 * torch.rand(n_classes, embed_dim) - 1) / embed_dim**0.5)

@@ -1,4 +1,5 @@
 """SoftTriple loss (Qian et al., ICCV 2019, eqs. 7, 8 and 10)."""
+
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
@@ -18,22 +19,43 @@ class SoftTripletLoss(Criterion):
         n_classes, embed_dim: shape of the centres. n_centroids: per class. scale: the paper's lambda.
         lrmulti: learning rate of the centres as a multiple of the trunk's.
     """
+
     NEEDS = ("n_classes", "embed_dim")
 
-    def __init__(self, n_classes: int, embed_dim: int, n_centroids: int = 2, margin_delta: float = 0.01, gamma: float = 0.1,
-                 scale: float = 8, reg_weight: float = 0.2, lrmulti: float = 1):
+    def __init__(
+        self,
+        n_classes: int,
+        embed_dim: int,
+        n_centroids: int = 2,
+        margin_delta: float = 0.01,
+        gamma: float = 0.1,
+        scale: float = 8,
+        reg_weight: float = 0.2,
+        lrmulti: float = 1,
+    ):
         super().__init__()
-        self.n_centroids, self.margin_delta, self.gamma, self.scale = n_centroids, margin_delta, gamma, scale
+        self.n_centroids, self.margin_delta, self.gamma, self.scale = (
+            n_centroids,
+            margin_delta,
+            gamma,
+            scale,
+        )
         self.reg_weight, self.lrmulti = reg_weight, lrmulti
-        self.centroids = nn.Parameter(normalize(torch.randn(n_classes, n_centroids, embed_dim), dim=2))
+        self.centroids = nn.Parameter(
+            normalize(torch.randn(n_classes, n_centroids, embed_dim), dim=2)
+        )
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         centroids = normalize(self.centroids, dim=2)
         # Centres before classes: a softmax over a short last axis is slow.
-        similarities = normalize(output.embeddings, dim=1) @ centroids.transpose(0, 1).flatten(0, 1).T
-        similarities = similarities.unflatten(1, (self.n_centroids, -1))                 # [B, K, C]
+        similarities = (
+            normalize(output.embeddings, dim=1) @ centroids.transpose(0, 1).flatten(0, 1).T
+        )
+        similarities = similarities.unflatten(1, (self.n_centroids, -1))  # [B, K, C]
         by_class = ((similarities / self.gamma).softmax(1) * similarities).sum(1)
-        with_margin = by_class.scatter_add(1, labels[:, None], by_class.new_full((len(labels), 1), -self.margin_delta))
+        with_margin = by_class.scatter_add(
+            1, labels[:, None], by_class.new_full((len(labels), 1), -self.margin_delta)
+        )
         loss = cross_entropy(self.scale * with_margin, labels)
         return loss + self.reg_weight * self.regulariser(centroids) if self.reg_weight else loss
 
@@ -41,9 +63,11 @@ class SoftTripletLoss(Criterion):
         """Half the mean distance of the centres of a class, so that it uses no more of them than it needs."""
         if self.n_centroids == 1:
             return centroids.new_zeros(())
-        between = centroids @ centroids.transpose(1, 2)                                  # [C, K, K]
+        between = centroids @ centroids.transpose(1, 2)  # [C, K, K]
         pairs = torch.ones_like(between[0], dtype=torch.bool).triu(1)
-        return safe_sqrt(2 - 2 * between[:, pairs]).sum() / (len(centroids) * self.n_centroids * (self.n_centroids - 1))
+        return safe_sqrt(2 - 2 * between[:, pairs]).sum() / (
+            len(centroids) * self.n_centroids * (self.n_centroids - 1)
+        )
 
     def parameter_groups(self, base_lr: float) -> list[dict]:
         return [{"params": [self.centroids], "lr": base_lr * self.lrmulti}]

@@ -1,4 +1,5 @@
 """Supervised contrastive loss (Khosla et al., NeurIPS 2020, eq. 2)."""
+
 import torch
 from torch.nn.functional import normalize
 
@@ -24,4 +25,6 @@ class SupConLoss(Criterion):
         logits = unit @ unit.T / self.temperature
         n_positives = positives.sum(1)
         mean_positive = logits.masked_fill(~positives, 0.0).sum(1) / n_positives.clamp(min=1)
-        return masked_mean(masked_logsumexp(logits, positives | negatives, 1) - mean_positive, n_positives > 0)
+        return masked_mean(
+            masked_logsumexp(logits, positives | negatives, 1) - mean_positive, n_positives > 0
+        )

@@ -1,4 +1,5 @@
 """Triplet loss (Schroff et al., CVPR 2015, eq. 2)."""
+
 import torch
 from torch.nn.functional import relu
 
@@ -17,7 +18,9 @@ class TripletLoss(TripletCriterion):
         super().__init__(miner)
         self.margin, self.form = margin, form
 
-    def triplet_loss(self, anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
+    def triplet_loss(
+        self, anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
+    ) -> torch.Tensor:
         if self.form == "euclidean":
             gap = row_distances(anchors, positives) - row_distances(anchors, negatives)
         else:

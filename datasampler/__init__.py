@@ -1,4 +1,5 @@
 """Batch samplers: yield lists of dataset indices, seeded per (seed, epoch, rank)."""
+
 import numpy as np
 
 from datasampler.base import BatchSampler
@@ -29,8 +30,24 @@ def describe() -> dict[str, str]:
     return {name: first_line(sampler) for name, sampler in REGISTRY.items()}
 
 
-def select(name: str, labels: np.ndarray, *, batch_size: int, samples_per_class: int, seed: int, rank: int = 0, **options) -> BatchSampler:
+def select(
+    name: str,
+    labels: np.ndarray,
+    *,
+    batch_size: int,
+    samples_per_class: int,
+    seed: int,
+    rank: int = 0,
+    **options,
+) -> BatchSampler:
     """The sampler `name` over a split with the given labels [N]; of the run's options it gets those that it names in OPTIONS."""
     sampler = REGISTRY[name]
     own = {option: options[option] for option in sampler.OPTIONS if option in options}
-    return sampler(labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, rank=rank, **own)
+    return sampler(
+        labels,
+        batch_size=batch_size,
+        samples_per_class=samples_per_class,
+        seed=seed,
+        rank=rank,
+        **own,
+    )

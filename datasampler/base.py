@@ -1,4 +1,5 @@
 """What the batch samplers share: the split ordered by class, and seeded draws from it."""
+
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
@@ -27,12 +28,24 @@ class BatchSampler(ABC):
     NEEDS_EMBEDDINGS = False
     OPTIONS: tuple[str, ...] = ()
 
-    def __init__(self, labels: np.ndarray, *, batch_size: int, samples_per_class: int, seed: int, rank: int = 0):
+    def __init__(
+        self,
+        labels: np.ndarray,
+        *,
+        batch_size: int,
+        samples_per_class: int,
+        seed: int,
+        rank: int = 0,
+    ):
         if len(labels) < batch_size:
-            raise UserError(f"--bs {batch_size} is larger than the training set of {len(labels)} images; lower it.")
+            raise UserError(
+                f"--bs {batch_size} is larger than the training set of {len(labels)} images; lower it."
+            )
         self.by_class = np.argsort(labels, kind="stable")  # indices, class after class
         self.positions = np.argsort(self.by_class)  # where by_class names each image
-        _, self.starts, self.counts = np.unique(labels[self.by_class], return_index=True, return_counts=True)
+        _, self.starts, self.counts = np.unique(
+            labels[self.by_class], return_index=True, return_counts=True
+        )
         self.batches = len(labels) // batch_size
         self.batch_size, self.samples_per_class = batch_size, samples_per_class
         self.blocks = batch_size // samples_per_class  # classes in a batch

@@ -1,4 +1,5 @@
 """Every image of the split in an epoch, in batches of different classes."""
+
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,19 +21,37 @@ class ClassBalancedSampler(BatchSampler):
     has fewer than P classes, a batch holds up to ceil(P / classes) groups of each.
     """
 
-    def __init__(self, labels: np.ndarray, *, batch_size: int, samples_per_class: int, seed: int, rank: int = 0):
-        super().__init__(labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, rank=rank)
+    def __init__(
+        self,
+        labels: np.ndarray,
+        *,
+        batch_size: int,
+        samples_per_class: int,
+        seed: int,
+        rank: int = 0,
+    ):
+        super().__init__(
+            labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, rank=rank
+        )
         # With fewer classes than a batch takes, the groups of each are dealt out to several queues, as if it were several classes.
         queues_per_class = -(-self.blocks // len(self.counts))
         self.queue_class = np.repeat(np.arange(len(self.counts)), queues_per_class)
-        groups, rank_in_class = self.groups_per_class()[self.queue_class], np.tile(np.arange(queues_per_class), len(self.counts))
+        groups, rank_in_class = (
+            self.groups_per_class()[self.queue_class],
+            np.tile(np.arange(queues_per_class), len(self.counts)),
+        )
         self.queue_lengths = (groups + queues_per_class - 1 - rank_in_class) // queues_per_class
-        self.batches = max(-(-self.queue_lengths.sum() // self.blocks), self.queue_lengths.max()).item()
+        self.batches = max(
+            -(-self.queue_lengths.sum() // self.blocks), self.queue_lengths.max()
+        ).item()
 
     def __iter__(self) -> Iterator[list[int]]:
         random = self.generator()
         groups = self.groups(random, np.arange(len(self.counts)))
-        following, left = np.cumsum(self.queue_lengths) - self.queue_lengths, self.queue_lengths.copy()
+        following, left = (
+            np.cumsum(self.queue_lengths) - self.queue_lengths,
+            self.queue_lengths.copy(),
+        )
         for remaining in range(self.batches, 0, -1):
             queues = self.choose(random, left, remaining)
             served, idle = queues[left[queues] > 0], queues[left[queues] == 0]
@@ -49,7 +68,7 @@ class ClassBalancedSampler(BatchSampler):
         keys = random.exponential(size=len(left)) / np.maximum(left, 1)
         keys[left == 0] += 1e6
         keys[left == remaining] = -1
-        return np.argpartition(keys, self.blocks - 1)[:self.blocks]
+        return np.argpartition(keys, self.blocks - 1)[: self.blocks]
 
     def any_group(self, random: np.random.Generator, classes: np.ndarray) -> np.ndarray:
         """Random images of each class, [n] -> [n, samples_per_class]."""

@@ -1,4 +1,5 @@
 """Random classes, random images: the paper's batches."""
+
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,9 +22,20 @@ class ClassRandomSampler(BatchSampler):
 
     OPTIONS = ("internal_split", "repeat_half")
 
-    def __init__(self, labels: np.ndarray, *, batch_size: int, samples_per_class: int, seed: int,
-                 internal_split: float = 1.0, repeat_half: bool = False, rank: int = 0):
-        super().__init__(labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, rank=rank)
+    def __init__(
+        self,
+        labels: np.ndarray,
+        *,
+        batch_size: int,
+        samples_per_class: int,
+        seed: int,
+        internal_split: float = 1.0,
+        repeat_half: bool = False,
+        rank: int = 0,
+    ):
+        super().__init__(
+            labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, rank=rank
+        )
         self.repeats = 2 if repeat_half else 1
         self.draws = batch_size // (samples_per_class * self.repeats)
         self.first_classes = max(1, int(len(self.counts) * internal_split))
@@ -33,7 +45,12 @@ class ClassRandomSampler(BatchSampler):
         random = self.generator()
         low, high = np.zeros(self.draws, int), np.full(self.draws, len(self.counts))
         if self.first_classes < len(self.counts):
-            high[:self.first_draws], low[self.first_draws:] = self.first_classes, self.first_classes
-        classes = random.integers(low, high, size=(self.batches, self.draws)).repeat(self.samples_per_class, axis=1)
+            high[: self.first_draws], low[self.first_draws :] = (
+                self.first_classes,
+                self.first_classes,
+            )
+        classes = random.integers(low, high, size=(self.batches, self.draws)).repeat(
+            self.samples_per_class, axis=1
+        )
         positions = self.starts[classes] + random.integers(self.counts[classes])
         yield from np.tile(self.by_class[positions], (1, self.repeats)).tolist()

@@ -1,4 +1,5 @@
 """Batches of images far from each other, at random (as k-means++ draws its centres)."""
+
 import numpy as np
 import torch
 
@@ -27,10 +28,27 @@ class D2CoresetSampler(CoresetSampler):
 
     OPTIONS = ("pool_size", "d2_lambda", "projection_dim")
 
-    def __init__(self, labels: np.ndarray, *, batch_size: int, samples_per_class: int, seed: int, pool_size: int = 512,
-                 d2_lambda: float = 1.0, projection_dim: int = -1, rank: int = 0):
-        super().__init__(labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, pool_size=pool_size,
-                         projection_dim=projection_dim, rank=rank)
+    def __init__(
+        self,
+        labels: np.ndarray,
+        *,
+        batch_size: int,
+        samples_per_class: int,
+        seed: int,
+        pool_size: int = 512,
+        d2_lambda: float = 1.0,
+        projection_dim: int = -1,
+        rank: int = 0,
+    ):
+        super().__init__(
+            labels,
+            batch_size=batch_size,
+            samples_per_class=samples_per_class,
+            seed=seed,
+            pool_size=pool_size,
+            projection_dim=projection_dim,
+            rank=rank,
+        )
         self.d2_lambda = d2_lambda
 
     def coreset(self, random: np.random.Generator, embeddings: torch.Tensor) -> list[int]:
@@ -38,7 +56,14 @@ class D2CoresetSampler(CoresetSampler):
         nearest, free = squared_distances(embeddings, chosen[0]), np.ones(len(embeddings), bool)
         while len(chosen) < self.blocks:
             free[chosen[-1]] = False
-            chosen.append(int(random.choice(len(free), p=d2_probabilities(nearest.double().numpy(), free, self.d2_lambda))))
+            chosen.append(
+                int(
+                    random.choice(
+                        len(free),
+                        p=d2_probabilities(nearest.double().numpy(), free, self.d2_lambda),
+                    )
+                )
+            )
             nearest = torch.minimum(nearest, squared_distances(embeddings, chosen[-1]))
         return chosen
 

@@ -1,4 +1,5 @@
 """Batches whose distances are distributed as those of a large pool."""
+
 import torch
 
 from datasampler.storage import BatchMatchSampler
@@ -24,12 +25,16 @@ class DistHistBatchMatchSampler(BatchMatchSampler):
 
     def costs(self, pool: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
         batches = pool[candidates]  # [c, batch_size, D]
-        moments = (batches.mean(1) - pool.mean(0)).norm(dim=1) + (batches.std(1, correction=0) - pool.std(0, correction=0)).norm(dim=1)
+        moments = (batches.mean(1) - pool.mean(0)).norm(dim=1) + (
+            batches.std(1, correction=0) - pool.std(0, correction=0)
+        ).norm(dim=1)
         distances = pairwise_distances(pool)
         of_pool = upper_triangle(distances)
         of_batches = upper_triangle(distances[candidates[:, :, None], candidates[:, None, :]])
         largest = of_pool.max()
-        return moments + HISTOGRAM_WEIGHT * wasserstein(histograms(of_batches, largest), histograms(of_pool[None], largest), largest)
+        return moments + HISTOGRAM_WEIGHT * wasserstein(
+            histograms(of_batches, largest), histograms(of_pool[None], largest), largest
+        )
 
 
 def upper_triangle(matrices: torch.Tensor) -> torch.Tensor:
@@ -40,9 +45,16 @@ def upper_triangle(matrices: torch.Tensor) -> torch.Tensor:
 
 def histograms(values: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
     """Shares of each row's values in BINS equal bins from 0 to `largest`, [c, m] -> [c, BINS]."""
-    bins = (values / largest.clamp(min=torch.finfo(values.dtype).tiny) * BINS).long().clamp(max=BINS - 1)
+    bins = (
+        (values / largest.clamp(min=torch.finfo(values.dtype).tiny) * BINS)
+        .long()
+        .clamp(max=BINS - 1)
+    )
     bins += BINS * torch.arange(len(values))[:, None]
-    return torch.bincount(bins.ravel(), minlength=BINS * len(values)).reshape(-1, BINS) / values.shape[1]
+    return (
+        torch.bincount(bins.ravel(), minlength=BINS * len(values)).reshape(-1, BINS)
+        / values.shape[1]
+    )
 
 
 def wasserstein(first: torch.Tensor, second: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,5 @@
 """Batches whose Gaussian is that of a large pool."""
+
 import torch
 
 from datasampler.storage import BatchMatchSampler
@@ -28,5 +29,9 @@ def frechet_distances(batches: torch.Tensor, pool: torch.Tensor) -> torch.Tensor
     # taken, and covariances without full rank (more dimensions than images) are harmless.
     roots = (batches - means) / max(batches.shape[1] - 1, 1) ** 0.5
     pool_root = torch.linalg.qr((pool - pool_mean) / max(len(pool) - 1, 1) ** 0.5, mode="r").R
-    traces = roots.square().sum((1, 2)) + pool_root.square().sum() - 2 * torch.linalg.svdvals(roots @ pool_root.T).sum(1)
+    traces = (
+        roots.square().sum((1, 2))
+        + pool_root.square().sum()
+        - 2 * torch.linalg.svdvals(roots @ pool_root.T).sum(1)
+    )
     return (means.squeeze(1) - pool_mean).square().sum(1) + traces

@@ -1,4 +1,5 @@
 """Batches that cover the embedding space (Sener and Savarese, ICLR 2018)."""
+
 import numpy as np
 import torch
 

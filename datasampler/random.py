@@ -1,4 +1,5 @@
 """Random images, whatever their class."""
+
 from collections.abc import Iterator
 
 from datasampler.base import BatchSampler
@@ -12,5 +13,7 @@ class RandomSampler(BatchSampler):
     """
 
     def __iter__(self) -> Iterator[list[int]]:
-        shuffled = self.generator().permutation(len(self.by_class))[:self.batches * self.batch_size]
+        shuffled = self.generator().permutation(len(self.by_class))[
+            : self.batches * self.batch_size
+        ]
         yield from shuffled.reshape(self.batches, self.batch_size).tolist()

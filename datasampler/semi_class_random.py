@@ -1,4 +1,5 @@
 """Random images, each with a partner."""
+
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,12 +19,24 @@ class SemiClassRandomSampler(BatchSampler):
         UserError: fewer images than one batch, or an odd batch size.
     """
 
-    def __init__(self, labels: np.ndarray, *, batch_size: int, samples_per_class: int, seed: int, rank: int = 0):
+    def __init__(
+        self,
+        labels: np.ndarray,
+        *,
+        batch_size: int,
+        samples_per_class: int,
+        seed: int,
+        rank: int = 0,
+    ):
         if batch_size % 2:
-            raise UserError(f"--data_sampler semi_class_random draws pairs of images: --bs {batch_size} must be even.")
+            raise UserError(
+                f"--data_sampler semi_class_random draws pairs of images: --bs {batch_size} must be even."
+            )
         super().__init__(labels, batch_size=batch_size, samples_per_class=2, seed=seed, rank=rank)
 
     def __iter__(self) -> Iterator[list[int]]:
         random = self.generator()
         images = random.integers(len(self.by_class), size=self.batches * self.blocks)
-        yield from self.with_classmates(random, images).reshape(self.batches, self.batch_size).tolist()
+        yield from (
+            self.with_classmates(random, images).reshape(self.batches, self.batch_size).tolist()
+        )

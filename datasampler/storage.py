@@ -2,6 +2,7 @@
 
 Source: Roth et al., "Revisiting Training Strategies and Generalization Performance in Deep Metric Learning", ICML 2020.
 """
+
 from abc import abstractmethod
 from collections.abc import Iterator
 
@@ -28,10 +29,23 @@ class StorageSampler(BatchSampler):
     NEEDS_EMBEDDINGS = True
     OPTIONS = ("pool_size", "projection_dim")
 
-    def __init__(self, labels: np.ndarray, *, batch_size: int, samples_per_class: int, seed: int, pool_size: int = 512,
-                 projection_dim: int = -1, rank: int = 0):
-        super().__init__(labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, rank=rank)
-        self.pool_groups = max(min(pool_size // samples_per_class, int(self.groups_per_class().sum())), self.blocks)
+    def __init__(
+        self,
+        labels: np.ndarray,
+        *,
+        batch_size: int,
+        samples_per_class: int,
+        seed: int,
+        pool_size: int = 512,
+        projection_dim: int = -1,
+        rank: int = 0,
+    ):
+        super().__init__(
+            labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, rank=rank
+        )
+        self.pool_groups = max(
+            min(pool_size // samples_per_class, int(self.groups_per_class().sum())), self.blocks
+        )
         self.projection_dim = projection_dim
         self.embeddings: torch.Tensor | None = None
 
@@ -43,12 +57,16 @@ class StorageSampler(BatchSampler):
         if 0 < self.projection_dim < embeddings.shape[1]:
             generator = torch.Generator().manual_seed(derive(self.seed, 0))
             matrix = torch.randn(embeddings.shape[1], self.projection_dim, generator=generator)
-            embeddings = embeddings @ matrix / self.projection_dim ** 0.5  # keeps squared distances in expectation
+            embeddings = (
+                embeddings @ matrix / self.projection_dim**0.5
+            )  # keeps squared distances in expectation
         self.embeddings = embeddings
 
     def __iter__(self) -> Iterator[list[int]]:
         if self.embeddings is None:
-            raise RuntimeError(f"{type(self).__name__} chooses batches by embeddings: call refresh(embeddings) before iterating.")
+            raise RuntimeError(
+                f"{type(self).__name__} chooses batches by embeddings: call refresh(embeddings) before iterating."
+            )
         random = self.generator()
         return (self.batch(random, self.pool(random)).ravel().tolist() for _ in range(self.batches))
 
@@ -58,10 +76,10 @@ class StorageSampler(BatchSampler):
 
     def pool(self, random: np.random.Generator) -> np.ndarray:
         """Indices [pool_size / samples_per_class, samples_per_class], a class per row."""
-        classes = random.permutation(len(self.counts))[:self.pool_groups]
+        classes = random.permutation(len(self.counts))[: self.pool_groups]
         groups = self.groups(random, classes)
         _, turn = ragged(self.groups_per_class()[classes])
-        return groups[np.lexsort((random.random(len(groups)), turn))[:self.pool_groups]]
+        return groups[np.lexsort((random.random(len(groups)), turn))[: self.pool_groups]]
 
 
 class CoresetSampler(StorageSampler):
@@ -69,7 +87,9 @@ class CoresetSampler(StorageSampler):
 
     def batch(self, random: np.random.Generator, pool: np.ndarray) -> np.ndarray:
         images = pool.ravel()
-        return self.with_classmates(random, images[self.coreset(random, self.embeddings[torch.from_numpy(images)])])
+        return self.with_classmates(
+            random, images[self.coreset(random, self.embeddings[torch.from_numpy(images)])]
+        )
 
     @abstractmethod
     def coreset(self, random: np.random.Generator, embeddings: torch.Tensor) -> list[int]:
@@ -85,16 +105,39 @@ class BatchMatchSampler(StorageSampler):
 
     OPTIONS = ("pool_size", "candidates", "projection_dim")
 
-    def __init__(self, labels: np.ndarray, *, batch_size: int, samples_per_class: int, seed: int, pool_size: int = 512,
-                 candidates: int = 10, projection_dim: int = -1, rank: int = 0):
-        super().__init__(labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, pool_size=pool_size,
-                         projection_dim=projection_dim, rank=rank)
+    def __init__(
+        self,
+        labels: np.ndarray,
+        *,
+        batch_size: int,
+        samples_per_class: int,
+        seed: int,
+        pool_size: int = 512,
+        candidates: int = 10,
+        projection_dim: int = -1,
+        rank: int = 0,
+    ):
+        super().__init__(
+            labels,
+            batch_size=batch_size,
+            samples_per_class=samples_per_class,
+            seed=seed,
+            pool_size=pool_size,
+            projection_dim=projection_dim,
+            rank=rank,
+        )
         self.candidates = candidates
 
     def batch(self, random: np.random.Generator, pool: np.ndarray) -> np.ndarray:
-        chosen = random.random((self.candidates, len(pool))).argsort(1)[:, :self.blocks]
-        images = np.arange(pool.size).reshape(pool.shape)[chosen].reshape(self.candidates, self.batch_size)
-        costs = self.costs(self.embeddings[torch.from_numpy(pool.ravel())], torch.from_numpy(images))
+        chosen = random.random((self.candidates, len(pool))).argsort(1)[:, : self.blocks]
+        images = (
+            np.arange(pool.size)
+            .reshape(pool.shape)[chosen]
+            .reshape(self.candidates, self.batch_size)
+        )
+        costs = self.costs(
+            self.embeddings[torch.from_numpy(pool.ravel())], torch.from_numpy(images)
+        )
         return pool[chosen[costs.argmin()]]
 
     @abstractmethod

@@ -1,4 +1,5 @@
 """Decoded images, kept in memory or in a file that all loading processes share. An image reads the same whether it is kept yet or not."""
+
 import fcntl
 import hashlib
 import logging
@@ -20,8 +21,10 @@ from utilities.errors import UserError
 
 LOG = logging.getLogger(__name__)
 GB = 10**9
-HEIGHT, WIDTH, KEPT_HEIGHT, KEPT_WIDTH, START = range(5)  # of an image: its size, that of its kept pixels, and their first byte
-ABSENT, BEING_WRITTEN = 0, -1                             # instead of a START, which is behind the table
+HEIGHT, WIDTH, KEPT_HEIGHT, KEPT_WIDTH, START = range(
+    5
+)  # of an image: its size, that of its kept pixels, and their first byte
+ABSENT, BEING_WRITTEN = 0, -1  # instead of a START, which is behind the table
 
 
 def attached(splits, kind: str, *, limit: float, short_side: int, folder: str, fast: bool):
@@ -40,10 +43,14 @@ def attached(splits, kind: str, *, limit: float, short_side: int, folder: str, f
         files = [file for split in splits if split for file in split.files]
         try:
             file = _file(Path(folder).expanduser(), files, short_side) if kind == "disk" else None
-            opener = ImageCache(files, file=file, limit=int(limit * GB), short_side=short_side).open_image
+            opener = ImageCache(
+                files, file=file, limit=int(limit * GB), short_side=short_side
+            ).open_image
         except OSError as error:
             where = f"--cache_path {folder}" if kind == "disk" else "memory"
-            raise UserError(f"--cache {kind}: {limit:g} GB of images cannot be kept in {where} ({error.strerror}); lower --cache_limit or drop --cache.") from error
+            raise UserError(
+                f"--cache {kind}: {limit:g} GB of images cannot be kept in {where} ({error.strerror}); lower --cache_limit or drop --cache."
+            ) from error
     return splits._make(split and split.opened_by(opener) for split in splits)
 
 
@@ -61,16 +68,26 @@ class ImageCache:
         self.lock_file = open(file, "a+b") if file else tempfile.TemporaryFile()
         start = 8 + 8 * 5 * len(files)
         with self._alone():  # a file that is there keeps its limit
-            self.end = os.fstat(self.lock_file.fileno()).st_size or start + min(limit, _room(file) // 2)
+            self.end = os.fstat(self.lock_file.fileno()).st_size or start + min(
+                limit, _room(file) // 2
+            )
             if file:
                 os.ftruncate(self.lock_file.fileno(), self.end)  # sparse: takes what is written
-        mapping = np.frombuffer(mmap.mmap(self.lock_file.fileno() if file else -1, self.end), dtype=np.uint8)
+        mapping = np.frombuffer(
+            mmap.mmap(self.lock_file.fileno() if file else -1, self.end), dtype=np.uint8
+        )
         self.used = mapping[:8].view(np.int64)
         self.table = mapping[8:start].view(np.int64).reshape(-1, 5)
         self.pixels = torch.from_numpy(mapping)
         self.used[0] = max(self.used[0], start)
-        LOG.info("Decoded images are kept in %s, up to %.1f GB%s; those beyond are decoded each time.", file or "memory", (self.end - start) / GB,
-                 f" ({int((self.table[:, START] > 0).sum()):,} of {len(files):,} are there)" if file else "")
+        LOG.info(
+            "Decoded images are kept in %s, up to %.1f GB%s; those beyond are decoded each time.",
+            file or "memory",
+            (self.end - start) / GB,
+            f" ({int((self.table[:, START] > 0).sum()):,} of {len(files):,} are there)"
+            if file
+            else "",
+        )
 
     def open_image(self, path: str) -> Source:
         """The image as it is kept, and keep it if there is room; raises UNREADABLE."""
@@ -85,7 +102,7 @@ class ImageCache:
     def _kept(self, entry: np.ndarray) -> torch.Tensor:
         """[h, w, 3], a view of the mapping."""
         height, width, start = (int(entry[column]) for column in (KEPT_HEIGHT, KEPT_WIDTH, START))
-        return self.pixels[start:start + 3 * height * width].view(height, width, 3)
+        return self.pixels[start : start + 3 * height * width].view(height, width, 3)
 
     def _shrunk(self, source: Source) -> torch.Tensor:
         """[h, w, 3]"""
@@ -101,7 +118,7 @@ class ImageCache:
                 return
             self.used[0], entry[START] = start + values.numel(), BEING_WRITTEN
         entry[HEIGHT:START] = source.height, source.width, *values.shape[:2]
-        self.pixels[start:start + values.numel()] = values.reshape(-1)
+        self.pixels[start : start + values.numel()] = values.reshape(-1)
         entry[START] = start  # last: whoever sees it may read the pixels
 
     @contextmanager
@@ -115,12 +132,18 @@ class ImageCache:
 
 
 def _source(height: int, width: int, values: torch.Tensor) -> Source:
-    return Source(height, width, lambda reduction, rows: Pixels(values, values.shape[0] / height, values.shape[1] / width))
+    return Source(
+        height,
+        width,
+        lambda reduction, rows: Pixels(values, values.shape[0] / height, values.shape[1] / width),
+    )
 
 
 def _file(folder: Path, files: list[str], short_side: int) -> Path:
     """Named by the images, when they were changed, and how they are kept."""
-    facts = [(path, status.st_size, status.st_mtime_ns) for path in files for status in [os.stat(path)]]
+    facts = [
+        (path, status.st_size, status.st_mtime_ns) for path in files for status in [os.stat(path)]
+    ]
     digest = hashlib.sha256(repr((short_side, facts)).encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"images_{digest}.bin"
@@ -128,4 +151,8 @@ def _file(folder: Path, files: list[str], short_side: int) -> Path:
 
 def _room(file: Path | None) -> int:
     """Free bytes on the disk of the file, or the memory of the machine."""
-    return shutil.disk_usage(file.parent).free if file else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return (
+        shutil.disk_usage(file.parent).free
+        if file
+        else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    )

@@ -1,4 +1,5 @@
 """Files -> pixels. JPEGs, which most images are, are decoded by libjpeg-turbo alone; Pillow reads everything else."""
+
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -10,23 +11,31 @@ from PIL import Image
 
 # What is raised for damaged files.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-REDUCTIONS = (8, 4, 2)  # 1/8, 1/4 and 1/2: the scales that libjpeg-turbo decodes faster than the whole
+REDUCTIONS = (
+    8,
+    4,
+    2,
+)  # 1/8, 1/4 and 1/2: the scales that libjpeg-turbo decodes faster than the whole
 FOUR_CHANNELS = ("CMYK", "YCCK")
-MARGIN = 16             # rows below a crop that its last rows depend on, at most
+MARGIN = 16  # rows below a crop that its last rows depend on, at most
 
 
 class Pixels(NamedTuple):
     """Decoded rows of an image, perhaps fewer and perhaps at reduced scale."""
+
     values: torch.Tensor  # uint8 [h, w, 3], the layout of decoders
-    down: float = 1       # h per pixel of the image
-    across: float = 1     # w per pixel of the image
+    down: float = 1  # h per pixel of the image
+    across: float = 1  # w per pixel of the image
 
 
 class Source(NamedTuple):
     """An image whose size is known and whose pixels are not decoded yet."""
+
     height: int
     width: int
-    pixels: Callable[[int, int], Pixels]  # reduction 1, 2, 4 or 8, number of rows needed from the top; raises UNREADABLE
+    pixels: Callable[
+        [int, int], Pixels
+    ]  # reduction 1, 2, 4 or 8, number of rows needed from the top; raises UNREADABLE
 
 
 def open_image(path: str, *, fast: bool = False) -> Source:
@@ -51,8 +60,12 @@ def open_image(path: str, *, fast: bool = False) -> Source:
 def read_rgb(path: str) -> Image.Image:
     """An image of any mode as RGB; of an animation the first frame; transparency is laid on white."""
     with Image.open(path) as image:
-        if image.mode.startswith("I;16") or image.mode == "I":  # convert() would clip 16 bits at 255
-            return Image.fromarray((np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+        if (
+            image.mode.startswith("I;16") or image.mode == "I"
+        ):  # convert() would clip 16 bits at 255
+            return Image.fromarray(
+                (np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)
+            ).convert("RGB")
         if image.mode in ("P", "LA", "PA", "RGBA") or "transparency" in image.info:
             image = image.convert("RGBA")
             white = Image.new("RGBA", image.size, "white")
@@ -64,22 +77,39 @@ def resized(values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """uint8 [h, w, 3] -> [*size, 3], bilinear with antialiasing: Pillow's resize to within one level of 255."""
     if values.shape[:2] == size:
         return values
-    images = values[None].permute(0, 3, 1, 2)  # [1, 3, h, w] in the strides that torch recognises as channels last, a quarter faster
-    return torch.nn.functional.interpolate(images, size=size, mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+    images = values[None].permute(
+        0, 3, 1, 2
+    )  # [1, 3, h, w] in the strides that torch recognises as channels last, a quarter faster
+    return torch.nn.functional.interpolate(images, size=size, mode="bilinear", antialias=True)[
+        0
+    ].permute(1, 2, 0)
 
 
 def largest_reduction(height: float, width: float, size: tuple[int, int]) -> int:
     """The strongest reduction that leaves height x width pixels no smaller than `size`."""
-    return next((factor for factor in REDUCTIONS if height >= factor * size[0] and width >= factor * size[1]), 1)
+    return next(
+        (
+            factor
+            for factor in REDUCTIONS
+            if height >= factor * size[0] and width >= factor * size[1]
+        ),
+        1,
+    )
 
 
-def _jpeg(path: str, data: bytes, height: int, width: int, fast: bool, reduction: int, rows: int) -> Pixels:
+def _jpeg(
+    path: str, data: bytes, height: int, width: int, fast: bool, reduction: int, rows: int
+) -> Pixels:
     factor = reduction if fast else 1
     lines = min(height, rows + MARGIN)
-    smallest = {"min_height": -(-lines // factor), "min_width": -(-width // factor)} if factor > 1 else {}
+    smallest = (
+        {"min_height": -(-lines // factor), "min_width": -(-width // factor)} if factor > 1 else {}
+    )
     shortened = _shortened(data, height, width, lines)
     try:  # strict: a missing end is an error; that bits are left over is not
-        values = simplejpeg.decode_jpeg(shortened, fastdct=fast, fastupsample=fast, strict=shortened is data, **smallest)
+        values = simplejpeg.decode_jpeg(
+            shortened, fastdct=fast, fastupsample=fast, strict=shortened is data, **smallest
+        )
     except ValueError:  # damaged, and how badly that Pillow decides
         return Pixels(_values(read_rgb(path)))
     return Pixels(torch.from_numpy(values), 1 / factor, 1 / factor)
@@ -92,10 +122,12 @@ def _shortened(data: bytes, height: int, width: int, lines: int) -> bytes:
     """
     if lines == height or not data.endswith(b"\xff\xd9"):
         return data
-    size = data.find(b"\x08" + height.to_bytes(2, "big") + width.to_bytes(2, "big"))  # behind a frame's marker, its length and its 8 bits
-    if size < 4 or data[size - 4:size - 2] not in (b"\xff\xc0", b"\xff\xc1"):
+    size = data.find(
+        b"\x08" + height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    )  # behind a frame's marker, its length and its 8 bits
+    if size < 4 or data[size - 4 : size - 2] not in (b"\xff\xc0", b"\xff\xc1"):
         return data
-    return data[:size + 1] + lines.to_bytes(2, "big") + data[size + 3:]
+    return data[: size + 1] + lines.to_bytes(2, "big") + data[size + 3 :]
 
 
 def _opened(image: Image.Image) -> Source:

@@ -1,4 +1,5 @@
 """Images of a split, read one by one as RGB whatever their format."""
+
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from datasets.decoding import UNREADABLE, Source, open_image, read_rgb
 
 class BrokenImage(NamedTuple):
     """Takes the place of a batch in which an image could not be read (an exception in a worker would bring a traceback)."""
+
     path: str
     reason: str
 
@@ -25,12 +27,32 @@ class ImageSplit(torch.utils.data.Dataset):
         transform: `transforms.Crops`, or any function of a Pillow image. open_image: path -> `Source` for the former.
     """
 
-    def __init__(self, files: list[str], labels: np.ndarray, class_texts: list[str], *, captions: list[tuple[str, ...]] | None = None,
-                 superclasses: np.ndarray | None = None, is_query: np.ndarray | None = None, is_gallery: np.ndarray | None = None,
-                 boxes: np.ndarray | None = None, transform: Callable | None = None):
-        self.files, self.labels, self.class_texts, self.superclasses = files, labels, class_texts, superclasses
+    def __init__(
+        self,
+        files: list[str],
+        labels: np.ndarray,
+        class_texts: list[str],
+        *,
+        captions: list[tuple[str, ...]] | None = None,
+        superclasses: np.ndarray | None = None,
+        is_query: np.ndarray | None = None,
+        is_gallery: np.ndarray | None = None,
+        boxes: np.ndarray | None = None,
+        transform: Callable | None = None,
+    ):
+        self.files, self.labels, self.class_texts, self.superclasses = (
+            files,
+            labels,
+            class_texts,
+            superclasses,
+        )
         self.captions = captions or [(text,) for text in class_texts]
-        self.is_query, self.is_gallery, self.boxes, self.transform = is_query, is_gallery, boxes, transform
+        self.is_query, self.is_gallery, self.boxes, self.transform = (
+            is_query,
+            is_gallery,
+            boxes,
+            transform,
+        )
         self.open_image: Callable[[str], Source] = open_image
 
     def with_transform(self, transform: Callable) -> "ImageSplit":
@@ -43,8 +65,11 @@ class ImageSplit(torch.utils.data.Dataset):
 
     def only(self, kept: np.ndarray) -> "ImageSplit":
         """The images for which bool [N] is true, with the labels they have."""
-        rows = {name: None if values is None else values[kept] for name in ("labels", "is_query", "is_gallery", "boxes")
-                for values in [getattr(self, name)]}
+        rows = {
+            name: None if values is None else values[kept]
+            for name in ("labels", "is_query", "is_gallery", "boxes")
+            for values in [getattr(self, name)]
+        }
         return self._changed(files=[file for file, keep in zip(self.files, kept) if keep], **rows)
 
     def _changed(self, **attributes) -> "ImageSplit":
@@ -63,4 +88,3 @@ class ImageSplit(torch.utils.data.Dataset):
         if self.boxes is not None:
             image = image.crop(tuple(self.boxes[index].tolist()))
         return self.transform(image), int(self.labels[index]), index
-

@@ -1,4 +1,5 @@
 """Broken images are found before training, not in the middle of the night."""
+
 import logging
 import os
 from collections.abc import Iterable
@@ -26,13 +27,17 @@ def checked(splits, *, decode: bool, skip: bool):
     Raises:
         UserError: a broken image without `skip`, or a class of which no image is left.
     """
-    broken = broken_images((path for split in splits if split for path in split.files), decode=decode or skip)
+    broken = broken_images(
+        (path for split in splits if split for path in split.files), decode=decode or skip
+    )
     if not broken:
         return splits, broken
     first, reason = next(iter(broken.items()))
     others = f" and {len(broken) - 1} more images" if len(broken) > 1 else ""
     if not skip:
-        raise UserError(f"--dataset: the image {first} cannot be read ({reason}){others}; replace or remove it, or leave such images out with --on_bad_image skip.")
+        raise UserError(
+            f"--dataset: the image {first} cannot be read ({reason}){others}; replace or remove it, or leave such images out with --on_bad_image skip."
+        )
     report(broken)
     return splits._make(split and _without(split, broken) for split in splits), broken
 
@@ -41,7 +46,9 @@ def readable(split, flag: str):
     """The split without the images that cannot be decoded, which are named in the log. Raises UserError, naming `flag`, where none is left."""
     broken = broken_images(split.files, decode=True)
     if len(broken) == len(split):
-        raise UserError(f"{flag}: none of the {len(split)} images can be read; the first is {split.files[0]}.")
+        raise UserError(
+            f"{flag}: none of the {len(split)} images can be read; the first is {split.files[0]}."
+        )
     report(broken)
     return split.only(np.array([path not in broken for path in split.files]))
 
@@ -49,30 +56,51 @@ def readable(split, flag: str):
 def broken_images(paths: Iterable[str], *, decode: bool) -> dict[str, str]:
     """Path -> what is wrong with it."""
     paths = list(paths)
-    with ThreadPoolExecutor(THREADS) as pool:  # decoders let other threads run; for the ends of files threads cost more than they save
+    with (
+        ThreadPoolExecutor(THREADS) as pool
+    ):  # decoders let other threads run; for the ends of files threads cost more than they save
         reasons = pool.map(_why_broken, paths) if decode else map(_why_suspicious, paths)
-        bar = tqdm(zip(paths, reasons), total=len(paths), desc="Checking images", unit="image", leave=False, delay=2)
+        bar = tqdm(
+            zip(paths, reasons),
+            total=len(paths),
+            desc="Checking images",
+            unit="image",
+            leave=False,
+            delay=2,
+        )
         return {path: reason for path, reason in bar if reason}
 
 
 def report(broken: dict[str, str]) -> None:
     """How many images were left out, and which; nothing where none was."""
     if broken:
-        LOG.info("%s", "\n".join([f"Broken images, left out: {len(broken)}", *(f"  {path} ({reason})" for path, reason in broken.items())]))
+        LOG.info(
+            "%s",
+            "\n".join(
+                [
+                    f"Broken images, left out: {len(broken)}",
+                    *(f"  {path} ({reason})" for path, reason in broken.items()),
+                ]
+            ),
+        )
 
 
 def _without(split, broken: dict[str, str]):
     kept = np.array([path not in broken for path in split.files])
     empty = np.bincount(split.labels[kept], minlength=len(split.class_texts)) == 0
     if empty.any():
-        raise UserError(f"--on_bad_image skip: every image of the class {split.class_texts[int(empty.argmax())]!r} is broken; remove its folder.")
+        raise UserError(
+            f"--on_bad_image skip: every image of the class {split.class_texts[int(empty.argmax())]!r} is broken; remove its folder."
+        )
     return split.only(kept)
 
 
 def _why_suspicious(path: str) -> str | None:
     """None for a JPEG or PNG that ends as a whole one does, else `_why_broken`."""
     try:
-        file = os.open(path, os.O_RDONLY)  # unbuffered: half the time, and there may be a hundred thousand
+        file = os.open(
+            path, os.O_RDONLY
+        )  # unbuffered: half the time, and there may be a hundred thousand
         try:
             start, end = os.pread(file, 2, 0), os.pread(file, 8, max(0, os.fstat(file).st_size - 8))
         finally:

@@ -1,4 +1,5 @@
 """Data loaders: processes read whole batches, and name a broken image instead of showing a traceback."""
+
 import os
 import signal
 import sys
@@ -7,7 +8,14 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, SequentialSampler, default_collate
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    Sampler,
+    SequentialSampler,
+    default_collate,
+)
 
 from datasets.decoding import UNREADABLE
 from datasets.images import BrokenImage, ImageSplit
@@ -29,14 +37,30 @@ def training_loader(split: ImageSplit, batch_sampler, *, workers: int) -> DataLo
 def evaluation_batches(split: ImageSplit, *, batch_size: int, workers: int) -> "Batches":
     """Every image once, in order."""
     # Lasting processes would be ended by the loader's __del__, where Python swallows a Ctrl-C.
-    return Batches(_loader(split, BatchSampler(SequentialSampler(split), batch_size, drop_last=False), workers, lasting=False))
+    return Batches(
+        _loader(
+            split,
+            BatchSampler(SequentialSampler(split), batch_size, drop_last=False),
+            workers,
+            lasting=False,
+        )
+    )
 
 
 def _loader(split: ImageSplit, batch_sampler, workers: int, *, lasting: bool) -> DataLoader:
     workers = min(workers, _cores())
-    return DataLoader(_BatchReader(split), batch_size=None, sampler=_Requests(batch_sampler), collate_fn=_as_it_is, generator=torch.Generator(),
-                      num_workers=workers, persistent_workers=lasting and workers > 0, pin_memory=torch.cuda.is_available(), worker_init_fn=_leave_quietly,
-                      multiprocessing_context="fork" if workers else None)  # forked processes share the split and its cache
+    return DataLoader(
+        _BatchReader(split),
+        batch_size=None,
+        sampler=_Requests(batch_sampler),
+        collate_fn=_as_it_is,
+        generator=torch.Generator(),
+        num_workers=workers,
+        persistent_workers=lasting and workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_leave_quietly,
+        multiprocessing_context="fork" if workers else None,
+    )  # forked processes share the split and its cache
 
 
 class Batches:
@@ -54,7 +78,9 @@ class Batches:
             batches = iter(self.loader)
         for batch in batches:
             if isinstance(batch, BrokenImage):
-                raise UserError(f"The image {batch.path} cannot be read ({batch.reason}); replace or remove it, or leave such images out with --on_bad_image skip.")
+                raise UserError(
+                    f"The image {batch.path} cannot be read ({batch.reason}); replace or remove it, or leave such images out with --on_bad_image skip."
+                )
             yield batch
 
 
@@ -87,16 +113,29 @@ class _BatchReader(Dataset):
             return self._transformed(indices)
         return self._cropped(indices, self.split.transform, np.random.default_rng(seed))
 
-    def _cropped(self, indices: list[int], crops: Crops, random: np.random.Generator) -> PixelBatch | BrokenImage:
+    def _cropped(
+        self, indices: list[int], crops: Crops, random: np.random.Generator
+    ) -> PixelBatch | BrokenImage:
         images = torch.empty(len(indices), crops.size, crops.size, 3, dtype=torch.uint8)
         boxes = self.split.boxes
         for row, index in enumerate(indices):
             try:
-                images[row] = crops.crop(self.split.open_image(self.split.files[index]), random, None if boxes is None else boxes[index].tolist())
+                images[row] = crops.crop(
+                    self.split.open_image(self.split.files[index]),
+                    random,
+                    None if boxes is None else boxes[index].tolist(),
+                )
             except UNREADABLE as error:
                 return BrokenImage(self.split.files[index], str(error))
         mirrored = np.flatnonzero(random.random(len(indices)) < (0.5 if crops.flips else 0))
-        return PixelBatch(images.permute(0, 3, 1, 2), torch.from_numpy(self.split.labels[indices]), torch.tensor(indices), torch.from_numpy(mirrored), crops.mean, crops.std)
+        return PixelBatch(
+            images.permute(0, 3, 1, 2),
+            torch.from_numpy(self.split.labels[indices]),
+            torch.tensor(indices),
+            torch.from_numpy(mirrored),
+            crops.mean,
+            crops.std,
+        )
 
     def _transformed(self, indices: list[int]) -> Batch | BrokenImage:
         """Samples of a transform that is not ours, float [3, H, W] each."""
@@ -111,7 +150,9 @@ def _as_it_is(batch):
 
 def _leave_quietly(worker: int) -> None:
     """No traceback of a loading process whose reader was interrupted while it took a batch."""
-    sys.excepthook = lambda kind, *rest: None if issubclass(kind, (EOFError, ConnectionError)) else sys.__excepthook__(kind, *rest)
+    sys.excepthook = lambda kind, *rest: (
+        None if issubclass(kind, (EOFError, ConnectionError)) else sys.__excepthook__(kind, *rest)
+    )
 
 
 def _cores() -> int:

@@ -1,4 +1,5 @@
 """The folder scan that all datasets share."""
+
 import os
 import re
 from pathlib import Path
@@ -18,18 +19,28 @@ def is_image(name: str) -> bool:
 
 def images_in(folder: str | Path) -> list[str]:
     """Sorted paths of the images directly in a folder."""
-    return sorted(entry.path for entry in os.scandir(folder) if is_image(entry.name) and entry.is_file())
+    return sorted(
+        entry.path for entry in os.scandir(folder) if is_image(entry.name) and entry.is_file()
+    )
 
 
 def class_folders(images: Path) -> dict[str, list[str]]:
     """Name -> images of each folder in `images` that has any, in the order of the classes."""
-    found = {entry.name: images_in(entry.path) for entry in os.scandir(images) if entry.is_dir() and not is_stray(entry.name)}
+    found = {
+        entry.name: images_in(entry.path)
+        for entry in os.scandir(images)
+        if entry.is_dir() and not is_stray(entry.name)
+    }
     return {name: found[name] for name in ordered(name for name in found if found[name])}
 
 
 def image_folders(root: Path) -> dict[str, list[str]]:
     """Relative path -> images of each folder below `root`, at any depth, that has any."""
-    return {os.path.relpath(folder, root): images for folder, images in tree(root).items() if folder != str(root)}
+    return {
+        os.path.relpath(folder, root): images
+        for folder, images in tree(root).items()
+        if folder != str(root)
+    }
 
 
 def tree(root: str | Path) -> dict[str, list[str]]:
@@ -48,7 +59,11 @@ def tree(root: str | Path) -> dict[str, list[str]]:
 
 def relative_images(root: Path) -> set[str]:
     """Paths, relative to `root`, of all images below it."""
-    return {f"{folder}/{os.path.basename(image)}" for folder, images in image_folders(root).items() for image in images}
+    return {
+        f"{folder}/{os.path.basename(image)}"
+        for folder, images in image_folders(root).items()
+        for image in images
+    }
 
 
 def ordered(paths) -> list[str]:
@@ -56,7 +71,10 @@ def ordered(paths) -> list[str]:
     paths = sorted(paths)
     if not all_numbered(path.rpartition("/")[2] for path in paths):
         return paths
-    return sorted(paths, key=lambda path: (path.rpartition("/")[0], int(path.rpartition("/")[2].split(".")[0])))
+    return sorted(
+        paths,
+        key=lambda path: (path.rpartition("/")[0], int(path.rpartition("/")[2].split(".")[0])),
+    )
 
 
 def all_numbered(names) -> bool:

@@ -59,34 +59,34 @@ BOLT = [(0.5, -1), (-0.7, 0.2), (-0.1, 0.2), (-0.5, 1), (0.7, -0.3), (0.1, -0.3)
 
 # Outlines in a frame with its origin in the middle of the shape, x to the right and y down.
 SHAPES: dict[str, np.ndarray] = {
-    'triangle': radial([1, 1, 1]),
-    'square': np.array([(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)]),
-    'circle': radial([0.9] * 60),
-    'star': radial([1, 0.42] * 5),
-    'heart': heart(),
-    'flower': radial(0.76 + 0.24 * np.cos(np.pi * np.arange(120) / 10)),
-    'crescent': crescent(),
-    'cross': np.array(CROSS),
-    'arrow': np.array(ARROW),
-    'bolt': np.array(BOLT),
+    "triangle": radial([1, 1, 1]),
+    "square": np.array([(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)]),
+    "circle": radial([0.9] * 60),
+    "star": radial([1, 0.42] * 5),
+    "heart": heart(),
+    "flower": radial(0.76 + 0.24 * np.cos(np.pi * np.arange(120) / 10)),
+    "crescent": crescent(),
+    "cross": np.array(CROSS),
+    "arrow": np.array(ARROW),
+    "bolt": np.array(BOLT),
 }
 
 COLORS: dict[str, tuple[int, int, int]] = {
-    'red': (215, 40, 40),
-    'orange': (240, 135, 25),
-    'yellow': (235, 215, 40),
-    'green': (50, 165, 65),
-    'cyan': (40, 190, 200),
-    'blue': (35, 100, 220),
-    'purple': (130, 55, 180),
-    'pink': (240, 85, 165),
+    "red": (215, 40, 40),
+    "orange": (240, 135, 25),
+    "yellow": (235, 215, 40),
+    "green": (50, 165, 65),
+    "cyan": (40, 190, 200),
+    "blue": (35, 100, 220),
+    "purple": (130, 55, 180),
+    "pink": (240, 85, 165),
 }
 
 # How far a colour is moved towards white (positive) or black (negative).
-TONES: dict[str, float] = {'light': 0.42, '': 0.0, 'dark': -0.42}
+TONES: dict[str, float] = {"light": 0.42, "": 0.0, "dark": -0.42}
 
 # Grey levels of a pattern's marks, which have to stand out from the colour that they are drawn on.
-MARK_GREYS: dict[str, list[int]] = {'light': [30], '': [30, 235], 'dark': [235]}
+MARK_GREYS: dict[str, list[int]] = {"light": [30], "": [30, 235], "dark": [235]}
 
 
 def no_marks(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -95,11 +95,11 @@ def no_marks(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 # Where a pattern has its marks, given the phases of all pixels (radians) along its two axes.
 PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    'plain': no_marks,
-    'hollow': no_marks,  # Only the outline of the shape is drawn, see `draw_mask`.
-    'striped': lambda u, v: np.sin(u) > 0.1,
-    'dotted': lambda u, v: np.cos(u) + np.cos(v) > 0.8,
-    'checkered': lambda u, v: np.sin(u) * np.sin(v) > 0,
+    "plain": no_marks,
+    "hollow": no_marks,  # Only the outline of the shape is drawn, see `draw_mask`.
+    "striped": lambda u, v: np.sin(u) > 0.1,
+    "dotted": lambda u, v: np.cos(u) + np.cos(v) > 0.8,
+    "checkered": lambda u, v: np.sin(u) * np.sin(v) > 0,
 }
 
 
@@ -113,7 +113,7 @@ class Look(NamedTuple):
 
     @property
     def name(self) -> str:
-        return ' '.join(word for word in self if word)
+        return " ".join(word for word in self if word)
 
 
 def class_looks() -> list[Look]:
@@ -190,11 +190,11 @@ def draw_mask(look: Look, side: int, radius: float, rng: np.random.Generator) ->
     slack = side / 2 - radius
     center = side / 2 + rng.uniform(-0.8 * slack, 0.8 * slack, 2)
     points = posed(SHAPES[look.shape], center, radius, math.pi / 3, rng)
-    mask = Image.new('L', (side, side))
+    mask = Image.new("L", (side, side))
     draw = ImageDraw.Draw(mask)
-    if look.pattern == 'hollow':
+    if look.pattern == "hollow":
         # The first edge is repeated to also join the last corner.
-        draw.line(points + points[:2], fill=255, width=round(0.22 * radius), joint='curve')
+        draw.line(points + points[:2], fill=255, width=round(0.22 * radius), joint="curve")
     else:
         draw.polygon(points, fill=255)
     return mask
@@ -220,29 +220,29 @@ def render(
 ) -> None:
     """Draws some images of each of the first classes into `folder/images`."""
     looks = class_looks()[:classes]
-    with tqdm(total=len(looks) * images_per_class, desc='Rendering the shapes dataset') as progress:
+    with tqdm(total=len(looks) * images_per_class, desc="Rendering the shapes dataset") as progress:
         for class_index, look in enumerate(looks):
-            class_name = f'{class_index + 1:03d}.{look.name.replace(" ", "_")}'
-            class_folder = folder / 'images' / class_name
+            class_name = f"{class_index + 1:03d}.{look.name.replace(' ', '_')}"
+            class_folder = folder / "images" / class_name
             class_folder.mkdir(parents=True)
             for image_index in range(images_per_class):
                 image = draw_image(look, np.random.default_rng([SEED, class_index, image_index]))
-                image.save(class_folder / f'{image_index + 1:04d}.jpg', quality=JPEG_QUALITY)
+                image.save(class_folder / f"{image_index + 1:04d}.jpg", quality=JPEG_QUALITY)
                 progress.update()
 
 
 def ensure_rendered(folder: Path) -> None:
     """Draws the dataset into `folder` unless it is there already, all of it or nothing."""
-    if (folder / 'images').is_dir():
+    if (folder / "images").is_dir():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     # On the same disk as `folder`, so that moving the finished dataset there takes a single step.
-    with tempfile.TemporaryDirectory(prefix=f'.{folder.name}-', dir=folder.parent) as temporary:
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         rendered = Path(temporary) / folder.name
         render(rendered)
         try:
             os.replace(rendered, folder)
         except OSError:
             # Another run may have been faster: its dataset is the same one.
-            if not (folder / 'images').is_dir():
+            if not (folder / "images").is_dir():
                 raise

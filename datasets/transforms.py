@@ -1,4 +1,5 @@
 """Training augmentations and the evaluation transform of the paper: where a crop lies is drawn first, then only that is decoded and resized."""
+
 import math
 from collections.abc import Callable
 from functools import partial
@@ -12,29 +13,49 @@ from datasets.decoding import Source, largest_reduction, resized
 
 class Placement(NamedTuple):
     """Where a crop lies in an image: `box` is resized to `scaled`, of which the N x N window at `corner` is kept."""
+
     box: tuple[int, int, int, int]  # top, left, height, width in pixels of the image
-    scaled: tuple[int, int]         # height, width; at least N each
-    corner: tuple[int, int]         # top, left
+    scaled: tuple[int, int]  # height, width; at least N each
+    corner: tuple[int, int]  # top, left
 
 
 class Crops(NamedTuple):
     """How images become uint8 crops [N, N, 3]. Flips and normalisation follow on the device, see `PixelBatch`."""
-    size: int                                                     # N
-    place: Callable[[int, int, np.random.Generator], Placement]   # height and width of the image
+
+    size: int  # N
+    place: Callable[[int, int, np.random.Generator], Placement]  # height and width of the image
     colour: Callable[[torch.Tensor, np.random.Generator], torch.Tensor] | None
-    flips: bool                                                   # mirror half of them
-    mean: tuple[float, ...]                                       # of channels in 0..1
+    flips: bool  # mirror half of them
+    mean: tuple[float, ...]  # of channels in 0..1
     std: tuple[float, ...]
 
-    def crop(self, source: Source, random: np.random.Generator, box: tuple[int, int, int, int] | None = None) -> torch.Tensor:
+    def crop(
+        self,
+        source: Source,
+        random: np.random.Generator,
+        box: tuple[int, int, int, int] | None = None,
+    ) -> torch.Tensor:
         """uint8 [N, N, 3], a crop of an image, or of the part of it in `box` (left, top, right, bottom)."""
-        top, left, height, width = _inside(box, source.height, source.width) if box else (0, 0, source.height, source.width)
+        top, left, height, width = (
+            _inside(box, source.height, source.width)
+            if box
+            else (0, 0, source.height, source.width)
+        )
         placement = self.place(height, width, random)
-        top, left, height, width = placement.box[0] + top, placement.box[1] + left, *placement.box[2:]
-        values, down, across = source.pixels(largest_reduction(height, width, placement.scaled), top + height)
-        part = resized(values[_span(top * down, height * down), _span(left * across, width * across)], placement.scaled)
+        top, left, height, width = (
+            placement.box[0] + top,
+            placement.box[1] + left,
+            *placement.box[2:],
+        )
+        values, down, across = source.pixels(
+            largest_reduction(height, width, placement.scaled), top + height
+        )
+        part = resized(
+            values[_span(top * down, height * down), _span(left * across, width * across)],
+            placement.scaled,
+        )
         row, column = placement.corner
-        crop = part[row:row + self.size, column:column + self.size]
+        crop = part[row : row + self.size, column : column + self.size]
         return self.colour(crop, random) if self.colour else crop
 
 
@@ -50,17 +71,29 @@ def crop_size(augmentation: str, image_size: int) -> int:
 
 def scaled_to(short: int, height: int, width: int) -> tuple[int, int]:
     """Height and width with the given short side, the long one rounded down."""
-    return (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
+    return (
+        (short, int(short * width / height))
+        if height <= width
+        else (int(short * height / width), short)
+    )
 
 
-def training(augmentation: str, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Crops:
+def training(
+    augmentation: str, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Crops:
     """The named augmentation: `base` and `big` crop and resize at random, `adv` changes colours too, `red` only crops the scaled image."""
     size = crop_size(augmentation, image_size)
-    place = partial(_random_window, short_side(image_size), size) if augmentation == "red" else partial(_random_resized, size)
+    place = (
+        partial(_random_window, short_side(image_size), size)
+        if augmentation == "red"
+        else partial(_random_resized, size)
+    )
     return Crops(size, place, _jittered if augmentation == "adv" else None, True, mean, std)
 
 
-def evaluation(augmentation: str, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Crops:
+def evaluation(
+    augmentation: str, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Crops:
     """Short side to N * 256/224, centre crop."""
     size = crop_size(augmentation, image_size)
     return Crops(size, partial(_centre, short_side(image_size), size), None, False, mean, std)
@@ -73,7 +106,10 @@ def _random_resized(size: int, height: int, width: int, random: np.random.Genera
         ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
         box_height, box_width = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
         if 0 < box_height <= height and 0 < box_width <= width:
-            corner = int(random.integers(height - box_height + 1)), int(random.integers(width - box_width + 1))
+            corner = (
+                int(random.integers(height - box_height + 1)),
+                int(random.integers(width - box_width + 1)),
+            )
             break
     else:
         box_height, box_width = min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3))
@@ -81,23 +117,41 @@ def _random_resized(size: int, height: int, width: int, random: np.random.Genera
     return Placement((*corner, box_height, box_width), (size, size), (0, 0))
 
 
-def _random_window(short: int, size: int, height: int, width: int, random: np.random.Generator) -> Placement:
+def _random_window(
+    short: int, size: int, height: int, width: int, random: np.random.Generator
+) -> Placement:
     scaled = scaled_to(short, height, width)
-    return Placement((0, 0, height, width), scaled, tuple(int(random.integers(side - size + 1)) for side in scaled))
+    return Placement(
+        (0, 0, height, width),
+        scaled,
+        tuple(int(random.integers(side - size + 1)) for side in scaled),
+    )
 
 
-def _centre(short: int, size: int, height: int, width: int, random: np.random.Generator) -> Placement:
+def _centre(
+    short: int, size: int, height: int, width: int, random: np.random.Generator
+) -> Placement:
     scaled = scaled_to(short, height, width)
-    return Placement((0, 0, height, width), scaled, tuple(round((side - size) / 2) for side in scaled))
+    return Placement(
+        (0, 0, height, width), scaled, tuple(round((side - size) / 2) for side in scaled)
+    )
 
 
 def _jittered(crop: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
     """[N, N, 3]; grey in a fifth of the cases, then brightness, contrast, saturation and hue by up to a fifth, in random order."""
-    from torchvision.transforms.v2 import functional  # here, because torchvision takes seconds to load
+    from torchvision.transforms.v2 import (
+        functional,
+    )  # here, because torchvision takes seconds to load
+
     pixels = crop.permute(2, 0, 1)
     if random.random() < 0.2:
         pixels = functional.rgb_to_grayscale(pixels, num_output_channels=3)
-    changes = (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation, functional.adjust_hue)
+    changes = (
+        functional.adjust_brightness,
+        functional.adjust_contrast,
+        functional.adjust_saturation,
+        functional.adjust_hue,
+    )
     for number in random.permutation(len(changes)):
         middle = 0 if changes[number] is functional.adjust_hue else 1
         pixels = changes[number](pixels, middle + random.uniform(-0.2, 0.2))

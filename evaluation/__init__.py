@@ -1,4 +1,5 @@
 """Embed a split -> search and cluster -> metrics. `evaluate(...)` is the door; faiss is imported in this room only."""
+
 import torch
 
 from evaluation import faiss_library
@@ -14,5 +15,7 @@ def searches_with(backend: str, device: torch.device) -> str:
     if backend != "faiss":
         return "torch"
     if faiss_library.library() is None:
-        raise UserError("--evaluation_backend faiss: faiss is not installed; pip install faiss-cpu (or faiss-gpu), or leave the flag out: torch gives the same answer.")
+        raise UserError(
+            "--evaluation_backend faiss: faiss is not installed; pip install faiss-cpu (or faiss-gpu), or leave the flag out: torch gives the same answer."
+        )
     return "faiss-gpu" if faiss_library.is_on_gpu(device) else "faiss"

@@ -1,4 +1,5 @@
 """k-means assignments of a split."""
+
 import torch
 
 from evaluation import faiss_library
@@ -9,5 +10,6 @@ def cluster(rows: torch.Tensor, clusters: int, *, seed: int, iterations: int = 2
     if faiss_library.library() is not None:
         return faiss_library.kmeans(rows, clusters, seed, iterations)
     from sklearn.cluster import KMeans
+
     means = KMeans(clusters, init="random", n_init=1, max_iter=iterations, random_state=seed)
     return torch.from_numpy(means.fit_predict(rows.cpu().numpy())).long().to(rows.device)

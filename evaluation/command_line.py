@@ -1,4 +1,5 @@
 """What the command lines of embed, search and export share. Imports nothing heavy, so that --help and wrong flags answer first."""
+
 import argparse
 import os
 import sys
@@ -11,8 +12,15 @@ from utilities.run_folder import LAST_CHECKPOINT, checkpoint_at
 
 def build_parser(program: str, description: str) -> argparse.ArgumentParser:
     """A parser of `python -m evaluation.<program>` that takes a checkpoint."""
-    parser = argparse.ArgumentParser(prog=f"python -m evaluation.{program}", description=description, allow_abbrev=False)
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=_checkpoint, help="Checkpoint of a run of main.py, or the run's folder: its last one.")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m evaluation.{program}", description=description, allow_abbrev=False
+    )
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        type=_checkpoint,
+        help="Checkpoint of a run of main.py, or the run's folder: its last one.",
+    )
     return parser
 
 
@@ -20,19 +28,43 @@ def add_embedding_flags(parser: argparse.ArgumentParser) -> None:
     """How images are embedded, as in main.py."""
     group = parser.add_argument_group("how images are embedded")
     group.add_argument("--bs", type=at_least(1), default=112, help="Batch size (%(default)s).")
-    group.add_argument("--kernels", type=at_least(0), default=6, help="Number of data loading processes (%(default)s); 0 loads in the main process.")
-    group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto, the default, takes the GPU if there is one.")
+    group.add_argument(
+        "--kernels",
+        type=at_least(0),
+        default=6,
+        help="Number of data loading processes (%(default)s); 0 loads in the main process.",
+    )
+    group.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto, the default, takes the GPU if there is one.",
+    )
     group.add_argument("--gpu", type=int, nargs=1, default=[0], help="Index of the GPU (0).")
-    group.add_argument("--on_bad_image", choices=("raise", "skip"), default="raise", help="What broken images do: end the program (the default), or stay out, counted and named.")
-    group.add_argument("--precision", choices=tuple(devices.DTYPES), default="fp32", help="Number format of the network (%(default)s).")
+    group.add_argument(
+        "--on_bad_image",
+        choices=("raise", "skip"),
+        default="raise",
+        help="What broken images do: end the program (the default), or stay out, counted and named.",
+    )
+    group.add_argument(
+        "--precision",
+        choices=tuple(devices.DTYPES),
+        default="fp32",
+        help="Number format of the network (%(default)s).",
+    )
 
 
 def at_least(least: int) -> Callable[[str], int]:
     """The type of a flag that takes whole numbers from `least` on."""
+
     def parse(text: str) -> int:
         if not text.lstrip("-").isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text}")
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number of at least {least}, not {text}"
+            )
         return int(text)
+
     return parse
 
 
@@ -51,5 +83,7 @@ def run(program: str, work: Callable, flags: argparse.Namespace) -> int:
 def _checkpoint(text: str) -> Path:
     path = checkpoint_at(text)
     if not path.is_file():
-        raise argparse.ArgumentTypeError(f"there is no checkpoint {path}; a run keeps its last one as {LAST_CHECKPOINT} in its folder")
+        raise argparse.ArgumentTypeError(
+            f"there is no checkpoint {path}; a run keeps its last one as {LAST_CHECKPOINT} in its folder"
+        )
     return path

@@ -1,4 +1,5 @@
 """All embeddings of a split, in its order."""
+
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -9,8 +10,16 @@ from utilities.types import Batch
 
 
 @torch.inference_mode()
-def outputs(network: nn.Module, batches: Iterable[Batch], *, evaltypes: list[str], device: torch.device, autocast: torch.autocast,
-            channels_last: bool = False, title: str = "") -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+def outputs(
+    network: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    evaltypes: list[str],
+    device: torch.device,
+    autocast: torch.autocast,
+    channels_last: bool = False,
+    title: str = "",
+) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
     """Of each batch the positions [B] of its samples and evaltype -> [B, D] float32, on the network's device.
 
     Args:
@@ -26,8 +35,16 @@ def outputs(network: nn.Module, batches: Iterable[Batch], *, evaltypes: list[str
 
 
 @torch.inference_mode()
-def embed(network: nn.Module, batches: Iterable[Batch], *, count: int, evaltypes: list[str], device: torch.device, keep_on: torch.device | None = None,
-          **embedding) -> dict[str, torch.Tensor]:
+def embed(
+    network: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    count: int,
+    evaltypes: list[str],
+    device: torch.device,
+    keep_on: torch.device | None = None,
+    **embedding,
+) -> dict[str, torch.Tensor]:
     """evaltype -> [N, D] float32, row i for sample i whatever the order of the batches.
 
     Args:
@@ -39,11 +56,15 @@ def embed(network: nn.Module, batches: Iterable[Batch], *, count: int, evaltypes
     keep_on = keep_on or device
     rows: dict[str, torch.Tensor] = {}
     seen = torch.zeros(count, dtype=torch.bool, device=keep_on)
-    for indices, parts in outputs(network, batches, evaltypes=evaltypes, device=device, **embedding):
+    for indices, parts in outputs(
+        network, batches, evaltypes=evaltypes, device=device, **embedding
+    ):
         places = indices.to(keep_on)
         for evaltype, part in parts.items():
             if evaltype not in rows:
-                rows[evaltype] = torch.empty(count, part.shape[1], device=keep_on, pin_memory=keep_on.type != device.type)
+                rows[evaltype] = torch.empty(
+                    count, part.shape[1], device=keep_on, pin_memory=keep_on.type != device.type
+                )
             rows[evaltype].index_copy_(0, places, part.to(keep_on))
         seen[places] = True
     if not seen.all():

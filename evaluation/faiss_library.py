@@ -1,4 +1,5 @@
 """The only place that knows faiss: exact flat search and k-means on the CPU or one GPU. It is optional."""
+
 from functools import cache
 from types import ModuleType
 
@@ -21,7 +22,11 @@ def library() -> ModuleType | None:
 
 def is_on_gpu(device: torch.device) -> bool:
     """Whether faiss can use the GPU of tensors on `device`."""
-    return device.type == "cuda" and hasattr(library(), "StandardGpuResources") and library().get_num_gpus() > 0
+    return (
+        device.type == "cuda"
+        and hasattr(library(), "StandardGpuResources")
+        and library().get_num_gpus() > 0
+    )
 
 
 def flat_index(rows: torch.Tensor, k: int):
@@ -31,7 +36,10 @@ def flat_index(rows: torch.Tensor, k: int):
 
     def search(queries: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         distances, indices = index.search(queries.cpu().numpy(), k)
-        return torch.from_numpy(distances).to(queries.device), torch.from_numpy(indices).to(queries.device)
+        return torch.from_numpy(distances).to(queries.device), torch.from_numpy(indices).to(
+            queries.device
+        )
+
     return search
 
 
@@ -49,5 +57,7 @@ def kmeans(rows: torch.Tensor, clusters: int, seed: int, iterations: int) -> tor
 def _empty_index(rows: torch.Tensor, on_gpu: bool = True):
     index = library().IndexFlatL2(rows.shape[1])
     if on_gpu and is_on_gpu(rows.device):
-        index = library().index_cpu_to_gpu(library().StandardGpuResources(), rows.device.index or 0, index)
+        index = library().index_cpu_to_gpu(
+            library().StandardGpuResources(), rows.device.index or 0, index
+        )
     return index

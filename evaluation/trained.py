@@ -1,4 +1,5 @@
 """A trained network and the images that it sees, from a checkpoint alone: what embed, search and export begin with."""
+
 import hashlib
 import json
 import os
@@ -28,6 +29,7 @@ class Trained(NamedTuple):
         network: in evaluation mode, on the device. transform: how it sees images.
         settings: of the run. identity: a digest that two checkpoints share if they embed alike.
     """
+
     network: nn.Module
     transform: transforms.Crops
     settings: dict
@@ -38,33 +40,68 @@ class Trained(NamedTuple):
 def load(path: Path, device: torch.device) -> Trained:
     """The network of a checkpoint. Raises UserError for a file that is none."""
     import architectures  # here, because timm takes seconds, which --help need not wait for
+
     checkpoint = checkpoints.load(path, "CHECKPOINT")
     settings = checkpoint.settings
     if missing := [name for name in SHAPING if name not in settings]:
-        raise UserError(f"CHECKPOINT {path} does not say its {', '.join(missing)}; it is of another version of this program.")
-    network = architectures.select(settings["arch"], embed_dim=settings["embed_dim"], pretrained=False, weights_file=None,
-                                   image_size=transforms.crop_size(settings["augmentation"], settings["image_size"]))
+        raise UserError(
+            f"CHECKPOINT {path} does not say its {', '.join(missing)}; it is of another version of this program."
+        )
+    network = architectures.select(
+        settings["arch"],
+        embed_dim=settings["embed_dim"],
+        pretrained=False,
+        weights_file=None,
+        image_size=transforms.crop_size(settings["augmentation"], settings["image_size"]),
+    )
     checkpoints.restore_parts({"state_dict": network}, checkpoint, "CHECKPOINT")
-    transform = transforms.evaluation(settings["augmentation"], settings["image_size"], network.mean, network.std)
+    transform = transforms.evaluation(
+        settings["augmentation"], settings["image_size"], network.mean, network.std
+    )
     return Trained(network.to(device).eval(), transform, settings, _identity(checkpoint), device)
 
 
-def embed(trained: Trained, split: ImageSplit, *, evaltype: str = "embeds", batch_size: int, workers: int, precision: str = "fp32") -> Iterator[np.ndarray]:
+def embed(
+    trained: Trained,
+    split: ImageSplit,
+    *,
+    evaltype: str = "embeds",
+    batch_size: int,
+    workers: int,
+    precision: str = "fp32",
+) -> Iterator[np.ndarray]:
     """The rows [B, D] float32 of each batch of a split's images, in their order. Raises UserError for an image that cannot be read."""
-    batches = loading.evaluation_batches(split.with_transform(trained.transform), batch_size=batch_size, workers=workers)
-    for _, rows in outputs(trained.network, batches, evaltypes=[evaltype], device=trained.device, autocast=devices.autocast(trained.device, precision),
-                           title=f"{len(split):,} images"):
+    batches = loading.evaluation_batches(
+        split.with_transform(trained.transform), batch_size=batch_size, workers=workers
+    )
+    for _, rows in outputs(
+        trained.network,
+        batches,
+        evaltypes=[evaltype],
+        device=trained.device,
+        autocast=devices.autocast(trained.device, precision),
+        title=f"{len(split):,} images",
+    ):
         yield rows[evaltype].cpu().numpy()
 
 
 def source(trained: Trained, split: ImageSplit, evaltype: str = "embeds") -> Source:
     """What a file of the split's embeddings says of them."""
-    return Source([os.path.abspath(file) for file in split.files], split.labels.astype(np.int64), split.class_texts, trained.identity, evaltype)
+    return Source(
+        [os.path.abspath(file) for file in split.files],
+        split.labels.astype(np.int64),
+        split.class_texts,
+        trained.identity,
+        evaltype,
+    )
 
 
 def dimension(trained: Trained, evaltype: str) -> int:
     """D of an evaltype."""
-    return {"embeds": trained.network.head.out_features, "avg_features": trained.network.feature_dim}[evaltype]
+    return {
+        "embeds": trained.network.head.out_features,
+        "avg_features": trained.network.feature_dim,
+    }[evaltype]
 
 
 def images_below(root: str, flag: str) -> ImageSplit:
@@ -76,13 +113,19 @@ def images_below(root: str, flag: str) -> ImageSplit:
     root = os.path.abspath(os.path.expanduser(root))
     folders = scan.tree(root)
     if not folders:
-        raise UserError(f"{flag} {root}: there is no image in this folder (or no such folder); known are files called *{', *'.join(scan.EXTENSIONS)}.")
+        raise UserError(
+            f"{flag} {root}: there is no image in this folder (or no such folder); known are files called *{', *'.join(scan.EXTENSIONS)}."
+        )
     classes = [folder for folder in folders if folder != root]
     above = os.path.commonpath([os.path.dirname(folder) for folder in classes]) if classes else root
     labels = {folder: label for label, folder in enumerate(classes)} | {root: NO_CLASS}
-    return ImageSplit([file for files in folders.values() for file in files],
-                      np.repeat([labels[folder] for folder in folders], [len(files) for files in folders.values()]),
-                      [os.path.relpath(folder, above) for folder in classes])
+    return ImageSplit(
+        [file for files in folders.values() for file in files],
+        np.repeat(
+            [labels[folder] for folder in folders], [len(files) for files in folders.values()]
+        ),
+        [os.path.relpath(folder, above) for folder in classes],
+    )
 
 
 def whole(split: ImageSplit, flag: str, on_bad_image: str) -> ImageSplit:

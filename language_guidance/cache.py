@@ -1,4 +1,5 @@
 """Tensors on disk by a hash of all that they depend on, so that nothing is computed twice and nothing goes stale."""
+
 import contextlib
 import hashlib
 import logging
@@ -21,7 +22,9 @@ def digest(*parts: object) -> str:
     return whole.hexdigest()[:32]
 
 
-def remember(folder: Path, kind: str, key: str, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+def remember(
+    folder: Path, kind: str, key: str, compute: Callable[[], torch.Tensor]
+) -> torch.Tensor:
     """The tensor stored as `<folder>/<kind>-<key>.pt`, computed and stored if it is not there or not readable."""
     path = folder / f"{kind}-{key}.pt"
     try:
@@ -29,7 +32,9 @@ def remember(folder: Path, kind: str, key: str, compute: Callable[[], torch.Tens
     except FileNotFoundError:
         pass
     except Exception as error:  # a damaged file is no reason to stop: torch raises many types here
-        LOG.warning("The cached %s cannot be read (%s) and is computed anew.", path, type(error).__name__)
+        LOG.warning(
+            "The cached %s cannot be read (%s) and is computed anew.", path, type(error).__name__
+        )
     value = compute()
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -37,7 +42,11 @@ def remember(folder: Path, kind: str, key: str, compute: Callable[[], torch.Tens
         torch.save(value, temporary)
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
-        LOG.warning("--cache_path: %s cannot be written (%s); the next run computes it again.", path, reason(error))
+        LOG.warning(
+            "--cache_path: %s cannot be written (%s); the next run computes it again.",
+            path,
+            reason(error),
+        )
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     return value
@@ -46,5 +55,9 @@ def remember(folder: Path, kind: str, key: str, compute: Callable[[], torch.Tens
 def _bytes(part: object) -> bytes:
     if isinstance(part, Path):
         with part.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest() if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read()).digest()
+            return (
+                hashlib.file_digest(file, "sha256").digest()
+                if hasattr(hashlib, "file_digest")
+                else hashlib.sha256(file.read()).digest()
+            )
     return repr(part).encode()

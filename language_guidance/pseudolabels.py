@@ -1,4 +1,5 @@
 """The ImageNet classes that a pretrained classifier sees in the training images (PLG)."""
+
 from collections.abc import Iterable
 
 import torch
@@ -16,7 +17,9 @@ def class_names() -> list[str]:
 
 
 @torch.inference_mode()
-def classify(classifier: nn.Module, batches: Iterable[Batch], *, count: int, device: torch.device) -> torch.Tensor:
+def classify(
+    classifier: nn.Module, batches: Iterable[Batch], *, count: int, device: torch.device
+) -> torch.Tensor:
     """Logits [N, 1000] of all images in one pass, on the CPU."""
     classifier.eval().to(device)
     logits: torch.Tensor | None = None

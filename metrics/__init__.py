@@ -3,6 +3,7 @@
 A metric of a search gives a value for each query of a `Retrieval` (NaN: the query is skipped) and is their mean, so that
 searches of any size are read in blocks. The others are numbers of an `EmbeddedSplit`.
 """
+
 import math
 import re
 from collections.abc import Callable
@@ -15,9 +16,23 @@ from metrics import average_precision, clustering, distances, precision, recall,
 from metrics.retrieval import COSINE, EUCLIDEAN, EmbeddedSplit, Retrieval
 from utilities.report import first_line
 
-__all__ = ["ALL", "COSINE", "EUCLIDEAN", "UP_TO_RELEVANT", "EmbeddedSplit", "Metric", "Retrieval", "describe", "parse", "per_query_mean"]
+__all__ = [
+    "ALL",
+    "COSINE",
+    "EUCLIDEAN",
+    "UP_TO_RELEVANT",
+    "EmbeddedSplit",
+    "Metric",
+    "Retrieval",
+    "describe",
+    "parse",
+    "per_query_mean",
+]
 
-UP_TO_RELEVANT, ALL = -1, math.inf  # depths that the split decides: its largest number of relevant images, its whole gallery
+UP_TO_RELEVANT, ALL = (
+    -1,
+    math.inf,
+)  # depths that the split decides: its largest number of relevant images, its whole gallery
 
 
 class Metric(NamedTuple):
@@ -25,13 +40,16 @@ class Metric(NamedTuple):
 
     In the registry, K in the name stands for the depth and M for the mode of `compute`.
     """
+
     name: str
     compute: Callable[[Retrieval], torch.Tensor] | Callable[[EmbeddedSplit], float]
-    space: str = EUCLIDEAN       # in which neighbours are searched or clusters made
-    depth: float = 0             # ranks that are looked at: a number, UP_TO_RELEVANT or ALL; 0: not a metric of a search
-    superclass: bool = False     # relevant are the images of the query's super-class, not of its class
-    clusters: bool = False       # reads k-means clusters
-    texts: bool = False          # reads the text similarities of the classes
+    space: str = EUCLIDEAN  # in which neighbours are searched or clusters made
+    depth: float = (
+        0  # ranks that are looked at: a number, UP_TO_RELEVANT or ALL; 0: not a metric of a search
+    )
+    superclass: bool = False  # relevant are the images of the query's super-class, not of its class
+    clusters: bool = False  # reads k-means clusters
+    texts: bool = False  # reads the text similarities of the classes
     evaltype: str | None = None  # the one kind of output that it belongs to, None for any
 
     @property
@@ -40,50 +58,67 @@ class Metric(NamedTuple):
         return self.name.split("@")[0]
 
 
-REGISTRY: dict[str, Metric] = {metric.name: metric for metric in (
-    Metric("e_recall@K", recall.recall),
-    Metric("c_recall@K", recall.recall, COSINE),
-    Metric("superclass_recall@K", recall.recall, superclass=True),
-    Metric("precision@K", precision.precision),
-    Metric("c_precision@K", precision.precision, COSINE),
-    Metric("r_precision", precision.r_precision, depth=UP_TO_RELEVANT),
-    Metric("c_r_precision", precision.r_precision, COSINE, UP_TO_RELEVANT),
-    Metric("mAP@R", average_precision.map_at_r, depth=UP_TO_RELEVANT),
-    Metric("c_mAP@R", average_precision.map_at_r, COSINE, UP_TO_RELEVANT),
-    Metric("mAP_1000", average_precision.map_1000, depth=average_precision.LIMIT),
-    Metric("c_mAP_1000", average_precision.map_1000, COSINE, average_precision.LIMIT),
-    Metric("mAP_lim", average_precision.map_lim, depth=average_precision.LIMIT),
-    Metric("c_mAP_lim", average_precision.map_lim, COSINE, average_precision.LIMIT),
-    Metric("mAP", average_precision.mean_average_precision, depth=ALL),
-    Metric("c_mAP", average_precision.mean_average_precision, COSINE, ALL),
-    Metric("nmi", clustering.nmi, clusters=True),
-    Metric("c_nmi", clustering.nmi, COSINE, clusters=True),
-    Metric("ami", clustering.ami, clusters=True),
-    Metric("c_ami", clustering.ami, COSINE, clusters=True),
-    Metric("f1", clustering.pair_f1, clusters=True),
-    Metric("c_f1", clustering.pair_f1, COSINE, clusters=True),
-    Metric("dists@intra", distances.intra),
-    Metric("dists@inter", distances.inter),
-    Metric("dists@intra_over_inter", distances.intra_over_inter),
-    Metric("rho_spectrum@M@embeds", spectrum.rho_spectrum, evaltype="embeds"),
-    Metric("rho_spectrum@M@avg_features", spectrum.rho_spectrum, evaltype="avg_features"),
-    Metric("semantic_consistency", semantics.semantic_consistency, texts=True),
-)}
+REGISTRY: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("e_recall@K", recall.recall),
+        Metric("c_recall@K", recall.recall, COSINE),
+        Metric("superclass_recall@K", recall.recall, superclass=True),
+        Metric("precision@K", precision.precision),
+        Metric("c_precision@K", precision.precision, COSINE),
+        Metric("r_precision", precision.r_precision, depth=UP_TO_RELEVANT),
+        Metric("c_r_precision", precision.r_precision, COSINE, UP_TO_RELEVANT),
+        Metric("mAP@R", average_precision.map_at_r, depth=UP_TO_RELEVANT),
+        Metric("c_mAP@R", average_precision.map_at_r, COSINE, UP_TO_RELEVANT),
+        Metric("mAP_1000", average_precision.map_1000, depth=average_precision.LIMIT),
+        Metric("c_mAP_1000", average_precision.map_1000, COSINE, average_precision.LIMIT),
+        Metric("mAP_lim", average_precision.map_lim, depth=average_precision.LIMIT),
+        Metric("c_mAP_lim", average_precision.map_lim, COSINE, average_precision.LIMIT),
+        Metric("mAP", average_precision.mean_average_precision, depth=ALL),
+        Metric("c_mAP", average_precision.mean_average_precision, COSINE, ALL),
+        Metric("nmi", clustering.nmi, clusters=True),
+        Metric("c_nmi", clustering.nmi, COSINE, clusters=True),
+        Metric("ami", clustering.ami, clusters=True),
+        Metric("c_ami", clustering.ami, COSINE, clusters=True),
+        Metric("f1", clustering.pair_f1, clusters=True),
+        Metric("c_f1", clustering.pair_f1, COSINE, clusters=True),
+        Metric("dists@intra", distances.intra),
+        Metric("dists@inter", distances.inter),
+        Metric("dists@intra_over_inter", distances.intra_over_inter),
+        Metric("rho_spectrum@M@embeds", spectrum.rho_spectrum, evaltype="embeds"),
+        Metric("rho_spectrum@M@avg_features", spectrum.rho_spectrum, evaltype="avg_features"),
+        Metric("semantic_consistency", semantics.semantic_consistency, texts=True),
+    )
+}
 
 
 def describe() -> dict[str, str]:
     """What each metric measures, in a line."""
     spaces = {EUCLIDEAN: "", COSINE: " By cosine."}
-    return {name: first_line(metric.compute) + spaces[metric.space] + (" Of super-classes." if metric.superclass else "") for name, metric in REGISTRY.items()}
+    return {
+        name: first_line(metric.compute)
+        + spaces[metric.space]
+        + (" Of super-classes." if metric.superclass else "")
+        for name, metric in REGISTRY.items()
+    }
 
 
 def parse(name: str) -> Metric:
     """The metric called `name`, e.g. `e_recall@4`; raises ValueError with the known ones for an unknown name."""
     for pattern, metric in REGISTRY.items():
-        if match := re.fullmatch(re.escape(pattern).replace("@K", r"@(?P<k>[1-9]\d*)").replace("@M", r"@(?P<mode>-?[1-9]\d*)"), name):
+        if match := re.fullmatch(
+            re.escape(pattern)
+            .replace("@K", r"@(?P<k>[1-9]\d*)")
+            .replace("@M", r"@(?P<mode>-?[1-9]\d*)"),
+            name,
+        ):
             numbers = {argument: int(value) for argument, value in match.groupdict().items()}
             space = {"space": metric.space} if metric.clusters else {}
-            return metric._replace(name=name, compute=partial(metric.compute, **numbers, **space), depth=numbers.get("k", metric.depth))
+            return metric._replace(
+                name=name,
+                compute=partial(metric.compute, **numbers, **space),
+                depth=numbers.get("k", metric.depth),
+            )
     raise ValueError(f"unknown metric {name!r}; known are {', '.join(REGISTRY)}")
 
 

@@ -2,6 +2,7 @@
 n_c counts the images of the query's class with the query, so that n_c - 1 can be found (with a gallery of its own: the
 relevant images there are n_c - 1). Each function gives the average precision of every query; their mean is the metric.
 """
+
 import torch
 
 from metrics.retrieval import Retrieval

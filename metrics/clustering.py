@@ -1,4 +1,5 @@
 """Agreement of k-means clusters with the classes; the number of clusters is the number of classes of the split."""
+
 import torch
 
 from metrics.retrieval import EmbeddedSplit
@@ -9,7 +10,10 @@ def nmi(split: EmbeddedSplit, space: str) -> float:
 
     A class with a single image counts like any other.
     """
-    from sklearn.metrics import normalized_mutual_info_score  # here, because scikit-learn takes a second to load
+    from sklearn.metrics import (
+        normalized_mutual_info_score,
+    )  # here, because scikit-learn takes a second to load
+
     return float(normalized_mutual_info_score(*_partitions(split, space)))
 
 
@@ -19,6 +23,7 @@ def ami(split: EmbeddedSplit, space: str) -> float:
     A class with a single image counts like any other. NMI grows with the number of clusters; this does not.
     """
     from sklearn.metrics import adjusted_mutual_info_score
+
     return float(adjusted_mutual_info_score(*_partitions(split, space)))
 
 

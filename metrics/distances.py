@@ -1,4 +1,5 @@
 """Cosine distances within and between classes (Roth et al. 2020, Revisiting Training Strategies, section 3)."""
+
 from torch.nn.functional import normalize
 
 from metrics.retrieval import EmbeddedSplit
@@ -11,7 +12,9 @@ def intra(split: EmbeddedSplit) -> float:
     largest distance of any class, and by an indexing fault gives another.
     """
     counts = split.class_sizes
-    pairs = split.class_sums(unit=True).square().sum(1) - counts  # the sum over pairs is |sum|^2 less the squares, all 1
+    pairs = (
+        split.class_sums(unit=True).square().sum(1) - counts
+    )  # the sum over pairs is |sum|^2 less the squares, all 1
     several = counts > 1
     return (1 - (pairs / (counts * (counts - 1)))[several]).mean().item() if several.any() else 0.0
 

@@ -1,4 +1,5 @@
 """Precision at a fixed rank and at the number of relevant images."""
+
 import torch
 
 from metrics.retrieval import Retrieval

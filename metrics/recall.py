@@ -1,4 +1,5 @@
 """Recall@k of deep metric learning."""
+
 import torch
 
 from metrics.retrieval import Retrieval

@@ -1,4 +1,5 @@
 """What metrics read."""
+
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -21,6 +22,7 @@ class Retrieval:
         ranks: [M] long, ascending within a query, 1 for the nearest; only ranks up to the largest that any metric asked for.
         relevant: [Q] long, all relevant images of each query in the gallery, found or not.
     """
+
     queries: torch.Tensor
     ranks: torch.Tensor
     relevant: torch.Tensor
@@ -30,7 +32,10 @@ class Retrieval:
         """[M] float64: the share of relevant images up to and with each one."""
         found = self.queries.bincount(minlength=len(self.relevant))
         before = (found.cumsum(0) - found)[self.queries]
-        return torch.arange(1, len(self.ranks) + 1, device=self.ranks.device).sub(before).double() / self.ranks
+        return (
+            torch.arange(1, len(self.ranks) + 1, device=self.ranks.device).sub(before).double()
+            / self.ranks
+        )
 
     def count_within(self, limits: torch.Tensor | int) -> torch.Tensor:
         """[Q] float64: how many relevant images of each query have a rank of at most k, or of `limits` [M]."""
@@ -41,7 +46,9 @@ class Retrieval:
         return self._sum(self.precisions * (self.ranks <= limits))
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:
-        return torch.zeros_like(self.relevant, dtype=torch.float64).index_add_(0, self.queries, values)
+        return torch.zeros_like(self.relevant, dtype=torch.float64).index_add_(
+            0, self.queries, values
+        )
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,7 @@ class EmbeddedSplit:
         clusters: space -> [N] long k-means assignments, of the spaces that metrics asked for.
         text_vectors: [C, E] unit vectors of the texts of the classes 0..C-1, or None if no metric asked for them.
     """
+
     labels: torch.Tensor
     embeddings: torch.Tensor
     clusters: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -75,8 +83,15 @@ class EmbeddedSplit:
 
     def class_sums(self, unit: bool = False) -> torch.Tensor:
         """[P, D] float64: the sum of each present class's embeddings, or of their unit vectors."""
-        sums = torch.zeros(len(self.present), self.embeddings.shape[1], dtype=torch.float64, device=self.embeddings.device)
-        for rows, labels in zip(self.embeddings.split(ROWS_AT_ONCE), self.labels.split(ROWS_AT_ONCE)):
+        sums = torch.zeros(
+            len(self.present),
+            self.embeddings.shape[1],
+            dtype=torch.float64,
+            device=self.embeddings.device,
+        )
+        for rows, labels in zip(
+            self.embeddings.split(ROWS_AT_ONCE), self.labels.split(ROWS_AT_ONCE)
+        ):
             rows = normalize(rows.double(), dim=1) if unit else rows.double()
             sums.index_add_(0, torch.searchsorted(self.present, labels), rows)
         return sums

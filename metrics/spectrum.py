@@ -1,4 +1,5 @@
 """How evenly the singular values of the embeddings are spread (Roth et al. 2020, Revisiting Training Strategies, eq. 3)."""
+
 import torch
 
 from metrics.retrieval import ROWS_AT_ONCE, EmbeddedSplit
@@ -10,11 +11,14 @@ def rho_spectrum(split: EmbeddedSplit, mode: int) -> float:
     The first |mode| - 1 values are left out, as the mean direction dominates the first; all min(N, D) others count, as
     in the GPU path of the paper's code (its CPU path drops the smallest). 0 where fewer than two values are left.
     """
-    values = torch.linalg.svdvals(_triangle(split.embeddings))[abs(mode) - 1:]
+    values = torch.linalg.svdvals(_triangle(split.embeddings))[abs(mode) - 1 :]
     if len(values) < 2:
         return 0.0
     shares = values / values.sum()
-    return (-shares.clamp(min=torch.finfo(shares.dtype).tiny).log().mean() - torch.tensor(len(values), dtype=shares.dtype).log()).item()
+    return (
+        -shares.clamp(min=torch.finfo(shares.dtype).tiny).log().mean()
+        - torch.tensor(len(values), dtype=shares.dtype).log()
+    ).item()
 
 
 def _triangle(rows: torch.Tensor) -> torch.Tensor:

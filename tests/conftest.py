@@ -1,11 +1,14 @@
 """Fixtures of all tests."""
+
 import os
 from pathlib import Path
 
 import pytest
 import reference
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the test processes and of those that they start; small tensors are slower on more
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # of the test processes and of those that they start; small tensors are slower on more
 
 
 @pytest.fixture(scope="session")

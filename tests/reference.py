@@ -1,4 +1,5 @@
 """Reference data beside a checkout, or where the environment says; golden tests take their cases from the manifest."""
+
 import json
 import os
 from functools import cache
@@ -29,7 +30,11 @@ def cases(kind: str, wanted=lambda entry: True) -> list:
             raise FileNotFoundError(reason)
         return [pytest.param(None, marks=pytest.mark.skip(reason=reason))]
     manifest = json.loads((GOLDEN / "manifest.json").read_text())
-    return [pytest.param(entry, id=entry["id"]) for entry in manifest["entries"] if entry["kind"] == kind and wanted(entry)]
+    return [
+        pytest.param(entry, id=entry["id"])
+        for entry in manifest["entries"]
+        if entry["kind"] == kind and wanted(entry)
+    ]
 
 
 @cache
@@ -50,4 +55,6 @@ def assert_close(found, expected, relative: float) -> None:
     assert found.shape == expected.shape
     largest = np.abs(expected).max() if expected.size else 0.0
     error = np.abs(found - expected).max() if expected.size else 0.0
-    assert error <= relative * max(largest, 1e-30), f"relative error {error / max(largest, 1e-30):.2e} > {relative:.0e}"
+    assert error <= relative * max(largest, 1e-30), (
+        f"relative error {error / max(largest, 1e-30):.2e} > {relative:.0e}"
+    )

@@ -2,6 +2,7 @@
 
 `MAKERS[benchmark][layout](folder)` writes one and gives what `--from` takes; `EXPECTED[benchmark]` is what must come of all of them.
 """
+
 import hashlib
 import io
 import json
@@ -15,22 +16,49 @@ from PIL import Image
 
 from datasets import BENCHMARKS
 
-BIRDS = ["001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Crested_Auklet", "004.Least_Auklet", "010.Gray_Catbird", "011.Eastern_Towhee"]
-CARS = ["AM General Hummer SUV 2000", "Acura RL Sedan 2012", "BMW M3 Coupe 2012", "Ram C/V Cargo Van Minivan 2012", "Volvo 240 Sedan 1993",
-        "smart fortwo Convertible 2012"]
+BIRDS = [
+    "001.Black_footed_Albatross",
+    "002.Laysan_Albatross",
+    "003.Crested_Auklet",
+    "004.Least_Auklet",
+    "010.Gray_Catbird",
+    "011.Eastern_Towhee",
+]
+CARS = [
+    "AM General Hummer SUV 2000",
+    "Acura RL Sedan 2012",
+    "BMW M3 Coupe 2012",
+    "Ram C/V Cargo Van Minivan 2012",
+    "Volvo 240 Sedan 1993",
+    "smart fortwo Convertible 2012",
+]
 PRODUCTS = ["bicycle", "coffee_maker", "chair"]
-ITEMS = {"id_00000001": "WOMEN/Dresses", "id_00000002": "WOMEN/Blouses_Shirts", "id_00000003": "MEN/Tees_Tanks", "id_00000004": "WOMEN/Dresses",
-         "id_00000005": "MEN/Denim", "id_00000006": "MEN/Denim"}
+ITEMS = {
+    "id_00000001": "WOMEN/Dresses",
+    "id_00000002": "WOMEN/Blouses_Shirts",
+    "id_00000003": "MEN/Tees_Tanks",
+    "id_00000004": "WOMEN/Dresses",
+    "id_00000005": "MEN/Denim",
+    "id_00000006": "MEN/Denim",
+}
 EACH = 4  # images of a class
-COUNTS = {"cub200": {"train": (3, 12), "test": (3, 12)}, "cars196": {"train": (3, 12), "test": (3, 12)},
-          "online_products": {"train": (3, 12), "test": (3, 12)}, "inshop": {"train": (3, 12), "query": (3, 6), "gallery": (3, 6)}}
+COUNTS = {
+    "cub200": {"train": (3, 12), "test": (3, 12)},
+    "cars196": {"train": (3, 12), "test": (3, 12)},
+    "online_products": {"train": (3, 12), "test": (3, 12)},
+    "inshop": {"train": (3, 12), "query": (3, 6), "gallery": (3, 6)},
+}
 
 
 @cache
 def jpeg(*seed: int) -> bytes:
     """A noisy image of 40 x 48 pixels."""
     random = np.random.default_rng(seed)
-    pixels = (np.random.default_rng(seed[0]).uniform(40, 215, 3) + random.normal(0, 30, (40, 48, 3))).clip(0, 255).astype(np.uint8)
+    pixels = (
+        (np.random.default_rng(seed[0]).uniform(40, 215, 3) + random.normal(0, 30, (40, 48, 3)))
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
     with io.BytesIO() as file:
         Image.fromarray(pixels).save(file, "JPEG")
         return file.getvalue()
@@ -43,15 +71,29 @@ def digest(content: bytes) -> str:
 def use_small_counts(monkeypatch) -> None:
     """The facts of the small benchmarks in the places of the published ones; the archives have checksums of their own."""
     for name, dataset in BENCHMARKS.items():
-        monkeypatch.setattr(dataset, "FACTS", dataset.FACTS._replace(counts=COUNTS[name], files={file: None for file in dataset.FACTS.files}))
+        monkeypatch.setattr(
+            dataset,
+            "FACTS",
+            dataset.FACTS._replace(
+                counts=COUNTS[name], files={file: None for file in dataset.FACTS.files}
+            ),
+        )
 
 
 def expected(name: str) -> dict[str, set[tuple[str, str]]]:
     """Part -> (text of the class, image)."""
-    texts = {"cub200": [folder[4:].replace("_", " ") for folder in BIRDS], "cars196": [model.replace("/", "-") for model in CARS],
-             "online_products": [PRODUCTS[number % 3].replace("_", " ") for number in range(6)],
-             "inshop": [folder.replace("/", " ").replace("_", " ").lower() for folder in ITEMS.values()]}[name]
-    images = {part: {(texts[label], digest(jpeg(label, image))) for label in labels for image in range(EACH)} for part, labels in (("train", range(3)), ("test", range(3, 6)))}
+    texts = {
+        "cub200": [folder[4:].replace("_", " ") for folder in BIRDS],
+        "cars196": [model.replace("/", "-") for model in CARS],
+        "online_products": [PRODUCTS[number % 3].replace("_", " ") for number in range(6)],
+        "inshop": [folder.replace("/", " ").replace("_", " ").lower() for folder in ITEMS.values()],
+    }[name]
+    images = {
+        part: {
+            (texts[label], digest(jpeg(label, image))) for label in labels for image in range(EACH)
+        }
+        for part, labels in (("train", range(3)), ("test", range(3, 6)))
+    }
     return images
 
 
@@ -85,24 +127,43 @@ def below(folder: str, files: dict[str, bytes | str]) -> dict[str, bytes | str]:
 
 # CUB-200.
 
+
 def bird_images() -> dict[str, bytes]:
-    return {f"{folder}/{folder[4:]}_{image:04}.jpg": jpeg(label, image) for label, folder in enumerate(BIRDS) for image in range(EACH)}
+    return {
+        f"{folder}/{folder[4:]}_{image:04}.jpg": jpeg(label, image)
+        for label, folder in enumerate(BIRDS)
+        for image in range(EACH)
+    }
 
 
 def cub_as_published() -> dict[str, bytes | str]:
     """With what macOS leaves in archives."""
     images = list(bird_images())
-    strays = {"images/._001.Black_footed_Albatross": b"x", "images/001.Black_footed_Albatross/._stray.jpg": b"x", ".DS_Store": b"x"}
-    return below("CUB_200_2011", {
-        "images.txt": "".join(f"{number} {path}\n" for number, path in enumerate(images, 1)),
-        "image_class_labels.txt": "".join(f"{number} {int(path[:3])}\n" for number, path in enumerate(images, 1)),
-        "classes.txt": "".join(f"{int(folder[:3])} {folder}\n" for folder in BIRDS), **below("images", bird_images()), **strays})
+    strays = {
+        "images/._001.Black_footed_Albatross": b"x",
+        "images/001.Black_footed_Albatross/._stray.jpg": b"x",
+        ".DS_Store": b"x",
+    }
+    return below(
+        "CUB_200_2011",
+        {
+            "images.txt": "".join(f"{number} {path}\n" for number, path in enumerate(images, 1)),
+            "image_class_labels.txt": "".join(
+                f"{number} {int(path[:3])}\n" for number, path in enumerate(images, 1)
+            ),
+            "classes.txt": "".join(f"{int(folder[:3])} {folder}\n" for folder in BIRDS),
+            **below("images", bird_images()),
+            **strays,
+        },
+    )
 
 
 # Cars.
 
+
 def annotations(path: Path, records: list[tuple], columns: list[str], **others) -> Path:
     from scipy.io import savemat
+
     path.parent.mkdir(parents=True, exist_ok=True)
     table = np.zeros(len(records), dtype=[(column, object) for column in columns])
     for row, record in enumerate(records):
@@ -116,10 +177,20 @@ def car_names() -> dict[str, np.ndarray]:
 
 
 def cars_in_one_folder(folder: Path) -> list[Path]:
-    cells = [(label, image) for image in range(EACH) for label in range(6)]  # numbered across classes
+    cells = [
+        (label, image) for image in range(EACH) for label in range(6)
+    ]  # numbered across classes
     images = {f"car_ims/{number:06}.jpg": jpeg(*cell) for number, cell in enumerate(cells, 1)}
-    records = [(path, 1.0, 2.0, 3.0, 4.0, cell[0] + 1, int(cell[1] > 1)) for path, cell in zip(images, cells)]
-    listed = annotations(folder / "cars_annos.mat", records, ["relative_im_path", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "test"], **car_names())
+    records = [
+        (path, 1.0, 2.0, 3.0, 4.0, cell[0] + 1, int(cell[1] > 1))
+        for path, cell in zip(images, cells)
+    ]
+    listed = annotations(
+        folder / "cars_annos.mat",
+        records,
+        ["relative_im_path", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "test"],
+        **car_names(),
+    )
     return [tarred(folder / "car_ims.tgz", images), listed]
 
 
@@ -127,30 +198,68 @@ def cars_with_devkit(folder: Path, nested: str = "") -> list[Path]:
     """Half of each class is in cars_train, half in cars_test, under the same file names."""
     for part, own in (("train", (0, 1)), ("test", (2, 3))):
         cells = [(label, image) for image in own for label in range(6)]
-        write(folder / f"cars_{part}{nested.format(part)}", {f"{number:05}.jpg": jpeg(*cell) for number, cell in enumerate(cells, 1)})
-        name = {"train": "devkit/cars_train_annos.mat", "test": "cars_test_annos_withlabels.mat"}[part]
-        annotations(folder / name, [(1, 2, 3, 4, cell[0] + 1, f"{number:05}.jpg") for number, cell in enumerate(cells, 1)],
-                    ["bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname"])
+        write(
+            folder / f"cars_{part}{nested.format(part)}",
+            {f"{number:05}.jpg": jpeg(*cell) for number, cell in enumerate(cells, 1)},
+        )
+        name = {"train": "devkit/cars_train_annos.mat", "test": "cars_test_annos_withlabels.mat"}[
+            part
+        ]
+        annotations(
+            folder / name,
+            [(1, 2, 3, 4, cell[0] + 1, f"{number:05}.jpg") for number, cell in enumerate(cells, 1)],
+            ["bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname"],
+        )
     from scipy.io import savemat
+
     savemat(folder / "devkit" / "cars_meta.mat", car_names())
     return [folder]
 
 
-def cars_by_class(folder: Path, root: str = "", divided: bool = False, names_csv: bool = False) -> list[Path]:
-    files = {f"{root}{('train/', 'test/')[image // 2] if divided else ''}{model.replace('/', '-')}/{label if divided else image:05}_{image % 2}.jpg": jpeg(label, image)
-             for label, model in enumerate(CARS) for image in range(EACH)}
-    return [write(folder, files | ({f"{root.split('/')[0]}/names.csv": "".join(f"{model}\n" for model in CARS)} if names_csv else {}))]
+def cars_by_class(
+    folder: Path, root: str = "", divided: bool = False, names_csv: bool = False
+) -> list[Path]:
+    files = {
+        f"{root}{('train/', 'test/')[image // 2] if divided else ''}{model.replace('/', '-')}/{label if divided else image:05}_{image % 2}.jpg": jpeg(
+            label, image
+        )
+        for label, model in enumerate(CARS)
+        for image in range(EACH)
+    }
+    return [
+        write(
+            folder,
+            files
+            | (
+                {f"{root.split('/')[0]}/names.csv": "".join(f"{model}\n" for model in CARS)}
+                if names_csv
+                else {}
+            ),
+        )
+    ]
 
 
 # Online products and In-Shop.
 
+
 def products() -> dict[str, bytes | str]:
     """Classes 1-3 train, 4-6 test; two classes of each super-class."""
-    rows = {part: [(label + 1, label % 3 + 1, f"{PRODUCTS[label % 3]}_final/{1000 + label}_{image}.JPG") for label in labels for image in range(EACH)]
-            for part, labels in (("train", range(3)), ("test", range(3, 6)))}
-    lists = {f"Ebay_{part}.txt": "image_id class_id super_class_id path\n" + "".join(f"{number} {' '.join(map(str, row))}\n" for number, row in enumerate(own, 1))
-             for part, own in rows.items()}
-    return lists | {path: jpeg(label - 1, int(path[-5])) for own in rows.values() for label, _, path in own}
+    rows = {
+        part: [
+            (label + 1, label % 3 + 1, f"{PRODUCTS[label % 3]}_final/{1000 + label}_{image}.JPG")
+            for label in labels
+            for image in range(EACH)
+        ]
+        for part, labels in (("train", range(3)), ("test", range(3, 6)))
+    }
+    lists = {
+        f"Ebay_{part}.txt": "image_id class_id super_class_id path\n"
+        + "".join(f"{number} {' '.join(map(str, row))}\n" for number, row in enumerate(own, 1))
+        for part, own in rows.items()
+    }
+    return lists | {
+        path: jpeg(label - 1, int(path[-5])) for own in rows.values() for label, _, path in own
+    }
 
 
 def product_images() -> dict[str, bytes]:
@@ -162,42 +271,97 @@ def product_lists() -> dict[str, str]:
 
 
 def clothes() -> dict[str, bytes]:
-    return {f"img/{folder}/{item}/0{image + 1}_1_front.jpg": jpeg(label, image) for label, (item, folder) in enumerate(ITEMS.items()) for image in range(EACH)}
+    return {
+        f"img/{folder}/{item}/0{image + 1}_1_front.jpg": jpeg(label, image)
+        for label, (item, folder) in enumerate(ITEMS.items())
+        for image in range(EACH)
+    }
 
 
 def partition() -> str:
     """The first three items train; of the others two images are queries and two the gallery. Columns are padded."""
-    rows = [f"{path:<60}{path.split('/')[3]:<14}{'train' if number < 12 else ('query', 'gallery')[number % 4 // 2]}" for number, path in enumerate(clothes())]
+    rows = [
+        f"{path:<60}{path.split('/')[3]:<14}{'train' if number < 12 else ('query', 'gallery')[number % 4 // 2]}"
+        for number, path in enumerate(clothes())
+    ]
     return "\n".join([str(len(rows)), "image_name  item_id  evaluation_status", *rows]) + "\n"
 
 
 def descriptions() -> str:
-    return json.dumps([{"item": item, "color": "Red", "description": [f"A {folder.split('/')[1]} by hand.", " ", f"Number {item}."]} for item, folder in ITEMS.items()])
+    return json.dumps(
+        [
+            {
+                "item": item,
+                "color": "Red",
+                "description": [f"A {folder.split('/')[1]} by hand.", " ", f"Number {item}."],
+            }
+            for item, folder in ITEMS.items()
+        ]
+    )
 
 
 MAKERS = {
     "cub200": {
         "archive": lambda folder: [tarred(folder / "CUB_200_2011.tgz", cub_as_published())],
         "unpacked": lambda folder: [write(folder, cub_as_published())],
-        "twice nested": lambda folder: [write(folder, below("a/b", cub_as_published()) | below("copy", cub_as_published()))],
-        "by class, zipped": lambda folder: [zipped(folder / "birds.zip", below("archive/images", bird_images()) | {"__MACOSX/images/001.x/._a.jpg": b"x"})],
-        "by class, divided": lambda folder: [write(folder, {f"{('train', 'test')[int(path[-5]) // 2]}/{path}": content for path, content in bird_images().items()})]},
+        "twice nested": lambda folder: [
+            write(folder, below("a/b", cub_as_published()) | below("copy", cub_as_published()))
+        ],
+        "by class, zipped": lambda folder: [
+            zipped(
+                folder / "birds.zip",
+                below("archive/images", bird_images()) | {"__MACOSX/images/001.x/._a.jpg": b"x"},
+            )
+        ],
+        "by class, divided": lambda folder: [
+            write(
+                folder,
+                {
+                    f"{('train', 'test')[int(path[-5]) // 2]}/{path}": content
+                    for path, content in bird_images().items()
+                },
+            )
+        ],
+    },
     "cars196": {
         "one folder": cars_in_one_folder,
         "devkit": cars_with_devkit,
         "devkit, nested": lambda folder: cars_with_devkit(folder, nested="/cars_{}"),
         "by class": cars_by_class,
-        "by class, divided": lambda folder: cars_by_class(folder, root="car_data/car_data/", divided=True, names_csv=True)},
+        "by class, divided": lambda folder: cars_by_class(
+            folder, root="car_data/car_data/", divided=True, names_csv=True
+        ),
+    },
     "online_products": {
-        "archive": lambda folder: [zipped(folder / "Stanford_Online_Products.zip", below("Stanford_Online_Products", products() | {"bicycle_final/._x.JPG": b"x"}))],
-        "paper's": lambda folder: [write(folder, below("images", product_images()) | below("Info_Files", product_lists()))]},
+        "archive": lambda folder: [
+            zipped(
+                folder / "Stanford_Online_Products.zip",
+                below("Stanford_Online_Products", products() | {"bicycle_final/._x.JPG": b"x"}),
+            )
+        ],
+        "paper's": lambda folder: [
+            write(folder, below("images", product_images()) | below("Info_Files", product_lists()))
+        ],
+    },
     "inshop": {
-        "archive and list": lambda folder: [zipped(folder / "img.zip", clothes()), write(folder, {"list_eval_partition.txt": partition()}) / "list_eval_partition.txt"],
-        "as downloaded": lambda folder: [zipped_inside(folder)]}}
+        "archive and list": lambda folder: [
+            zipped(folder / "img.zip", clothes()),
+            write(folder, {"list_eval_partition.txt": partition()}) / "list_eval_partition.txt",
+        ],
+        "as downloaded": lambda folder: [zipped_inside(folder)],
+    },
+}
 
 
 def zipped_inside(folder: Path) -> Path:
     """The published folder: the images are still in their archive."""
-    write(folder, {"Eval/list_eval_partition.txt": partition(), "Anno/list_description_inshop.json": descriptions(), "Img/readme.txt": "x"})
+    write(
+        folder,
+        {
+            "Eval/list_eval_partition.txt": partition(),
+            "Anno/list_description_inshop.json": descriptions(),
+            "Img/readme.txt": "x",
+        },
+    )
     zipped(folder / "Img" / "img.zip", clothes())
     return folder

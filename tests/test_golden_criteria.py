@@ -1,4 +1,5 @@
 """Values and gradients of every objective of the manifest, in the paper's and the textbook form."""
+
 import pytest
 import torch
 from reference import assert_close, cases, resolve
@@ -8,9 +9,13 @@ from utilities.types import ModelOutput
 
 # Output of the manifest -> the arguments that give it; where one names another objective of ours, its name stands first.
 FORMS = {
-    "repo": {"form": "paper"}, "textbook": {"form": "textbook"}, "textbook_nu0.01": {"form": "textbook", "nu": 0.01},
-    "euclidean_variant": {"form": "euclidean"}, "textbook_normalised_input": {"form": "textbook_normalised"},
-    "textbook_npair_mc": {"form": "textbook_mc"}, "textbook_proxyncapp": {"form": "plusplus"},
+    "repo": {"form": "paper"},
+    "textbook": {"form": "textbook"},
+    "textbook_nu0.01": {"form": "textbook", "nu": 0.01},
+    "euclidean_variant": {"form": "euclidean"},
+    "textbook_normalised_input": {"form": "textbook_normalised"},
+    "textbook_npair_mc": {"form": "textbook_mc"},
+    "textbook_proxyncapp": {"form": "plusplus"},
 }
 RENAMED = {"beta_init": "beta"}
 # Facts of the reference that are no arguments: constants of a formula, or shapes.
@@ -19,8 +24,20 @@ PROXYNCA_HAS_NO = ("mode", "pos_alpha", "neg_alpha", "pos_delta", "neg_delta")
 
 
 def arguments(entry, options):
-    given = {RENAMED.get(name, name): value for name, value in entry["hparams"].items() if name not in NOT_ARGUMENTS}
-    return given | {"n_classes": entry["n_classes"], "embed_dim": entry["embed_dim"], "feature_dim": entry["hparams"].get("feature_dim")} | options
+    given = {
+        RENAMED.get(name, name): value
+        for name, value in entry["hparams"].items()
+        if name not in NOT_ARGUMENTS
+    }
+    return (
+        given
+        | {
+            "n_classes": entry["n_classes"],
+            "embed_dim": entry["embed_dim"],
+            "feature_dim": entry["hparams"].get("feature_dim"),
+        }
+        | options
+    )
 
 
 def build(entry, reference, inputs, dtype):
@@ -28,9 +45,19 @@ def build(entry, reference, inputs, dtype):
     given["miner"] = lambda embeddings, labels: triplets(inputs, reference)
     if name == "s2sd":
         form, inner = given.pop("form"), entry["hparams"][entry["hparams"]["source"]]
-        given["source"], *given["target"] = [criteria.select(given[part], form=form, **inner) for part in ("source", *["target"] * len(given["target_dims"]))]
+        given["source"], *given["target"] = [
+            criteria.select(given[part], form=form, **inner)
+            for part in ("source", *["target"] * len(given["target_dims"]))
+        ]
     if reference == "textbook_proxyncapp":
-        name, given = "proxynca", {argument: value for argument, value in given.items() if argument not in PROXYNCA_HAS_NO}
+        name, given = (
+            "proxynca",
+            {
+                argument: value
+                for argument, value in given.items()
+                if argument not in PROXYNCA_HAS_NO
+            },
+        )
     criterion = criteria.select(name, **given).to(dtype)
     parameters = dict(criterion.named_parameters())
     for parameter, value in resolve(entry, entry.get("params") or {}).items():
@@ -44,8 +71,13 @@ def triplets(inputs, reference):
     if "triplets" in inputs:
         return given["triplets"].long()
     if reference == "textbook_npair_mc":
-        here, there = (~torch.eye(len(given["mc_anchors"]), dtype=torch.bool)).nonzero(as_tuple=True)
-        return torch.stack([given["mc_anchors"][here], given["mc_positives"][here], given["mc_positives"][there]], dim=1)
+        here, there = (~torch.eye(len(given["mc_anchors"]), dtype=torch.bool)).nonzero(
+            as_tuple=True
+        )
+        return torch.stack(
+            [given["mc_anchors"][here], given["mc_positives"][here], given["mc_positives"][there]],
+            dim=1,
+        )
     rows, negatives = given["negative_mask"].bool().nonzero(as_tuple=True)
     return torch.stack([given["anchors"][rows], given["positives"][rows], negatives], dim=1)
 
@@ -55,11 +87,16 @@ def leaves(inputs, dtype):
     embeddings = torch.from_numpy(inputs["embeddings"]).to(dtype).requires_grad_()
     if "batch_features" not in inputs:
         return ModelOutput(embeddings, embeddings.detach(), embeddings.detach()[..., None, None])
-    features, feature_map = (torch.from_numpy(inputs[name]).to(dtype).requires_grad_() for name in ("avg_batch_features", "batch_features"))
+    features, feature_map = (
+        torch.from_numpy(inputs[name]).to(dtype).requires_grad_()
+        for name in ("avg_batch_features", "batch_features")
+    )
     return ModelOutput(embeddings, features, feature_map)
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-8), (torch.float32, 1e-5)], ids=["float64", "float32"])
+@pytest.mark.parametrize(
+    "dtype, tolerance", [(torch.float64, 1e-8), (torch.float32, 1e-5)], ids=["float64", "float32"]
+)
 @pytest.mark.parametrize("entry", cases("criterion"))
 def test_value_and_gradient(entry, dtype, tolerance):
     inputs = resolve(entry, entry["inputs"])
@@ -73,6 +110,9 @@ def test_value_and_gradient(entry, dtype, tolerance):
         assert_close(output.embeddings.grad, expected["grad_embeddings"], allowed)
         for name, gradient in expected.get("grad_params", {}).items():
             assert_close(dict(criterion.named_parameters())[name].grad, gradient, allowed)
-        for name, part in (("grad_avg_batch_features", output.features), ("grad_batch_features", output.feature_map)):
+        for name, part in (
+            ("grad_avg_batch_features", output.features),
+            ("grad_batch_features", output.feature_map),
+        ):
             if name in expected:
                 assert_close(part.grad, expected[name], allowed)

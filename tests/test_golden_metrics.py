@@ -1,4 +1,5 @@
 """Every golden metric against brute force in float64, and against the published code where that is well defined."""
+
 import re
 
 import numpy as np
@@ -22,17 +23,43 @@ def named(golden: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("use_faiss", [False, True], ids=["torch", "faiss"])
-@pytest.mark.parametrize("entry", cases("metrics", lambda entry: entry["id"].startswith("metrics.retrieval")))
+@pytest.mark.parametrize(
+    "entry", cases("metrics", lambda entry: entry["id"].startswith("metrics.retrieval"))
+)
 def test_retrieval(entry, use_faiss):
     inputs, expected = resolve(entry, entry["inputs"]), resolve(entry, entry["outputs"])
-    embeddings, labels = torch.from_numpy(inputs["embeddings"]), torch.from_numpy(inputs["labels"]).long()
-    asked = {golden: named(golden) for golden in expected["bruteforce"] if golden != "top10_neighbours"}
-    found = per_query(embeddings, Protocol(labels), [metrics.parse(name) for name in {name for name, _ in asked.values()}], memory=2 ** 28, use_faiss=use_faiss)
+    embeddings, labels = (
+        torch.from_numpy(inputs["embeddings"]),
+        torch.from_numpy(inputs["labels"]).long(),
+    )
+    asked = {
+        golden: named(golden) for golden in expected["bruteforce"] if golden != "top10_neighbours"
+    }
+    found = per_query(
+        embeddings,
+        Protocol(labels),
+        [metrics.parse(name) for name in {name for name, _ in asked.values()}],
+        memory=2**28,
+        use_faiss=use_faiss,
+    )
     alone = labels.bincount()[labels] == 1
     for golden, (name, singletons) in asked.items():
-        values = {"": found[name], "_no_singletons": found[name][~alone], "_singletons_zero": found[name].nan_to_num(0)}[singletons]
-        assert_close(metrics.per_query_mean(values), expected["bruteforce"][golden], 1e-12 if "recall" in name else 1e-9)
-    neighbours = nearest(Gallery(embeddings, EUCLIDEAN, depth=10, use_faiss=use_faiss), embeddings, torch.arange(len(embeddings)), 10)[1]
+        values = {
+            "": found[name],
+            "_no_singletons": found[name][~alone],
+            "_singletons_zero": found[name].nan_to_num(0),
+        }[singletons]
+        assert_close(
+            metrics.per_query_mean(values),
+            expected["bruteforce"][golden],
+            1e-12 if "recall" in name else 1e-9,
+        )
+    neighbours = nearest(
+        Gallery(embeddings, EUCLIDEAN, depth=10, use_faiss=use_faiss),
+        embeddings,
+        torch.arange(len(embeddings)),
+        10,
+    )[1]
     assert neighbours.tolist() == expected["bruteforce"]["top10_neighbours"].tolist()
     if entry["mAP_repo_valid"]:
         assert_close(metrics.per_query_mean(found["mAP_1000"]), expected["repo"]["mAP_1000"], 5e-6)
@@ -40,24 +67,48 @@ def test_retrieval(entry, use_faiss):
 
 def split_of(entry) -> EmbeddedSplit:
     inputs = resolve(entry, entry["inputs"])
-    clusters = {EUCLIDEAN: torch.from_numpy(np.asarray(inputs["assignments"])).long()} if "assignments" in inputs else {}
-    return EmbeddedSplit(torch.from_numpy(inputs["labels"]).long(), torch.from_numpy(inputs["embeddings"]), clusters)
+    clusters = (
+        {EUCLIDEAN: torch.from_numpy(np.asarray(inputs["assignments"])).long()}
+        if "assignments" in inputs
+        else {}
+    )
+    return EmbeddedSplit(
+        torch.from_numpy(inputs["labels"]).long(), torch.from_numpy(inputs["embeddings"]), clusters
+    )
 
 
-@pytest.mark.parametrize("entry", cases("metrics", lambda entry: entry["id"].startswith("metrics.cluster")))
+@pytest.mark.parametrize(
+    "entry", cases("metrics", lambda entry: entry["id"].startswith("metrics.cluster"))
+)
 def test_clustering(entry):
     expected = resolve(entry, entry["outputs"])
     for name in ("nmi", "f1"):
-        assert_close(metrics.parse(name).compute(split_of(entry)), expected["bruteforce"][name], 1e-9)
+        assert_close(
+            metrics.parse(name).compute(split_of(entry)), expected["bruteforce"][name], 1e-9
+        )
         assert_close(metrics.parse(name).compute(split_of(entry)), expected["repo"][name], 1e-9)
 
 
-@pytest.mark.parametrize("entry", cases("metrics", lambda entry: entry["id"].startswith(("metrics.dists", "metrics.rho"))))
+@pytest.mark.parametrize(
+    "entry",
+    cases("metrics", lambda entry: entry["id"].startswith(("metrics.dists", "metrics.rho"))),
+)
 def test_geometry(entry):
     expected = resolve(entry, entry["outputs"])
-    asked = [name for name in expected["bruteforce"] if name.startswith("rho") or name in ("dists@intra", "dists@inter", "dists@intra_over_inter")]
+    asked = [
+        name
+        for name in expected["bruteforce"]
+        if name.startswith("rho")
+        or name in ("dists@intra", "dists@inter", "dists@intra_over_inter")
+    ]
     assert asked
     for name in asked:
-        assert_close(metrics.parse(name).compute(split_of(entry)), expected["bruteforce"][name], 1e-5)
+        assert_close(
+            metrics.parse(name).compute(split_of(entry)), expected["bruteforce"][name], 1e-5
+        )
         if name.startswith("rho"):
-            assert_close(metrics.parse(name).compute(split_of(entry)), expected["repo_torch_path"][name], entry["rtol"])
+            assert_close(
+                metrics.parse(name).compute(split_of(entry)),
+                expected["repo_torch_path"][name],
+                entry["rtol"],
+            )

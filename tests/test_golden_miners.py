@@ -1,4 +1,5 @@
 """Admissible triplets and their probabilities for every miner of the manifest."""
+
 import inspect
 
 import numpy as np
@@ -29,7 +30,9 @@ def batch(entry):
 def draw(miner, embeddings, labels, columns) -> tuple[dict, int]:
     """How often each combination of the columns came in about 20,000 draws, and in how many batches."""
     batches = DRAWS // len(labels)
-    drawn = np.concatenate([np.unique(miner(embeddings, labels).numpy()[:, :columns], axis=0) for _ in range(batches)])
+    drawn = np.concatenate(
+        [np.unique(miner(embeddings, labels).numpy()[:, :columns], axis=0) for _ in range(batches)]
+    )
     keys, counts = np.unique(drawn, axis=0, return_counts=True)
     return dict(zip(map(tuple, keys.tolist()), counts.tolist())), batches
 
@@ -43,16 +46,26 @@ def test_draws_follow_the_golden_probabilities(entry):
     assert set(found) <= {key for key, probability in golden.items() if probability > 0}
     # What is expected 20 times is missing once in half a billion runs.
     assert {key for key, probability in golden.items() if probability * batches >= 20} <= set(found)
-    common = {key: probability * batches for key, probability in golden.items() if probability * batches >= 5}
+    common = {
+        key: probability * batches
+        for key, probability in golden.items()
+        if probability * batches >= 5
+    }
     assert sum(common.values()) > 0.8 * sum(golden.values()) * batches
     statistic = sum((found.get(key, 0) - mean) ** 2 / mean for key, mean in common.items())
     # A chi-squared variable has mean n and variance 2n; five standard deviations, with a fixed seed.
     assert statistic < len(common) + 5 * np.sqrt(2 * len(common))
 
 
-@pytest.mark.parametrize("entry", cases("miner", lambda entry: "textbook" in entry["outputs"] and entry["miner"] != "distance"))
+@pytest.mark.parametrize(
+    "entry",
+    cases("miner", lambda entry: "textbook" in entry["outputs"] and entry["miner"] != "distance"),
+)
 def test_textbook_triplets_are_the_admissible_ones(entry):
-    golden = {tuple(triplet) for triplet in resolve(entry, entry["outputs"])["textbook"]["triplets"].tolist()}
+    golden = {
+        tuple(triplet)
+        for triplet in resolve(entry, entry["outputs"])["textbook"]["triplets"].tolist()
+    }
     found, batches = draw(build(entry, "textbook"), *batch(entry), 3)
     assert set(found) <= golden
     assert len(found) > 0.9 * min(len(golden), batches)
@@ -66,12 +79,16 @@ def test_every_negative_comes_with_each_anchor(entry):
     mask[triplets[:, 0], triplets[:, 2]] = True
     expected = torch.from_numpy(resolve(entry, entry["outputs"])["repo"]["negative_mask"]).bool()
     anchors = triplets[:, 0].unique()
-    assert torch.equal(mask[anchors], expected[anchors] if len(expected) == len(labels) else expected)
+    assert torch.equal(
+        mask[anchors], expected[anchors] if len(expected) == len(labels) else expected
+    )
     assert len(triplets) == mask.sum()
 
 
 @pytest.mark.parametrize("reference, form", [("repo", "paper"), ("textbook", "textbook")])
-@pytest.mark.parametrize("entry", cases("miner", lambda entry: entry["miner"] in ("distance", "rho_distance")))
+@pytest.mark.parametrize(
+    "entry", cases("miner", lambda entry: entry["miner"] in ("distance", "rho_distance"))
+)
 def test_negative_probabilities_of_the_distance_miners(entry, reference, form):
     embeddings, labels = batch(entry)
     expected = resolve(entry, entry["outputs"]).get(reference, {}).get("q_d_inv")
@@ -79,6 +96,8 @@ def test_negative_probabilities_of_the_distance_miners(entry, reference, form):
         return  # the manifest gives this form only where it exists
     negatives = labels[:, None] != labels[None, :]
     weights = build(entry, form).negative_weights(embeddings, negatives)
-    remaining = torch.from_numpy(expected).sum(1) > 0  # a row of zeros stands for: all negatives alike
+    remaining = (
+        torch.from_numpy(expected).sum(1) > 0
+    )  # a row of zeros stands for: all negatives alike
     assert_close((weights / weights.sum(1, keepdim=True))[remaining], expected[remaining], 1e-8)
     assert torch.equal(weights[~remaining] > 0, negatives[~remaining])

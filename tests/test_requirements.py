@@ -72,16 +72,30 @@ class Machine:
         (packages / name).mkdir(parents=True)
         (packages / name / "__init__.py").write_text(code)
         (packages / f"{name}-{version}.dist-info").mkdir()
-        (packages / f"{name}-{version}.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+        (packages / f"{name}-{version}.dist-info" / "METADATA").write_text(
+            f"Name: {name}\nVersion: {version}\n"
+        )
         return str(packages)
 
     def active(self, name="active", version="3.12.1"):
         return str(self.python(f"../{name}/bin/python", version).resolve().parents[1])
 
     def start(self, *command, **environment):
-        environment = {"PATH": str(self.bin), "PIP_ASKED": str(self.asked), "HOME": str(self.folder), **environment}
-        return subprocess.Popen([BASH, self.repo / "requirements.sh", *command], env=environment, cwd=self.folder,
-                                text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        environment = {
+            "PATH": str(self.bin),
+            "PIP_ASKED": str(self.asked),
+            "HOME": str(self.folder),
+            **environment,
+        }
+        return subprocess.Popen(
+            [BASH, self.repo / "requirements.sh", *command],
+            env=environment,
+            cwd=self.folder,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def run(self, *command, stdin="", **environment):
         process = self.start(*command, **environment)
@@ -154,8 +168,17 @@ def test_another_interpreter_in_the_environment_calls_pip_again(machine):
 
 def test_the_command_gets_its_arguments_input_and_folder_and_gives_its_status(machine):
     machine.python()
-    process = machine.run("bash", "-c", 'printf "<%s>" "$@"; cat; echo "$PWD"; exit 7', "x", "a b", "", "*", "--help",
-                          stdin="typed\n")
+    process = machine.run(
+        "bash",
+        "-c",
+        'printf "<%s>" "$@"; cat; echo "$PWD"; exit 7',
+        "x",
+        "a b",
+        "",
+        "*",
+        "--help",
+        stdin="typed\n",
+    )
     assert process.returncode == 7
     assert process.out == f"<a b><><*><--help>typed\n{machine.folder}\n"
 
@@ -175,17 +198,24 @@ def test_the_command_gets_the_signals(machine):
     assert process.returncode == 5
 
 
-@pytest.mark.parametrize("answer, wanted, other", [
-    (None, "faiss-cpu", "faiss-gpu"),
-    ("NVIDIA-SMI has failed because it could not talk to the driver.", "faiss-cpu", "faiss-gpu"),
-    ("GPU 0: NVIDIA H200 (UUID: GPU-1)", "faiss-gpu", "faiss-cpu"),
-])
+@pytest.mark.parametrize(
+    "answer, wanted, other",
+    [
+        (None, "faiss-cpu", "faiss-gpu"),
+        (
+            "NVIDIA-SMI has failed because it could not talk to the driver.",
+            "faiss-cpu",
+            "faiss-gpu",
+        ),
+        ("GPU 0: NVIDIA H200 (UUID: GPU-1)", "faiss-gpu", "faiss-cpu"),
+    ],
+)
 def test_the_gpu_chooses_faiss(machine, answer, wanted, other):
     machine.python()
     if answer:
         machine.gpu(answer)
     machine.run("true")
-    lines, = machine.installs()
+    (lines,) = machine.installs()
     assert any(line.startswith(f"{wanted}==") for line in lines)
     assert not any(line.startswith(f"{other}==") for line in lines)
 
@@ -196,12 +226,19 @@ def test_a_new_gpu_takes_the_other_faiss_out_first(machine):
     machine.gpu()
     machine.run("true", INSTALLED="faiss-cpu torch")
     asked = machine.asked.read_text()
-    assert asked.index("faiss-cpu==") < asked.index("uninstall faiss-cpu faiss-gpu") < asked.index("faiss-gpu==")
+    assert (
+        asked.index("faiss-cpu==")
+        < asked.index("uninstall faiss-cpu faiss-gpu")
+        < asked.index("faiss-gpu==")
+    )
 
 
 def test_a_failed_install_says_why_and_is_tried_again(machine):
     machine.python()
-    failed = machine.run("true", PIP_FAILS="Collecting torch\nERROR: No matching distribution found for torch==2.15.0")
+    failed = machine.run(
+        "true",
+        PIP_FAILS="Collecting torch\nERROR: No matching distribution found for torch==2.15.0",
+    )
     assert_refused(failed, "No matching distribution found for torch==2.15.0", "Python 3.12.1")
     assert not (machine.venv / "bin").exists()
     assert "Collecting torch" in (machine.venv / "requirements.log").read_text()
@@ -220,11 +257,23 @@ def test_a_failed_update_leaves_the_environment_and_is_tried_again(machine):
     assert len(machine.installs()) == 3
 
 
-@pytest.mark.parametrize("said, advice", [
-    ("WARNING: Retrying (Retry(total=0)) after a break\nERROR: No matching distribution found", "the network"),
-    ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "The disk is full"),
-    ("ERROR: Exception:\nTraceback (most recent call last):\nOSError: [Errno 122] Disk quota exceeded", "TMPDIR"),
-])
+@pytest.mark.parametrize(
+    "said, advice",
+    [
+        (
+            "WARNING: Retrying (Retry(total=0)) after a break\nERROR: No matching distribution found",
+            "the network",
+        ),
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+            "The disk is full",
+        ),
+        (
+            "ERROR: Exception:\nTraceback (most recent call last):\nOSError: [Errno 122] Disk quota exceeded",
+            "TMPDIR",
+        ),
+    ],
+)
 def test_known_failures_come_with_advice(machine, said, advice):
     machine.python()
     assert_refused(machine.run("true", PIP_FAILS=said), advice, said.split("\n")[-1])
@@ -279,34 +328,54 @@ def test_the_active_environment_is_used(machine, variable):
 
 
 def test_a_virtual_environment_goes_before_conda(machine):
-    environments = {"VIRTUAL_ENV": machine.active("venv", "3.11.7"), "CONDA_PREFIX": machine.active("conda", "3.12.1")}
+    environments = {
+        "VIRTUAL_ENV": machine.active("venv", "3.11.7"),
+        "CONDA_PREFIX": machine.active("conda", "3.12.1"),
+    }
     assert machine.run("python", "-V", **environments).out == "Python 3.11.7\n"
 
 
 def test_an_active_environment_of_an_old_python_is_refused(machine):
     machine.python()
-    assert_refused(machine.run("true", VIRTUAL_ENV=machine.active(version="3.9.18")), "has no Python >= 3.10")
+    assert_refused(
+        machine.run("true", VIRTUAL_ENV=machine.active(version="3.9.18")), "has no Python >= 3.10"
+    )
     assert_refused(machine.run("true", VIRTUAL_ENV=str(machine.folder / "gone")), "deactivate")
     assert not machine.installs()
 
 
-@pytest.mark.parametrize("torch, kept", [
-    ("2.10.2", False), ("2.11.0+cu130", True), ("2.13.1+cpu", True), ("2.15.2", True), ("2.16.0", False),
-    ("3.11.0", False),
-])
+@pytest.mark.parametrize(
+    "torch, kept",
+    [
+        ("2.10.2", False),
+        ("2.11.0+cu130", True),
+        ("2.13.1+cpu", True),
+        ("2.15.2", True),
+        ("2.16.0", False),
+        ("3.11.0", False),
+    ],
+)
 def test_a_torch_in_the_tested_range_stays(machine, torch, kept):
     machine.package("torch", torch)
     packages = machine.package("torchvision", "0.27.0+local", "import torch")
-    pinned = [line for line in (machine.repo / "requirements.txt").read_text().split("\n") if line.startswith("torch")]
+    pinned = [
+        line
+        for line in (machine.repo / "requirements.txt").read_text().split("\n")
+        if line.startswith("torch")
+    ]
     machine.run("true", VIRTUAL_ENV=machine.active(), PACKAGES=packages)
-    lines, = machine.installs()
+    (lines,) = machine.installs()
     asked = [line.split(";")[0] for line in lines if line.startswith("torch")]
     wanted = [f"torch=={torch}", f"torch=={torch}", "torchvision==0.27.0+local"]
     assert asked == (wanted if kept else [line.split(";")[0] for line in pinned])
-    assert len([line for line in lines if "==" in line]) > len(asked)  # the other pins apply all the same
+    assert len([line for line in lines if "==" in line]) > len(
+        asked
+    )  # the other pins apply all the same
 
 
-@pytest.mark.parametrize("code", [None, "raise RuntimeError('operator torchvision::nms does not exist')"])
+@pytest.mark.parametrize(
+    "code", [None, "raise RuntimeError('operator torchvision::nms does not exist')"]
+)
 def test_a_torch_without_a_working_torchvision_does_not_stay(machine, code):
     packages = machine.package("torch", "2.13.0+cpu")
     if code:
@@ -318,7 +387,9 @@ def test_a_torch_without_a_working_torchvision_does_not_stay(machine, code):
 def test_an_unfinished_venv_is_made_anew(machine):
     machine.python()
     machine.run("true", PIP_FAILS="ERROR: never mind")
-    shutil.copytree(machine.bin, machine.venv / "bin", symlinks=True)  # as if killed before it could clear up
+    shutil.copytree(
+        machine.bin, machine.venv / "bin", symlinks=True
+    )  # as if killed before it could clear up
     (machine.venv / "bin" / "python3").rename(machine.venv / "bin" / "python")
     (machine.venv / "left_over").touch()
     assert "Making" in machine.run("true").err
@@ -342,7 +413,9 @@ def test_a_venv_of_the_users_own_is_not_cleared(machine):
     assert (machine.venv / "precious").exists()
 
 
-@pytest.mark.skipif(shutil.which("flock") is None, reason="installs are one at a time only where there is flock")
+@pytest.mark.skipif(
+    shutil.which("flock") is None, reason="installs are one at a time only where there is flock"
+)
 def test_two_calls_at_once_install_once(machine):
     machine.python()
     both = [machine.start("python", "-V", PIP_SECONDS="0.3") for _ in range(2)]
@@ -352,7 +425,9 @@ def test_two_calls_at_once_install_once(machine):
 
 def test_the_lock_does_not_outlive_the_install(machine):
     machine.python()
-    training = machine.start("bash", "-c", "echo started; read -r")  # goes on while another call installs
+    training = machine.start(
+        "bash", "-c", "echo started; read -r"
+    )  # goes on while another call installs
     assert training.stdout.readline() == "started\n"
     with open(machine.repo / "requirements.txt", "a") as file:
         file.write("# changed\n")
@@ -362,7 +437,11 @@ def test_the_lock_does_not_outlive_the_install(machine):
 
 
 def test_the_versions_are_pinned_for_either_python():
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     assert all("==" in line.split(";")[0] for line in lines)
     names = [line.split("==")[0] for line in lines]
     for name in set(names):

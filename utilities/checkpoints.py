@@ -1,4 +1,5 @@
 """Checkpoints: tensors and plain values only, read with `weights_only=True`, written to a temporary name first."""
+
 import logging
 import os
 from pathlib import Path
@@ -15,11 +16,23 @@ MAY_BEGIN_LATER = ("guide", "scaler")  # guidance and fp16 can be turned on when
 # Under another value of these the stored tensors mean nothing.
 FIXED = ("dataset", "arch", "embed_dim", "loss", "optim")
 # These say where things are or how fast they are made, not what is made.
-FREE = ("source_path", "save_path", "cache_path", "savename", "gpu", "device", "log_online", "project", "group", "arch_weights")
+FREE = (
+    "source_path",
+    "save_path",
+    "cache_path",
+    "savename",
+    "gpu",
+    "device",
+    "log_online",
+    "project",
+    "group",
+    "arch_weights",
+)
 
 
 class Checkpoint(NamedTuple):
     """A checkpoint read from `path`; `tensors` holds the state of each part by name."""
+
     path: Path
     tensors: dict
     epoch: int
@@ -29,11 +42,32 @@ class Checkpoint(NamedTuple):
     wandb_id: str | None
 
 
-def snapshot(parts: dict, scheduler, *, settings: dict, epoch: int, history: dict, seconds: float, wandb_id: str | None) -> dict:
+def snapshot(
+    parts: dict,
+    scheduler,
+    *,
+    settings: dict,
+    epoch: int,
+    history: dict,
+    seconds: float,
+    wandb_id: str | None,
+) -> dict:
     """All that a run needs to go on: the state of each part and plain values."""
     states = {name: part.state_dict() for name, part in parts.items()}
-    plain = {name: value for name, value in scheduler.state_dict().items() if name in ("last_epoch", "_last_lr", "_step_count")}
-    return {**states, "scheduler": plain, "settings": settings, "epoch": epoch, "history": history, "seconds": seconds, "wandb_id": wandb_id}
+    plain = {
+        name: value
+        for name, value in scheduler.state_dict().items()
+        if name in ("last_epoch", "_last_lr", "_step_count")
+    }
+    return {
+        **states,
+        "scheduler": plain,
+        "settings": settings,
+        "epoch": epoch,
+        "history": history,
+        "seconds": seconds,
+        "wandb_id": wandb_id,
+    }
 
 
 def save(path: Path, state: dict) -> None:
@@ -44,17 +78,28 @@ def save(path: Path, state: dict) -> None:
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
         temporary.unlink(missing_ok=True)
-        raise UserError(f"The checkpoint {path} cannot be written ({_first_line(error)}); is the disk full?") from error
+        raise UserError(
+            f"The checkpoint {path} cannot be written ({_first_line(error)}); is the disk full?"
+        ) from error
 
 
 def find(resume: str, save_path: str, dataset: str, savename: str, settings: dict) -> Checkpoint:
     """The checkpoint of `--resume PATH|auto`. Raises UserError if there is none or if it is of another setting."""
-    path = run_folder.latest_checkpoint(save_path, dataset, savename) if resume == "auto" else Path(resume)
+    path = (
+        run_folder.latest_checkpoint(save_path, dataset, savename)
+        if resume == "auto"
+        else Path(resume)
+    )
     checkpoint = load(path)
-    changes = {name: f"--{name} {checkpoint.settings[name]} (here {value})" for name, value in settings.items()
-               if checkpoint.settings.get(name, value) != value}
+    changes = {
+        name: f"--{name} {checkpoint.settings[name]} (here {value})"
+        for name, value in settings.items()
+        if checkpoint.settings.get(name, value) != value
+    }
     if fixed := [change for name, change in changes.items() if name in FIXED]:
-        raise UserError(f"--resume {path} was trained with {', '.join(fixed)}; give the settings of that run, or start anew without --resume.")
+        raise UserError(
+            f"--resume {path} was trained with {', '.join(fixed)}; give the settings of that run, or start anew without --resume."
+        )
     if changed := [change for name, change in changes.items() if name not in FREE]:
         LOG.info("Resuming under other settings than the checkpoint's %s.", ", ".join(changed))
     return checkpoint
@@ -64,11 +109,15 @@ def load(path: Path, flag: str = "--resume") -> Checkpoint:
     """Raises UserError, naming the flag, for a file that is no checkpoint of this program."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        plain = {name: state.pop(name) for name in Checkpoint._fields if name not in ("path", "tensors")}
+        plain = {
+            name: state.pop(name) for name in Checkpoint._fields if name not in ("path", "tensors")
+        }
         if missing := REQUIRED - state.keys():
             raise KeyError(f"without {', '.join(sorted(missing))}")
     except Exception as error:  # torch raises many types for a foreign or damaged file
-        raise UserError(f"{flag} {path} is not a checkpoint of this program ({_first_line(error)}).") from error
+        raise UserError(
+            f"{flag} {path} is not a checkpoint of this program ({_first_line(error)})."
+        ) from error
     return Checkpoint(path=path, tensors=state, **plain)
 
 
@@ -86,7 +135,9 @@ def restore_parts(parts: dict, checkpoint: Checkpoint, flag: str = "--resume") -
         try:
             part.load_state_dict(checkpoint.tensors[name])
         except Exception as error:  # KeyError, RuntimeError, ValueError: by part
-            raise UserError(f"{flag} {checkpoint.path} does not fit these settings ({name}: {_first_line(error)}).") from error
+            raise UserError(
+                f"{flag} {checkpoint.path} does not fit these settings ({name}: {_first_line(error)})."
+            ) from error
 
 
 def _first_line(error: Exception) -> str:

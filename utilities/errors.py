@@ -1,4 +1,5 @@
 """The one exception whose message is meant for the person at the shell, and how messages name things."""
+
 from collections.abc import Sequence
 
 

@@ -1,4 +1,5 @@
 """Tensor functions that several rooms share."""
+
 import torch
 
 

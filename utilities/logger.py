@@ -1,4 +1,5 @@
 """The records of a run: CSV tables, plots, results.json and, on request, Weights & Biases (the only file that knows it)."""
+
 import csv
 import io
 import json
@@ -18,8 +19,27 @@ from utilities.run_folder import RESULTS, write_atomically
 Families = dict[str, dict[str, float]]
 Values = dict[str, Families]
 PLOT_INTERVAL = 60  # seconds between redrawings: drawing must not slow short epochs down
-LIBRARIES = ("torch", "torchvision", "timm", "faiss-cpu", "faiss-gpu", "numpy", "scikit-learn", "pillow", "transformers", "open_clip_torch", "wandb")
-LOWER_IS_BETTER = ("loss", "objective", "guidance", "time", "dists@intra", "rho_spectrum")  # beginnings of names
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "faiss-cpu",
+    "faiss-gpu",
+    "numpy",
+    "scikit-learn",
+    "pillow",
+    "transformers",
+    "open_clip_torch",
+    "wandb",
+)
+LOWER_IS_BETTER = (
+    "loss",
+    "objective",
+    "guidance",
+    "time",
+    "dists@intra",
+    "rho_spectrum",
+)  # beginnings of names
 COUNTERS = ("epochs", "time")
 
 
@@ -30,7 +50,9 @@ class RunLog:
         folder: run folder. history: split -> family -> metric -> values so far. online: a started `OnlineRun`, or None.
     """
 
-    def __init__(self, folder: Path, history: dict | None = None, online: "OnlineRun | None" = None):
+    def __init__(
+        self, folder: Path, history: dict | None = None, online: "OnlineRun | None" = None
+    ):
         self.folder, self.online = folder, online
         self.history: dict[str, dict[str, dict[str, list[float]]]] = history or {}
         self.last_drawn = time.monotonic()
@@ -43,7 +65,11 @@ class RunLog:
         for split, families in values.items():
             for family, metrics in families.items():
                 for metric, value in metrics.items():
-                    series = self.history.setdefault(split, {}).setdefault(family, {}).setdefault(metric, [])
+                    series = (
+                        self.history.setdefault(split, {})
+                        .setdefault(family, {})
+                        .setdefault(metric, [])
+                    )
                     # A metric that a resumed run asks for anew has no value in the epochs before.
                     series += [math.nan] * (done - len(series)) + [float(value)]
         for series in self._series():
@@ -58,18 +84,29 @@ class RunLog:
         """Whether the last logged value is better than all before it."""
         *before, last = self.history[split][family][metric]
         sign = -1 if metric.startswith(LOWER_IS_BETTER) else 1
-        return sign * last > max((sign * value for value in before if not math.isnan(value)), default=-math.inf)
+        return sign * last > max(
+            (sign * value for value in before if not math.isnan(value)), default=-math.inf
+        )
 
-    def improvements(self, splits: Iterable[str], evaltypes: list[str], metrics: list[str]) -> list[Path]:
+    def improvements(
+        self, splits: Iterable[str], evaltypes: list[str], metrics: list[str]
+    ) -> list[Path]:
         """The checkpoints to write because a metric of a split is the best so far."""
-        return [self.folder / f"checkpoint_{split}_{evaltype}_{metric}.pth.tar" for split in splits for evaltype in evaltypes
-                for metric in metrics if self.improved(split, f"{evaltype}_{metric.split('@')[0]}", metric)]
+        return [
+            self.folder / f"checkpoint_{split}_{evaltype}_{metric}.pth.tar"
+            for split in splits
+            for evaltype in evaltypes
+            for metric in metrics
+            if self.improved(split, f"{evaltype}_{metric.split('@')[0]}", metric)
+        ]
 
     def draw(self) -> None:
         """One figure per table."""
         import matplotlib
+
         matplotlib.use("agg")
         from matplotlib import pyplot
+
         for split, families in self.history.items():
             for family, metrics in families.items():
                 if family in COUNTERS:
@@ -91,9 +128,15 @@ class RunLog:
         `best` is the best over the epochs of the split itself, the field's habit, which chooses on the test set; `at_best_val`
         is the value at the epoch that is best on the validation split, where there is one; `last` chooses nothing.
         """
-        return {split: {self._key(family, metric): self._three_values(family, metric, series)
-                        for family, metrics in families.items() if family not in COUNTERS for metric, series in metrics.items()}
-                for split, families in self.history.items()}
+        return {
+            split: {
+                self._key(family, metric): self._three_values(family, metric, series)
+                for family, metrics in families.items()
+                if family not in COUNTERS
+                for metric, series in metrics.items()
+            }
+            for split, families in self.history.items()
+        }
 
     def finish(self, run: dict, seconds: float) -> None:
         """Draw and write results.json. `run` says what was run."""
@@ -118,14 +161,28 @@ class RunLog:
                 table = io.StringIO(newline="")
                 writer = csv.writer(table, lineterminator="\n")
                 writer.writerow(metrics)
-                writer.writerows(zip(*([("" if math.isnan(value) else value) for value in series] for series in metrics.values())))
-                write_atomically(self.folder / "CSV_Logs" / f"Data_{split}_{family}.csv", table.getvalue())
+                writer.writerows(
+                    zip(
+                        *(
+                            [("" if math.isnan(value) else value) for value in series]
+                            for series in metrics.values()
+                        )
+                    )
+                )
+                write_atomically(
+                    self.folder / "CSV_Logs" / f"Data_{split}_{family}.csv", table.getvalue()
+                )
 
     def _epochs(self) -> list[float]:
         return self.history.get("Train", {}).get("epochs", {}).get("epochs", [])
 
     def _series(self) -> Iterator[list[float]]:
-        return (series for families in self.history.values() for metrics in families.values() for series in metrics.values())
+        return (
+            series
+            for families in self.history.values()
+            for metrics in families.values()
+            for series in metrics.values()
+        )
 
     def _three_values(self, family: str, metric: str, series: list[float]) -> dict[str, float]:
         known = self._known(series)
@@ -134,7 +191,11 @@ class RunLog:
         values = {"best": best, "best_epoch": best_epoch, "last": last, "last_epoch": last_epoch}
         if validation := self._known(self.history.get("Val", {}).get(family, {}).get(metric, [])):
             chosen, _ = self._best(metric, validation)
-            values |= {"at_best_val": dict(known)[chosen], "best_val_epoch": chosen} if chosen in dict(known) else {}
+            values |= (
+                {"at_best_val": dict(known)[chosen], "best_val_epoch": chosen}
+                if chosen in dict(known)
+                else {}
+            )
         return values
 
     @staticmethod
@@ -144,7 +205,11 @@ class RunLog:
 
     def _known(self, series: list[float]) -> list[tuple[int, float]]:
         """Epoch and value where there is one: not every epoch is evaluated."""
-        return [(int(epoch), value) for epoch, value in zip(self._epochs(), series) if not math.isnan(value)]
+        return [
+            (int(epoch), value)
+            for epoch, value in zip(self._epochs(), series)
+            if not math.isnan(value)
+        ]
 
     @staticmethod
     def _key(family: str, metric: str) -> str:
@@ -157,14 +222,34 @@ class OnlineRun:
     Raises UserError if wandb is not installed or no key is there.
     """
 
-    def __init__(self, *, project: str, group: str, name: str, settings: dict, folder: Path, run_id: str | None = None):
+    def __init__(
+        self,
+        *,
+        project: str,
+        group: str,
+        name: str,
+        settings: dict,
+        folder: Path,
+        run_id: str | None = None,
+    ):
         import wandb
+
         try:
-            self.run = wandb.init(project=project, group=group, name=name, config=settings, dir=str(folder), id=run_id, resume="allow",
-                                  mode=os.environ.get("WANDB_MODE"))  # by name: wandb remembers the mode of its first use
+            self.run = wandb.init(
+                project=project,
+                group=group,
+                name=name,
+                config=settings,
+                dir=str(folder),
+                id=run_id,
+                resume="allow",
+                mode=os.environ.get("WANDB_MODE"),
+            )  # by name: wandb remembers the mode of its first use
         except Exception as error:  # wandb raises types of its own for a wrong key or no network
-            raise UserError(f"--log_online: W&B does not start ({reason(error)}); "
-                            "check WANDB_API_KEY and the network, or set WANDB_MODE=offline.") from error
+            raise UserError(
+                f"--log_online: W&B does not start ({reason(error)}); "
+                "check WANDB_API_KEY and the network, or set WANDB_MODE=offline."
+            ) from error
 
     @staticmethod
     def require_possible() -> None:
@@ -172,9 +257,13 @@ class OnlineRun:
         try:
             import wandb
         except ImportError as error:
-            raise UserError("--log_online needs the package wandb: pip install wandb, or drop the flag.") from error
+            raise UserError(
+                "--log_online needs the package wandb: pip install wandb, or drop the flag."
+            ) from error
         if os.environ.get("WANDB_MODE", "online") in ("online", "shared") and not wandb.api.api_key:
-            raise UserError("--log_online needs a W&B key: set WANDB_API_KEY in the environment, or WANDB_MODE=offline to log without a network.")
+            raise UserError(
+                "--log_online needs a W&B key: set WANDB_API_KEY in the environment, or WANDB_MODE=offline to log without a network."
+            )
 
     @property
     def run_id(self) -> str:
@@ -182,18 +271,36 @@ class OnlineRun:
 
     def log(self, epoch: int, values: Values) -> None:
         """Keys as in the paper's code: "Test: embeds_e_recall: e_recall@1", "Train: loss"."""
-        self.run.log({f"{split}: {RunLog._key(family, metric)}": value for split, families in values.items()
-                      for family, metrics in families.items() for metric, value in metrics.items()}, step=epoch)
+        self.run.log(
+            {
+                f"{split}: {RunLog._key(family, metric)}": value
+                for split, families in values.items()
+                for family, metrics in families.items()
+                for metric, value in metrics.items()
+            },
+            step=epoch,
+        )
 
     def summarise(self, summary: dict[str, dict[str, dict[str, float]]]) -> None:
         """The three values of each metric, e.g. "Test: embeds_nmi: nmi (at_best_val)"."""
-        self.run.summary.update({f"{split}: {metric} ({name})": values[name] for split, metrics in summary.items() for metric, values in metrics.items()
-                                 for name in ("best", "at_best_val", "last") if name in values})
+        self.run.summary.update(
+            {
+                f"{split}: {metric} ({name})": values[name]
+                for split, metrics in summary.items()
+                for metric, values in metrics.items()
+                for name in ("best", "at_best_val", "last")
+                if name in values
+            }
+        )
 
     def log_figures(self, epoch: int, split: str, figures: dict[str, Path]) -> None:
         """Pictures of a split beside the values of an epoch, e.g. "Test: retrieval"."""
         import wandb
-        self.run.log({f"{split}: {name}": wandb.Image(str(file)) for name, file in figures.items()}, step=epoch)
+
+        self.run.log(
+            {f"{split}: {name}": wandb.Image(str(file)) for name, file in figures.items()},
+            step=epoch,
+        )
 
     def finish(self, exit_code: int = 0) -> None:
         self.run.finish(exit_code=exit_code)
@@ -212,8 +319,13 @@ def environment() -> dict:
 
 def _git_revision() -> str | None:
     try:
-        answer = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None
-

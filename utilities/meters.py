@@ -1,4 +1,5 @@
 """Means that are summed on the device, so that a training step never waits for the host."""
+
 import time
 
 import torch
@@ -40,5 +41,7 @@ class LossMeter:
         bad = {name: step.item() for name, step in self.first_bad.items()}
         name = min(bad, key=bad.get)
         if bad[name] < float("inf"):
-            raise NonFiniteLoss(f"the {name} loss is not finite at step {int(bad[name])} of epoch {self.epoch}")
+            raise NonFiniteLoss(
+                f"the {name} loss is not finite at step {int(bad[name])} of epoch {self.epoch}"
+            )
         return {name: (total / self.steps).item() for name, total in self.sums.items()}

@@ -1,4 +1,5 @@
 """The folder of a run: `<save_path>/<dataset>/<savename>/`, never one that another run has written to."""
+
 import os
 import re
 import shlex
@@ -22,8 +23,16 @@ def runs_named(save_path: str, dataset: str, savename: str) -> list[Path]:
     """Existing folders of that name, the oldest first: `name`, `name_1`, `name_2`, ..."""
     numbered = re.compile(re.escape(savename) + r"(?:_(\d+))?")
     parent = Path(save_path) / dataset
-    matches = [(numbered.fullmatch(path.name), path) for path in parent.iterdir()] if parent.is_dir() else []
-    matches = [(int(match[1] or 0), path) for match, path in matches if match and (not match[1] or _savename(path) in (savename, None))]
+    matches = (
+        [(numbered.fullmatch(path.name), path) for path in parent.iterdir()]
+        if parent.is_dir()
+        else []
+    )
+    matches = [
+        (int(match[1] or 0), path)
+        for match, path in matches
+        if match and (not match[1] or _savename(path) in (savename, None))
+    ]
     return [path for _, path in sorted(matches)]
 
 
@@ -49,7 +58,9 @@ def create(save_path: str, dataset: str, savename: str) -> Path:
                 raise UserError(f"--save_path: {folder} is in the way of the run folder.")
             number += 1
         except OSError as error:
-            raise UserError(f"--save_path {save_path}: the run folder {folder} cannot be made ({error.strerror}).") from error
+            raise UserError(
+                f"--save_path {save_path}: the run folder {folder} cannot be made ({error.strerror})."
+            ) from error
 
 
 def latest_checkpoint(save_path: str, dataset: str, savename: str) -> Path:
@@ -57,13 +68,19 @@ def latest_checkpoint(save_path: str, dataset: str, savename: str) -> Path:
     for folder in reversed(runs_named(save_path, dataset, savename)):
         if (folder / LAST_CHECKPOINT).is_file():
             return folder / LAST_CHECKPOINT
-    raise UserError(f"--resume auto: no run in {Path(save_path) / dataset} named {savename} has a checkpoint; "
-                    "give --savename (or --group and --seed) of the interrupted run, or start without --resume.")
+    raise UserError(
+        f"--resume auto: no run in {Path(save_path) / dataset} named {savename} has a checkpoint; "
+        "give --savename (or --group and --seed) of the interrupted run, or start without --resume."
+    )
 
 
 def finished_run(save_path: str, dataset: str, savename: str) -> Path | None:
     """The newest finished run of that name, if any."""
-    finished = [folder for folder in runs_named(save_path, dataset, savename) if (folder / RESULTS).is_file()]
+    finished = [
+        folder
+        for folder in runs_named(save_path, dataset, savename)
+        if (folder / RESULTS).is_file()
+    ]
     return finished[-1] if finished else None
 
 
@@ -74,14 +91,19 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.write_text(text)
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); is the disk full?") from error
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); is the disk full?"
+        ) from error
 
 
 def write_settings(folder: Path, settings: dict) -> None:
     """`args.yaml`, a file for `--config`, and `Parameter_Info.txt`, the same for reading."""
     write_atomically(folder / "args.yaml", yaml.safe_dump(settings, sort_keys=False))
     width = max(map(len, settings))
-    write_atomically(folder / "Parameter_Info.txt", "".join(f"{name:<{width}}  {value}\n" for name, value in settings.items()))
+    write_atomically(
+        folder / "Parameter_Info.txt",
+        "".join(f"{name:<{width}}  {value}\n" for name, value in settings.items()),
+    )
 
 
 def how_to_resume(folder: Path) -> str:

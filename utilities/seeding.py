@@ -1,4 +1,5 @@
 """Randomness from (seed, epoch, rank), so that a resumed run goes on exactly as it would have."""
+
 import random
 
 import numpy as np

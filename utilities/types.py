@@ -1,4 +1,5 @@
 """The values that flow between the rooms."""
+
 from functools import cache
 from typing import NamedTuple
 
@@ -8,46 +9,62 @@ import torch
 
 class ModelOutput(NamedTuple):
     """What an architecture gives for a batch of B images."""
-    embeddings: torch.Tensor   # [B, D], unit rows where the architecture normalises
-    features: torch.Tensor     # [B, F], pooled output of the trunk
+
+    embeddings: torch.Tensor  # [B, D], unit rows where the architecture normalises
+    features: torch.Tensor  # [B, F], pooled output of the trunk
     feature_map: torch.Tensor  # [B, C, h, w], before pooling
 
 
 class Tuples(NamedTuple):
     """Anchors with one positive and any number of negatives each: what triplets (a, p, n) say, without writing all of them out."""
-    anchors: torch.Tensor     # [A] samples
-    positives: torch.Tensor   # [A] the positive of each anchor
+
+    anchors: torch.Tensor  # [A] samples
+    positives: torch.Tensor  # [A] the positive of each anchor
     candidates: torch.Tensor  # [N] samples that are a negative of any anchor
-    negatives: torch.Tensor   # bool [A, N], which candidates are negatives of which anchor
+    negatives: torch.Tensor  # bool [A, N], which candidates are negatives of which anchor
 
 
 class Batch(NamedTuple):
     """Images as the network takes them."""
-    images: torch.Tensor   # [B, 3, H, W] float
-    labels: torch.Tensor   # [B] long, 0..C-1 within the split
+
+    images: torch.Tensor  # [B, 3, H, W] float
+    labels: torch.Tensor  # [B] long, 0..C-1 within the split
     indices: torch.Tensor  # [B] long, the samples' positions in the split
 
     def to(self, device: torch.device, channels_last: bool = False) -> "Batch":
         layout = torch.channels_last if channels_last else torch.preserve_format
         images = self.images.to(device, non_blocking=True, memory_format=layout)
-        return Batch(images, self.labels.to(device, non_blocking=True), self.indices.to(device, non_blocking=True))
+        return Batch(
+            images,
+            self.labels.to(device, non_blocking=True),
+            self.indices.to(device, non_blocking=True),
+        )
 
 
 class PixelBatch(NamedTuple):
     """What a data loader yields: a quarter of the bytes of a `Batch`, which `to` makes of it on the device."""
-    images: torch.Tensor      # [B, 3, H, W] uint8, channels last in memory
-    labels: torch.Tensor      # [B] long, 0..C-1 within the split
-    indices: torch.Tensor     # [B] long, the samples' positions in the split
-    mirrored: torch.Tensor    # [M] long, rows of the batch that are still to be flipped
-    mean: tuple[float, ...]   # of the channels, in 0..1
+
+    images: torch.Tensor  # [B, 3, H, W] uint8, channels last in memory
+    labels: torch.Tensor  # [B] long, 0..C-1 within the split
+    indices: torch.Tensor  # [B] long, the samples' positions in the split
+    mirrored: torch.Tensor  # [M] long, rows of the batch that are still to be flipped
+    mean: tuple[float, ...]  # of the channels, in 0..1
     std: tuple[float, ...]
 
     def to(self, device: torch.device, channels_last: bool = False) -> Batch:
         """Flipped and normalised on the device; no step of it waits for the device."""
         mean, std = _per_channel(tuple(self.mean), device), _per_channel(tuple(self.std), device)
-        images = self._normalised_here(mean, std) if device.type == "cpu" else self._normalised_there(mean, std)
+        images = (
+            self._normalised_here(mean, std)
+            if device.type == "cpu"
+            else self._normalised_there(mean, std)
+        )
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        return Batch(images.contiguous(memory_format=layout), self.labels.to(device, non_blocking=True), self.indices.to(device, non_blocking=True))
+        return Batch(
+            images.contiguous(memory_format=layout),
+            self.labels.to(device, non_blocking=True),
+            self.indices.to(device, non_blocking=True),
+        )
 
     def _normalised_there(self, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
         images = self.images.to(mean.device, non_blocking=True, copy=True)
@@ -57,7 +74,10 @@ class PixelBatch(NamedTuple):
 
     def _normalised_here(self, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
         """On the CPU, twice as fast: single images stay in its cache, and numpy asks for large pages for its large arrays."""
-        images, mirrored = torch.from_numpy(np.empty(self.images.shape, dtype=np.float32)), set(self.mirrored.tolist())
+        images, mirrored = (
+            torch.from_numpy(np.empty(self.images.shape, dtype=np.float32)),
+            set(self.mirrored.tolist()),
+        )
         for row, image in enumerate(self.images):
             images[row].copy_(image.flip(2) if row in mirrored else image).sub_(mean).div_(std)
         return images

@@ -5,6 +5,7 @@
 Makes each benchmark with its published number of classes and images, every image a hard link to one small JPEG, so that no dataset is needed.
 Opening is measured in a process of its own, its memory in a second call there.
 """
+
 import argparse
 import json
 import os
@@ -46,19 +47,36 @@ def cars196(facts) -> tuple[list[str], dict[str, str]]:
 
 
 def online_products(facts) -> tuple[list[str], dict[str, str]]:
-    cells = {"train": spread(*facts.counts["train"]), "test": spread(*facts.counts["test"], first=11_319)}
-    paths = {part: [f"kind_{label % 12}_final/{label}_{image}.JPG" for label, image in own] for part, own in cells.items()}
-    lists = {f"Ebay_{part}.txt": "image_id class_id super_class_id path\n" + "".join(f"1 {label} {label % 12} {path}\n" for (label, _), path in zip(own, paths[part]))
-             for part, own in cells.items()}
+    cells = {
+        "train": spread(*facts.counts["train"]),
+        "test": spread(*facts.counts["test"], first=11_319),
+    }
+    paths = {
+        part: [f"kind_{label % 12}_final/{label}_{image}.JPG" for label, image in own]
+        for part, own in cells.items()
+    }
+    lists = {
+        f"Ebay_{part}.txt": "image_id class_id super_class_id path\n"
+        + "".join(f"1 {label} {label % 12} {path}\n" for (label, _), path in zip(own, paths[part]))
+        for part, own in cells.items()
+    }
     return [*paths["train"], *paths["test"]], lists
 
 
 def inshop(facts) -> tuple[list[str], dict[str, str]]:
-    cells = [(part, label, image) for part, (classes, images) in facts.counts.items()
-             for label, image in spread(classes, images, first=1 if part == "train" else 4_000)]
-    paths = [f"img/WOMEN/Kind_{label % 17}/id_{label:08}/{part}_{image}.jpg" for part, label, image in cells]
+    cells = [
+        (part, label, image)
+        for part, (classes, images) in facts.counts.items()
+        for label, image in spread(classes, images, first=1 if part == "train" else 4_000)
+    ]
+    paths = [
+        f"img/WOMEN/Kind_{label % 17}/id_{label:08}/{part}_{image}.jpg"
+        for part, label, image in cells
+    ]
     rows = [f"{path}  id_{label:08}  {part}\n" for path, (part, label, _) in zip(paths, cells)]
-    return paths, {"list_eval_partition.txt": f"{len(rows)}\nimage_name item_id evaluation_status\n{''.join(rows)}"}
+    return paths, {
+        "list_eval_partition.txt": f"{len(rows)}\nimage_name item_id evaluation_status\n{''.join(rows)}"
+    }
 
 
 def make(folder: Path, paths: list[str], lists: dict[str, str]) -> None:
@@ -77,26 +95,66 @@ def make(folder: Path, paths: list[str], lists: dict[str, str]) -> None:
 
 def opened(name: str, source: str) -> str:
     """Cells of the table: images, seconds, megabytes of the index and at the peak of its making."""
-    found = json.loads(subprocess.run([sys.executable, "-c", OPEN, name, source], cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+    found = json.loads(
+        subprocess.run(
+            [sys.executable, "-c", OPEN, name, source],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    )
     return f"{found['images']:,} | {found['seconds']:.2f} | {found['megabytes'][0]:.0f} ({found['megabytes'][1]:.0f})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", help="Where 600,000 links are made and removed again; the system's temporary folder by default.")
+    parser.add_argument(
+        "--folder",
+        help="Where 600,000 links are made and removed again; the system's temporary folder by default.",
+    )
     with tempfile.TemporaryDirectory(dir=parser.parse_args().folder) as scratch:
         sys.path.insert(0, str(ROOT))
         import datasets
-        print("| dataset | prepare, s | images | open, s | index, MB (peak) |\n|---|---|---|---|---|")
-        for name, layout in {"cub200": cub200, "cars196": cars196, "online_products": online_products, "inshop": inshop}.items():
+
+        print(
+            "| dataset | prepare, s | images | open, s | index, MB (peak) |\n|---|---|---|---|---|"
+        )
+        for name, layout in {
+            "cub200": cub200,
+            "cars196": cars196,
+            "online_products": online_products,
+            "inshop": inshop,
+        }.items():
             make(Path(scratch) / f"{name}_as_published", *layout(datasets.BENCHMARKS[name].FACTS))
             started = time.perf_counter()
-            command = [sys.executable, "-m", "datasets.prepare", name, "--from", f"{scratch}/{name}_as_published", "--to", scratch]
+            command = [
+                sys.executable,
+                "-m",
+                "datasets.prepare",
+                name,
+                "--from",
+                f"{scratch}/{name}_as_published",
+                "--to",
+                scratch,
+            ]
             subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-            print(f"| {name} | {time.perf_counter() - started:.1f} | {opened(name, scratch)} |", flush=True)
+            print(
+                f"| {name} | {time.perf_counter() - started:.1f} | {opened(name, scratch)} |",
+                flush=True,
+            )
         paths = [f"{label}/{image}.jpg" for label, image in spread(22_634, 120_053)]
-        make(Path(scratch) / "tree", paths, {"table.csv": "path,label\n" + "".join(f"{path},{path.split('/')[0]}\n" for path in paths)})
-        print(f"| folder | | {opened('folder', f'{scratch}/tree')} |\n| table | | {opened('table', f'{scratch}/tree/table.csv')} |")
+        make(
+            Path(scratch) / "tree",
+            paths,
+            {
+                "table.csv": "path,label\n"
+                + "".join(f"{path},{path.split('/')[0]}\n" for path in paths)
+            },
+        )
+        print(
+            f"| folder | | {opened('folder', f'{scratch}/tree')} |\n| table | | {opened('table', f'{scratch}/tree/table.csv')} |"
+        )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Everything is made beside its place and moved there when it is whole: what a broken-off attempt has left is removed by the next one.
 The sources are only read; images are hard links to them where the disk is the same, and otherwise copies.
 """
+
 import logging
 import os
 import shutil
@@ -23,7 +24,14 @@ LOG = logging.getLogger(__name__)
 JPEG_QUALITY = 95
 
 
-def prepare(name: str, sources: list[Path], target: Path, *, short_side: int = 0, allow_partial: bool = False) -> Path:
+def prepare(
+    name: str,
+    sources: list[Path],
+    target: Path,
+    *,
+    short_side: int = 0,
+    allow_partial: bool = False,
+) -> Path:
     """Make `<target>/<name>` of archives, folders and single files, in any layout of `layouts.LAYOUTS`.
 
     Args:
@@ -36,10 +44,17 @@ def prepare(name: str, sources: list[Path], target: Path, *, short_side: int = 0
     if missing := [source for source in sources if not source.exists()]:
         raise UserError(f"--from {missing[0]}: there is no such file or folder.")
     if home.exists():
-        _require_whole(name, target, allow_partial=allow_partial, hint=f"{home} exists; move it away to make it anew")
+        _require_whole(
+            name,
+            target,
+            allow_partial=allow_partial,
+            hint=f"{home} exists; move it away to make it anew",
+        )
         LOG.info("%s is there already; nothing to do.", home)
         return home
-    files, archives = _given(name, [source.absolute() for source in sources], check=not allow_partial)
+    files, archives = _given(
+        name, [source.absolute() for source in sources], check=not allow_partial
+    )
     target.mkdir(parents=True, exist_ok=True)
     unpack.require_space(target, sum(unpack.unpacked_size(archive) for archive in archives))
     workshop = target / f".{name}.partial"
@@ -60,8 +75,15 @@ def _given(name: str, sources: list[Path], *, check: bool) -> tuple[list[str], l
     """All files of the sources, and the archives among them: those given, and in folders the published ones, which are checked on request."""
     known = datasets.BENCHMARKS[name].FACTS.files
     files = [file for source in sources for file in unpack.files_of(source)]
-    archives = [path for file in files if unpack.is_archive(path := Path(file)) and (path in sources or path.name in known)]
-    for path in [*archives, *(source for source in sources if source.is_file() and source not in archives)]:
+    archives = [
+        path
+        for file in files
+        if unpack.is_archive(path := Path(file)) and (path in sources or path.name in known)
+    ]
+    for path in [
+        *archives,
+        *(source for source in sources if source.is_file() and source not in archives),
+    ]:
         if check and known.get(path.name):
             unpack.require_checksum(path, known[path.name])
     return files, archives
@@ -84,7 +106,9 @@ def _require_whole(name: str, parent: Path, *, allow_partial: bool, hint: str) -
         raise UserError(f"{error} ({hint})") from error
     if differences := benchmark.differences(datasets.BENCHMARKS[name].FACTS, found):
         if not allow_partial:
-            raise UserError(f"{name} is not whole: {'; '.join(differences)}; {hint}, or take it as it is with --allow_partial.")
+            raise UserError(
+                f"{name} is not whole: {'; '.join(differences)}; {hint}, or take it as it is with --allow_partial."
+            )
         LOG.warning("%s is not whole: %s.", name, "; ".join(differences))
 
 
@@ -98,7 +122,9 @@ def _build(plan: layouts.Plan, folder: Path, short_side: int) -> None:
     place = partial(_reduce, short_side=short_side) if short_side else _link
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders let other threads run
         placed = pool.map(place, plan.values(), (f"{folder}/{path}" for path in plan))
-        for _ in tqdm(placed, total=len(plan), desc=f"Making {folder.name}", unit="file", leave=False, delay=2):
+        for _ in tqdm(
+            placed, total=len(plan), desc=f"Making {folder.name}", unit="file", leave=False, delay=2
+        ):
             pass
 
 
@@ -119,6 +145,8 @@ def _reduce(source: str, target: str, short_side: int) -> None:
         if min(size) <= short_side:
             return _link(source, target)
         scale = short_side / min(size)
-        read_rgb(source).resize([round(side * scale) for side in size], Image.Resampling.BICUBIC).save(target, quality=JPEG_QUALITY)
+        read_rgb(source).resize(
+            [round(side * scale) for side in size], Image.Resampling.BICUBIC
+        ).save(target, quality=JPEG_QUALITY)
     except UNREADABLE as error:
         raise UserError(f"--from: the image {source} cannot be reduced ({error}).") from error

@@ -1,4 +1,5 @@
 """Fetching a file over an unreliable network: it goes on where it stopped, and is checked at the end."""
+
 import http.client
 import urllib.error
 import urllib.request
@@ -26,7 +27,9 @@ def fetch(url: str, folder: Path, md5: str) -> Path:
     _fetch_rest(url, part)
     if (found := unpack.checksum(part)) != md5:
         part.unlink()
-        raise UserError(f"--download: what {url} sent is not the published file (MD5 {found} instead of {md5}) and was removed; fetch it again.")
+        raise UserError(
+            f"--download: what {url} sent is not the published file (MD5 {found} instead of {md5}) and was removed; fetch it again."
+        )
     return part.rename(target)
 
 
@@ -40,23 +43,34 @@ def _fetch_rest(url: str, part: Path) -> None:
             length = answer.headers.get("Content-Length")
             total = have + int(length) if length else None
             unpack.require_space(part.parent, (total or 0) - have)
-            with part.open("ab" if have else "wb") as file, tqdm(total=total, initial=have, desc=part.stem, unit="B", unit_scale=True) as bar:
+            with (
+                part.open("ab" if have else "wb") as file,
+                tqdm(total=total, initial=have, desc=part.stem, unit="B", unit_scale=True) as bar,
+            ):
                 while block := answer.read(BLOCK):
                     file.write(block)
                     have += len(block)
                     bar.update(len(block))
     except urllib.error.HTTPError as error:
-        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # everything was there already
+        if (
+            error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+        ):  # everything was there already
             return
-        raise UserError(f"--download: {url} answers {error.code} {error.reason}; fetch it by other means and pass it with --from.") from error
+        raise UserError(
+            f"--download: {url} answers {error.code} {error.reason}; fetch it by other means and pass it with --from."
+        ) from error
     except (OSError, http.client.HTTPException) as error:
         if have:
             raise _stopped(url, have, total) from error
-        raise UserError(f"--download: {url} does not answer ({getattr(error, 'reason', None) or error}); fetch it on another machine and pass it with --from.") from error
+        raise UserError(
+            f"--download: {url} does not answer ({getattr(error, 'reason', None) or error}); fetch it on another machine and pass it with --from."
+        ) from error
     if total is not None and have < total:
         raise _stopped(url, have, total)
 
 
 def _stopped(url: str, have: int, total: int | None) -> UserError:
     whole = f" of {total / 1e6:,.1f}" if total else ""
-    return UserError(f"--download: the connection to {url} broke after {have / 1e6:,.1f}{whole} MB; the same command goes on from there.")
+    return UserError(
+        f"--download: the connection to {url} broke after {have / 1e6:,.1f}{whole} MB; the same command goes on from there."
+    )

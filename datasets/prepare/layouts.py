@@ -1,4 +1,5 @@
 """The layouts in which benchmarks are passed around: how to recognise each, and where its files go in ours."""
+
 import csv
 import filecmp
 import re
@@ -24,14 +25,20 @@ def detect(name: str, files: list[str]) -> Layout:
         if layout.found(files):
             return layout
     looked_for = "; or ".join(layout.title for layout in LAYOUTS[name])
-    raise UserError(f"--from: {len(files):,} files in {len({Path(file).parent for file in files}):,} folders are no layout of {name} that is known: {looked_for}.")
+    raise UserError(
+        f"--from: {len(files):,} files in {len({Path(file).parent for file in files}):,} folders are no layout of {name} that is known: {looked_for}."
+    )
 
 
 # CUB-200.
 
+
 def _cub_as_published(files: list[str]) -> Plan:
     """By the class number of each image, which the folder names repeat."""
-    paths, classes = (dict(_rows(_named(files, name), columns=2)) for name in ("images.txt", "image_class_labels.txt"))
+    paths, classes = (
+        dict(_rows(_named(files, name), columns=2))
+        for name in ("images.txt", "image_class_labels.txt")
+    )
     existing, plan = _by_ending(files, 2), {}
     for image, path in paths.items():
         folder, _, file = path.rpartition("/")
@@ -47,20 +54,31 @@ def _numbered_folders(files: list[str]) -> Plan:
 
 # Cars.
 
+
 def _cars_annotated(files: list[str]) -> Plan:
     """One list of all images with their class numbers."""
     path, existing = _named(files, "cars_annos.mat"), _by_ending(files, 2)
     folders = _car_folders(_mat(path, "class_names"))
-    return {f"images/{folders[number]}/{Path(image).name}": existing[image] for image, number in _labels(path, "relative_im_path")
-            if image in existing and number in folders}
+    return {
+        f"images/{folders[number]}/{Path(image).name}": existing[image]
+        for image, number in _labels(path, "relative_im_path")
+        if image in existing and number in folders
+    }
 
 
 def _cars_with_devkit(files: list[str]) -> Plan:
     """Training and test images have the same names, hence a prefix. An image is known by its name and its folder, which archives nest."""
-    folders, existing = _car_folders(_mat(_named(files, "cars_meta.mat"), "class_names")), _by_ending(files, 2)
+    folders, existing = (
+        _car_folders(_mat(_named(files, "cars_meta.mat"), "class_names")),
+        _by_ending(files, 2),
+    )
     lists = {"train": _named(files, "cars_train_annos.mat"), "test": _cars_test_labels(files)}
-    return {f"images/{folders[number]}/{part}_{name}": existing[f"cars_{part}/{name}"] for part, path in lists.items()
-            for name, number in _labels(path, "fname") if f"cars_{part}/{name}" in existing and number in folders}
+    return {
+        f"images/{folders[number]}/{part}_{name}": existing[f"cars_{part}/{name}"]
+        for part, path in lists.items()
+        for name, number in _labels(path, "fname")
+        if f"cars_{part}/{name}" in existing and number in folders
+    }
 
 
 def _cars_by_class(files: list[str]) -> Plan:
@@ -70,31 +88,57 @@ def _cars_by_class(files: list[str]) -> Plan:
         return _numbered_folders(files)
     names = sorted(parents, key=lambda name: name.replace("_", " "))
     if path := _named(files, "names.csv"):
-        listed = [row[0].strip().replace("/", "-") for row in csv.reader(Path(path).read_text(errors="replace").splitlines()) if row]
+        listed = [
+            row[0].strip().replace("/", "-")
+            for row in csv.reader(Path(path).read_text(errors="replace").splitlines())
+            if row
+        ]
         names = listed if sorted(listed) == sorted(names) else names
-    return _class_folders(files, {name: f"{number:03}.{name}" for number, name in enumerate(names, 1)})
+    return _class_folders(
+        files, {name: f"{number:03}.{name}" for number, name in enumerate(names, 1)}
+    )
 
 
 def _cars_test_labels(files: list[str]) -> str | None:
-    return next((file for file in files if re.fullmatch(r"cars_test_annos_withlabels.*\.mat", Path(file).name)), None)
+    return next(
+        (
+            file
+            for file in files
+            if re.fullmatch(r"cars_test_annos_withlabels.*\.mat", Path(file).name)
+        ),
+        None,
+    )
 
 
 def _car_folders(class_names) -> dict[int, str]:
     """Class number (from 1) -> folder; one class has a slash in its name."""
-    return {number: f"{number:03}.{str(name).strip().replace('/', '-')}" for number, name in enumerate(class_names, 1)}
+    return {
+        number: f"{number:03}.{str(name).strip().replace('/', '-')}"
+        for number, name in enumerate(class_names, 1)
+    }
 
 
 # Online products and In-Shop, whose own lists are kept.
 
+
 def _products(files: list[str]) -> Plan:
     lists = {name: _named(files, name) for name in online_products.LISTS}
     existing = _by_ending(files, 2)
-    plan = {f"images/{path}": existing[path] for file in lists.values() for _, path in online_products.read_list(Path(file)) if path in existing}
+    plan = {
+        f"images/{path}": existing[path]
+        for file in lists.values()
+        for _, path in online_products.read_list(Path(file))
+        if path in existing
+    }
     return plan | {f"Info_Files/{name}": file for name, file in lists.items()}
 
 
 def _clothes(files: list[str]) -> Plan:
-    lists = {name: file for name in (inshop.PARTITION, inshop.DESCRIPTIONS) if (file := _named(files, name))}
+    lists = {
+        name: file
+        for name in (inshop.PARTITION, inshop.DESCRIPTIONS)
+        if (file := _named(files, name))
+    }
     records, existing = inshop.read_partition(Path(lists[inshop.PARTITION])), _by_ending(files, 4)
     plan = {f"images/{path}": existing[path] for path, _, _ in records if path in existing}
     return plan | {f"Info_Files/{name}": file for name, file in lists.items()}
@@ -102,23 +146,56 @@ def _clothes(files: list[str]) -> Plan:
 
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "cub200": (
-        Layout("CUB_200_2011 as published: images/ with images.txt and image_class_labels.txt",
-               lambda files: _has(files, "images.txt", "image_class_labels.txt"), _cub_as_published),
-        Layout("images in folders that are all called NNN.Name",
-               lambda files: bool(_parents(files)) and scan.all_numbered(_parents(files)), _numbered_folders)),
+        Layout(
+            "CUB_200_2011 as published: images/ with images.txt and image_class_labels.txt",
+            lambda files: _has(files, "images.txt", "image_class_labels.txt"),
+            _cub_as_published,
+        ),
+        Layout(
+            "images in folders that are all called NNN.Name",
+            lambda files: bool(_parents(files)) and scan.all_numbered(_parents(files)),
+            _numbered_folders,
+        ),
+    ),
     "cars196": (
-        Layout("car_ims/ with cars_annos.mat", lambda files: _has(files, "cars_annos.mat"), _cars_annotated),
-        Layout("cars_train/ and cars_test/ with cars_meta.mat, cars_train_annos.mat and cars_test_annos_withlabels.mat",
-               lambda files: _has(files, "cars_meta.mat", "cars_train_annos.mat") and bool(_cars_test_labels(files)), _cars_with_devkit),
-        Layout("images in a folder per class, below train/ and test/ or not",
-               lambda files: len(_parents(files) - {"car_ims", "cars_train", "cars_test"}) > 3, _cars_by_class)),
+        Layout(
+            "car_ims/ with cars_annos.mat",
+            lambda files: _has(files, "cars_annos.mat"),
+            _cars_annotated,
+        ),
+        Layout(
+            "cars_train/ and cars_test/ with cars_meta.mat, cars_train_annos.mat and cars_test_annos_withlabels.mat",
+            lambda files: (
+                _has(files, "cars_meta.mat", "cars_train_annos.mat")
+                and bool(_cars_test_labels(files))
+            ),
+            _cars_with_devkit,
+        ),
+        Layout(
+            "images in a folder per class, below train/ and test/ or not",
+            lambda files: len(_parents(files) - {"car_ims", "cars_train", "cars_test"}) > 3,
+            _cars_by_class,
+        ),
+    ),
     "online_products": (
-        Layout("<super-class>_final/ folders with Ebay_train.txt and Ebay_test.txt", lambda files: _has(files, *online_products.LISTS), _products),),
+        Layout(
+            "<super-class>_final/ folders with Ebay_train.txt and Ebay_test.txt",
+            lambda files: _has(files, *online_products.LISTS),
+            _products,
+        ),
+    ),
     "inshop": (
-        Layout("img/ (of img.zip) with list_eval_partition.txt", lambda files: _has(files, inshop.PARTITION), _clothes),)}
+        Layout(
+            "img/ (of img.zip) with list_eval_partition.txt",
+            lambda files: _has(files, inshop.PARTITION),
+            _clothes,
+        ),
+    ),
+}
 
 
 # What the layouts share.
+
 
 def _has(files: list[str], *names: str) -> bool:
     return set(names) <= {Path(file).name for file in files}
@@ -144,7 +221,11 @@ def _class_folders(files: list[str], folders: dict[str, str]) -> Plan:
     for file in files:
         *_, above, folder, name = file.split("/")
         target = f"images/{folders.get(folder)}/{name}"
-        if folder not in folders or not scan.is_image(name) or (target in plan and filecmp.cmp(plan[target], file, shallow=False)):
+        if (
+            folder not in folders
+            or not scan.is_image(name)
+            or (target in plan and filecmp.cmp(plan[target], file, shallow=False))
+        ):
             continue
         plan[f"images/{folders[folder]}/{above}_{name}" if target in plan else target] = file
     return plan
@@ -152,24 +233,37 @@ def _class_folders(files: list[str], folders: dict[str, str]) -> Plan:
 
 def _rows(path: str, columns: int) -> list[list[str]]:
     """The columns of a text file, separated by spaces. Raises UserError for another form."""
-    rows = [line.split(maxsplit=columns - 1) for line in Path(path).read_text(errors="replace").splitlines() if line.strip()]
+    rows = [
+        line.split(maxsplit=columns - 1)
+        for line in Path(path).read_text(errors="replace").splitlines()
+        if line.strip()
+    ]
     if wrong := [row for row in rows if len(row) != columns]:
-        raise UserError(f"--from: {path} has the line {' '.join(wrong[0])!r}; expected are {columns} columns.")
+        raise UserError(
+            f"--from: {path} has the line {' '.join(wrong[0])!r}; expected are {columns} columns."
+        )
     return rows
 
 
 def _mat(path: str, name: str):
     """A variable of a MATLAB file. Raises UserError where it has none of that name."""
     from scipy.io import loadmat
+
     try:
         return loadmat(path, squeeze_me=True)[name]
     except Exception as error:  # scipy raises many types for files that are no .mat
-        raise UserError(f"--from: {path} is no MATLAB file with {name} in it ({type(error).__name__}: {reason(error)}).") from error
+        raise UserError(
+            f"--from: {path} is no MATLAB file with {name} in it ({type(error).__name__}: {reason(error)})."
+        ) from error
 
 
 def _labels(path: str, image: str) -> list[tuple[str, int]]:
     """Image and class number of each annotation. Raises UserError where they have none, as the lists of unlabelled images do."""
     annotations = _mat(path, "annotations")
     if not {image, "class"} <= set(annotations.dtype.names or ()):
-        raise UserError(f"--from: the annotations of {path} have {', '.join(annotations.dtype.names or ['no fields'])}; needed are {image} and class.")
-    return [(str(file), int(label)) for file, label in zip(annotations[image], annotations["class"])]
+        raise UserError(
+            f"--from: the annotations of {path} have {', '.join(annotations.dtype.names or ['no fields'])}; needed are {image} and class."
+        )
+    return [
+        (str(file), int(label)) for file, label in zip(annotations[image], annotations["class"])
+    ]

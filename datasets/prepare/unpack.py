@@ -1,4 +1,5 @@
 """Archives into a folder, so that no path of one leaves it."""
+
 import hashlib
 import os
 import shutil
@@ -15,7 +16,16 @@ from datasets import scan
 from utilities.errors import UserError, reason
 
 SUFFIXES = (".tgz", ".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".zip")
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, LZMAError, EOFError, OSError, RuntimeError, NotImplementedError)
+DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    LZMAError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    NotImplementedError,
+)
 COMPRESSED_IMAGES = 1.1  # a compressed tar does not tell its size; images in it barely shrink
 
 
@@ -35,14 +45,26 @@ def files_of(source: Path) -> list[str]:
 def require_checksum(path: Path, md5: str) -> None:
     """Raises UserError if the file is not the published one."""
     if (found := checksum(path)) != md5:
-        raise UserError(f"--from: {path} is not the published file: its MD5 is {found}, that of the published one {md5}. Fetch it again, "
-                        "or take it as it is with --allow_partial.")
+        raise UserError(
+            f"--from: {path} is not the published file: its MD5 is {found}, that of the published one {md5}. Fetch it again, "
+            "or take it as it is with --allow_partial."
+        )
 
 
 def checksum(path: Path) -> str:
     """MD5, the checksum that is known of these archives."""
     whole = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file, tqdm(total=path.stat().st_size, desc=f"Checksum of {path.name}", unit="B", unit_scale=True, delay=2, leave=False) as bar:
+    with (
+        path.open("rb") as file,
+        tqdm(
+            total=path.stat().st_size,
+            desc=f"Checksum of {path.name}",
+            unit="B",
+            unit_scale=True,
+            delay=2,
+            leave=False,
+        ) as bar,
+    ):
         while block := file.read(1 << 22):
             whole.update(block)
             bar.update(len(block))
@@ -64,7 +86,9 @@ def require_space(folder: Path, needed: int) -> None:
     """Raises UserError where the disk of `folder` is too small."""
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise UserError(f"--to {folder}: {needed / 1e9:.1f} GB are needed there, {free / 1e9:.1f} GB are free.")
+        raise UserError(
+            f"--to {folder}: {needed / 1e9:.1f} GB are needed there, {free / 1e9:.1f} GB are free."
+        )
 
 
 def unpack(path: Path, folder: Path) -> list[str]:
@@ -87,7 +111,9 @@ def _is_zip(path: Path) -> bool:
 
 def _tar_members(path: Path, folder: Path) -> Iterator[str]:
     with tarfile.open(path) as archive:
-        if path.suffix.lower() == ".tar":  # compressed ones know where they end, of plain ones tarfile takes any end
+        if (
+            path.suffix.lower() == ".tar"
+        ):  # compressed ones know where they end, of plain ones tarfile takes any end
             _require_empty_end(path)
         for member in archive:
             if _wanted(path, member.name):
@@ -120,7 +146,9 @@ def _wanted(archive: Path, name: str) -> bool:
 
 
 def _escaping(archive: Path, name: str) -> UserError:
-    return UserError(f"--from: {archive} holds {name!r}, which would be written outside the folder; nothing of it was taken.")
+    return UserError(
+        f"--from: {archive} holds {name!r}, which would be written outside the folder; nothing of it was taken."
+    )
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
@@ -128,4 +156,6 @@ def _damaged(path: Path, error: Exception) -> UserError:
         return UserError(f"--from: {path} cannot be unpacked ({error.strerror}).")
     if "password" in str(error):
         return UserError(f"--from: {path} is locked with a password that only its authors give.")
-    return UserError(f"--from: {path} is damaged or no archive ({reason(error) or type(error).__name__}); fetch it again.")
+    return UserError(
+        f"--from: {path} is damaged or no archive ({reason(error) or type(error).__name__}); fetch it again."
+    )

@@ -1,4 +1,5 @@
 """Classifiers that give the pseudolabels."""
+
 import pytest
 import timm
 import torch

@@ -1,4 +1,5 @@
 """Trunks with a head: parsing of --arch, shapes, pooling, frozen BatchNorm, and weights from files."""
+
 import pytest
 import timm
 import torch
@@ -14,7 +15,13 @@ DIM = 8
 
 def network(arch: str, size: int = 64, file=None) -> architectures.EmbeddingNetwork:
     torch.manual_seed(0)
-    return architectures.select(arch, embed_dim=DIM, image_size=size, pretrained=file is not None, weights_file=file and str(file))
+    return architectures.select(
+        arch,
+        embed_dim=DIM,
+        image_size=size,
+        pretrained=file is not None,
+        weights_file=file and str(file),
+    )
 
 
 def images(size: int = 64, count: int = 2) -> torch.Tensor:
@@ -25,14 +32,17 @@ def norms(model: nn.Module) -> list[nn.BatchNorm2d]:
     return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
-@pytest.mark.parametrize("arch, expected", [
-    ("resnet50_frozen_normalize", ArchSpec("resnet50", True, False, True)),
-    ("resnet50_normalize_frozen", ArchSpec("resnet50", True, False, True)),
-    ("mobilenetv2_100_frozen_normalize", ArchSpec("mobilenetv2_100", True, False, True)),
-    ("vit_tiny_patch16_224_double", ArchSpec("vit_tiny_patch16_224", False, True, False)),
-    ("resnet50.tv_in1k_normalize", ArchSpec("resnet50.tv_in1k", False, False, True)),
-    ("resnet18", ArchSpec("resnet18", False, False, False)),
-])
+@pytest.mark.parametrize(
+    "arch, expected",
+    [
+        ("resnet50_frozen_normalize", ArchSpec("resnet50", True, False, True)),
+        ("resnet50_normalize_frozen", ArchSpec("resnet50", True, False, True)),
+        ("mobilenetv2_100_frozen_normalize", ArchSpec("mobilenetv2_100", True, False, True)),
+        ("vit_tiny_patch16_224_double", ArchSpec("vit_tiny_patch16_224", False, True, False)),
+        ("resnet50.tv_in1k_normalize", ArchSpec("resnet50.tv_in1k", False, False, True)),
+        ("resnet18", ArchSpec("resnet18", False, False, False)),
+    ],
+)
 def test_parse_arch(arch, expected):
     assert architectures.parse_arch(arch) == expected
 
@@ -51,7 +61,10 @@ TRUNKS = [
 
 @pytest.mark.parametrize("trunk, size, features, feature_map", TRUNKS)
 def test_shapes_and_unit_rows(trunk, size, features, feature_map):
-    plain, double = network(trunk, size).eval(), network(f"{trunk}_double_frozen_normalize", size).eval()
+    plain, double = (
+        network(trunk, size).eval(),
+        network(f"{trunk}_double_frozen_normalize", size).eval(),
+    )
     assert plain.feature_dim == double.feature_dim == features
     with torch.no_grad():
         for model in (plain, double):
@@ -72,9 +85,13 @@ def test_features_are_the_mean_and_double_adds_the_maximum(trunk):
     rows, columns = plain.feature_map.shape[-2:]
     for b in range(2):
         for c in range(0, plain.features.shape[1], 7):
-            cells = [plain.feature_map[b, c, r, k].item() for r in range(rows) for k in range(columns)]
+            cells = [
+                plain.feature_map[b, c, r, k].item() for r in range(rows) for k in range(columns)
+            ]
             assert plain.features[b, c].item() == pytest.approx(sum(cells) / len(cells), abs=1e-5)
-            assert double.features[b, c].item() == pytest.approx(sum(cells) / len(cells) + max(cells), abs=1e-5)
+            assert double.features[b, c].item() == pytest.approx(
+                sum(cells) / len(cells) + max(cells), abs=1e-5
+            )
 
 
 def test_feature_map_of_a_transformer_is_its_patches_in_reading_order():
@@ -85,12 +102,17 @@ def test_feature_map_of_a_transformer_is_its_patches_in_reading_order():
     prefix = model.trunk.num_prefix_tokens
     for row in range(4):
         for column in range(4):
-            torch.testing.assert_close(found[:, :, row, column], tokens[:, prefix + 4 * row + column])
+            torch.testing.assert_close(
+                found[:, :, row, column], tokens[:, prefix + 4 * row + column]
+            )
 
 
 def test_double_of_a_transformer_adds_the_largest_patch():
     with torch.no_grad():
-        plain, double = network("test_vit", 64).eval()(images()), network("test_vit_double", 64).eval()(images())
+        plain, double = (
+            network("test_vit", 64).eval()(images()),
+            network("test_vit_double", 64).eval()(images()),
+        )
     torch.testing.assert_close(double.features, plain.features + plain.feature_map.amax((2, 3)))
 
 
@@ -135,7 +157,12 @@ def test_frozen_survives_eval_and_train():
 
 def test_a_frozen_sample_does_not_depend_on_its_batch():
     model = network("test_resnet_frozen").train()
-    torch.testing.assert_close(model(images(count=4)).embeddings[:1], model(images(count=4)[:1]).embeddings, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        model(images(count=4)).embeddings[:1],
+        model(images(count=4)[:1]).embeddings,
+        atol=1e-5,
+        rtol=1e-4,
+    )
 
 
 def test_warm_up_trains_the_head_only():
@@ -159,10 +186,14 @@ def test_parameter_groups_hold_every_parameter_once():
 
 def test_normalisation_constants_come_from_the_trunk():
     model = network("test_resnet")
-    assert (model.mean, model.std) == (tuple(model.trunk.pretrained_cfg["mean"]), tuple(model.trunk.pretrained_cfg["std"]))
+    assert (model.mean, model.std) == (
+        tuple(model.trunk.pretrained_cfg["mean"]),
+        tuple(model.trunk.pretrained_cfg["std"]),
+    )
 
 
 # Weights from files.
+
 
 def stored(folder, name: str, kind: str):
     """A file with weights of timm's `name`, classifier included, and the weights."""
@@ -185,7 +216,9 @@ def test_weights_from_a_file(tmp_path, kind):
 def test_weights_of_a_transformer_of_another_image_size(tmp_path):
     file, expected = stored(tmp_path, "test_vit", "pth")
     found = network("test_vit", 64, file=file).trunk
-    assert torch.equal(found.state_dict()["blocks.0.attn.qkv.weight"], expected["blocks.0.attn.qkv.weight"])
+    assert torch.equal(
+        found.state_dict()["blocks.0.attn.qkv.weight"], expected["blocks.0.attn.qkv.weight"]
+    )
     assert found(images()).shape == (2, 64)
 
 
@@ -218,16 +251,27 @@ def test_unknown_trunk_suggests_known_ones():
 @pytest.mark.parametrize("pretrained", [True, False])
 def test_unknown_tag_is_a_user_error(pretrained):
     with pytest.raises(UserError, match="nonsense"):
-        architectures.select("test_resnet.nonsense", embed_dim=DIM, image_size=64, pretrained=pretrained, weights_file=None)
+        architectures.select(
+            "test_resnet.nonsense",
+            embed_dim=DIM,
+            image_size=64,
+            pretrained=pretrained,
+            weights_file=None,
+        )
 
 
 def test_no_network_says_how_to_go_on(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "/nonexistent")
-    monkeypatch.setattr("timm.models._hub.hf_hub_download", lambda *args, **kwargs: (_ for _ in ()).throw(OSError("no network")))
+    monkeypatch.setattr(
+        "timm.models._hub.hf_hub_download",
+        lambda *args, **kwargs: (_ for _ in ()).throw(OSError("no network")),
+    )
     with pytest.raises(UserError, match="--arch_weights.*--not_pretrained"):
-        architectures.select("test_resnet", embed_dim=DIM, image_size=64, pretrained=True, weights_file=None)
+        architectures.select(
+            "test_resnet", embed_dim=DIM, image_size=64, pretrained=True, weights_file=None
+        )
 
 
 def test_the_papers_trunk_has_torchvisions_weights():

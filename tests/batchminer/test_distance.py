@@ -1,4 +1,5 @@
 """Distance-weighted sampling: admissible triplets, and draws with the probabilities of the paper."""
+
 import math
 
 import pytest
@@ -10,7 +11,9 @@ from batchminer import DistanceMiner
 
 
 def unit(count: int, dim: int = 6, seed: int = 0) -> torch.Tensor:
-    return torch.nn.functional.normalize(torch.randn(count, dim, generator=torch.Generator().manual_seed(seed)), dim=1)
+    return torch.nn.functional.normalize(
+        torch.randn(count, dim, generator=torch.Generator().manual_seed(seed)), dim=1
+    )
 
 
 def naive_probabilities(x, y, anchor: int, lower: float, upper: float, form: str) -> list[float]:
@@ -23,12 +26,17 @@ def naive_probabilities(x, y, anchor: int, lower: float, upper: float, form: str
         if not near:
             return [(j in negatives) / len(negatives) for j in range(len(y))]
         negatives = near
-    weight = {j: 1 / (distance[j] ** (dim - 2) * (1 - distance[j] ** 2 / 4) ** ((dim - 3) / 2)) for j in negatives}
+    weight = {
+        j: 1 / (distance[j] ** (dim - 2) * (1 - distance[j] ** 2 / 4) ** ((dim - 3) / 2))
+        for j in negatives
+    }
     return [weight.get(j, 0.0) / sum(weight.values()) for j in range(len(y))]
 
 
 @pytest.mark.parametrize("form", ["paper", "textbook"])
-@pytest.mark.parametrize("labels", [[0, 0, 1, 1, 2, 2], [5, 9, 5, 9, 9, 1, 1, 30], [0, 1, 2, 3], [0, 0, 0, 7]])
+@pytest.mark.parametrize(
+    "labels", [[0, 0, 1, 1, 2, 2], [5, 9, 5, 9, 9, 1, 1, 30], [0, 1, 2, 3], [0, 0, 0, 7]]
+)
 def test_triplets_are_admissible(form, labels):
     torch.manual_seed(0)
     labels = torch.tensor(labels)
@@ -45,7 +53,9 @@ def test_triplets_are_admissible(form, labels):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_indices_for_every_number_format(dtype):
     triplets = DistanceMiner()(unit(6).to(dtype).requires_grad_(), torch.tensor([0, 0, 1, 1, 2, 2]))
-    assert triplets.shape == (6, 3) and triplets.dtype == torch.long and triplets.device.type == "cpu"
+    assert (
+        triplets.shape == (6, 3) and triplets.dtype == torch.long and triplets.device.type == "cpu"
+    )
 
 
 def test_one_class_has_no_triplets():
@@ -79,7 +89,9 @@ def test_weights_are_the_inverse_density(form, lower, upper):
     weights = DistanceMiner(lower, upper, form).negative_weights(x, labels[:, None] != labels)
     for anchor in range(10):
         expected = naive_probabilities(x.tolist(), labels.tolist(), anchor, lower, upper, form)
-        assert (weights[anchor] / weights[anchor].sum()).tolist() == pytest.approx(expected, rel=1e-9)
+        assert (weights[anchor] / weights[anchor].sum()).tolist() == pytest.approx(
+            expected, rel=1e-9
+        )
 
 
 @pytest.mark.parametrize("form", ["paper", "textbook"])
@@ -92,8 +104,12 @@ def test_distribution_of_the_draws(form):
     for anchor in (0, 4, 8):
         probabilities = naive_probabilities(x.tolist(), labels.tolist(), anchor, 0.5, 1.4, form)
         counts = drawn[:, anchor, 2].bincount(minlength=9).tolist()
-        assert all(count == 0 for count, probability in zip(counts, probabilities) if probability == 0)
-        observed, expected = zip(*[(count, rounds * p) for count, p in zip(counts, probabilities) if p > 0])
+        assert all(
+            count == 0 for count, probability in zip(counts, probabilities) if probability == 0
+        )
+        observed, expected = zip(
+            *[(count, rounds * p) for count, p in zip(counts, probabilities) if p > 0]
+        )
         if len(observed) > 1:
             assert chisquare(observed, expected).pvalue > 1e-3
         positives = drawn[:, anchor, 1].bincount(minlength=9)
@@ -105,7 +121,12 @@ def test_the_upper_cutoff_leaves_out_far_negatives_only_in_the_textbook_form():
     x = torch.eye(4)[[0, 0, 1, 2]]
     x[2, :2] = torch.tensor([0.9, math.sqrt(1 - 0.81)])
     labels = torch.tensor([0, 0, 1, 2])
-    far = {form: DistanceMiner(0.1, 1.0, form).negative_weights(x, labels[:, None] != labels)[0, 3].item() for form in ("paper", "textbook")}
+    far = {
+        form: DistanceMiner(0.1, 1.0, form)
+        .negative_weights(x, labels[:, None] != labels)[0, 3]
+        .item()
+        for form in ("paper", "textbook")
+    }
     assert far["textbook"] == 0 and far["paper"] > 0
 
 
@@ -116,11 +137,19 @@ def test_far_negatives_are_alike_where_there_are_no_others():
     assert weights[0].tolist() == pytest.approx([0, 0, 1, 1])
 
 
-@pytest.mark.parametrize("kind", ["antipodal", "unnormalised", "equal", "zero", "one dimension", "many dimensions"])
+@pytest.mark.parametrize(
+    "kind", ["antipodal", "unnormalised", "equal", "zero", "one dimension", "many dimensions"]
+)
 def test_weights_are_finite_for_any_embeddings(kind):
     row = unit(1)
-    x = {"antipodal": torch.cat([row, -row] * 3), "unnormalised": unit(6) * 100, "equal": row.repeat(6, 1), "zero": torch.zeros(6, 6),
-         "one dimension": torch.ones(6, 1), "many dimensions": unit(6, dim=2048)}[kind]
+    x = {
+        "antipodal": torch.cat([row, -row] * 3),
+        "unnormalised": unit(6) * 100,
+        "equal": row.repeat(6, 1),
+        "zero": torch.zeros(6, 6),
+        "one dimension": torch.ones(6, 1),
+        "many dimensions": unit(6, dim=2048),
+    }[kind]
     labels = torch.tensor([0, 1, 0, 1, 2, 2])
     weights = DistanceMiner().negative_weights(x, labels[:, None] != labels)
     assert weights.isfinite().all() and (weights.sum(1) > 0).all()

@@ -1,4 +1,5 @@
 """What every miner must keep: form of the triplets, only admissible ones, every admissible one, seeds, and batches without any."""
+
 import math
 from itertools import permutations, product
 
@@ -12,17 +13,37 @@ from utilities.types import ModelOutput
 LIMIT = 20_000  # triplets drawn at most to reach every admissible one
 CUTOFFS = {"lower_cutoff": 0.2, "upper_cutoff": 1.1}
 VARIANTS = [
-    ("random", {}), ("softhard", {}), ("intra_random", {}), ("lifted", {}), ("multisimilarity", {"margin": 0.1}),
+    ("random", {}),
+    ("softhard", {}),
+    ("intra_random", {}),
+    ("lifted", {}),
+    ("multisimilarity", {"margin": 0.1}),
     *[("semihard", {"form": form, "margin": 0.3}) for form in ("paper", "textbook")],
     *[("distance", {"form": form, **CUTOFFS}) for form in ("paper", "textbook")],
     *[("rho_distance", {"form": form, "cp": 0.4, **CUTOFFS}) for form in ("paper", "textbook")],
     *[("npair", {"form": form}) for form in ("paper", "mc")],
-    *[("parametric", {"mode": mode, "n_support": 10, "support_lim": (0.3, 1.5)}) for mode in ("uniform", "hards", "semihards", "veryhards")],
-    *[("random_distance", {"form": form, "shuffle_labels": shuffle, **CUTOFFS}) for form in ("paper", "textbook") for shuffle in (False, True)],
+    *[
+        ("parametric", {"mode": mode, "n_support": 10, "support_lim": (0.3, 1.5)})
+        for mode in ("uniform", "hards", "semihards", "veryhards")
+    ],
+    *[
+        ("random_distance", {"form": form, "shuffle_labels": shuffle, **CUTOFFS})
+        for form in ("paper", "textbook")
+        for shuffle in (False, True)
+    ],
 ]
 SHOWN = ("form", "mode", "shuffle_labels")
-every_variant = pytest.mark.parametrize("name, options", [
-    pytest.param(name, options, id="-".join([name, *(str(options[key]) for key in SHOWN if key in options)])) for name, options in VARIANTS])
+every_variant = pytest.mark.parametrize(
+    "name, options",
+    [
+        pytest.param(
+            name,
+            options,
+            id="-".join([name, *(str(options[key]) for key in SHOWN if key in options)]),
+        )
+        for name, options in VARIANTS
+    ],
+)
 
 BATCHES = {
     "balanced": [0, 0, 1, 1, 2, 2],
@@ -40,14 +61,23 @@ BATCHES = {
 
 
 def unit(count: int, dim: int = 3, seed: int = 0) -> torch.Tensor:
-    rows = torch.randn(count, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    rows = torch.randn(
+        count, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
     return torch.nn.functional.normalize(rows, dim=1)
 
 
 def rows(kind: str, count: int) -> torch.Tensor:
     x = unit(count, seed=count).float()
-    return {"unit": x, "duplicates": x[torch.arange(count) // 3], "equal": x[:1].repeat(count, 1), "antipodal": x[:1] * (1 - torch.arange(count) % 2 * 2)[:, None],
-            "huge": x * 1e6, "tiny": x * 1e-6, "zero": x * 0}[kind]
+    return {
+        "unit": x,
+        "duplicates": x[torch.arange(count) // 3],
+        "equal": x[:1].repeat(count, 1),
+        "antipodal": x[:1] * (1 - torch.arange(count) % 2 * 2)[:, None],
+        "huge": x * 1e6,
+        "tiny": x * 1e-6,
+        "zero": x * 0,
+    }[kind]
 
 
 def label_rule(name: str, options: dict, y: list, a: int, p: int, n: int) -> bool:
@@ -68,13 +98,24 @@ def admissible(name: str, options: dict, x: torch.Tensor, y: list) -> set:
     x, everyone = x.tolist(), range(len(y))
     d = [[math.dist(first, second) for second in x] for first in x]
     if name == "intra_random":
-        return {triplet for triplet in permutations(everyone, 3) if label_rule(name, options, y, *triplet)}
+        return {
+            triplet
+            for triplet in permutations(everyone, 3)
+            if label_rule(name, options, y, *triplet)
+        }
     if name == "npair" and options["form"] == "mc":
         paired = [j for j in everyone if y.count(y[j]) > 1]
-        return {(a, p, n) for a, p, n in product(paired, repeat=3) if a != p and y[a] == y[p] != y[n]}
+        return {
+            (a, p, n) for a, p, n in product(paired, repeat=3) if a != p and y[a] == y[p] != y[n]
+        }
     if options.get("shuffle_labels"):
         fixed = options | {"shuffle_labels": False}
-        return set().union(*(admissible(name, fixed, torch.tensor(x), list(shuffled)) for shuffled in set(permutations(y))))
+        return set().union(
+            *(
+                admissible(name, fixed, torch.tensor(x), list(shuffled))
+                for shuffled in set(permutations(y))
+            )
+        )
     found = set()
     for a in everyone:
         positives = [j for j in everyone if j != a and y[j] == y[a]]
@@ -88,28 +129,47 @@ def admissible(name: str, options: dict, x: torch.Tensor, y: list) -> set:
         if name == "semihard":
             power = 2 if options["form"] == "textbook" else 1
             for p in positives:
-                band = [n for n in negatives if d[a][p] ** power < d[a][n] ** power < d[a][p] ** power + options["margin"]]
+                band = [
+                    n
+                    for n in negatives
+                    if d[a][p] ** power < d[a][n] ** power < d[a][p] ** power + options["margin"]
+                ]
                 found |= {(a, p, n) for n in band or negatives}
             continue
         if name == "softhard":
             nearest, farthest = min(d[a][n] for n in negatives), max(d[a][p] for p in positives)
-            positives, negatives = [p for p in positives if d[a][p] > nearest] or positives, [n for n in negatives if d[a][n] < farthest] or negatives
+            positives, negatives = (
+                [p for p in positives if d[a][p] > nearest] or positives,
+                [n for n in negatives if d[a][n] < farthest] or negatives,
+            )
         elif name == "parametric":
             negatives = by_bins(options, d[a], negatives)
         elif name == "multisimilarity":
             s = [sum(u * v for u, v in zip(x[a], other)) for other in x]
-            hardest_negative, hardest_positive = max(s[n] for n in negatives), min(s[p] for p in positives)
+            hardest_negative, hardest_positive = (
+                max(s[n] for n in negatives),
+                min(s[p] for p in positives),
+            )
             positives = [p for p in positives if s[p] < hardest_negative + options["margin"]]
             negatives = [n for n in negatives if s[n] > hardest_positive - options["margin"]]
         elif options.get("form") == "textbook":  # of the distance miners
-            negatives = [n for n in negatives if max(d[a][n], options["lower_cutoff"]) < options["upper_cutoff"]] or negatives
+            negatives = [
+                n
+                for n in negatives
+                if max(d[a][n], options["lower_cutoff"]) < options["upper_cutoff"]
+            ] or negatives
         found |= set(product([a], positives, negatives))
     return found
 
 
 def by_bins(options: dict, to: list, negatives: list) -> list:
     """Negatives in a bin whose centre the mode names, else those within the limits, else all."""
-    low, high = {"uniform": (0, math.inf), "hards": (0, 0.5), "semihards": (0.3, 0.7), "veryhards": (0, 0.3)}[options["mode"]]
+    low, high = {
+        "uniform": (0, math.inf),
+        "hards": (0, 0.5),
+        "semihards": (0.3, 0.7),
+        "veryhards": (0, 0.3),
+    }[options["mode"]]
     (start, end), bins = options["support_lim"], options["n_support"] - 1
     width = (end - start) / bins
     inside = [n for n in negatives if start <= to[n] <= end]
@@ -128,7 +188,9 @@ def test_all_registered_miners_are_here():
 
 
 @every_variant
-@pytest.mark.parametrize("kind", ["unit", "duplicates", "equal", "antipodal", "huge", "tiny", "zero"])
+@pytest.mark.parametrize(
+    "kind", ["unit", "duplicates", "equal", "antipodal", "huge", "tiny", "zero"]
+)
 def test_the_labels_admit_every_triplet(name, options, kind):
     miner = build(name, options)
     for labels in [*BATCHES.values(), [0] * 9 + [1, 2, 3] + [7] * 4]:
@@ -145,7 +207,10 @@ def test_the_labels_admit_every_triplet_of_a_row_whose_square_overflows(name, op
     x[0] *= 1e20
     miner = build(name, options)
     for _ in range(10):
-        assert all(label_rule(name, options, labels, *triplet) for triplet in miner(x, torch.tensor(labels)).tolist())
+        assert all(
+            label_rule(name, options, labels, *triplet)
+            for triplet in miner(x, torch.tensor(labels)).tolist()
+        )
 
 
 @every_variant
@@ -169,7 +234,9 @@ def test_the_rule_leaves_out_some_triplets(name):
     if name == "parametric":
         options = options | {"mode": "semihards"}
     labels = BATCHES["balanced"]
-    by_labels = sum(label_rule(name, options, labels, *triplet) for triplet in product(range(6), repeat=3))
+    by_labels = sum(
+        label_rule(name, options, labels, *triplet) for triplet in product(range(6), repeat=3)
+    )
     assert 0 < len(admissible(name, options, unit(6, seed=3), labels)) < by_labels
 
 
@@ -182,15 +249,30 @@ def test_indices_without_gradient_on_the_device_of_the_batch(name, options, devi
     embeddings = unit(12, dim=5).to(device, dtype).requires_grad_()
     triplets = batchminer.select(name, **options)(embeddings, labels)
     assert triplets.shape == (len(triplets), 3) and len(triplets) > 0
-    assert triplets.dtype == torch.long and triplets.device == embeddings.device and not triplets.requires_grad
-    assert all(label_rule(name, options, labels.tolist(), *triplet) for triplet in triplets.tolist())
+    assert (
+        triplets.dtype == torch.long
+        and triplets.device == embeddings.device
+        and not triplets.requires_grad
+    )
+    assert all(
+        label_rule(name, options, labels.tolist(), *triplet) for triplet in triplets.tolist()
+    )
 
 
-@pytest.mark.parametrize("dtype, computed", [(torch.float64,) * 2, (torch.float32,) * 2, (torch.bfloat16, torch.float32), (torch.float16, torch.float32)])
+@pytest.mark.parametrize(
+    "dtype, computed",
+    [
+        (torch.float64,) * 2,
+        (torch.float32,) * 2,
+        (torch.bfloat16, torch.float32),
+        (torch.float16, torch.float32),
+    ],
+)
 def test_mining_is_done_in_fp32_or_fp64_and_without_a_graph(dtype, computed):
     class Recorder(batchminer.BatchMiner):
         def mine(self, embeddings, labels):
             self.seen = embeddings.dtype, torch.is_grad_enabled()
+
     recorder = Recorder()
     recorder(unit(4).to(dtype).requires_grad_(), torch.zeros(4, dtype=torch.long))
     assert recorder.seen == (computed, False)
@@ -224,7 +306,14 @@ def test_an_own_generator_leaves_the_global_stream_alone(name, options):
 
 
 @pytest.mark.parametrize("case", BATCHES)
-@pytest.mark.parametrize("name, options", [(name, options) for name, options in VARIANTS if name in ("semihard", "softhard", "distance", "parametric")])
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        (name, options)
+        for name, options in VARIANTS
+        if name in ("semihard", "softhard", "distance", "parametric")
+    ],
+)
 def test_a_triplet_per_anchor(name, options, case):
     x = unit(len(BATCHES[case]))
     anchors = build(name, options)(x, torch.tensor(BATCHES[case]))[:, 0].tolist()
@@ -232,7 +321,10 @@ def test_a_triplet_per_anchor(name, options, case):
 
 
 @pytest.mark.parametrize("case", BATCHES)
-@pytest.mark.parametrize("name, options", [(name, options) for name, options in VARIANTS if name in ("intra_random", "random_distance")])
+@pytest.mark.parametrize(
+    "name, options",
+    [(name, options) for name, options in VARIANTS if name in ("intra_random", "random_distance")],
+)
 def test_as_many_triplets_as_samples(name, options, case):
     x, labels = unit(len(BATCHES[case])), BATCHES[case]
     some = len(admissible(name, options, x, labels)) > 0
@@ -241,7 +333,10 @@ def test_as_many_triplets_as_samples(name, options, case):
 
 @pytest.mark.parametrize("labels", [*BATCHES.values(), [0, 0, 0, 1], [i // 6 for i in range(24)]])
 def test_random_triplets_are_different_and_as_many_as_there_are_up_to_the_batch(labels):
-    available = sum(label_rule("random", {}, labels, *triplet) for triplet in product(range(len(labels)), repeat=3))
+    available = sum(
+        label_rule("random", {}, labels, *triplet)
+        for triplet in product(range(len(labels)), repeat=3)
+    )
     miner = build("random", {})
     for _ in range(20):
         triplets = miner(unit(len(labels)), torch.tensor(labels)).tolist()
@@ -275,34 +370,58 @@ def test_npair_mc_takes_one_pair_per_class_and_the_positives_of_the_others(label
     paired = {label for label in labels if labels.count(label) > 1}
     classes = paired if len(paired) > 1 else set()
     assert sorted(labels[a] for a in positive) == sorted(classes)
-    assert sorted(triplets) == sorted([a, p, q] for a, p in positive.items() for q in positive.values() if q != p)
+    assert sorted(triplets) == sorted(
+        [a, p, q] for a, p in positive.items() for q in positive.values() if q != p
+    )
 
 
 @pytest.mark.parametrize("cp, switched", [(0.0, False), (1.0, True)])
 def test_rho_distance_switches_never_or_always(cp, switched):
-    triplets = torch.cat([build("rho_distance", {"cp": cp}, seed)(unit(8), torch.arange(8) // 2) for seed in range(50)])
+    triplets = torch.cat(
+        [
+            build("rho_distance", {"cp": cp}, seed)(unit(8), torch.arange(8) // 2)
+            for seed in range(50)
+        ]
+    )
     assert ((triplets[:, 0] == triplets[:, 1]) == switched).all()
 
 
 # Objectives: with each miner that they take, on batches in which that miner finds nothing.
 NULL_WITHOUT_TRIPLETS = ("triplet", "contrastive", "margin", "snr", "quadruplet")
-MINED = {name: criterion.MINERS for name, criterion in criteria.REGISTRY.items() if "miner" in criterion.NEEDS}
+MINED = {
+    name: criterion.MINERS
+    for name, criterion in criteria.REGISTRY.items()
+    if "miner" in criterion.NEEDS
+}
 
 
 @every_variant
 def test_some_batch_has_no_triplet(name, options):
-    assert any(not admissible(name, options, unit(len(labels)), labels) for labels in BATCHES.values())
+    assert any(
+        not admissible(name, options, unit(len(labels)), labels) for labels in BATCHES.values()
+    )
 
 
-@pytest.mark.parametrize("objective, name, options", [
-    (objective, name, options) for objective, takes in MINED.items() for name, options in VARIANTS if takes is None or name in takes])
+@pytest.mark.parametrize(
+    "objective, name, options",
+    [
+        (objective, name, options)
+        for objective, takes in MINED.items()
+        for name, options in VARIANTS
+        if takes is None or name in takes
+    ],
+)
 def test_no_triplet_is_a_loss_with_a_graph(objective, name, options):
-    criterion = criteria.select(objective, n_classes=10, embed_dim=3, feature_dim=3, miner=build(name, options))
+    criterion = criteria.select(
+        objective, n_classes=10, embed_dim=3, feature_dim=3, miner=build(name, options)
+    )
     for labels in BATCHES.values():
         embeddings = unit(len(labels), seed=1).float().requires_grad_()
         if admissible(name, options, embeddings.detach(), labels):
             continue
-        loss = criterion(ModelOutput(embeddings, embeddings, embeddings[:, :, None, None]), torch.tensor(labels))
+        loss = criterion(
+            ModelOutput(embeddings, embeddings, embeddings[:, :, None, None]), torch.tensor(labels)
+        )
         assert loss.shape == () and loss.isfinite()
         loss.backward()
         assert embeddings.grad.isfinite().all()

@@ -1,4 +1,5 @@
 """The bridge to the miners of pytorch-metric-learning, where that library is installed."""
+
 import pytest
 import torch
 
@@ -45,7 +46,14 @@ def test_ties_are_left_out_by_both():
 
 def test_the_argument_counts():
     x, labels = unit(12), [i // 3 for i in range(12)]
-    few, many = (triplets(batchminer.select("pml:MultiSimilarityMiner", args=f'{{"epsilon": {epsilon}}}'), x, labels) for epsilon in (-0.5, 0.5))
+    few, many = (
+        triplets(
+            batchminer.select("pml:MultiSimilarityMiner", args=f'{{"epsilon": {epsilon}}}'),
+            x,
+            labels,
+        )
+        for epsilon in (-0.5, 0.5)
+    )
     assert few < many
 
 
@@ -55,7 +63,16 @@ def test_no_triplet_is_no_error(name, labels):
     assert triplets(batchminer.select(f"pml:{name}"), unit(len(labels)), labels) == set()
 
 
-@pytest.mark.parametrize("name", ["MultiSimilarityMiner", "TripletMarginMiner", "BatchHardMiner", "BatchEasyHardMiner", "HDCMiner"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MultiSimilarityMiner",
+        "TripletMarginMiner",
+        "BatchHardMiner",
+        "BatchEasyHardMiner",
+        "HDCMiner",
+    ],
+)
 def test_triplets_of_pair_and_of_triplet_miners_fit_the_labels(name):
     labels = [i // 3 for i in range(12)]
     found = triplets(batchminer.select(f"pml:{name}"), unit(12), labels)
@@ -65,26 +82,39 @@ def test_triplets_of_pair_and_of_triplet_miners_fit_the_labels(name):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_every_number_format(dtype):
     labels = [i // 3 for i in range(12)]
-    assert triplets(batchminer.select("pml:MultiSimilarityMiner"), unit(12).to(dtype).requires_grad_(), labels)
+    assert triplets(
+        batchminer.select("pml:MultiSimilarityMiner"), unit(12).to(dtype).requires_grad_(), labels
+    )
 
 
 @pytest.mark.parametrize("name, parts", [("MultiSimilarityMiner", 4), ("TripletMarginMiner", 3)])
 def test_native_tuples_are_the_library_s_own_form(name, parts):
     miner, x, labels = batchminer.select(f"pml:{name}"), unit(12), torch.arange(12) // 3
     mined, direct = miner.native(x, labels), miner.miner(x, labels)
-    assert len(mined) == parts and all(torch.equal(part, other) for part, other in zip(mined, direct))
+    assert len(mined) == parts and all(
+        torch.equal(part, other) for part, other in zip(mined, direct)
+    )
     positives = labels[mined[0]] == labels[mined[1]]
     negatives = labels[mined[parts - 2 if parts == 4 else 0]] != labels[mined[-1]]
     assert len(positives) and positives.all() and len(negatives) and negatives.all()
 
 
 def test_a_distance_of_the_library_can_be_named():
-    miner = batchminer.select("pml:TripletMarginMiner", args='{"margin": 0.4, "distance": {"pml": "distances.LpDistance", "power": 2}}')
-    assert (miner.miner.margin, type(miner.miner.distance).__name__, miner.miner.distance.power) == (0.4, "LpDistance", 2)
+    miner = batchminer.select(
+        "pml:TripletMarginMiner",
+        args='{"margin": 0.4, "distance": {"pml": "distances.LpDistance", "power": 2}}',
+    )
+    assert (
+        miner.miner.margin,
+        type(miner.miner.distance).__name__,
+        miner.miner.distance.power,
+    ) == (0.4, "LpDistance", 2)
 
 
 def test_an_unknown_class_is_refused_with_those_that_exist():
-    with pytest.raises(UserError, match="pml:Nonsense is not known.*MultiSimilarityMiner.*TripletMarginMiner") as error:
+    with pytest.raises(
+        UserError, match="pml:Nonsense is not known.*MultiSimilarityMiner.*TripletMarginMiner"
+    ) as error:
         batchminer.select("pml:Nonsense")
     assert "\n" not in str(error.value)
 
@@ -96,13 +126,18 @@ def test_what_is_no_class_is_refused(name):
 
 
 def test_wrong_arguments_are_refused_with_the_flag_and_those_that_exist():
-    with pytest.raises(UserError, match="pml:MultiSimilarityMiner.*--miner_pml_args.*nonsense.*epsilon"):
+    with pytest.raises(
+        UserError, match="pml:MultiSimilarityMiner.*--miner_pml_args.*nonsense.*epsilon"
+    ):
         batchminer.select("pml:MultiSimilarityMiner", args='{"nonsense": 1}')
 
 
 def test_a_wrong_argument_of_a_named_object_is_refused():
     with pytest.raises(UserError, match="--miner_pml_args.*nonsense"):
-        batchminer.select("pml:MultiSimilarityMiner", args='{"distance": {"pml": "distances.LpDistance", "nonsense": 1}}')
+        batchminer.select(
+            "pml:MultiSimilarityMiner",
+            args='{"distance": {"pml": "distances.LpDistance", "nonsense": 1}}',
+        )
 
 
 @pytest.mark.parametrize("path", ["distances.Nonsense", "LpDistance", "nonsense.LpDistance"])
@@ -115,6 +150,10 @@ def test_an_unknown_named_object_is_refused_without_calling_the_library_missing(
 @pytest.mark.parametrize("name", batchminer.REGISTRY)
 def test_objectives_of_the_library_take_all_pairs_beside_an_own_miner(name):
     x, labels = unit(6), torch.tensor([0, 0, 1, 1, 2, 2])
-    losses = [criteria.select("pml:ContrastiveLoss", n_classes=3, embed_dim=4, feature_dim=4, miner=miner)(ModelOutput(x, x, x), labels)
-              for miner in (batchminer.select(name), None)]
+    losses = [
+        criteria.select(
+            "pml:ContrastiveLoss", n_classes=3, embed_dim=4, feature_dim=4, miner=miner
+        )(ModelOutput(x, x, x), labels)
+        for miner in (batchminer.select(name), None)
+    ]
     assert torch.equal(*losses)

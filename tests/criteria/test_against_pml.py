@@ -1,4 +1,5 @@
 """Agreement with pytorch-metric-learning wherever it has the same objective, and the bridge to all of it."""
+
 import math
 
 import pytest
@@ -12,9 +13,14 @@ from criteria.smooth_ap import ranked_above
 from utilities.errors import UserError
 from utilities.types import ModelOutput
 
-pml = pytest.importorskip("pytorch_metric_learning", reason="pytorch-metric-learning, an optional package, is not installed")
+pml = pytest.importorskip(
+    "pytorch_metric_learning",
+    reason="pytorch-metric-learning, an optional package, is not installed",
+)
 from pytorch_metric_learning import distances, losses, miners, reducers  # noqa: E402
-from pytorch_metric_learning.utils.loss_and_miner_utils import convert_to_pos_pairs_with_unique_labels  # noqa: E402
+from pytorch_metric_learning.utils.loss_and_miner_utils import (
+    convert_to_pos_pairs_with_unique_labels,
+)  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
 CLASSES, DIM = 6, 8
@@ -23,7 +29,12 @@ MEAN = reducers.MeanReducer()
 
 
 def rows(seed: int = 0) -> torch.Tensor:
-    return normalize(torch.randn(len(LABELS), DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)), dim=1).requires_grad_()
+    return normalize(
+        torch.randn(
+            len(LABELS), DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+        ),
+        dim=1,
+    ).requires_grad_()
 
 
 def mined(name: str):
@@ -34,7 +45,10 @@ def mined(name: str):
 
 def ours(name: str, **settings):
     torch.manual_seed(0)
-    return criteria.select(name, **{"n_classes": CLASSES, "embed_dim": DIM, "feature_dim": DIM, "miner": None} | settings).double()
+    return criteria.select(
+        name,
+        **{"n_classes": CLASSES, "embed_dim": DIM, "feature_dim": DIM, "miner": None} | settings,
+    ).double()
 
 
 def euclidean(power: int = 1):
@@ -43,28 +57,62 @@ def euclidean(power: int = 1):
 
 def agree(criterion, theirs, *tuples_of_theirs, rtol: float = 1e-9) -> None:
     """The same value and the same gradient below a normalisation, which theirs repeat inside."""
-    below = (rows().detach() * torch.linspace(0.5, 2, len(LABELS), dtype=torch.float64)[:, None]).requires_grad_()
+    below = (
+        rows().detach() * torch.linspace(0.5, 2, len(LABELS), dtype=torch.float64)[:, None]
+    ).requires_grad_()
     x = normalize(below, dim=1)
     loss = criterion(ModelOutput(x, x.detach(), x.detach()[..., None, None]), LABELS)
     expected = theirs(x, LABELS, *tuples_of_theirs)
     torch.testing.assert_close(loss, expected, rtol=rtol, atol=rtol)
-    torch.testing.assert_close(*(torch.autograd.grad(value, below, retain_graph=True)[0] for value in (loss, expected)), rtol=10 * rtol, atol=10 * rtol)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(value, below, retain_graph=True)[0] for value in (loss, expected)),
+        rtol=10 * rtol,
+        atol=10 * rtol,
+    )
 
 
 def test_triplet_contrastive_margin_snr():
     triplets, miner = mined("random")
     columns = triplets.unbind(1)
-    agree(ours("triplet", miner=miner), losses.TripletMarginLoss(margin=0.2, distance=euclidean(2), reducer=MEAN), columns)
-    agree(ours("triplet", miner=miner, form="euclidean"), losses.TripletMarginLoss(margin=0.2, distance=euclidean(), reducer=MEAN), columns)
-    agree(ours("snr", miner=miner, reg_lambda=0), losses.TripletMarginLoss(margin=0.2, distance=distances.SNRDistance(normalize_embeddings=False)), columns)
+    agree(
+        ours("triplet", miner=miner),
+        losses.TripletMarginLoss(margin=0.2, distance=euclidean(2), reducer=MEAN),
+        columns,
+    )
+    agree(
+        ours("triplet", miner=miner, form="euclidean"),
+        losses.TripletMarginLoss(margin=0.2, distance=euclidean(), reducer=MEAN),
+        columns,
+    )
+    agree(
+        ours("snr", miner=miner, reg_lambda=0),
+        losses.TripletMarginLoss(
+            margin=0.2, distance=distances.SNRDistance(normalize_embeddings=False)
+        ),
+        columns,
+    )
     # The paper's code adds 1e-6 to each coordinate of a difference and 1e-8 under a root.
-    agree(ours("contrastive", miner=miner), losses.ContrastiveLoss(distance=euclidean(), reducer=MEAN), columns, rtol=1e-5)
-    agree(ours("margin", miner=miner, form="textbook", beta_constant=True), losses.MarginLoss(margin=0.2, beta=1.2, nu=0, distance=euclidean()), columns, rtol=1e-6)
+    agree(
+        ours("contrastive", miner=miner),
+        losses.ContrastiveLoss(distance=euclidean(), reducer=MEAN),
+        columns,
+        rtol=1e-5,
+    )
+    agree(
+        ours("margin", miner=miner, form="textbook", beta_constant=True),
+        losses.MarginLoss(margin=0.2, beta=1.2, nu=0, distance=euclidean()),
+        columns,
+        rtol=1e-6,
+    )
 
 
 def test_on_pairs():
     x = rows()
-    agree(ours("multisimilarity", form="textbook"), losses.MultiSimilarityLoss(2, 40, 0.5), miners.MultiSimilarityMiner(0.1)(x, LABELS))
+    agree(
+        ours("multisimilarity", form="textbook"),
+        losses.MultiSimilarityLoss(2, 40, 0.5),
+        miners.MultiSimilarityMiner(0.1)(x, LABELS),
+    )
     agree(ours("supcon"), losses.SupConLoss(0.1))
     agree(ours("circle"), losses.CircleLoss(0.4, 80))
     agree(ours("histogram", nbins=65), losses.HistogramLoss(n_bins=64))
@@ -73,31 +121,73 @@ def test_on_pairs():
 def test_in_tuples():
     triplets, miner = mined("npair")
     x = rows()
-    found = ours("angular", miner=miner, alpha=40).angular_term(x @ x.T, x, tuples(miner, x, LABELS))
+    found = ours("angular", miner=miner, alpha=40).angular_term(
+        x @ x.T, x, tuples(miner, x, LABELS)
+    )
     torch.testing.assert_close(found, losses.AngularLoss(alpha=40)(x, LABELS))
     triplets, miner = mined("lifted")
-    agree(ours("lifted", miner=miner, l2=0), losses.GeneralizedLiftedStructureLoss(neg_margin=1, pos_margin=0))
-    agree(ours("lifted", miner=miner, l2=0, form="textbook"), losses.LiftedStructureLoss(neg_margin=1, pos_margin=0))
+    agree(
+        ours("lifted", miner=miner, l2=0),
+        losses.GeneralizedLiftedStructureLoss(neg_margin=1, pos_margin=0),
+    )
+    agree(
+        ours("lifted", miner=miner, l2=0, form="textbook"),
+        losses.LiftedStructureLoss(neg_margin=1, pos_margin=0),
+    )
     anchors, positives = convert_to_pos_pairs_with_unique_labels(None, LABELS)
     here, there = (~torch.eye(CLASSES, dtype=torch.bool)).nonzero(as_tuple=True)
     pairs = torch.stack([anchors[here], positives[here], positives[there]], dim=1)
     theirs = losses.NPairsLoss()
     theirs_pairs = convert_to_pos_pairs_with_unique_labels(None, LABELS)
-    agree(ours("npair", miner=lambda embeddings, labels: pairs, l2=0, form="textbook_mc"), theirs, (*theirs_pairs, *theirs_pairs))
+    agree(
+        ours("npair", miner=lambda embeddings, labels: pairs, l2=0, form="textbook_mc"),
+        theirs,
+        (*theirs_pairs, *theirs_pairs),
+    )
 
 
-@pytest.mark.parametrize("name, settings, theirs, weights", [
-    ("softmax", {"form": "textbook"}, lambda: losses.NormalizedSoftmaxLoss(CLASSES, DIM, 0.05), "W"),
-    ("arcface", {"form": "textbook"}, lambda: losses.ArcFaceLoss(CLASSES, DIM, margin=math.degrees(0.5), scale=16), "W"),
-    ("proxynca", {"form": "plusplus"}, lambda: losses.ProxyNCALoss(CLASSES, DIM, softmax_scale=9), "proxies"),
-    ("proxyanchor", {}, lambda: losses.ProxyAnchorLoss(CLASSES, DIM, 0.1, 32), "proxies"),
-    ("oproxy", {"form": "textbook"}, lambda: losses.ProxyAnchorLoss(CLASSES, DIM, 0.1, 32), "proxies"),
-    ("softtriplet", {"reg_weight": 0}, lambda: losses.SoftTripleLoss(CLASSES, DIM, 2, la=8, gamma=0.1, margin=0.01), "fc"),
-])
+@pytest.mark.parametrize(
+    "name, settings, theirs, weights",
+    [
+        (
+            "softmax",
+            {"form": "textbook"},
+            lambda: losses.NormalizedSoftmaxLoss(CLASSES, DIM, 0.05),
+            "W",
+        ),
+        (
+            "arcface",
+            {"form": "textbook"},
+            lambda: losses.ArcFaceLoss(CLASSES, DIM, margin=math.degrees(0.5), scale=16),
+            "W",
+        ),
+        (
+            "proxynca",
+            {"form": "plusplus"},
+            lambda: losses.ProxyNCALoss(CLASSES, DIM, softmax_scale=9),
+            "proxies",
+        ),
+        ("proxyanchor", {}, lambda: losses.ProxyAnchorLoss(CLASSES, DIM, 0.1, 32), "proxies"),
+        (
+            "oproxy",
+            {"form": "textbook"},
+            lambda: losses.ProxyAnchorLoss(CLASSES, DIM, 0.1, 32),
+            "proxies",
+        ),
+        (
+            "softtriplet",
+            {"reg_weight": 0},
+            lambda: losses.SoftTripleLoss(CLASSES, DIM, 2, la=8, gamma=0.1, margin=0.01),
+            "fc",
+        ),
+    ],
+)
 def test_with_classes(name, settings, theirs, weights):
     criterion, theirs = ours(name, **settings), theirs().double()
     (own,) = criterion.parameters()
-    getattr(theirs, weights).data.copy_(own.detach() if weights == "proxies" else own.detach().flatten(0, -2).T)
+    getattr(theirs, weights).data.copy_(
+        own.detach() if weights == "proxies" else own.detach().flatten(0, -2).T
+    )
     agree(criterion, theirs)
 
 
@@ -108,44 +198,75 @@ def test_smooth_ap_but_for_the_query_among_its_positives():
     queries, matches = (same & ~itself).nonzero(as_tuple=True)
     above = ranked_above(x, queries, matches, 0.01)
     query_above = ((1 - (x[queries] * x[matches]).sum(1)) / 0.01).sigmoid()
-    precision = (1 + query_above + (above * same[queries]).sum(1)) / (1 + query_above + above.sum(1))
+    precision = (1 + query_above + (above * same[queries]).sum(1)) / (
+        1 + query_above + above.sum(1)
+    )
     above_the_query = ((x @ x.T - 1) / 0.01).sigmoid().masked_fill(itself, 0)
     of_the_query = (1 + (above_the_query * same).sum(1)) / (1 + above_the_query.sum(1))
     expected = 1 - (precision.sum() + of_the_query.sum()) / 27
-    torch.testing.assert_close(losses.SmoothAPLoss(0.01)(x, labels).double(), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        losses.SmoothAPLoss(0.01)(x, labels).double(), expected, rtol=1e-6, atol=1e-6
+    )
 
 
 def test_the_bridge_gives_their_value_with_and_without_their_miner():
     x = rows()
-    torch.testing.assert_close(ours("pml:TripletMarginLoss", args='{"margin": 0.3}')(ModelOutput(x, x, x), LABELS), losses.TripletMarginLoss(margin=0.3)(x, LABELS))
+    torch.testing.assert_close(
+        ours("pml:TripletMarginLoss", args='{"margin": 0.3}')(ModelOutput(x, x, x), LABELS),
+        losses.TripletMarginLoss(margin=0.3)(x, LABELS),
+    )
     miner = batchminer.select("pml:MultiSimilarityMiner", args='{"epsilon": 0.05}')
     bridged = ours("pml:MultiSimilarityLoss", args='{"alpha": 3}', miner=miner)
-    torch.testing.assert_close(bridged(ModelOutput(x, x, x), LABELS), losses.MultiSimilarityLoss(alpha=3)(x, LABELS, miners.MultiSimilarityMiner(0.05)(x, LABELS)))
-    assert bridged.is_mined() and not ours("pml:MultiSimilarityLoss", miner=batchminer.select("distance")).is_mined()
+    torch.testing.assert_close(
+        bridged(ModelOutput(x, x, x), LABELS),
+        losses.MultiSimilarityLoss(alpha=3)(
+            x, LABELS, miners.MultiSimilarityMiner(0.05)(x, LABELS)
+        ),
+    )
+    assert (
+        bridged.is_mined()
+        and not ours("pml:MultiSimilarityLoss", miner=batchminer.select("distance")).is_mined()
+    )
 
 
 def test_the_bridge_fills_class_count_and_dimension_and_builds_nested_objects():
     criterion = ours("pml:ProxyAnchorLoss")
     assert [tuple(parameter.shape) for parameter in criterion.parameters()] == [(CLASSES, DIM)]
     (group,) = criterion.parameter_groups(0.1)
-    assert group["lr"] == 0.1 and ours("pml:ProxyAnchorLoss", lr=0.3).parameter_groups(0.1)[0]["lr"] == 0.3
+    assert (
+        group["lr"] == 0.1
+        and ours("pml:ProxyAnchorLoss", lr=0.3).parameter_groups(0.1)[0]["lr"] == 0.3
+    )
     assert ours("pml:SupConLoss").parameter_groups(0.1) == []
-    nested = ours("pml:TripletMarginLoss", args='{"distance": {"pml": "distances.LpDistance", "power": 2}, "reducer": {"pml": "reducers.MeanReducer"}}')
+    nested = ours(
+        "pml:TripletMarginLoss",
+        args='{"distance": {"pml": "distances.LpDistance", "power": 2}, "reducer": {"pml": "reducers.MeanReducer"}}',
+    )
     x = rows()
-    torch.testing.assert_close(nested(ModelOutput(x, x, x), LABELS), losses.TripletMarginLoss(distance=distances.LpDistance(power=2), reducer=MEAN)(x, LABELS))
+    torch.testing.assert_close(
+        nested(ModelOutput(x, x, x), LABELS),
+        losses.TripletMarginLoss(distance=distances.LpDistance(power=2), reducer=MEAN)(x, LABELS),
+    )
 
 
 def test_their_miner_gives_triplets_to_our_objectives():
     x, miner = rows(), batchminer.select("pml:BatchHardMiner")
     triplets = miner(x, LABELS)
     assert triplets.shape == (len(LABELS), 3) and triplets.dtype == torch.long
-    expected = losses.TripletMarginLoss(margin=0.2, distance=euclidean(2), reducer=MEAN)(x, LABELS, miners.BatchHardMiner()(x, LABELS))
+    expected = losses.TripletMarginLoss(margin=0.2, distance=euclidean(2), reducer=MEAN)(
+        x, LABELS, miners.BatchHardMiner()(x, LABELS)
+    )
     torch.testing.assert_close(ours("triplet", miner=miner)(ModelOutput(x, x, x), LABELS), expected)
 
 
-@pytest.mark.parametrize("name, args, parts", [
-    ("pml:TripletMarginLos", "{}", ["TripletMarginLoss", "losses"]), ("pml:TripletMarginLoss", '{"margn": 1}', ["--loss_pml_args", "margn", "margin"]),
-    ("pml:CrossBatchMemory", "{}", ["loss"])])
+@pytest.mark.parametrize(
+    "name, args, parts",
+    [
+        ("pml:TripletMarginLos", "{}", ["TripletMarginLoss", "losses"]),
+        ("pml:TripletMarginLoss", '{"margn": 1}', ["--loss_pml_args", "margn", "margin"]),
+        ("pml:CrossBatchMemory", "{}", ["loss"]),
+    ],
+)
 def test_what_the_library_does_not_know_is_a_sentence(name, args, parts):
     with pytest.raises(UserError) as error:
         ours(name, args=args)

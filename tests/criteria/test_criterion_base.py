@@ -1,4 +1,5 @@
 """What every objective inherits, and what every registered one must survive."""
+
 import itertools
 
 import pytest
@@ -34,38 +35,59 @@ def output_of(embeddings: torch.Tensor) -> ModelOutput:
 
 
 def unit(count: int, seed: int = 0, dim: int = 5) -> torch.Tensor:
-    rows = torch.randn(count, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    rows = torch.randn(
+        count, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
     return torch.nn.functional.normalize(rows, dim=1)
 
 
 def every_form():
     """Each objective in each of its forms and modes, and the settings that switch parts on."""
     for name in criteria.REGISTRY:
-        choices = [[{flag.removeprefix(f"loss_{name}_"): value} for value in values] for flag, values in parameters.CHOICES.items()
-                   if flag in (f"loss_{name}_form", f"loss_{name}_mode")]
+        choices = [
+            [{flag.removeprefix(f"loss_{name}_"): value} for value in values]
+            for flag, values in parameters.CHOICES.items()
+            if flag in (f"loss_{name}_form", f"loss_{name}_mode")
+        ]
         for options in itertools.product(*choices):
             settings = {key: value for option in options for key, value in option.items()}
             yield pytest.param(name, settings, id="-".join([name, *settings.values()]))
-    yield pytest.param("s2sd", {"w": 1.0, "feat_distill": True, "feat_distill_delay": 0, "pool_aggr": True}, id="s2sd-all")
+    yield pytest.param(
+        "s2sd",
+        {"w": 1.0, "feat_distill": True, "feat_distill_delay": 0, "pool_aggr": True},
+        id="s2sd-all",
+    )
     yield pytest.param("margin", {"nu": 0.1, "beta_constant": True}, id="margin-constant")
 
 
 def hyperparameters(settings: dict, name: str) -> dict:
     defaults = parameters.hyperparameters(parameters.build_parser().parse_args([]), "loss", name)
-    return {key: [6, 7] if key == "target_dims" else value for key, value in (defaults | settings).items()}
+    return {
+        key: [6, 7] if key == "target_dims" else value
+        for key, value in (defaults | settings).items()
+    }
 
 
 def build(name: str, settings: dict, miner=None) -> Criterion:
     torch.manual_seed(0)
     miner = miner or batchminer.select((criteria.REGISTRY[name].MINERS or ("distance",))[0])
-    return criteria.build(name, lambda asked: hyperparameters(settings if asked == name else {}, asked), n_classes=4, embed_dim=5, feature_dim=5, miner=miner)
+    return criteria.build(
+        name,
+        lambda asked: hyperparameters(settings if asked == name else {}, asked),
+        n_classes=4,
+        embed_dim=5,
+        feature_dim=5,
+        miner=miner,
+    )
 
 
 @pytest.mark.parametrize("shape, labels", [((4, 3), 5), ((4, 3), 3), ((4, 3, 1), 4), ((4,), 4)])
 def test_shapes_that_do_not_fit_are_refused(shape, labels):
     embeddings = torch.zeros(shape)
     with pytest.raises(ValueError, match="embeddings"):
-        Recorder()(ModelOutput(embeddings, embeddings, embeddings), torch.zeros(labels, dtype=torch.long))
+        Recorder()(
+            ModelOutput(embeddings, embeddings, embeddings), torch.zeros(labels, dtype=torch.long)
+        )
 
 
 def test_a_subclass_must_write_loss():
@@ -80,7 +102,9 @@ def test_fp32_under_autocast():
         loss = recorder(output_of(embeddings), torch.tensor([0, 0, 1, 1]))
     assert loss.dtype == torch.float32
     assert {part.dtype for part in recorder.seen} == {torch.float32}
-    assert loss.item() == pytest.approx((embeddings.float() @ embeddings.float().T).sum().item(), rel=1e-6)
+    assert loss.item() == pytest.approx(
+        (embeddings.float() @ embeddings.float().T).sum().item(), rel=1e-6
+    )
     loss.backward()
     assert embeddings.grad.dtype == torch.bfloat16
 
@@ -102,8 +126,14 @@ def test_no_parameters_by_default():
 
 def degenerate(kind: str) -> torch.Tensor:
     row = unit(1).float()
-    return {"equal": row.repeat(6, 1), "antipodal": torch.cat([row, -row] * 3), "zero": row.repeat(6, 1) * 0, "huge": unit(6).float() * 1e4,
-            "duplicates": unit(3).float().repeat(2, 1), "on the proxies": torch.eye(5)[[0, 1, 2, 3, 0, 1]]}[kind]
+    return {
+        "equal": row.repeat(6, 1),
+        "antipodal": torch.cat([row, -row] * 3),
+        "zero": row.repeat(6, 1) * 0,
+        "huge": unit(6).float() * 1e4,
+        "duplicates": unit(3).float().repeat(2, 1),
+        "on the proxies": torch.eye(5)[[0, 1, 2, 3, 0, 1]],
+    }[kind]
 
 
 @pytest.mark.parametrize("labels", BATCHES.values(), ids=BATCHES.keys())
@@ -114,28 +144,44 @@ def test_any_batch_gives_a_finite_loss_and_gradient(name, settings, labels):
     assert loss.shape == () and loss.isfinite()
     loss.backward()
     assert embeddings.grad.isfinite().all()
-    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in criterion.parameters())
+    assert all(
+        parameter.grad is None or parameter.grad.isfinite().all()
+        for parameter in criterion.parameters()
+    )
 
 
-@pytest.mark.parametrize("kind", ["equal", "antipodal", "zero", "huge", "duplicates", "on the proxies"])
+@pytest.mark.parametrize(
+    "kind", ["equal", "antipodal", "zero", "huge", "duplicates", "on the proxies"]
+)
 @pytest.mark.parametrize("name, settings", every_form())
 def test_degenerate_embeddings_give_a_finite_loss_and_gradient(name, settings, kind):
     criterion, embeddings = build(name, settings), degenerate(kind).clone().requires_grad_()
     if kind == "on the proxies":
         for part, values in criterion.named_parameters():
             if part in ("class_map", "proxies", "centroids"):
-                values.data.copy_(torch.eye(4, 5) if values.ndim == 2 else torch.eye(4, 5)[:, None].expand_as(values))
+                values.data.copy_(
+                    torch.eye(4, 5)
+                    if values.ndim == 2
+                    else torch.eye(4, 5)[:, None].expand_as(values)
+                )
     loss = criterion(output_of(embeddings), torch.tensor([0, 0, 1, 1, 3, 3]))
     loss.backward()
     assert loss.isfinite() and embeddings.grad.isfinite().all()
-    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in criterion.parameters())
+    assert all(
+        parameter.grad is None or parameter.grad.isfinite().all()
+        for parameter in criterion.parameters()
+    )
 
 
 @pytest.mark.parametrize("name, settings", every_form())
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_autocast_with_a_small_temperature(name, settings, dtype):
     """At temperature 0.05 logits reach 20 and their exponentials 5e8: more than float16 holds."""
-    sharp = {key: 0.05 for key in hyperparameters({}, name) if key in ("temperature", "T", "similarity_temperature", "gamma") and name != "circle"}
+    sharp = {
+        key: 0.05
+        for key in hyperparameters({}, name)
+        if key in ("temperature", "T", "similarity_temperature", "gamma") and name != "circle"
+    }
     criterion = build(name, settings | sharp)
     embeddings = torch.nn.functional.normalize(unit(6) + 1, dim=1).to(dtype).requires_grad_()
     with torch.autocast("cpu", dtype):
@@ -148,23 +194,36 @@ def test_half_precision_autocast_with_a_small_temperature(name, settings, dtype)
 @pytest.mark.parametrize("name, settings", every_form())
 def test_order_of_the_batch_does_not_matter_without_a_random_miner(name, settings):
     """Labels that are not contiguous, too: whoever shuffles or renames gets the same loss."""
+
     def all_triplets(embeddings, labels):
         same = labels[:, None] == labels[None, :]
         pairs = (same & ~torch.eye(len(labels), dtype=torch.bool)).nonzero()
-        return torch.tensor([(a, p, n) for a, p in pairs.tolist() for n in (~same[a]).nonzero().squeeze(1).tolist()])
+        return torch.tensor(
+            [(a, p, n) for a, p in pairs.tolist() for n in (~same[a]).nonzero().squeeze(1).tolist()]
+        )
+
     if name == "quadruplet":
         settings = settings | {"margin_alpha_2": -9.0}  # its fourth sample is drawn
     criterion = build(name, settings, all_triplets).double()
     criterion.train()
-    embeddings, labels, order = unit(8), torch.tensor([0, 0, 1, 1, 2, 2, 3, 3]), torch.tensor([5, 2, 7, 0, 1, 6, 3, 4])
-    torch.testing.assert_close(criterion(output_of(embeddings), labels), criterion(output_of(embeddings[order]), labels[order]))
+    embeddings, labels, order = (
+        unit(8),
+        torch.tensor([0, 0, 1, 1, 2, 2, 3, 3]),
+        torch.tensor([5, 2, 7, 0, 1, 6, 3, 4]),
+    )
+    torch.testing.assert_close(
+        criterion(output_of(embeddings), labels),
+        criterion(output_of(embeddings[order]), labels[order]),
+    )
 
 
 @pytest.mark.parametrize("name, settings", every_form())
 def test_non_finite_embeddings_give_a_non_finite_loss_and_no_crash(name, settings):
     embeddings = unit(6).float()
     embeddings[2] = float("nan")
-    assert not build(name, settings)(output_of(embeddings), torch.tensor([0, 0, 1, 1, 3, 3])).isfinite()
+    assert not build(name, settings)(
+        output_of(embeddings), torch.tensor([0, 0, 1, 1, 3, 3])
+    ).isfinite()
 
 
 @pytest.mark.parametrize("name", criteria.REGISTRY)
@@ -172,13 +231,26 @@ def test_every_parameter_has_a_learning_rate_once(name):
     """What no group holds would never be trained."""
     criterion = build(name, {})
     groups = criterion.parameter_groups(0.5)
-    assert sorted(map(id, (parameter for group in groups for parameter in group["params"]))) == sorted(map(id, criterion.parameters()))
+    assert sorted(
+        map(id, (parameter for group in groups for parameter in group["params"]))
+    ) == sorted(map(id, criterion.parameters()))
     assert all(group["lr"] > 0 for group in groups)
     if groups:
         torch.optim.Adam(groups, lr=1.0)
 
 
-@pytest.mark.parametrize("name, rate", [("oproxy", 2000 * 0.5), ("proxynca", 50 * 0.5), ("proxyanchor", 100 * 0.5), ("softtriplet", 0.5),
-                                        ("softmax", 1e-5), ("arcface", 0.0005), ("margin", 0.0005), ("s2sd", 0.5)])
+@pytest.mark.parametrize(
+    "name, rate",
+    [
+        ("oproxy", 2000 * 0.5),
+        ("proxynca", 50 * 0.5),
+        ("proxyanchor", 100 * 0.5),
+        ("softtriplet", 0.5),
+        ("softmax", 1e-5),
+        ("arcface", 0.0005),
+        ("margin", 0.0005),
+        ("s2sd", 0.5),
+    ],
+)
 def test_learning_rates_of_the_papers(name, rate):
     assert build(name, {}).parameter_groups(0.5)[0]["lr"] == pytest.approx(rate)

@@ -1,4 +1,5 @@
 """Margin loss against plain loops, with fixed triplets."""
+
 import math
 
 import pytest
@@ -8,7 +9,9 @@ from criteria import MarginLoss
 from utilities.types import ModelOutput
 
 LABELS = torch.tensor([0, 0, 2, 2, 4, 4])
-TRIPLETS = torch.tensor([[0, 1, 2], [1, 0, 5], [2, 3, 0], [3, 2, 4], [4, 5, 1], [5, 4, 3], [2, 3, 5]])
+TRIPLETS = torch.tensor(
+    [[0, 1, 2], [1, 0, 5], [2, 3, 0], [3, 2, 4], [4, 5, 1], [5, 4, 3], [2, 3, 5]]
+)
 BETAS = [1.2, 9.0, 0.6, 9.0, 1.5]
 
 
@@ -22,7 +25,9 @@ def nothing(embeddings, labels):
 
 
 def rows(seed: int = 0) -> torch.Tensor:
-    return torch.nn.functional.normalize(torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)), dim=1)
+    return torch.nn.functional.normalize(
+        torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)), dim=1
+    )
 
 
 def build(**settings) -> MarginLoss:
@@ -36,8 +41,12 @@ def naive(x, betas, form, margin=0.2, nu=0.0) -> float:
     total, triplets, pairs, regulariser = 0.0, 0, 0, 0.0
     for a, p, n in TRIPLETS.tolist():
         beta = betas[LABELS[a]]
-        positive = max(math.sqrt(sum((x[a][k] - x[p][k]) ** 2 for k in range(3)) + 1e-8) - beta + margin, 0)
-        negative = max(beta - math.sqrt(sum((x[a][k] - x[n][k]) ** 2 for k in range(3)) + 1e-8) + margin, 0)
+        positive = max(
+            math.sqrt(sum((x[a][k] - x[p][k]) ** 2 for k in range(3)) + 1e-8) - beta + margin, 0
+        )
+        negative = max(
+            beta - math.sqrt(sum((x[a][k] - x[n][k]) ** 2 for k in range(3)) + 1e-8) + margin, 0
+        )
         total += positive + negative
         regulariser += beta
         triplets += positive > 0 or negative > 0
@@ -59,7 +68,9 @@ def test_value(form, nu, margin):
 
 
 def test_the_forms_differ_where_both_pairs_of_a_triplet_are_active():
-    assert loss(build(form="paper", margin=0.9), rows()) > loss(build(form="textbook", margin=0.9), rows())
+    assert loss(build(form="paper", margin=0.9), rows()) > loss(
+        build(form="textbook", margin=0.9), rows()
+    )
 
 
 @pytest.mark.parametrize("form", ["paper", "textbook"])
@@ -72,7 +83,9 @@ def test_gradient(form):
 def test_constant_beta_does_not_learn():
     criterion = build(beta_constant=True, beta=0.8)
     assert list(criterion.parameters()) == [] and criterion.parameter_groups(0.1) == []
-    assert loss(criterion, rows()).item() == pytest.approx(naive(rows().tolist(), [0.8] * 5, "paper"), rel=1e-6)
+    assert loss(criterion, rows()).item() == pytest.approx(
+        naive(rows().tolist(), [0.8] * 5, "paper"), rel=1e-6
+    )
 
 
 def test_beta_has_its_own_learning_rate():
@@ -98,7 +111,10 @@ def test_no_triplets_give_zero_with_a_graph():
 def test_no_active_pair_gives_zero_with_a_graph():
     def easy(embeddings, labels):
         return torch.tensor([[0, 1, 2]])
-    x = torch.tensor([[1.0, 0, 0], [1, 0, 0], [-1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, 1, 0]]).requires_grad_()
+
+    x = torch.tensor(
+        [[1.0, 0, 0], [1, 0, 0], [-1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, 1, 0]]
+    ).requires_grad_()
     criterion = MarginLoss(5, easy, beta=1.0)
     found = loss(criterion, x)
     found.backward()

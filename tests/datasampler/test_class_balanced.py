@@ -1,4 +1,5 @@
 """Every image in an epoch, in batches of different classes."""
+
 from collections import Counter
 
 import numpy as np
@@ -8,7 +9,13 @@ import datasampler
 
 
 def sampler(labels, batch_size=12, samples_per_class=2, seed=0):
-    return datasampler.select("class_balanced", labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed)
+    return datasampler.select(
+        "class_balanced",
+        labels,
+        batch_size=batch_size,
+        samples_per_class=samples_per_class,
+        seed=seed,
+    )
 
 
 def classes(labels, batch, samples_per_class) -> list[int]:
@@ -31,7 +38,11 @@ def test_every_image_and_distinct_classes_with_classes_of_any_size(seed, samples
     chosen = sampler(labels, samples_per_class=samples_per_class, seed=seed)
     drawn = list(chosen)
     groups = -(-np.unique(labels, return_counts=True)[1] // samples_per_class)
-    assert len(chosen) == len(drawn) == max(-(-groups.sum() // (12 // samples_per_class)), groups.max())
+    assert (
+        len(chosen)
+        == len(drawn)
+        == max(-(-groups.sum() // (12 // samples_per_class)), groups.max())
+    )
     assert {index for batch in drawn for index in batch} == set(range(len(labels)))
     sizes = Counter(labels.tolist())
     for batch in drawn:
@@ -41,7 +52,9 @@ def test_every_image_and_distinct_classes_with_classes_of_any_size(seed, samples
 
 
 def test_a_class_in_every_batch_is_served_in_time():
-    labels = np.repeat(np.arange(8), [20, 20, 4, 4, 4, 4, 2, 2])  # 10 groups of two classes, 30 in all, 3 in a batch
+    labels = np.repeat(
+        np.arange(8), [20, 20, 4, 4, 4, 4, 2, 2]
+    )  # 10 groups of two classes, 30 in all, 3 in a batch
     for seed in range(20):
         drawn = list(sampler(labels, 6, seed=seed))
         assert len(drawn) == 10 and sorted(sum(drawn, [])) == list(range(60))
@@ -51,7 +64,10 @@ def test_a_class_in_every_batch_is_served_in_time():
 def test_a_large_class_makes_the_epoch_longer():
     labels = np.repeat([0, 1, 2, 3], [40, 4, 4, 4])
     drawn = list(sampler(labels, 6))
-    assert len(drawn) == 20 and all(0 in classes(labels, batch, 2) and len(set(classes(labels, batch, 2))) == 3 for batch in drawn)
+    assert len(drawn) == 20 and all(
+        0 in classes(labels, batch, 2) and len(set(classes(labels, batch, 2))) == 3
+        for batch in drawn
+    )
     assert sorted(index for batch in drawn for index in batch if index < 40) == list(range(40))
 
 
@@ -59,7 +75,9 @@ def test_fewer_classes_than_a_batch_takes():
     labels = np.repeat([5, 3], [24, 30])
     drawn = list(sampler(labels))
     assert {index for batch in drawn for index in batch} == set(range(54))
-    assert len(drawn) == len(sampler(labels)) == 5 and all(Counter(classes(labels, batch, 2)) == {5: 3, 3: 3} for batch in drawn)
+    assert len(drawn) == len(sampler(labels)) == 5 and all(
+        Counter(classes(labels, batch, 2)) == {5: 3, 3: 3} for batch in drawn
+    )
 
 
 def test_one_class():
@@ -72,5 +90,10 @@ def test_small_and_large_classes_are_mixed_in_time():
     places = []
     for seed in range(40):
         drawn = list(sampler(labels, seed=seed))
-        places += [place / (len(drawn) - 1) for place, batch in enumerate(drawn) for label in classes(labels, batch, 2) if label < 30]
+        places += [
+            place / (len(drawn) - 1)
+            for place, batch in enumerate(drawn)
+            for label in classes(labels, batch, 2)
+            if label < 30
+        ]
     assert 0.4 < np.mean(places) < 0.6 and np.mean(np.array(places) < 0.25) > 0.15

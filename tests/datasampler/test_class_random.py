@@ -1,4 +1,5 @@
 """Batches of random classes."""
+
 from collections import Counter
 
 import numpy as np
@@ -11,7 +12,14 @@ LABELS = np.repeat(np.arange(10), 12)
 
 
 def sampler(labels=LABELS, batch_size=12, samples_per_class=2, seed=0, **options):
-    return datasampler.select("class_random", labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, **options)
+    return datasampler.select(
+        "class_random",
+        labels,
+        batch_size=batch_size,
+        samples_per_class=samples_per_class,
+        seed=seed,
+        **options,
+    )
 
 
 def epoch(chosen, number: int) -> list[list[int]]:
@@ -32,19 +40,24 @@ def test_blocks_of_one_class(samples_per_class):
     for batch in sampler(samples_per_class=samples_per_class):
         assert all(type(index) is int and 0 <= index < 120 for index in batch)
         for start in range(0, 12, samples_per_class):
-            assert len({LABELS[index] for index in batch[start:start + samples_per_class]}) == 1
+            assert len({LABELS[index] for index in batch[start : start + samples_per_class]}) == 1
 
 
 def test_labels_in_any_order():
     labels = np.random.default_rng(0).permutation(LABELS)
     for batch in sampler(labels, samples_per_class=3):
         for start in range(0, 12, 3):
-            assert len({labels[index] for index in batch[start:start + 3]}) == 1
+            assert len({labels[index] for index in batch[start : start + 3]}) == 1
 
 
 def test_labels_with_gaps():
     labels = np.array([3] * 5 + [40] * 7)
-    drawn = {index for number in range(20) for batch in epoch(sampler(labels, 4), number) for index in batch}
+    drawn = {
+        index
+        for number in range(20)
+        for batch in epoch(sampler(labels, 4), number)
+        for index in batch
+    }
     assert drawn == set(range(12))
 
 
@@ -70,7 +83,9 @@ def test_the_global_generator_does_not_matter():
 
 
 def test_every_class_and_image_is_drawn_equally_often():
-    counts = Counter(index for number in range(100) for batch in epoch(sampler(), number) for index in batch)
+    counts = Counter(
+        index for number in range(100) for batch in epoch(sampler(), number) for index in batch
+    )
     assert len(counts) == 120
     classes = Counter()
     for index, count in counts.items():
@@ -81,17 +96,24 @@ def test_every_class_and_image_is_drawn_equally_often():
 
 def test_small_classes_are_drawn_as_often_as_large_ones():
     labels = np.array([0] * 2 + [1] * 98)
-    drawn = [labels[index] for number in range(100) for batch in epoch(sampler(labels, 10), number) for index in batch]
+    drawn = [
+        labels[index]
+        for number in range(100)
+        for batch in epoch(sampler(labels, 10), number)
+        for index in batch
+    ]
     assert 0.45 < np.mean(drawn) < 0.55
 
 
 def test_a_class_with_fewer_images_repeats_them():
     labels = np.array([0, 1, 1, 1, 1, 1, 1, 1])
     batches = [batch for number in range(20) for batch in epoch(sampler(labels, 8, 4), number)]
-    assert any(batch[start:start + 4] == [0] * 4 for batch in batches for start in (0, 4))
+    assert any(batch[start : start + 4] == [0] * 4 for batch in batches for start in (0, 4))
 
 
-@pytest.mark.parametrize("split, first_classes, first_draws", [(0.5, 5, 3), (0.2, 2, 1), (0.8, 8, 4)])
+@pytest.mark.parametrize(
+    "split, first_classes, first_draws", [(0.5, 5, 3), (0.2, 2, 1), (0.8, 8, 4)]
+)
 def test_internal_split_divides_each_batch(split, first_classes, first_draws):
     for number in range(5):
         for batch in epoch(sampler(internal_split=split), number):
@@ -101,7 +123,12 @@ def test_internal_split_divides_each_batch(split, first_classes, first_draws):
 
 
 def test_internal_split_of_one_draws_from_all():
-    drawn = {LABELS[index] for number in range(5) for batch in epoch(sampler(internal_split=1.0), number) for index in batch[:2]}
+    drawn = {
+        LABELS[index]
+        for number in range(5)
+        for batch in epoch(sampler(internal_split=1.0), number)
+        for index in batch[:2]
+    }
     assert drawn == set(range(10))
 
 

@@ -1,4 +1,5 @@
 """Frechet distances against scipy's matrix root."""
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,9 @@ from datasampler.fid_batchmatch import FIDBatchMatchSampler, frechet_distances
 
 def naive(batch, pool):
     first, second = np.cov(batch.T), np.cov(pool.T)
-    return ((batch.mean(0) - pool.mean(0)) ** 2).sum() + np.trace(first + second - 2 * sqrtm(first @ second).real)
+    return ((batch.mean(0) - pool.mean(0)) ** 2).sum() + np.trace(
+        first + second - 2 * sqrtm(first @ second).real
+    )
 
 
 @pytest.mark.parametrize("size, dimensions", [(40, 3), (24, 8), (24, 2)])
@@ -17,7 +20,11 @@ def test_against_the_matrix_root(size, dimensions):
     random = np.random.default_rng(0)
     pool = random.standard_normal((60, dimensions)) * np.linspace(0.2, 2, dimensions)
     batches = np.stack([pool[random.permutation(60)[:size]] for _ in range(5)])
-    np.testing.assert_allclose(frechet_distances(torch.from_numpy(batches), torch.from_numpy(pool)), [naive(batch, pool) for batch in batches], atol=1e-8)
+    np.testing.assert_allclose(
+        frechet_distances(torch.from_numpy(batches), torch.from_numpy(pool)),
+        [naive(batch, pool) for batch in batches],
+        atol=1e-8,
+    )
 
 
 def test_more_dimensions_than_images():
@@ -25,9 +32,15 @@ def test_more_dimensions_than_images():
     pool, batch = random.standard_normal((30, 50)), random.standard_normal((6, 50))
     # The eigenvalues of S1 S2 are those of a small matrix: no root of a singular one.
     inner = (batch - batch.mean(0)) @ (pool - pool.mean(0)).T / (5 * 29) ** 0.5
-    expected = (((batch.mean(0) - pool.mean(0)) ** 2).sum() + batch.var(0, ddof=1).sum() + pool.var(0, ddof=1).sum()
-                - 2 * np.sqrt(np.linalg.eigvalsh(inner @ inner.T).clip(0)).sum())
-    assert frechet_distances(torch.from_numpy(batch)[None], torch.from_numpy(pool)).item() == pytest.approx(expected, rel=1e-6)
+    expected = (
+        ((batch.mean(0) - pool.mean(0)) ** 2).sum()
+        + batch.var(0, ddof=1).sum()
+        + pool.var(0, ddof=1).sum()
+        - 2 * np.sqrt(np.linalg.eigvalsh(inner @ inner.T).clip(0)).sum()
+    )
+    assert frechet_distances(
+        torch.from_numpy(batch)[None], torch.from_numpy(pool)
+    ).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_same_points_are_at_zero():
@@ -37,6 +50,17 @@ def test_the_same_points_are_at_zero():
 
 def test_costs_are_those_of_the_candidates():
     pool = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
-    candidates = torch.stack([torch.randperm(60, generator=torch.Generator().manual_seed(seed))[:12] for seed in range(6)])
-    costs = FIDBatchMatchSampler(np.arange(60), batch_size=12, samples_per_class=1, seed=0).costs(pool, candidates)
-    np.testing.assert_allclose(costs, [naive(pool[rows].double().numpy(), pool.double().numpy()) for rows in candidates], atol=1e-6)
+    candidates = torch.stack(
+        [
+            torch.randperm(60, generator=torch.Generator().manual_seed(seed))[:12]
+            for seed in range(6)
+        ]
+    )
+    costs = FIDBatchMatchSampler(np.arange(60), batch_size=12, samples_per_class=1, seed=0).costs(
+        pool, candidates
+    )
+    np.testing.assert_allclose(
+        costs,
+        [naive(pool[rows].double().numpy(), pool.double().numpy()) for rows in candidates],
+        atol=1e-6,
+    )

@@ -1,4 +1,5 @@
 """Greedy k-center against a loop over all pairs."""
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,12 @@ def naive(points, number, first):
     chosen = [first]
     while len(chosen) < number:
         rest = [row for row in range(len(points)) if row not in chosen]
-        chosen.append(max(rest, key=lambda row: min(sum((points[row] - points[other]) ** 2) for other in chosen)))
+        chosen.append(
+            max(
+                rest,
+                key=lambda row: min(sum((points[row] - points[other]) ** 2) for other in chosen),
+            )
+        )
     return chosen
 
 
@@ -28,7 +34,12 @@ def test_equal_points_are_chosen_once():
 def test_batches_cover_well_separated_clusters():
     labels = np.repeat(np.arange(12), 6)
     centres = 100 * torch.randn(12, 8, generator=torch.Generator().manual_seed(0))
-    chosen = datasampler.select("greedy_coreset", labels, batch_size=24, samples_per_class=2, seed=0)
-    chosen.refresh(centres[torch.from_numpy(labels)] + torch.randn(72, 8, generator=torch.Generator().manual_seed(1)))
+    chosen = datasampler.select(
+        "greedy_coreset", labels, batch_size=24, samples_per_class=2, seed=0
+    )
+    chosen.refresh(
+        centres[torch.from_numpy(labels)]
+        + torch.randn(72, 8, generator=torch.Generator().manual_seed(1))
+    )
     for batch in chosen:
         assert sorted(labels[batch[::2]]) == list(range(12)) and len(set(batch)) == 24

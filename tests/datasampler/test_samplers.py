@@ -1,4 +1,5 @@
 """What holds for every sampler of the registry."""
+
 import numpy as np
 import pytest
 import torch
@@ -6,16 +7,52 @@ import torch
 import datasampler
 from utilities.errors import UserError
 
-OPTIONS = {"internal_split", "repeat_half", "pool_size", "candidates", "d2_lambda", "projection_dim"}
-LABELS = np.random.default_rng(0).permutation(np.repeat([3, 4, 90, 7, 55, 12, 1, 0], [9, 12, 5, 20, 7, 12, 10, 2]))  # 77 images
-SPLITS = {"even": np.repeat(np.arange(10), 12), "mixed": LABELS, "lone images": np.arange(40), "one class": np.full(50, 7),
-          "one large": np.repeat([0, 1, 2], [60, 1, 3]), "a batch": np.repeat([5, 2], [1, 11])}
+OPTIONS = {
+    "internal_split",
+    "repeat_half",
+    "pool_size",
+    "candidates",
+    "d2_lambda",
+    "projection_dim",
+}
+LABELS = np.random.default_rng(0).permutation(
+    np.repeat([3, 4, 90, 7, 55, 12, 1, 0], [9, 12, 5, 20, 7, 12, 10, 2])
+)  # 77 images
+SPLITS = {
+    "even": np.repeat(np.arange(10), 12),
+    "mixed": LABELS,
+    "lone images": np.arange(40),
+    "one class": np.full(50, 7),
+    "one large": np.repeat([0, 1, 2], [60, 1, 3]),
+    "a batch": np.repeat([5, 2], [1, 11]),
+}
 
 
-def sampler(name, labels=LABELS, batch_size=12, samples_per_class=2, seed=0, rank=0, embeddings=None, **options):
-    chosen = datasampler.select(name, labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, rank=rank, **options)
+def sampler(
+    name,
+    labels=LABELS,
+    batch_size=12,
+    samples_per_class=2,
+    seed=0,
+    rank=0,
+    embeddings=None,
+    **options,
+):
+    chosen = datasampler.select(
+        name,
+        labels,
+        batch_size=batch_size,
+        samples_per_class=samples_per_class,
+        seed=seed,
+        rank=rank,
+        **options,
+    )
     if chosen.NEEDS_EMBEDDINGS:
-        chosen.refresh(torch.randn(len(labels), 6, generator=torch.Generator().manual_seed(0)) if embeddings is None else embeddings)
+        chosen.refresh(
+            torch.randn(len(labels), 6, generator=torch.Generator().manual_seed(0))
+            if embeddings is None
+            else embeddings
+        )
     return chosen
 
 
@@ -37,7 +74,11 @@ def test_batches_have_the_announced_number_and_size(name, split, samples_per_cla
     for number in range(3):
         drawn = epoch(chosen, number)
         assert len(drawn) == len(chosen) and type(len(chosen)) is int
-        assert all(len(batch) == 12 and all(type(index) is int and 0 <= index < len(labels) for index in batch) for batch in drawn)
+        assert all(
+            len(batch) == 12
+            and all(type(index) is int and 0 <= index < len(labels) for index in batch)
+            for batch in drawn
+        )
 
 
 @pytest.mark.parametrize("images", [12, 23, 24, 77])
@@ -56,8 +97,14 @@ def test_blocks_of_one_class(name, samples_per_class):
 def test_deterministic_per_seed_epoch_and_rank(name):
     first = epoch(sampler(name, seed=3), 7)
     assert first == epoch(sampler(name, seed=3), 7)
-    others = [epoch(sampler(name, seed=4), 7), epoch(sampler(name, seed=3), 8), epoch(sampler(name, seed=3, rank=1), 7)]
-    assert all(first != other for other in others) and others[0] != others[1] != others[2] != others[0]
+    others = [
+        epoch(sampler(name, seed=4), 7),
+        epoch(sampler(name, seed=3), 8),
+        epoch(sampler(name, seed=3, rank=1), 7),
+    ]
+    assert (
+        all(first != other for other in others) and others[0] != others[1] != others[2] != others[0]
+    )
 
 
 def test_an_epoch_does_not_depend_on_the_epochs_before(name):
@@ -71,7 +118,9 @@ def test_global_generators_are_neither_read_nor_moved(name):
     torch.manual_seed(0)
     numpy_state, torch_state = np.random.get_state()[1].copy(), torch.get_rng_state()
     first = list(sampler(name, projection_dim=3))
-    assert (np.random.get_state()[1] == numpy_state).all() and torch.equal(torch.get_rng_state(), torch_state)
+    assert (np.random.get_state()[1] == numpy_state).all() and torch.equal(
+        torch.get_rng_state(), torch_state
+    )
     np.random.seed(1)
     torch.manual_seed(1)
     assert first == list(sampler(name, projection_dim=3))
@@ -89,7 +138,15 @@ def test_options_are_those_of_the_constructor(name):
 
 
 def test_select_passes_only_own_options(name):
-    given = {"internal_split": 0.5, "repeat_half": True, "pool_size": 40, "candidates": 3, "d2_lambda": 2.0, "projection_dim": 4, "unknown": 0}
+    given = {
+        "internal_split": 0.5,
+        "repeat_half": True,
+        "pool_size": 40,
+        "candidates": 3,
+        "d2_lambda": 2.0,
+        "projection_dim": 4,
+        "unknown": 0,
+    }
     assert len(list(sampler(name, **given))) == len(sampler(name))
 
 
@@ -99,7 +156,14 @@ def test_the_first_line_of_the_docstring_is_a_sentence(name):
 
 
 def test_the_scale_of_online_products(name):
-    labels = np.repeat(np.arange(22_000), np.random.default_rng(0).integers(2, 10, 22_000))[:120_000]
-    chosen = sampler(name, labels, batch_size=112, embeddings=torch.randn(len(labels), 16, generator=torch.Generator().manual_seed(0)))
+    labels = np.repeat(np.arange(22_000), np.random.default_rng(0).integers(2, 10, 22_000))[
+        :120_000
+    ]
+    chosen = sampler(
+        name,
+        labels,
+        batch_size=112,
+        embeddings=torch.randn(len(labels), 16, generator=torch.Generator().manual_seed(0)),
+    )
     batches = [batch for batch, _ in zip(chosen, range(20))]
     assert all(len(batch) == 112 for batch in batches)

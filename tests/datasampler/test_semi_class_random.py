@@ -1,4 +1,5 @@
 """Batches of random images, each with a partner."""
+
 from collections import Counter
 
 import numpy as np
@@ -11,7 +12,9 @@ LABELS = np.random.default_rng(0).permutation(np.repeat([4, 9, 1, 6], [30, 12, 1
 
 
 def pairs(epochs=50, samples_per_class=3):
-    chosen = datasampler.select("semi_class_random", LABELS, batch_size=12, samples_per_class=samples_per_class, seed=0)
+    chosen = datasampler.select(
+        "semi_class_random", LABELS, batch_size=12, samples_per_class=samples_per_class, seed=0
+    )
     drawn = []
     for number in range(epochs):
         chosen.set_epoch(number)
@@ -28,7 +31,9 @@ def test_partners_are_other_images_of_the_class():
 def test_every_image_comes_first_equally_often():
     first = Counter(pairs(400)[:, 0].tolist())
     expected = 400 * 3 * 6 / len(LABELS)
-    assert len(first) == len(LABELS) and all(abs(count - expected) < 0.4 * expected for count in first.values())
+    assert len(first) == len(LABELS) and all(
+        abs(count - expected) < 0.4 * expected for count in first.values()
+    )
 
 
 def test_samples_per_class_has_no_effect():

@@ -1,4 +1,5 @@
 """What the samplers that choose by stored embeddings share."""
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,14 @@ LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(20), 10))
 
 
 def sampler(name, labels=LABELS, batch_size=12, samples_per_class=2, seed=0, **options):
-    return datasampler.select(name, labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, **options)
+    return datasampler.select(
+        name,
+        labels,
+        batch_size=batch_size,
+        samples_per_class=samples_per_class,
+        seed=seed,
+        **options,
+    )
 
 
 def normal(*shape):
@@ -61,9 +69,14 @@ def test_equal_embeddings(name):
     assert all(len(batch) == 12 for batch in chosen)
 
 
-@pytest.mark.parametrize("pool_size, samples_per_class, expected", [(64, 2, 64), (65, 2, 64), (64, 3, 63), (1, 2, 12), (512, 2, 200), (512, 3, 240)])
+@pytest.mark.parametrize(
+    "pool_size, samples_per_class, expected",
+    [(64, 2, 64), (65, 2, 64), (64, 3, 63), (1, 2, 12), (512, 2, 200), (512, 3, 240)],
+)
 def test_size_of_the_pool(pool_size, samples_per_class, expected):
-    pool = sampler("greedy_coreset", samples_per_class=samples_per_class, pool_size=pool_size).pool(np.random.default_rng(0))
+    pool = sampler("greedy_coreset", samples_per_class=samples_per_class, pool_size=pool_size).pool(
+        np.random.default_rng(0)
+    )
     assert pool.shape == (expected // samples_per_class, samples_per_class)
 
 
@@ -72,7 +85,11 @@ def test_the_pool_has_distinct_random_classes():
     seen = set()
     for _ in range(30):
         pool = chosen.pool(random)
-        assert len(set(LABELS[pool[:, 0]])) == 10 and (LABELS[pool] == LABELS[pool[:, :1]]).all() and len(np.unique(pool)) == 20
+        assert (
+            len(set(LABELS[pool[:, 0]])) == 10
+            and (LABELS[pool] == LABELS[pool[:, :1]]).all()
+            and len(np.unique(pool)) == 20
+        )
         seen |= set(pool.ravel())
     assert len(seen) > 150
 
@@ -90,10 +107,14 @@ def test_projection(name):
     chosen.refresh(embeddings)
     first = chosen.embeddings
     assert first.shape == (200, 3)
-    matrix = torch.linalg.lstsq(embeddings, first).solution  # linear: the same matrix gives other embeddings
+    matrix = torch.linalg.lstsq(
+        embeddings, first
+    ).solution  # linear: the same matrix gives other embeddings
     chosen.set_epoch(4)
     chosen.refresh(2 * embeddings.flip(0))
-    torch.testing.assert_close(chosen.embeddings, 2 * embeddings.flip(0) @ matrix, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        chosen.embeddings, 2 * embeddings.flip(0) @ matrix, rtol=1e-3, atol=1e-3
+    )
     other = sampler(name, projection_dim=3, seed=1)
     other.refresh(embeddings)
     assert not torch.allclose(other.embeddings, first)
@@ -113,7 +134,13 @@ def test_batchmatch_keeps_the_cheapest_candidate(name, monkeypatch):
     chosen = sampler(name, pool_size=40, candidates=7)
     chosen.refresh(normal(200, 4))
     calls, costs = [], type(chosen).costs
-    monkeypatch.setattr(chosen, "costs", lambda pool, candidates: calls.append((pool, candidates, costs(chosen, pool, candidates))) or calls[-1][2])
+    monkeypatch.setattr(
+        chosen,
+        "costs",
+        lambda pool, candidates: (
+            calls.append((pool, candidates, costs(chosen, pool, candidates))) or calls[-1][2]
+        ),
+    )
     for batch in chosen:
         pool, candidates, values = calls[-1]
         assert pool.shape == (40, 4) and candidates.shape == (7, 12)

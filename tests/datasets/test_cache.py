@@ -1,4 +1,5 @@
 """Decoded images that are kept: what is read does not depend on it, and memory is bounded and shared."""
+
 import multiprocessing
 import os
 from collections import namedtuple
@@ -25,19 +26,29 @@ def files(tmp_path) -> list[str]:
     """Six JPEGs of different sizes, about 6 KB decoded."""
     paths = [str(tmp_path / f"{number}.jpg") for number in range(6)]
     for number, path in enumerate(paths):
-        pixels = np.random.default_rng(number).integers(0, 256, (40 + number, 50, 3), dtype=np.uint8)
+        pixels = np.random.default_rng(number).integers(
+            0, 256, (40 + number, 50, 3), dtype=np.uint8
+        )
         Image.fromarray(pixels).save(path, quality=95)
     return paths
 
 
 def make(files, tmp_path, kind: str, limit: int = 10**6, short_side: int = 0) -> ImageCache:
-    return ImageCache(files, file=tmp_path / "kept.bin" if kind == "disk" else None, limit=limit, short_side=short_side)
+    return ImageCache(
+        files,
+        file=tmp_path / "kept.bin" if kind == "disk" else None,
+        limit=limit,
+        short_side=short_side,
+    )
 
 
 def splits(files) -> Splits:
     transform = transforms.training("base", 16, MEAN, STD)
-    return Splits(ImageSplit(files, np.arange(len(files)) // 4, ["a", "b"], transform=transform), None,
-                  ImageSplit(files[:2], np.zeros(2, dtype=np.int64), ["c"], transform=transform))
+    return Splits(
+        ImageSplit(files, np.arange(len(files)) // 4, ["a", "b"], transform=transform),
+        None,
+        ImageSplit(files[:2], np.zeros(2, dtype=np.int64), ["c"], transform=transform),
+    )
 
 
 def whole(source) -> torch.Tensor:
@@ -45,7 +56,14 @@ def whole(source) -> torch.Tensor:
 
 
 def epoch(split, workers: int) -> torch.Tensor:
-    return torch.cat([batch.images for batch in loading.Batches(loading.training_loader(split, BATCHES, workers=workers), 3)])
+    return torch.cat(
+        [
+            batch.images
+            for batch in loading.Batches(
+                loading.training_loader(split, BATCHES, workers=workers), 3
+            )
+        ]
+    )
 
 
 def kept(images: ImageCache) -> int:
@@ -58,7 +76,9 @@ def test_images_read_the_same_before_and_after_they_are_kept(files, tmp_path, ki
     for path in files:
         first, second, expected = images.open_image(path), images.open_image(path), open_image(path)
         assert first[:2] == second[:2] == expected[:2]
-        assert torch.equal(whole(first), whole(expected)) and torch.equal(whole(second), whole(expected))
+        assert torch.equal(whole(first), whole(expected)) and torch.equal(
+            whole(second), whole(expected)
+        )
     assert kept(images) == 6
     for path in files:
         os.remove(path)
@@ -69,7 +89,12 @@ def test_images_read_the_same_before_and_after_they_are_kept(files, tmp_path, ki
 @pytest.mark.parametrize("kind", ["ram", "disk"])
 def test_batches_are_those_without_a_cache(files, tmp_path, kind, workers, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
-    plain, cached = (cache.attached(splits(files), each, limit=1, short_side=0, folder=str(tmp_path / "cache"), fast=False) for each in ("none", kind))
+    plain, cached = (
+        cache.attached(
+            splits(files), each, limit=1, short_side=0, folder=str(tmp_path / "cache"), fast=False
+        )
+        for each in ("none", kind)
+    )
     assert cached.validation is None
     expected = epoch(plain.training, 0)
     for _ in range(2):
@@ -78,7 +103,9 @@ def test_batches_are_those_without_a_cache(files, tmp_path, kind, workers, monke
 
 def test_what_one_process_keeps_all_have(files, tmp_path):
     images = make(files, tmp_path, "ram")
-    process = multiprocessing.get_context("fork").Process(target=lambda: [images.open_image(path) for path in files])
+    process = multiprocessing.get_context("fork").Process(
+        target=lambda: [images.open_image(path) for path in files]
+    )
     process.start()
     process.join()
     assert process.exitcode == 0 and kept(images) == 6
@@ -86,20 +113,27 @@ def test_what_one_process_keeps_all_have(files, tmp_path):
 
 def test_processes_that_write_at_once_do_not_overwrite_each_other(files, tmp_path):
     images, context = make(files, tmp_path, "ram"), multiprocessing.get_context("fork")
-    processes = [context.Process(target=lambda: [images.open_image(path) for path in files]) for _ in range(4)]
+    processes = [
+        context.Process(target=lambda: [images.open_image(path) for path in files])
+        for _ in range(4)
+    ]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
     assert kept(images) == 6
-    assert all(torch.equal(whole(images.open_image(path)), whole(open_image(path))) for path in files)
+    assert all(
+        torch.equal(whole(images.open_image(path)), whole(open_image(path))) for path in files
+    )
 
 
 @pytest.mark.parametrize("kind", ["ram", "disk"])
 def test_images_beyond_the_limit_are_decoded_each_time_and_read_the_same(files, tmp_path, kind):
     images = make(files, tmp_path, kind, limit=15000)  # room for two
     for _ in range(2):
-        assert all(torch.equal(whole(images.open_image(path)), whole(open_image(path))) for path in files)
+        assert all(
+            torch.equal(whole(images.open_image(path)), whole(open_image(path))) for path in files
+        )
     assert kept(images) == 2
 
 
@@ -109,13 +143,23 @@ def test_another_run_finds_the_images_in_the_file(files, tmp_path):
     for path in files:
         os.remove(path)
     second = make(files, tmp_path, "disk", limit=1)  # the file keeps its limit
-    assert all(torch.equal(whole(second.open_image(path)), values) for path, values in zip(files, expected))
+    assert all(
+        torch.equal(whole(second.open_image(path)), values) for path, values in zip(files, expected)
+    )
 
 
 def test_a_changed_image_or_size_makes_another_file(files, tmp_path):
     def attach(short_side):
-        cache.attached(splits(files), "disk", limit=1, short_side=short_side, folder=str(tmp_path / "cache"), fast=True)
+        cache.attached(
+            splits(files),
+            "disk",
+            limit=1,
+            short_side=short_side,
+            folder=str(tmp_path / "cache"),
+            fast=True,
+        )
         return len(list((tmp_path / "cache").iterdir()))
+
     assert attach(0) == attach(0) == 1
     assert attach(30) == 2
     Path(files[0]).write_bytes(Path(files[1]).read_bytes())
@@ -124,23 +168,34 @@ def test_a_changed_image_or_size_makes_another_file(files, tmp_path):
 
 def test_larger_images_are_kept_at_the_size_of_evaluation(files, tmp_path):
     """Reduced to the short side of evaluation its crops are the same; those of training come from fewer pixels."""
-    images, evaluation = make(files, tmp_path, "ram", short_side=18), transforms.evaluation("base", 16, MEAN, STD)
+    images, evaluation = (
+        make(files, tmp_path, "ram", short_side=18),
+        transforms.evaluation("base", 16, MEAN, STD),
+    )
     for path in files:
         images.open_image(path)
         source, expected = images.open_image(path), open_image(path)
         assert source[:2] == expected[:2] and min(whole(source).shape[:2]) == 18
-        assert torch.equal(evaluation.crop(source, np.random.default_rng(0)), evaluation.crop(expected, np.random.default_rng(0)))
+        assert torch.equal(
+            evaluation.crop(source, np.random.default_rng(0)),
+            evaluation.crop(expected, np.random.default_rng(0)),
+        )
     small = make(files, tmp_path, "ram", short_side=100)
     assert torch.equal(whole(small.open_image(files[0])), whole(open_image(files[0])))
 
 
 def test_crops_of_a_reduced_image_lie_where_they_would_in_the_whole(tmp_path):
-    ramp = np.stack(np.broadcast_arrays(np.arange(200)[:, None], np.arange(240), 0), axis=2).astype(np.uint8)
+    ramp = np.stack(np.broadcast_arrays(np.arange(200)[:, None], np.arange(240), 0), axis=2).astype(
+        np.uint8
+    )
     Image.fromarray(ramp).save(tmp_path / "a.png")
     path, crops = str(tmp_path / "a.png"), transforms.training("base", 32, MEAN, STD)
     images = make([path], tmp_path, "ram", short_side=100)
     for seed in range(20):
-        found, expected = (crops.crop(opened, np.random.default_rng(seed)).int() for opened in (images.open_image(path), open_image(path)))
+        found, expected = (
+            crops.crop(opened, np.random.default_rng(seed)).int()
+            for opened in (images.open_image(path), open_image(path))
+        )
         assert (found - expected).abs().max() <= 3
 
 
@@ -156,7 +211,14 @@ def test_a_broken_image_is_not_kept(files, tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(files, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UserError, match="--cache disk.*--cache_path"):
-        cache.attached(splits(files), "disk", limit=1, short_side=0, folder=str(tmp_path / "file" / "below"), fast=True)
+        cache.attached(
+            splits(files),
+            "disk",
+            limit=1,
+            short_side=0,
+            folder=str(tmp_path / "file" / "below"),
+            fast=True,
+        )
 
 
 def test_the_bound_is_said_and_within_half_of_the_memory(files, tmp_path, caplog):

@@ -1,4 +1,5 @@
 """Texts of classes from a file."""
+
 import json
 
 import pytest
@@ -10,7 +11,9 @@ from utilities.errors import UserError
 
 @pytest.fixture
 def source(tmp_path) -> str:
-    for number, name in enumerate(["Black_footed_Albatross", "Crested_Auklet", "Gray_Catbird", "Eastern_Towhee"], 1):
+    for number, name in enumerate(
+        ["Black_footed_Albatross", "Crested_Auklet", "Gray_Catbird", "Eastern_Towhee"], 1
+    ):
         (tmp_path / "birds" / "images" / f"{number:03}.{name}").mkdir(parents=True)
         (tmp_path / "birds" / "images" / f"{number:03}.{name}" / "0.jpg").write_bytes(b"")
     return str(tmp_path)
@@ -20,24 +23,56 @@ def select(source: str, path):
     return datasets.select("birds", source, class_texts=str(path))
 
 
-@pytest.mark.parametrize("name, content", [
-    ("a.json", json.dumps({"001.Black_footed_Albatross": ["a large seabird", "black feet"], "Crested Auklet": "a small seabird", "Gray Catbird": "never trained on"})),
-    ("a.CSV", '\ufeffclass,text,note\n001.Black_footed_Albatross,"a large\nseabird",x\nCrested Auklet,a small seabird,\n001.Black_footed_Albatross,black feet,y\n')])
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        (
+            "a.json",
+            json.dumps(
+                {
+                    "001.Black_footed_Albatross": ["a large seabird", "black feet"],
+                    "Crested Auklet": "a small seabird",
+                    "Gray Catbird": "never trained on",
+                }
+            ),
+        ),
+        (
+            "a.CSV",
+            '\ufeffclass,text,note\n001.Black_footed_Albatross,"a large\nseabird",x\nCrested Auklet,a small seabird,\n001.Black_footed_Albatross,black feet,y\n',
+        ),
+    ],
+)
 def test_texts_by_folder_name_or_readable_name(source, tmp_path, name, content):
     (tmp_path / name).write_text(content)
     splits = select(source, tmp_path / name)
-    assert splits.training.captions == [("a large\nseabird" if name.endswith("CSV") else "a large seabird", "black feet"), ("a small seabird",)]
+    assert splits.training.captions == [
+        ("a large\nseabird" if name.endswith("CSV") else "a large seabird", "black feet"),
+        ("a small seabird",),
+    ]
     assert splits.training.class_texts == ["Black footed Albatross", "Crested Auklet"]
 
 
 def test_without_a_file_the_names_are_read(source):
-    assert datasets.select("birds", source).training.captions == [("Black footed Albatross",), ("Crested Auklet",)]
+    assert datasets.select("birds", source).training.captions == [
+        ("Black footed Albatross",),
+        ("Crested Auklet",),
+    ]
 
 
-@pytest.mark.parametrize("content, parts", [
-    ({"Black footed Albatross": "x", "Crested Auklet": "y", "Eagle": "z"}, ["no class Eagle", "001.Black_footed_Albatross"]),
-    ({"Black footed Albatross": "x", "Gray Catbird": "y"}, ["no text for the training class 002.Crested_Auklet"]),
-    ({}, ["no text for the training classes 001.Black_footed_Albatross, 002.Crested_Auklet"])])
+@pytest.mark.parametrize(
+    "content, parts",
+    [
+        (
+            {"Black footed Albatross": "x", "Crested Auklet": "y", "Eagle": "z"},
+            ["no class Eagle", "001.Black_footed_Albatross"],
+        ),
+        (
+            {"Black footed Albatross": "x", "Gray Catbird": "y"},
+            ["no text for the training class 002.Crested_Auklet"],
+        ),
+        ({}, ["no text for the training classes 001.Black_footed_Albatross, 002.Crested_Auklet"]),
+    ],
+)
 def test_unknown_and_missing_classes_are_named(source, tmp_path, content, parts):
     (tmp_path / "a.json").write_text(json.dumps(content))
     with pytest.raises(UserError) as error:
@@ -45,9 +80,24 @@ def test_unknown_and_missing_classes_are_named(source, tmp_path, content, parts)
     assert all(part in str(error.value) for part in [*parts, f"--class_text {tmp_path / 'a.json'}"])
 
 
-@pytest.mark.parametrize("name, content", [("a.json", "[1]"), ("a.json", "{"), ("a.json", '{"a": 1}'), ("a.json", '{"a": []}'), ("a.json", '{"a": ["x", 2]}'),
-                                           ("a.json", '{"a": " "}'), ("a.json", '{"a": null}'), ("a.csv", "name,text\na,b\n"), ("a.csv", ""), ("a.csv", "class,text\na,\n"), ("a.csv", "class,text\n,b\n"),
-                                           ("a.csv", "class,text\na\n"), ("a.json", b"\xff\xfe\x00")])
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("a.json", "[1]"),
+        ("a.json", "{"),
+        ("a.json", '{"a": 1}'),
+        ("a.json", '{"a": []}'),
+        ("a.json", '{"a": ["x", 2]}'),
+        ("a.json", '{"a": " "}'),
+        ("a.json", '{"a": null}'),
+        ("a.csv", "name,text\na,b\n"),
+        ("a.csv", ""),
+        ("a.csv", "class,text\na,\n"),
+        ("a.csv", "class,text\n,b\n"),
+        ("a.csv", "class,text\na\n"),
+        ("a.json", b"\xff\xfe\x00"),
+    ],
+)
 def test_files_of_another_form(tmp_path, name, content):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match="--class_text .* cannot be read .*expected is"):

@@ -1,4 +1,5 @@
 """Pixels of files of all kinds: exactly those of Pillow, or close to them at a fraction of the time."""
+
 import io
 import struct
 
@@ -15,8 +16,12 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def photo(width: int, height: int) -> Image.Image:
     """Smooth shapes under some grain, in colour."""
     random = np.random.default_rng(0)
-    coarse = Image.fromarray(random.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
-    return Image.fromarray((np.asarray(coarse) + random.normal(0, 6, (height, width, 3))).clip(0, 255).astype(np.uint8))
+    coarse = Image.fromarray(random.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
+    return Image.fromarray(
+        (np.asarray(coarse) + random.normal(0, 6, (height, width, 3))).clip(0, 255).astype(np.uint8)
+    )
 
 
 def saved(folder, image: Image.Image, name: str = "a.jpg", **options) -> str:
@@ -24,19 +29,45 @@ def saved(folder, image: Image.Image, name: str = "a.jpg", **options) -> str:
     return str(folder / name)
 
 
-def decoded(path: str, reduction: int = 1, rows: int | None = None, fast: bool = False) -> np.ndarray:
+def decoded(
+    path: str, reduction: int = 1, rows: int | None = None, fast: bool = False
+) -> np.ndarray:
     source = open_image(path, fast=fast)
-    return source.pixels(reduction, source.height if rows is None else rows).values.numpy().astype(int)
+    return (
+        source.pixels(reduction, source.height if rows is None else rows).values.numpy().astype(int)
+    )
 
 
-@pytest.mark.parametrize("options", [{}, {"quality": 95, "subsampling": 0}, {"subsampling": 1}, {"progressive": True}, {"optimize": True}, {"restart_marker_blocks": 3}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"quality": 95, "subsampling": 0},
+        {"subsampling": 1},
+        {"progressive": True},
+        {"optimize": True},
+        {"restart_marker_blocks": 3},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_jpegs_have_the_pixels_of_pillow(tmp_path, mode, options):
     path = saved(tmp_path, photo(123, 97).convert(mode), **options)
     assert np.array_equal(decoded(path), np.asarray(Image.open(path).convert("RGB")))
 
 
-@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"subsampling": 1}, {"progressive": True}, {"restart_marker_blocks": 3}, {"keep_rgb": True}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"subsampling": 0},
+        {"subsampling": 1},
+        {"progressive": True},
+        {"restart_marker_blocks": 3},
+        {"keep_rgb": True},
+    ],
+    ids=str,
+)
 def test_rows_below_those_needed_change_nothing(tmp_path, options):
     path = saved(tmp_path, photo(123, 197), quality=90, **options)
     whole = decoded(path)
@@ -52,14 +83,24 @@ def test_a_thumbnail_in_the_header_is_not_taken_for_the_image(tmp_path, size):
     with io.BytesIO() as file:
         photo(*size).save(file, "JPEG")
         thumbnail = file.getvalue()
-    header = b"Exif\0\0II*\0" + struct.pack("<I", 8) + struct.pack("<H", 0) + struct.pack("<I", 0) + thumbnail
+    header = (
+        b"Exif\0\0II*\0"
+        + struct.pack("<I", 8)
+        + struct.pack("<H", 0)
+        + struct.pack("<I", 0)
+        + thumbnail
+    )
     path = saved(tmp_path, photo(123, 197), exif=header)
-    assert np.array_equal(decoded(path, rows=40)[:40], np.asarray(Image.open(path).convert("RGB"))[:40])
+    assert np.array_equal(
+        decoded(path, rows=40)[:40], np.asarray(Image.open(path).convert("RGB"))[:40]
+    )
 
 
 def test_the_bytes_of_the_size_in_a_comment_are_not_a_frame(tmp_path):
     path = saved(tmp_path, photo(123, 197), comment=b"\x08" + struct.pack(">HH", 197, 123))
-    assert np.array_equal(decoded(path, rows=40)[:40], np.asarray(Image.open(path).convert("RGB"))[:40])
+    assert np.array_equal(
+        decoded(path, rows=40)[:40], np.asarray(Image.open(path).convert("RGB"))[:40]
+    )
 
 
 @pytest.mark.parametrize("reduction", [1, 2, 4, 8])
@@ -75,8 +116,17 @@ def test_reduced_scale_and_its_difference(tmp_path, reduction, fast):
     assert difference.mean() <= (2 if fast else 0) and (difference.mean() > 0) == fast
 
 
-@pytest.mark.parametrize("height, width, size, expected", [
-    (375, 500, (224, 224), 1), (448, 448, (224, 224), 2), (447, 900, (224, 224), 1), (900, 1000, (224, 224), 4), (4000, 3000, (224, 224), 8), (512, 700, (256, 350), 2)])
+@pytest.mark.parametrize(
+    "height, width, size, expected",
+    [
+        (375, 500, (224, 224), 1),
+        (448, 448, (224, 224), 2),
+        (447, 900, (224, 224), 1),
+        (900, 1000, (224, 224), 4),
+        (4000, 3000, (224, 224), 8),
+        (512, 700, (256, 350), 2),
+    ],
+)
 def test_reductions_leave_no_fewer_pixels_than_the_crop(height, width, size, expected):
     assert largest_reduction(height, width, size) == expected
 
@@ -84,11 +134,22 @@ def test_reductions_leave_no_fewer_pixels_than_the_crop(height, width, size, exp
 @pytest.mark.parametrize("build", [transforms.training, transforms.evaluation])
 def test_crops_from_reduced_images_are_those_of_the_whole(tmp_path, build):
     """A shift of half a pixel of the reduced image is all that rounding the crop can do."""
-    path, crops, used = saved(tmp_path, photo(1300, 1100), quality=90), build("base", 96, MEAN, STD), set()
+    path, crops, used = (
+        saved(tmp_path, photo(1300, 1100), quality=90),
+        build("base", 96, MEAN, STD),
+        set(),
+    )
     for seed in range(10):
-        exact, fast = (crops.crop(open_image(path, fast=fast), np.random.default_rng(seed)).int() for fast in (False, True))
+        exact, fast = (
+            crops.crop(open_image(path, fast=fast), np.random.default_rng(seed)).int()
+            for fast in (False, True)
+        )
         assert (exact - fast).abs().float().mean() < 4
-        used.add(largest_reduction(*crops.place(1100, 1300, np.random.default_rng(seed)).box[2:], (96, 96)))
+        used.add(
+            largest_reduction(
+                *crops.place(1100, 1300, np.random.default_rng(seed)).box[2:], (96, 96)
+            )
+        )
     assert used & {2, 4, 8}
 
 
@@ -122,7 +183,7 @@ def test_other_formats_are_those_of_pillow(tmp_path, kind):
 def test_truncated_files_cannot_be_read(tmp_path, name, share):
     path = tmp_path / name
     saved(tmp_path, photo(200, 150), name)
-    path.write_bytes(path.read_bytes()[:int(path.stat().st_size * share)])
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     for rows in (None, 2):
         with pytest.raises(decoding.UNREADABLE):
             decoded(str(path), rows=rows, fast=True)

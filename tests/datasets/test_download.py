@@ -1,4 +1,5 @@
 """Downloads from a local server: whole, resumed, broken off, wrong."""
+
 import hashlib
 import http.server
 import threading
@@ -19,6 +20,7 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 class Server(http.server.BaseHTTPRequestHandler):
     """Sends `content`; `ranges`: whether it can begin in the middle, `stop`: break the connection after so many bytes."""
+
     content, ranges, stop, asked = CONTENT, True, None, []
 
     def do_GET(self):
@@ -26,13 +28,15 @@ class Server(http.server.BaseHTTPRequestHandler):
         self.asked.append(wanted)
         if self.path != "/file.zip":
             return self.send_error(404)
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.ranges else 0
+        start = (
+            int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.ranges else 0
+        )
         if start >= len(self.content):
             return self.send_error(416)
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(self.content) - start))
         self.end_headers()
-        self.wfile.write(self.content[start:self.stop])
+        self.wfile.write(self.content[start : self.stop])
 
     def log_message(self, *_):
         pass
@@ -98,6 +102,7 @@ def test_an_address_that_does_not_answer(server, tmp_path):
 
 def test_a_full_disk_is_told_first(server, tmp_path, monkeypatch):
     import shutil
+
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(100, 90, 10))
     with pytest.raises(UserError, match="are free"):
         download.fetch(server.url, tmp_path, MD5)
@@ -107,20 +112,33 @@ def test_download_and_prepare_in_one_command(server, tmp_path, monkeypatch, caps
     small.use_small_counts(monkeypatch)
     server.content = small.zipped(tmp_path / "a.zip", small.products()).read_bytes()
     facts = datasets.online_products.FACTS
-    monkeypatch.setattr(datasets.online_products, "FACTS", facts._replace(url=server.url, files={"file.zip": hashlib.md5(server.content).hexdigest()}))
+    monkeypatch.setattr(
+        datasets.online_products,
+        "FACTS",
+        facts._replace(url=server.url, files={"file.zip": hashlib.md5(server.content).hexdigest()}),
+    )
     argv = ["online_products", "--download", "--to", str(tmp_path / "to")]
     server.stop = 1000
     assert command.main(argv) == 2 and "goes on from there" in capsys.readouterr().err
     server.stop = None
     assert command.main(argv) == 0
-    assert sorted(path.name for path in (tmp_path / "to").iterdir()) == ["file.zip", "online_products"]
+    assert sorted(path.name for path in (tmp_path / "to").iterdir()) == [
+        "file.zip",
+        "online_products",
+    ]
     assert len(datasets.select("online_products", str(tmp_path / "to")).training) == 12
     (tmp_path / "to" / "file.zip").unlink()
     capsys.readouterr()
-    assert command.main(argv) == 0 and "nothing to do" in capsys.readouterr().out and not (tmp_path / "to" / "file.zip").exists()
+    assert (
+        command.main(argv) == 0
+        and "nothing to do" in capsys.readouterr().out
+        and not (tmp_path / "to" / "file.zip").exists()
+    )
 
 
-@pytest.mark.parametrize("name", [name for name, dataset in datasets.BENCHMARKS.items() if dataset.FACTS.url])
+@pytest.mark.parametrize(
+    "name", [name for name, dataset in datasets.BENCHMARKS.items() if dataset.FACTS.url]
+)
 def test_what_can_be_fetched_has_a_checksum(name):
     facts = datasets.BENCHMARKS[name].FACTS
     assert len(facts.files[Path(facts.url).name]) == 32

@@ -1,4 +1,5 @@
 """The folder scan, the splits and reading images of any kind."""
+
 import os
 from pathlib import Path
 
@@ -19,7 +20,9 @@ def make(root: Path, classes, images: int = 2, dataset: str = "made") -> Path:
     for name in classes:
         (root / dataset / "images" / name).mkdir(parents=True)
         for number in range(images):
-            Image.new("RGB", (12, 10), (40 * number, 0, 0)).save(root / dataset / "images" / name / f"{number}.jpg")
+            Image.new("RGB", (12, 10), (40 * number, 0, 0)).save(
+                root / dataset / "images" / name / f"{number}.jpg"
+            )
     return root
 
 
@@ -33,12 +36,18 @@ def whole(root: Path, transform=None) -> ImageSplit:
     return ImageSplit(listing.files, listing.labels, texts(listing), transform=transform)
 
 
-@pytest.mark.parametrize("names, expected", [
-    (["10.x", "2.x", "1.a_b", "003.c"], ["a b", "x", "c", "x"]),
-    (["b", "a_a", "C", "10"], ["10", "C", "a a", "b"]),
-    (["10.x", "2.x", "1.a", "named"], ["1.a", "10.x", "2.x", "named"]),
-    (["001.Black_footed_Albatross", "002.B", "003.C", "004.1.5_liter_car"], ["Black footed Albatross", "B", "C", "1.5 liter car"]),
-])
+@pytest.mark.parametrize(
+    "names, expected",
+    [
+        (["10.x", "2.x", "1.a_b", "003.c"], ["a b", "x", "c", "x"]),
+        (["b", "a_a", "C", "10"], ["10", "C", "a a", "b"]),
+        (["10.x", "2.x", "1.a", "named"], ["1.a", "10.x", "2.x", "named"]),
+        (
+            ["001.Black_footed_Albatross", "002.B", "003.C", "004.1.5_liter_car"],
+            ["Black footed Albatross", "B", "C", "1.5 liter car"],
+        ),
+    ],
+)
 def test_order_and_texts_of_the_classes(tmp_path, names, expected):
     make(tmp_path, names)
     assert texts(folder.read_classes(tmp_path / "made")) == expected
@@ -57,7 +66,16 @@ def test_only_images_in_class_folders_count(tmp_path):
         (images / "1.a" / name).write_bytes(b"x")
     (images / "1.a" / "folder.jpg").mkdir()
     found = folder.read_classes(tmp_path / "made")
-    assert texts(found) == ["a", "b", "c", "d"] and found.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert texts(found) == ["a", "b", "c", "d"] and found.labels.tolist() == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+    ]
     assert [Path(file).name for file in found.files] == ["0.jpg", "1.jpg"] * 4
 
 
@@ -76,8 +94,15 @@ def test_linked_class_folders_count(tmp_path):
     assert len(folder.read_classes(tmp_path / "made").categories) == 4
 
 
-@pytest.mark.parametrize("classes, message", [(None, "no folder"), ([], "0 class folders"), (["1.a"], "1 class folders"),
-                                              (["1.a", "2.b", "3.c"], "3 class folders")])
+@pytest.mark.parametrize(
+    "classes, message",
+    [
+        (None, "no folder"),
+        ([], "0 class folders"),
+        (["1.a"], "1 class folders"),
+        (["1.a", "2.b", "3.c"], "3 class folders"),
+    ],
+)
 def test_missing_or_too_few_classes(tmp_path, classes, message):
     if classes is not None:
         (tmp_path / "made" / "images").mkdir(parents=True)
@@ -110,11 +135,16 @@ def test_the_built_in_dataset_that_cannot_be_written(tmp_path):
 
 # Samples.
 
+
 def test_a_sample_is_image_label_and_index(tmp_path):
     make(tmp_path, FOUR)
     split = whole(tmp_path).with_transform(lambda image: image.size)
     assert len(split) == 8
-    assert [split[index] for index in (0, 3, 7)] == [((12, 10), 0, 0), ((12, 10), 1, 3), ((12, 10), 3, 7)]
+    assert [split[index] for index in (0, 3, 7)] == [
+        ((12, 10), 0, 0),
+        ((12, 10), 1, 3),
+        ((12, 10), 3, 7),
+    ]
     assert type(split[3][1]) is int
 
 
@@ -139,6 +169,7 @@ def test_an_image_that_claims_to_be_enormous_is_broken(tmp_path, monkeypatch):
 
 
 # Modes: how it is stored, and the colour that is read.
+
 
 def paletted() -> Image.Image:
     image = Image.new("P", (4, 4), 1)
@@ -179,7 +210,11 @@ IMAGES = {
 def test_every_mode_is_read_as_rgb(tmp_path, name):
     image, extension, expected = IMAGES[name]
     options = {"transparency": image.info["transparency"]} if "transparency" in image.info else {}
-    image.save(tmp_path / f"a.{extension}", **options, **({"lossless": True} if extension == "webp" else {}))
+    image.save(
+        tmp_path / f"a.{extension}",
+        **options,
+        **({"lossless": True} if extension == "webp" else {}),
+    )
     found = read_rgb(str(tmp_path / f"a.{extension}"))
     assert found.mode == "RGB" and found.size == image.size
     assert np.abs(np.asarray(found).astype(int) - expected).max() <= 1
@@ -193,5 +228,11 @@ def test_sixteen_bits_with_a_transparent_grey(tmp_path):
 def test_a_box_is_cut_out_before_the_transform(tmp_path):
     make(tmp_path, FOUR)
     files = whole(tmp_path).files
-    split = ImageSplit(files, np.arange(8) // 2, list("abcd"), boxes=np.array([[2, 1, 7, 9]] * 8), transform=lambda image: image.size)
+    split = ImageSplit(
+        files,
+        np.arange(8) // 2,
+        list("abcd"),
+        boxes=np.array([[2, 1, 7, 9]] * 8),
+        transform=lambda image: image.size,
+    )
     assert split[3] == ((5, 8), 1, 3)

@@ -1,4 +1,5 @@
 """Broken images are named before training, or left out."""
+
 import io
 from pathlib import Path
 from typing import NamedTuple
@@ -41,7 +42,11 @@ def damaged_inside() -> bytes:
 def splits(tmp_path) -> Splits:
     """Two classes of two images in training and in testing."""
     files = [stored(tmp_path, f"{number}.png", noise("PNG")) for number in range(8)]
-    return Splits(ImageSplit(files[:4], np.arange(4) // 2, list("ab")), None, ImageSplit(files[4:], np.arange(4) // 2, list("cd")))
+    return Splits(
+        ImageSplit(files[:4], np.arange(4) // 2, list("ab")),
+        None,
+        ImageSplit(files[4:], np.arange(4) // 2, list("cd")),
+    )
 
 
 @pytest.mark.parametrize("decode", [False, True])
@@ -55,7 +60,7 @@ def test_whole_images_pass(tmp_path, kind, decode):
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
 def test_truncated_images_are_found(tmp_path, kind, share, decode):
     content = noise(kind)
-    path = stored(tmp_path, "a.img", content[:int(len(content) * share)])
+    path = stored(tmp_path, "a.img", content[: int(len(content) * share)])
     found = broken_images([stored(tmp_path, "b.img", content), path], decode=decode)
     assert found.keys() == {path} and found[path]
 
@@ -97,14 +102,33 @@ def test_the_first_broken_image_and_their_number_end_a_run(splits):
 
 
 def test_broken_images_are_left_out_with_all_that_belongs_to_them(splits):
-    parts = {"is_query": np.array([True, False, True, False]), "is_gallery": np.array([False, True, True, True]), "boxes": np.arange(16).reshape(4, 4)}
-    splits = splits._replace(testing=ImageSplit(splits.testing.files, splits.testing.labels, ["c", "d"], superclasses=np.array([1, 0]), **parts))
+    parts = {
+        "is_query": np.array([True, False, True, False]),
+        "is_gallery": np.array([False, True, True, True]),
+        "boxes": np.arange(16).reshape(4, 4),
+    }
+    splits = splits._replace(
+        testing=ImageSplit(
+            splits.testing.files,
+            splits.testing.labels,
+            ["c", "d"],
+            superclasses=np.array([1, 0]),
+            **parts,
+        )
+    )
     Path(splits.testing.files[1]).write_bytes(damaged_inside())
     found, broken = checked(splits, decode=False, skip=True)
     kept = [0, 2, 3]
     assert broken.keys() == {splits.testing.files[1]} and found.validation is None
-    assert found.training.files == splits.training.files and found.training.labels.tolist() == [0, 0, 1, 1]
-    assert found.testing.files == [splits.testing.files[index] for index in kept] and found.testing.labels.tolist() == [0, 1, 1]
+    assert found.training.files == splits.training.files and found.training.labels.tolist() == [
+        0,
+        0,
+        1,
+        1,
+    ]
+    assert found.testing.files == [
+        splits.testing.files[index] for index in kept
+    ] and found.testing.labels.tolist() == [0, 1, 1]
     assert found.testing.class_texts == ["c", "d"] and found.testing.superclasses.tolist() == [1, 0]
     for name, values in parts.items():
         assert np.array_equal(getattr(found.testing, name), values[kept]), name
@@ -126,4 +150,8 @@ def test_the_report_counts_and_names(caplog):
         report({})
         assert not caplog.text
         report({"x/a.png": "empty", "x/b.png": "cut"})
-    assert "left out: 2" in caplog.text and "x/a.png (empty)" in caplog.text and "x/b.png (cut)" in caplog.text
+    assert (
+        "left out: 2" in caplog.text
+        and "x/a.png (empty)" in caplog.text
+        and "x/b.png (cut)" in caplog.text
+    )

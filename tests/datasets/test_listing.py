@@ -1,4 +1,5 @@
 """Splits cut from columns, and the validation part."""
+
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,13 @@ def made(sizes: list[int], **columns) -> Listing:
     """Classes of so many images; the first half trains."""
     labels = np.repeat(np.arange(len(sizes)), sizes)
     categories = [Category(f"00{label}.c{label}", f"c{label}") for label in range(len(sizes))]
-    return Listing([f"{label}-{number}.jpg" for label, size in enumerate(sizes) for number in range(size)], labels, categories,
-                   listing.first_half_trains(labels, len(sizes)), **columns)
+    return Listing(
+        [f"{label}-{number}.jpg" for label, size in enumerate(sizes) for number in range(size)],
+        labels,
+        categories,
+        listing.first_half_trains(labels, len(sizes)),
+        **columns,
+    )
 
 
 def images(found: Listing, part: int) -> list[str]:
@@ -23,16 +29,33 @@ def images(found: Listing, part: int) -> list[str]:
 
 
 def test_a_split_has_the_columns_of_its_rows():
-    columns = {"is_query": np.arange(9) % 2 == 0, "is_gallery": np.arange(9) % 2 == 1, "boxes": np.arange(36).reshape(9, 4)}
+    columns = {
+        "is_query": np.arange(9) % 2 == 0,
+        "is_gallery": np.arange(9) % 2 == 1,
+        "boxes": np.arange(36).reshape(9, 4),
+    }
     found = made([2, 1, 3, 3], **columns)
-    categories = [category._replace(superclass=name, captions=(f"{name} thing",)) for category, name in zip(found.categories, "xyyx")]
+    categories = [
+        category._replace(superclass=name, captions=(f"{name} thing",))
+        for category, name in zip(found.categories, "xyyx")
+    ]
     testing = listing.split(found._replace(categories=categories), TEST)
     assert testing.files == found.files[3:] and testing.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert testing.class_texts == ["c2", "c3"] and testing.captions == [("y thing",), ("x thing",)] and testing.superclasses.tolist() == [1, 0]
-    assert testing.is_query.tolist() == columns["is_query"][3:].tolist() and testing.is_gallery.tolist() == columns["is_gallery"][3:].tolist()
+    assert (
+        testing.class_texts == ["c2", "c3"]
+        and testing.captions == [("y thing",), ("x thing",)]
+        and testing.superclasses.tolist() == [1, 0]
+    )
+    assert (
+        testing.is_query.tolist() == columns["is_query"][3:].tolist()
+        and testing.is_gallery.tolist() == columns["is_gallery"][3:].tolist()
+    )
     assert testing.boxes.tolist() == columns["boxes"][3:].tolist()
     plain = listing.split(made([2, 1, 3, 3]), TRAIN)
-    assert plain.captions == [("c0",), ("c1",)] and plain.superclasses is plain.is_query is plain.is_gallery is plain.boxes is None
+    assert (
+        plain.captions == [("c0",), ("c1",)]
+        and plain.superclasses is plain.is_query is plain.is_gallery is plain.boxes is None
+    )
     assert listing.split(found, VALIDATION) is None
 
 
@@ -49,19 +72,30 @@ def test_the_training_part_of_a_query_gallery_protocol_has_neither():
 def test_the_last_training_classes_are_held_out(share, kept):
     found = made([1, 2, 1, 1, 2, 1] + [2] * 6)
     held = listing.hold_out_classes(found, share)
-    assert set(held.labels[held.parts == TRAIN]) == set(range(kept)) and set(held.labels[held.parts == VALIDATION]) == set(range(kept, 6))
+    assert set(held.labels[held.parts == TRAIN]) == set(range(kept)) and set(
+        held.labels[held.parts == VALIDATION]
+    ) == set(range(kept, 6))
     assert images(held, TEST) == images(found, TEST)
 
 
 def test_the_last_images_of_each_class_are_held_out_whatever_their_order():
     found = made([5, 1, 2, 3])
     order = np.random.default_rng(0).permutation(11)
-    shuffled = found._replace(files=[found.files[row] for row in order], labels=found.labels[order], parts=found.parts[order])
+    shuffled = found._replace(
+        files=[found.files[row] for row in order],
+        labels=found.labels[order],
+        parts=found.parts[order],
+    )
     held = listing.hold_out_samples(found._replace(parts=np.zeros(11, dtype=np.int8)), 0.6)
     assert images(held, VALIDATION) == ["0-3.jpg", "0-4.jpg", "2-1.jpg", "3-1.jpg", "3-2.jpg"]
     mixed = listing.hold_out_samples(shuffled._replace(parts=np.zeros(11, dtype=np.int8)), 0.6)
-    in_order = {label: [file for file, own in zip(shuffled.files, shuffled.labels) if own == label] for label in range(4)}
-    assert set(images(mixed, VALIDATION)) == {file for label, kept in ((0, 3), (1, 1), (2, 1), (3, 1)) for file in in_order[label][kept:]}
+    in_order = {
+        label: [file for file, own in zip(shuffled.files, shuffled.labels) if own == label]
+        for label in range(4)
+    }
+    assert set(images(mixed, VALIDATION)) == {
+        file for label, kept in ((0, 3), (1, 1), (2, 1), (3, 1)) for file in in_order[label][kept:]
+    }
 
 
 @pytest.mark.parametrize("cut", [listing.hold_out_classes, listing.hold_out_samples])
@@ -74,11 +108,21 @@ def test_classes_are_held_out_by_name_or_text(tmp_path):
     path = tmp_path / "classes.txt"
     path.write_text("003.c3\n\n  c1  \n")
     held = listing.hold_out_named(made([2] * 10), str(path))
-    assert images(held, VALIDATION) == ["1-0.jpg", "1-1.jpg", "3-0.jpg", "3-1.jpg"] and images(held, TRAIN)[:2] == ["0-0.jpg", "0-1.jpg"]
+    assert images(held, VALIDATION) == ["1-0.jpg", "1-1.jpg", "3-0.jpg", "3-1.jpg"] and images(
+        held, TRAIN
+    )[:2] == ["0-0.jpg", "0-1.jpg"]
 
 
-@pytest.mark.parametrize("text, parts", [("c1\nc7\nbird\n", ["bird, c7", "no training classes"]), ("c1\nbird\n", ["bird is no training class"]), ("c1\n", ["1 for validation"]),
-                                         ("c0\nc1\nc2\nc3\n", ["1 classes for training"]), ("\xff", ["cannot be read"])])
+@pytest.mark.parametrize(
+    "text, parts",
+    [
+        ("c1\nc7\nbird\n", ["bird, c7", "no training classes"]),
+        ("c1\nbird\n", ["bird is no training class"]),
+        ("c1\n", ["1 for validation"]),
+        ("c0\nc1\nc2\nc3\n", ["1 classes for training"]),
+        ("\xff", ["cannot be read"]),
+    ],
+)
 def test_wrong_names_of_validation_classes(tmp_path, text, parts):
     path = tmp_path / "classes.txt"
     path.write_bytes(text.encode("latin-1"))
@@ -88,6 +132,7 @@ def test_wrong_names_of_validation_classes(tmp_path, text, parts):
 
 
 # The same through the door.
+
 
 @pytest.fixture
 def folders(tmp_path) -> str:
@@ -105,16 +150,28 @@ def names(split) -> list[str]:
 
 def test_validation_by_classes_keeps_four_fifths_unless_told(folders):
     usual = datasets.select("made", folders, validation=True)
-    assert usual.training.class_texts == [f"c{number}" for number in range(1, 9)] and usual.validation.class_texts == ["c9", "c10"]
-    assert usual.validation.labels.tolist() == [0] * 5 + [1] * 5 and len(usual.testing.class_texts) == 10
+    assert usual.training.class_texts == [
+        f"c{number}" for number in range(1, 9)
+    ] and usual.validation.class_texts == ["c9", "c10"]
+    assert (
+        usual.validation.labels.tolist() == [0] * 5 + [1] * 5
+        and len(usual.testing.class_texts) == 10
+    )
     half = datasets.select("made", folders, validation=True, training_share=0.5)
     assert len(half.training.class_texts) == len(half.validation.class_texts) == 5
 
 
 def test_validation_by_samples(folders):
     splits = datasets.select("made", folders, validation=True, by_samples=True)
-    assert splits.training.class_texts == splits.validation.class_texts == [f"c{number}" for number in range(1, 11)]
-    assert names(splits.training) == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"] * 10 and names(splits.validation) == ["4.jpg"] * 10
+    assert (
+        splits.training.class_texts
+        == splits.validation.class_texts
+        == [f"c{number}" for number in range(1, 11)]
+    )
+    assert (
+        names(splits.training) == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"] * 10
+        and names(splits.validation) == ["4.jpg"] * 10
+    )
 
 
 def test_validation_classes_from_a_file(folders, tmp_path):

@@ -1,4 +1,5 @@
 """Batches of a loader: content, determinism whatever the processes, and broken images."""
+
 import multiprocessing
 import os
 import sys
@@ -26,7 +27,12 @@ def split(tmp_path) -> ImageSplit:
         pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
         files.append(str(tmp_path / f"{number}.png"))
-    return ImageSplit(files, np.array([0, 0, 0, 0, 1, 1]), ["a", "b"], transform=transforms.training("base", 16, MEAN, STD))
+    return ImageSplit(
+        files,
+        np.array([0, 0, 0, 0, 1, 1]),
+        ["a", "b"],
+        transform=transforms.training("base", 16, MEAN, STD),
+    )
 
 
 @pytest.fixture
@@ -40,17 +46,24 @@ def images_of(batches) -> list[torch.Tensor]:
 
 
 def drawn(split, seed: int, workers: int) -> torch.Tensor:
-    return torch.cat(images_of(loading.Batches(loading.training_loader(split, BATCHES, workers=workers), seed)))
+    return torch.cat(
+        images_of(loading.Batches(loading.training_loader(split, BATCHES, workers=workers), seed))
+    )
 
 
 def test_every_image_once_in_order(split):
-    batches = loading.evaluation_batches(split.with_transform(transforms.evaluation("base", 16, MEAN, STD)), batch_size=4, workers=0)
+    batches = loading.evaluation_batches(
+        split.with_transform(transforms.evaluation("base", 16, MEAN, STD)), batch_size=4, workers=0
+    )
     found = list(batches)
     assert len(batches) == len(found) == 2
     assert torch.cat([batch.indices for batch in found]).tolist() == list(range(6))
     assert torch.cat([batch.labels for batch in found]).tolist() == [0, 0, 0, 0, 1, 1]
     assert [tuple(batch.images.shape) for batch in found] == [(4, 3, 16, 16), (2, 3, 16, 16)]
-    assert found[0].images.dtype == torch.uint8 and found[0].labels.dtype == found[0].indices.dtype == torch.long
+    assert (
+        found[0].images.dtype == torch.uint8
+        and found[0].labels.dtype == found[0].indices.dtype == torch.long
+    )
     assert not any(len(batch.mirrored) for batch in found)
 
 
@@ -111,7 +124,11 @@ def test_no_more_processes_than_cores(split, monkeypatch, kernels, cores, expect
 def test_half_of_the_images_are_flipped(split):
     indices = np.random.default_rng(0).integers(6, size=2000)
     (batch,) = loading.Batches(loading.training_loader(split, [indices.tolist()], workers=0))
-    assert 900 < len(batch.mirrored) < 1100 and (batch.mirrored.diff() > 0).all() and batch.mirrored[-1] < 2000
+    assert (
+        900 < len(batch.mirrored) < 1100
+        and (batch.mirrored.diff() > 0).all()
+        and batch.mirrored[-1] < 2000
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -119,25 +136,53 @@ def test_loading_does_not_draw_from_the_global_streams(split, workers):
     torch.manual_seed(0)
     np.random.seed(0)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()
-    list(loading.Batches(loading.training_loader(split.with_transform(transforms.training("adv", 16, MEAN, STD)), BATCHES, workers=workers)))
-    assert torch.equal(before[0], torch.get_rng_state()) and np.random.get_state()[1].tolist() == before[1]
+    list(
+        loading.Batches(
+            loading.training_loader(
+                split.with_transform(transforms.training("adv", 16, MEAN, STD)),
+                BATCHES,
+                workers=workers,
+            )
+        )
+    )
+    assert (
+        torch.equal(before[0], torch.get_rng_state())
+        and np.random.get_state()[1].tolist() == before[1]
+    )
 
 
-@pytest.mark.parametrize("transform, workers", [(transforms.training("base", 16, MEAN, STD), 0), (transforms.training("base", 16, MEAN, STD), 1), (v2.ToImage(), 0)],
-                         ids=["here", "in a process", "another transform"])
+@pytest.mark.parametrize(
+    "transform, workers",
+    [
+        (transforms.training("base", 16, MEAN, STD), 0),
+        (transforms.training("base", 16, MEAN, STD), 1),
+        (v2.ToImage(), 0),
+    ],
+    ids=["here", "in a process", "another transform"],
+)
 def test_a_broken_image_is_named(split, workers, transform):
     Path(split.files[4]).write_bytes(b"no image")
     with pytest.raises(UserError, match="--on_bad_image") as error:
-        list(loading.evaluation_batches(split.with_transform(transform), batch_size=3, workers=workers))
+        list(
+            loading.evaluation_batches(
+                split.with_transform(transform), batch_size=3, workers=workers
+            )
+        )
     assert split.files[4] in str(error.value)
 
 
 def test_any_function_of_a_pillow_image_is_a_transform(split):
     """Such as the one a pretrained classifier was published with."""
-    transform = v2.Compose([v2.Resize((8, 12)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
-    found = list(loading.evaluation_batches(split.with_transform(transform), batch_size=4, workers=0))
+    transform = v2.Compose(
+        [v2.Resize((8, 12)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
+    )
+    found = list(
+        loading.evaluation_batches(split.with_transform(transform), batch_size=4, workers=0)
+    )
     for batch in found:
-        expected = torch.stack([transform(Image.open(split.files[index])) for index in batch.indices])
+        expected = torch.stack(
+            [transform(Image.open(split.files[index])) for index in batch.indices]
+        )
         assert torch.equal(batch.to(torch.device("cpu")).images, expected)
     assert torch.cat([batch.labels for batch in found]).tolist() == [0, 0, 0, 0, 1, 1]
 
@@ -145,9 +190,13 @@ def test_any_function_of_a_pillow_image_is_a_transform(split):
 def test_boxes_belong_to_their_images(split):
     boxes = np.array([[number, 2 * number, number + 20, 2 * number + 15] for number in range(6)])
     evaluation = transforms.evaluation("base", 16, MEAN, STD)
-    boxed = ImageSplit(split.files, split.labels, split.class_texts, boxes=boxes, transform=evaluation)
+    boxed = ImageSplit(
+        split.files, split.labels, split.class_texts, boxes=boxes, transform=evaluation
+    )
     (found,) = images_of(loading.evaluation_batches(boxed, batch_size=6, workers=0))
     for number, path in enumerate(split.files):
         Image.open(path).crop(tuple(boxes[number].tolist())).save(path)
-    (expected,) = images_of(loading.evaluation_batches(split.with_transform(evaluation), batch_size=6, workers=0))
+    (expected,) = images_of(
+        loading.evaluation_batches(split.with_transform(evaluation), batch_size=6, workers=0)
+    )
     assert torch.equal(found, expected)

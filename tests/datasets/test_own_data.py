@@ -1,4 +1,5 @@
 """--dataset folder and --dataset table."""
+
 import csv
 from pathlib import Path
 
@@ -25,40 +26,112 @@ def names(split) -> list[str]:
 
 # Folders.
 
+
 @pytest.mark.parametrize("above", ["", "a/deep/tree/"])
 def test_folders_with_images_are_classes(tmp_path, above):
-    touch(tmp_path, *(f"{above}{number}.class_{number}/{number}_{image}.jpg" for number in (2, 10, 1, 3) for image in range(2)),
-          "stray.jpg", f"{above}2.class_2/._x.jpg", f"{above}2.class_2/notes.txt", ".hidden/a.jpg")
+    touch(
+        tmp_path,
+        *(
+            f"{above}{number}.class_{number}/{number}_{image}.jpg"
+            for number in (2, 10, 1, 3)
+            for image in range(2)
+        ),
+        "stray.jpg",
+        f"{above}2.class_2/._x.jpg",
+        f"{above}2.class_2/notes.txt",
+        ".hidden/a.jpg",
+    )
     splits = datasets.select("folder", str(tmp_path))
-    assert splits.training.class_texts == ["class 1", "class 2"] and splits.testing.class_texts == ["class 3", "class 10"]
-    assert splits.training.superclasses is None and splits.validation is None and len(splits.training) == len(splits.testing) == 4
+    assert splits.training.class_texts == ["class 1", "class 2"] and splits.testing.class_texts == [
+        "class 3",
+        "class 10",
+    ]
+    assert (
+        splits.training.superclasses is None
+        and splits.validation is None
+        and len(splits.training) == len(splits.testing) == 4
+    )
 
 
 def test_folders_above_are_coarser_classes(tmp_path):
-    touch(tmp_path, *(f"{kind}/{name}/0.jpg" for kind, name in (("bird", "robin"), ("bird", "jay"), ("fish", "cod"), ("fish", "eel"), ("ape", "orang_utan"), ("fish", "jay"))))
+    touch(
+        tmp_path,
+        *(
+            f"{kind}/{name}/0.jpg"
+            for kind, name in (
+                ("bird", "robin"),
+                ("bird", "jay"),
+                ("fish", "cod"),
+                ("fish", "eel"),
+                ("ape", "orang_utan"),
+                ("fish", "jay"),
+            )
+        ),
+    )
     found = folder.read(tmp_path)
-    assert [(category.name, category.text, category.superclass) for category in found.categories] == [
-        ("ape/orang_utan", "orang utan", "ape"), ("bird/jay", "jay", "bird"), ("bird/robin", "robin", "bird"), ("fish/cod", "cod", "fish"),
-        ("fish/eel", "eel", "fish"), ("fish/jay", "jay", "fish")]
+    assert [
+        (category.name, category.text, category.superclass) for category in found.categories
+    ] == [
+        ("ape/orang_utan", "orang utan", "ape"),
+        ("bird/jay", "jay", "bird"),
+        ("bird/robin", "robin", "bird"),
+        ("fish/cod", "cod", "fish"),
+        ("fish/eel", "eel", "fish"),
+        ("fish/jay", "jay", "fish"),
+    ]
 
 
 def test_train_val_and_test_folders_are_the_split(tmp_path):
-    touch(tmp_path, *(f"{part}/{name}/{image}.png" for part, own in (("train", "ab"), ("val", "cd"), ("Test", "efg")) for name in own for image in range(2)), "train/stray.png")
+    touch(
+        tmp_path,
+        *(
+            f"{part}/{name}/{image}.png"
+            for part, own in (("train", "ab"), ("val", "cd"), ("Test", "efg"))
+            for name in own
+            for image in range(2)
+        ),
+        "train/stray.png",
+    )
     splits = datasets.select("folder", str(tmp_path))
     assert [split.class_texts for split in splits] == [["a", "b"], ["c", "d"], ["e", "f", "g"]]
-    assert all(split.labels.tolist() == [label for label in range(len(split.class_texts)) for _ in range(2)] for split in splits)
+    assert all(
+        split.labels.tolist()
+        == [label for label in range(len(split.class_texts)) for _ in range(2)]
+        for split in splits
+    )
 
 
 def test_classes_on_both_sides_are_told(tmp_path, caplog):
-    touch(tmp_path, *(f"{part}/{name}/{part}{image}.png" for part in ("train", "test") for name in "ab" for image in range(2)))
+    touch(
+        tmp_path,
+        *(
+            f"{part}/{name}/{part}{image}.png"
+            for part in ("train", "test")
+            for name in "ab"
+            for image in range(2)
+        ),
+    )
     splits = datasets.select("folder", str(tmp_path))
-    assert splits.training.class_texts == splits.testing.class_texts == ["a", "b"] and names(splits.testing) == ["test0.png", "test1.png"] * 2
+    assert (
+        splits.training.class_texts == splits.testing.class_texts == ["a", "b"]
+        and names(splits.testing) == ["test0.png", "test1.png"] * 2
+    )
     assert "2 classes, such as a," in caplog.text
 
 
-@pytest.mark.parametrize("paths, part", [([], "0 class folders"), (["a/0.jpg", "b/0.jpg", "c/0.jpg"], "3 class folders"),
-                                         (["train/a/0.jpg", "test/b/0.jpg"], "training part has 1"), (["train/0.jpg", "test/0.jpg"], "2 class folders"),
-                                         (["train/a/0.jpg", "train/b/0.jpg", "test/c/0.jpg", "test/d/0.jpg", "other/e/0.jpg"], "other")])
+@pytest.mark.parametrize(
+    "paths, part",
+    [
+        ([], "0 class folders"),
+        (["a/0.jpg", "b/0.jpg", "c/0.jpg"], "3 class folders"),
+        (["train/a/0.jpg", "test/b/0.jpg"], "training part has 1"),
+        (["train/0.jpg", "test/0.jpg"], "2 class folders"),
+        (
+            ["train/a/0.jpg", "train/b/0.jpg", "test/c/0.jpg", "test/d/0.jpg", "other/e/0.jpg"],
+            "other",
+        ),
+    ],
+)
 def test_wrong_folders(tmp_path, paths, part):
     with pytest.raises(UserError, match=part):
         datasets.select("folder", str(touch(tmp_path, *paths)))
@@ -68,12 +141,22 @@ def test_wrong_folders(tmp_path, paths, part):
 
 # Tables.
 
-ROWS = [{"path": f"images/{label}_{image}.jpg", "label": label, "split": "train" if label < 3 else "test"} for label in (1, 10, 2, 9) for image in range(2)]
+ROWS = [
+    {
+        "path": f"images/{label}_{image}.jpg",
+        "label": label,
+        "split": "train" if label < 3 else "test",
+    }
+    for label in (1, 10, 2, 9)
+    for image in range(2)
+]
 
 
 def written(folder: Path, rows: list[dict], kind: str = "csv") -> str:
     """A table beside its images."""
-    touch(folder, *(row["path"] for row in rows if "path" in row and not row["path"].startswith("/")))
+    touch(
+        folder, *(row["path"] for row in rows if "path" in row and not row["path"].startswith("/"))
+    )
     path = folder / f"table.{kind}"
     if kind == "parquet":
         parquet.write_table(pyarrow.Table.from_pylist(rows), path)
@@ -87,37 +170,86 @@ def written(folder: Path, rows: list[dict], kind: str = "csv") -> str:
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_table_by_its_columns(tmp_path, kind):
-    extra = [row | {"class_name": f"Name {row['label']}", "superclass": "xy"[row["label"] % 2], "box": "1 2 30 40" if kind == "csv" else [1, 2, 30, 40],
-                    "caption": "" if number % 3 else f"caption, number {number}\nof it", "unknown": 3.5, "is_query": number % 2 == 0, "is_gallery": number % 2 == 1}
-             for number, row in enumerate(ROWS)]
+    extra = [
+        row
+        | {
+            "class_name": f"Name {row['label']}",
+            "superclass": "xy"[row["label"] % 2],
+            "box": "1 2 30 40" if kind == "csv" else [1, 2, 30, 40],
+            "caption": "" if number % 3 else f"caption, number {number}\nof it",
+            "unknown": 3.5,
+            "is_query": number % 2 == 0,
+            "is_gallery": number % 2 == 1,
+        }
+        for number, row in enumerate(ROWS)
+    ]
     splits = datasets.select("table", written(tmp_path, extra, kind))
-    assert splits.training.class_texts == ["Name 1", "Name 2"] and splits.testing.class_texts == ["Name 9", "Name 10"]
-    assert names(splits.testing) == ["10_0.jpg", "10_1.jpg", "9_0.jpg", "9_1.jpg"] and splits.testing.labels.tolist() == [1, 1, 0, 0]
-    assert all(Path(file).is_file() for split in (splits.training, splits.testing) for file in split.files)
-    assert splits.training.captions == [("caption, number 0\nof it",), ("Name 2",)] and splits.testing.captions == [("caption, number 6\nof it",), ("caption, number 3\nof it",)]
-    assert splits.testing.superclasses.tolist() == [1, 0] and splits.testing.boxes.tolist() == [[1, 2, 30, 40]] * 4
-    assert splits.testing.is_query.tolist() == [True, False] * 2 and splits.testing.is_gallery.tolist() == [False, True] * 2
+    assert splits.training.class_texts == ["Name 1", "Name 2"] and splits.testing.class_texts == [
+        "Name 9",
+        "Name 10",
+    ]
+    assert names(splits.testing) == [
+        "10_0.jpg",
+        "10_1.jpg",
+        "9_0.jpg",
+        "9_1.jpg",
+    ] and splits.testing.labels.tolist() == [1, 1, 0, 0]
+    assert all(
+        Path(file).is_file() for split in (splits.training, splits.testing) for file in split.files
+    )
+    assert splits.training.captions == [
+        ("caption, number 0\nof it",),
+        ("Name 2",),
+    ] and splits.testing.captions == [("caption, number 6\nof it",), ("caption, number 3\nof it",)]
+    assert (
+        splits.testing.superclasses.tolist() == [1, 0]
+        and splits.testing.boxes.tolist() == [[1, 2, 30, 40]] * 4
+    )
+    assert (
+        splits.testing.is_query.tolist() == [True, False] * 2
+        and splits.testing.is_gallery.tolist() == [False, True] * 2
+    )
 
 
 def test_only_path_and_label_are_needed(tmp_path):
     rows = [{"path": row["path"], "label": "abcd"[number // 2]} for number, row in enumerate(ROWS)]
     splits = datasets.select("table", written(tmp_path, rows))
-    assert splits.training.class_texts == ["a", "b"] and splits.testing.class_texts == ["c", "d"] and splits.testing.is_query is None and splits.testing.boxes is None
+    assert (
+        splits.training.class_texts == ["a", "b"]
+        and splits.testing.class_texts == ["c", "d"]
+        and splits.testing.is_query is None
+        and splits.testing.boxes is None
+    )
 
 
 def test_labels_keep_their_zeros_and_paths_may_be_absolute(tmp_path):
     touch(tmp_path / "elsewhere", "0.jpg")
-    rows = [{"path": row["path"], "label": f"00{number // 2}"} for number, row in enumerate(ROWS)] + [{"path": str(tmp_path / "elsewhere" / "0.jpg"), "label": "003"}]
+    rows = [
+        {"path": row["path"], "label": f"00{number // 2}"} for number, row in enumerate(ROWS)
+    ] + [{"path": str(tmp_path / "elsewhere" / "0.jpg"), "label": "003"}]
     found = table.read(Path(written(tmp_path, rows)))
-    assert [category.name for category in found.categories] == ["000", "001", "002", "003"] and found.files[-1] == str(tmp_path / "elsewhere" / "0.jpg")
+    assert [category.name for category in found.categories] == [
+        "000",
+        "001",
+        "002",
+        "003",
+    ] and found.files[-1] == str(tmp_path / "elsewhere" / "0.jpg")
 
 
 def test_validation_rows_are_the_validation_split(tmp_path):
     splits = ["train", "train", "val", "Validation", "test", "test"]
-    rows = [{"path": f"{label}_{image}.jpg", "label": label, "split": split} for label, split in enumerate(splits) for image in range(2)]
+    rows = [
+        {"path": f"{label}_{image}.jpg", "label": label, "split": split}
+        for label, split in enumerate(splits)
+        for image in range(2)
+    ]
     found = table.read(Path(written(tmp_path, rows)))
-    assert found.parts.tolist() == [part for part in (TRAIN, TRAIN, VALIDATION, VALIDATION, TEST, TEST) for _ in range(2)]
-    assert datasets.select("table", str(tmp_path / "table.csv"), validation=True).validation.class_texts == ["2", "3"]
+    assert found.parts.tolist() == [
+        part for part in (TRAIN, TRAIN, VALIDATION, VALIDATION, TEST, TEST) for _ in range(2)
+    ]
+    assert datasets.select(
+        "table", str(tmp_path / "table.csv"), validation=True
+    ).validation.class_texts == ["2", "3"]
 
 
 def changed(row: int | None = None, **cells) -> list[dict]:
@@ -128,19 +260,37 @@ def dropped(column: str) -> list[dict]:
     return [{name: cell for name, cell in row.items() if name != column} for row in ROWS]
 
 
-@pytest.mark.parametrize("rows, parts", [
-    (dropped("label"), ["no column label"]), (dropped("path"), ["no column path"]), (changed(5, split="dev"), ["row 6", "'dev'", "train, val"]),
-    (changed(is_query=1), ["only one of the columns"]), ([row | {"is_query": "maybe", "is_gallery": 1} for row in ROWS], ["row 1", "'maybe'"]),
-    ([row | {"box": "1 2 3"} for row in ROWS], ["row 1", "'1 2 3'", "left top right bottom"]), ([row | {"box": "9 2 3 4"} for row in ROWS], ["row 1"]),
-    (changed(2, path="/nowhere/0.jpg"), ["1 of its 8 images are missing: /nowhere/0.jpg"]), (changed(split="train"), ["test part has 0 classes"]),
-    (ROWS + [ROWS[0] | {"split": "test"}], ["1 images are in training and in test"])])
+@pytest.mark.parametrize(
+    "rows, parts",
+    [
+        (dropped("label"), ["no column label"]),
+        (dropped("path"), ["no column path"]),
+        (changed(5, split="dev"), ["row 6", "'dev'", "train, val"]),
+        (changed(is_query=1), ["only one of the columns"]),
+        ([row | {"is_query": "maybe", "is_gallery": 1} for row in ROWS], ["row 1", "'maybe'"]),
+        ([row | {"box": "1 2 3"} for row in ROWS], ["row 1", "'1 2 3'", "left top right bottom"]),
+        ([row | {"box": "9 2 3 4"} for row in ROWS], ["row 1"]),
+        (changed(2, path="/nowhere/0.jpg"), ["1 of its 8 images are missing: /nowhere/0.jpg"]),
+        (changed(split="train"), ["test part has 0 classes"]),
+        (ROWS + [ROWS[0] | {"split": "test"}], ["1 images are in training and in test"]),
+    ],
+)
 def test_wrong_tables(tmp_path, rows, parts):
     with pytest.raises(UserError) as error:
         datasets.select("table", written(tmp_path, rows))
     assert all(part in str(error.value) for part in parts), error.value
 
 
-@pytest.mark.parametrize("name, content", [("nowhere.csv", None), ("a.csv", b""), ("a.parquet", b"no parquet"), ("a.csv", b"path,label\n"), ("a.csv", b"path,label\na\n")])
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("nowhere.csv", None),
+        ("a.csv", b""),
+        ("a.parquet", b"no parquet"),
+        ("a.csv", b"path,label\n"),
+        ("a.csv", b"path,label\na\n"),
+    ],
+)
 def test_files_that_are_no_tables(tmp_path, name, content):
     if content is not None:
         (tmp_path / name).write_bytes(content)

@@ -1,4 +1,5 @@
 """Every layout in circulation comes out as the same dataset, and nothing half made stays behind."""
+
 import os
 import shutil
 from pathlib import Path
@@ -11,7 +12,11 @@ import datasets
 from datasets.prepare import __main__ as command
 from datasets.prepare import prepare, unpack
 
-LAYOUTS = [pytest.param(name, layout, id=f"{name}, {layout}") for name, makers in small.MAKERS.items() for layout in makers]
+LAYOUTS = [
+    pytest.param(name, layout, id=f"{name}, {layout}")
+    for name, makers in small.MAKERS.items()
+    for layout in makers
+]
 
 
 @pytest.fixture(autouse=True)
@@ -25,11 +30,18 @@ def made(tmp_path: Path, name: str, layout: str) -> list[Path]:
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def found(split) -> set[tuple[str, str]]:
-    return {(split.class_texts[label], small.digest(Path(file).read_bytes())) for file, label in zip(split.files, split.labels)}
+    return {
+        (split.class_texts[label], small.digest(Path(file).read_bytes()))
+        for file, label in zip(split.files, split.labels)
+    }
 
 
 def refused(capsys, *argv) -> str:
@@ -61,18 +73,39 @@ def test_images_are_links_to_those_of_a_folder(tmp_path):
 def test_copies_where_links_are_impossible(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError("Invalid cross-device link")
+
     monkeypatch.setattr(os, "link", refuse)
     prepare("cub200", made(tmp_path, "cub200", "unpacked"), tmp_path / "to")
-    assert found(datasets.select("cub200", str(tmp_path / "to")).training) == small.expected("cub200")["train"]
+    assert (
+        found(datasets.select("cub200", str(tmp_path / "to")).training)
+        == small.expected("cub200")["train"]
+    )
 
 
 @pytest.mark.parametrize("short_side, expected", [(20, (24, 20)), (40, (48, 40)), (100, (48, 40))])
 def test_smaller_copies(tmp_path, short_side, expected):
     sources = made(tmp_path, "online_products", "archive")
-    assert command.main(["online_products", "--from", str(sources[0]), "--to", str(tmp_path / "to"), "--short_side", str(short_side)]) == 0
+    assert (
+        command.main(
+            [
+                "online_products",
+                "--from",
+                str(sources[0]),
+                "--to",
+                str(tmp_path / "to"),
+                "--short_side",
+                str(short_side),
+            ]
+        )
+        == 0
+    )
     splits = datasets.select("online_products", str(tmp_path / "to"))
-    assert {Image.open(file).size for file in splits.training.files + splits.testing.files} == {expected}
-    assert (found(splits.training) == small.expected("online_products")["train"]) == (short_side >= 40)
+    assert {Image.open(file).size for file in splits.training.files + splits.testing.files} == {
+        expected
+    }
+    assert (found(splits.training) == small.expected("online_products")["train"]) == (
+        short_side >= 40
+    )
 
 
 def test_a_second_call_has_nothing_to_do(tmp_path, capsys):
@@ -82,25 +115,46 @@ def test_a_second_call_has_nothing_to_do(tmp_path, capsys):
     assert command.main(["cub200", "--from", str(sources[0]), "--to", str(tmp_path / "to")]) == 0
     assert "nothing to do" in capsys.readouterr().out and snapshot(tmp_path / "to") == before
     shutil.rmtree(tmp_path / "to" / "cub200" / "images" / "001.Black_footed_Albatross")
-    assert "move it away" in refused(capsys, "cub200", "--from", sources[0], "--to", tmp_path / "to")
+    assert "move it away" in refused(
+        capsys, "cub200", "--from", sources[0], "--to", tmp_path / "to"
+    )
 
 
 def test_what_a_killed_attempt_left_is_made_anew(tmp_path):
-    small.write(tmp_path / "to" / ".cub200.partial", {"cub200/images/001.Wrong/0.jpg": b"half", "unpacked/0/CUB_200_2011/images.txt": "1 half"})
+    small.write(
+        tmp_path / "to" / ".cub200.partial",
+        {"cub200/images/001.Wrong/0.jpg": b"half", "unpacked/0/CUB_200_2011/images.txt": "1 half"},
+    )
     prepare("cub200", made(tmp_path, "cub200", "archive"), tmp_path / "to")
     assert os.listdir(tmp_path / "to") == ["cub200"]
-    assert found(datasets.select("cub200", str(tmp_path / "to")).testing) == small.expected("cub200")["test"]
+    assert (
+        found(datasets.select("cub200", str(tmp_path / "to")).testing)
+        == small.expected("cub200")["test"]
+    )
 
 
 def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
+
     monkeypatch.setattr(datasets.prepare, "_build", interrupted)
-    assert command.main(["cub200", "--from", str(made(tmp_path, "cub200", "archive")[0]), "--to", str(tmp_path / "to")]) == 130
+    assert (
+        command.main(
+            [
+                "cub200",
+                "--from",
+                str(made(tmp_path, "cub200", "archive")[0]),
+                "--to",
+                str(tmp_path / "to"),
+            ]
+        )
+        == 130
+    )
     assert os.listdir(tmp_path / "to") == [] and "interrupted" in capsys.readouterr().err
 
 
 # Wrong sources.
+
 
 def without(files: dict, part: str) -> dict:
     return {name: content for name, content in files.items() if part not in name}
@@ -109,13 +163,18 @@ def without(files: dict, part: str) -> dict:
 def swapped_lists(folder: Path) -> list[Path]:
     """Ebay_train.txt has one class more, Ebay_test.txt one less: as many images, another split."""
     lists = small.product_lists()
-    train, test = (lists[f"Ebay_{part}.txt"].splitlines(keepends=True) for part in ("train", "test"))
-    moved = {"Ebay_train.txt": "".join(train + test[1:5]), "Ebay_test.txt": "".join(test[:1] + test[5:])}
+    train, test = (
+        lists[f"Ebay_{part}.txt"].splitlines(keepends=True) for part in ("train", "test")
+    )
+    moved = {
+        "Ebay_train.txt": "".join(train + test[1:5]),
+        "Ebay_test.txt": "".join(test[:1] + test[5:]),
+    }
     return [small.write(folder, small.products() | moved)]
 
 
 def truncated(archive: Path) -> list[Path]:
-    archive.write_bytes(archive.read_bytes()[:archive.stat().st_size // 2])
+    archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
     return [archive]
 
 
@@ -139,33 +198,127 @@ def nameless_cars(folder: Path) -> list[Path]:
 def short_partition(folder: Path) -> list[Path]:
     """The first record is dropped, as some loaders do."""
     lines = small.partition().splitlines(keepends=True)
-    return [small.zipped(folder / "img.zip", small.clothes()), small.write(folder, {"list_eval_partition.txt": "".join(lines[:2] + lines[3:])}) / "list_eval_partition.txt"]
+    return [
+        small.zipped(folder / "img.zip", small.clothes()),
+        small.write(folder, {"list_eval_partition.txt": "".join(lines[:2] + lines[3:])})
+        / "list_eval_partition.txt",
+    ]
 
 
 WRONG = {
-    "a class is missing": ("cub200", lambda folder: [small.write(folder, without(small.bird_images(), "Auklet/"), )],
-                           ["train has", "instead of 12 images of 3 classes"]),
-    "images are missing": ("cub200", lambda folder: [small.tarred(folder / "a.tgz", without(small.cub_as_published(), "Towhee_0002"))], ["test has 11 images of 3 classes"]),
-    "another split": ("online_products", swapped_lists, ["train has 16 images of 4 classes instead of 12", "test has 8"]),
-    "no images": ("online_products", lambda folder: [small.write(folder, small.product_lists())], ["without the images"]),
-    "no lists": ("online_products", lambda folder: [small.write(folder, small.product_images())], ["Ebay_train.txt"]),
-    "not the lists": ("online_products", lambda folder: [small.write(folder, small.products() | {"Ebay_test.txt": "a b\n1 2\n"})], ["Ebay_test.txt", "super_class_id"]),
+    "a class is missing": (
+        "cub200",
+        lambda folder: [
+            small.write(
+                folder,
+                without(small.bird_images(), "Auklet/"),
+            )
+        ],
+        ["train has", "instead of 12 images of 3 classes"],
+    ),
+    "images are missing": (
+        "cub200",
+        lambda folder: [
+            small.tarred(folder / "a.tgz", without(small.cub_as_published(), "Towhee_0002"))
+        ],
+        ["test has 11 images of 3 classes"],
+    ),
+    "another split": (
+        "online_products",
+        swapped_lists,
+        ["train has 16 images of 4 classes instead of 12", "test has 8"],
+    ),
+    "no images": (
+        "online_products",
+        lambda folder: [small.write(folder, small.product_lists())],
+        ["without the images"],
+    ),
+    "no lists": (
+        "online_products",
+        lambda folder: [small.write(folder, small.product_images())],
+        ["Ebay_train.txt"],
+    ),
+    "not the lists": (
+        "online_products",
+        lambda folder: [small.write(folder, small.products() | {"Ebay_test.txt": "a b\n1 2\n"})],
+        ["Ebay_test.txt", "super_class_id"],
+    ),
     "no test labels": ("cars196", unlabelled_cars, ["cars_test_annos_withlabels.mat"]),
-    "no MATLAB file": ("cars196", lambda folder: [*small.cars_in_one_folder(folder)[:1], small.write(folder, {"cars_annos.mat": "x"}) / "cars_annos.mat"], ["cars_annos.mat"]),
+    "no MATLAB file": (
+        "cars196",
+        lambda folder: [
+            *small.cars_in_one_folder(folder)[:1],
+            small.write(folder, {"cars_annos.mat": "x"}) / "cars_annos.mat",
+        ],
+        ["cars_annos.mat"],
+    ),
     "no class names": ("cars196", nameless_cars, ["cars_meta.mat", "class_names"]),
-    "no class numbers": ("cub200", lambda folder: [small.write(folder, {path[4:]: content for path, content in small.bird_images().items()})], ["NNN.Name"]),
-    "bad lines": ("cub200", lambda folder: [small.write(folder, small.cub_as_published() | {"CUB_200_2011/images.txt": "1\n"})], ["images.txt", "2 columns"]),
-    "dropped record": ("inshop", short_partition, ["train has 11 images of 3 classes instead of 12"]),
-    "not the partition": ("inshop",
-                          lambda folder: [small.write(folder, small.clothes() | {"list_eval_partition.txt": "1\nimage item status\na b train\n"})], ["list_eval_partition.txt", "item_id"]),
+    "no class numbers": (
+        "cub200",
+        lambda folder: [
+            small.write(
+                folder, {path[4:]: content for path, content in small.bird_images().items()}
+            )
+        ],
+        ["NNN.Name"],
+    ),
+    "bad lines": (
+        "cub200",
+        lambda folder: [
+            small.write(folder, small.cub_as_published() | {"CUB_200_2011/images.txt": "1\n"})
+        ],
+        ["images.txt", "2 columns"],
+    ),
+    "dropped record": (
+        "inshop",
+        short_partition,
+        ["train has 11 images of 3 classes instead of 12"],
+    ),
+    "not the partition": (
+        "inshop",
+        lambda folder: [
+            small.write(
+                folder,
+                small.clothes() | {"list_eval_partition.txt": "1\nimage item status\na b train\n"},
+            )
+        ],
+        ["list_eval_partition.txt", "item_id"],
+    ),
     "truncated zip": ("online_products", zip_without_its_end, ["sop.zip", "damaged"]),
-    "truncated tgz": ("cub200", lambda folder: truncated(small.tarred(folder / "a.tgz", small.cub_as_published())), ["a.tgz", "damaged"]),
-    "truncated tar": ("cub200", lambda folder: truncated(small.tarred(folder / "a.tar", small.cub_as_published())), ["a.tar", "damaged"]),
-    "no archive": ("cub200", lambda folder: [small.write(folder, {"a.tgz": "text"}) / "a.tgz"], ["a.tgz", "damaged"]),
-    "upwards in a tar": ("cub200", lambda folder: [small.tarred(folder / "a.tgz", small.cub_as_published() | {"../../escaped.jpg": b"x"})], ["'../../escaped.jpg'", "outside"]),
-    "absolute in a tar": ("cub200", lambda folder: [small.tarred(folder / "a.tar", {"/tmp/escaped.jpg": b"x"})], ["'/tmp/escaped.jpg'", "outside"]),
-    "upwards in a zip": ("cub200", lambda folder: [small.zipped(folder / "a.zip", {"images/../../escaped.jpg": b"x"})], ["escaped.jpg'", "outside"]),
-    "nothing": ("cub200", lambda folder: [folder / "nowhere"], ["nowhere", "no such file"])}
+    "truncated tgz": (
+        "cub200",
+        lambda folder: truncated(small.tarred(folder / "a.tgz", small.cub_as_published())),
+        ["a.tgz", "damaged"],
+    ),
+    "truncated tar": (
+        "cub200",
+        lambda folder: truncated(small.tarred(folder / "a.tar", small.cub_as_published())),
+        ["a.tar", "damaged"],
+    ),
+    "no archive": (
+        "cub200",
+        lambda folder: [small.write(folder, {"a.tgz": "text"}) / "a.tgz"],
+        ["a.tgz", "damaged"],
+    ),
+    "upwards in a tar": (
+        "cub200",
+        lambda folder: [
+            small.tarred(folder / "a.tgz", small.cub_as_published() | {"../../escaped.jpg": b"x"})
+        ],
+        ["'../../escaped.jpg'", "outside"],
+    ),
+    "absolute in a tar": (
+        "cub200",
+        lambda folder: [small.tarred(folder / "a.tar", {"/tmp/escaped.jpg": b"x"})],
+        ["'/tmp/escaped.jpg'", "outside"],
+    ),
+    "upwards in a zip": (
+        "cub200",
+        lambda folder: [small.zipped(folder / "a.zip", {"images/../../escaped.jpg": b"x"})],
+        ["escaped.jpg'", "outside"],
+    ),
+    "nothing": ("cub200", lambda folder: [folder / "nowhere"], ["nowhere", "no such file"]),
+}
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -180,17 +333,20 @@ def test_wrong_sources_are_refused_in_a_sentence_and_leave_nothing(tmp_path, cap
 
 def test_a_link_that_leaves_the_folder_is_refused(tmp_path, capsys):
     import tarfile
+
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         link = tarfile.TarInfo("images/001.x")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc"
         archive.addfile(link)
-    assert "outside" in refused(capsys, "cub200", "--from", tmp_path / "a.tar", "--to", tmp_path / "to")
+    assert "outside" in refused(
+        capsys, "cub200", "--from", tmp_path / "a.tar", "--to", tmp_path / "to"
+    )
 
 
 def test_a_locked_zip_says_so(tmp_path, capsys):
     archive = small.zipped(tmp_path / "img_highres.zip", {"img/a.jpg": b"x" * 100})
     content = bytearray(archive.read_bytes())
-    content[6] |= 1                                # the flag of encryption, in the local header
+    content[6] |= 1  # the flag of encryption, in the local header
     content[content.find(b"PK\x01\x02") + 8] |= 1  # and in the directory
     archive.write_bytes(content)
     assert "password" in refused(capsys, "inshop", "--from", archive, "--to", tmp_path / "to")
@@ -198,20 +354,35 @@ def test_a_locked_zip_says_so(tmp_path, capsys):
 
 def test_partial_data_on_request(tmp_path, capsys):
     source = small.write(tmp_path / "from", without(small.bird_images(), "Towhee_0002"))
-    assert command.main(["cub200", "--from", str(source), "--to", str(tmp_path / "to"), "--allow_partial"]) == 0
+    assert (
+        command.main(
+            ["cub200", "--from", str(source), "--to", str(tmp_path / "to"), "--allow_partial"]
+        )
+        == 0
+    )
     assert "11 images of 3 classes" in capsys.readouterr().out
     assert len(datasets.select("cub200", str(tmp_path / "to"), allow_partial=True).testing) == 11
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["given itself", "in a given folder"])
-def test_a_published_archive_must_have_the_published_checksum(tmp_path, capsys, monkeypatch, inside):
+def test_a_published_archive_must_have_the_published_checksum(
+    tmp_path, capsys, monkeypatch, inside
+):
     archive = made(tmp_path, "cub200", "archive")[0]
     facts = datasets.cub200.FACTS
-    monkeypatch.setattr(datasets.cub200, "FACTS", facts._replace(files={"CUB_200_2011.tgz": "0" * 32}))
+    monkeypatch.setattr(
+        datasets.cub200, "FACTS", facts._replace(files={"CUB_200_2011.tgz": "0" * 32})
+    )
     given = archive.parent if inside else archive
     message = refused(capsys, "cub200", "--from", given, "--to", tmp_path / "to")
-    assert "MD5" in message and unpack.checksum(archive) in message and not (tmp_path / "to").exists()
-    monkeypatch.setattr(datasets.cub200, "FACTS", facts._replace(files={"CUB_200_2011.tgz": unpack.checksum(archive)}))
+    assert (
+        "MD5" in message and unpack.checksum(archive) in message and not (tmp_path / "to").exists()
+    )
+    monkeypatch.setattr(
+        datasets.cub200,
+        "FACTS",
+        facts._replace(files={"CUB_200_2011.tgz": unpack.checksum(archive)}),
+    )
     prepare("cub200", [given], tmp_path / "to")
 
 
@@ -226,11 +397,27 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path, capsys, monkey
 def test_a_broken_image_cannot_be_reduced(tmp_path, capsys):
     files = small.bird_images()
     files["001.Black_footed_Albatross/Black_footed_Albatross_0000.jpg"] = b"broken"
-    assert "Albatross_0000.jpg" in refused(capsys, "cub200", "--from", small.write(tmp_path / "from", files), "--to", tmp_path / "to", "--short_side", "20")
+    assert "Albatross_0000.jpg" in refused(
+        capsys,
+        "cub200",
+        "--from",
+        small.write(tmp_path / "from", files),
+        "--to",
+        tmp_path / "to",
+        "--short_side",
+        "20",
+    )
 
 
-@pytest.mark.parametrize("argv, part", [(["cub200", "--to", "x"], "--from"), (["birds", "--to", "x", "--download"], "cub200"), (["cub200", "--from", "."], "--to"),
-                                        (["cub200", "--from", ".", "--to", "x", "--short_side", "-1"], "--short_side")])
+@pytest.mark.parametrize(
+    "argv, part",
+    [
+        (["cub200", "--to", "x"], "--from"),
+        (["birds", "--to", "x", "--download"], "cub200"),
+        (["cub200", "--from", "."], "--to"),
+        (["cub200", "--from", ".", "--to", "x", "--short_side", "-1"], "--short_side"),
+    ],
+)
 def test_wrong_flags(capsys, argv, part):
     with pytest.raises(SystemExit) as stopped:
         command.main(argv)

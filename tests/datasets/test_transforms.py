@@ -1,4 +1,5 @@
 """Augmentations and the evaluation transform, beside Pillow and torchvision."""
+
 import math
 
 import numpy as np
@@ -24,20 +25,30 @@ def picture(width: int, height: int) -> Image.Image:
 
 
 def source(image: Image.Image) -> Source:
-    return Source(image.height, image.width, lambda reduction, rows: Pixels(torch.from_numpy(np.array(image))))
+    return Source(
+        image.height, image.width, lambda reduction, rows: Pixels(torch.from_numpy(np.array(image)))
+    )
 
 
 def normalised(crop: torch.Tensor, mirrored: bool = False, mean=MEAN, std=STD) -> torch.Tensor:
     """[N, N, 3] as the device makes it: float [3, N, N]."""
     zero = torch.zeros(1, dtype=torch.long)
-    return PixelBatch(crop[None].permute(0, 3, 1, 2), zero, zero, torch.arange(int(mirrored)), mean, std).to(torch.device("cpu")).images[0]
+    return (
+        PixelBatch(
+            crop[None].permute(0, 3, 1, 2), zero, zero, torch.arange(int(mirrored)), mean, std
+        )
+        .to(torch.device("cpu"))
+        .images[0]
+    )
 
 
 @pytest.mark.parametrize("image_size, short, big", [(224, 256, 256), (96, 110, 110), (64, 73, 73)])
 def test_sizes(image_size, short, big):
     assert transforms.short_side(image_size) == short
     assert transforms.crop_size("big", image_size) == big
-    assert {transforms.crop_size(name, image_size) for name in ("base", "adv", "red")} == {image_size}
+    assert {transforms.crop_size(name, image_size) for name in ("base", "adv", "red")} == {
+        image_size
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,7 +68,9 @@ def test_training_crops_are_torchvisions(name, image_size, mirrored):
     for seed in range(20):
         placement = crops.place(130, 150, np.random.default_rng(seed))
         expected = reference.resized_crop(image, *placement.box, [crops.size, crops.size])
-        expected = reference.normalize(reference.to_tensor(reference.hflip(expected) if mirrored else expected), MEAN, STD)
+        expected = reference.normalize(
+            reference.to_tensor(reference.hflip(expected) if mirrored else expected), MEAN, STD
+        )
         found = normalised(crops.crop(source(image), np.random.default_rng(seed)), mirrored)
         assert (found - expected).abs().max() <= 1.01 * LEVEL
         assert (found - expected).abs().mean() <= 0.1 * LEVEL
@@ -69,7 +82,9 @@ def test_evaluation_is_torchvisions(width, height, name):
     image, crops = picture(width, height), transforms.evaluation(name, 96, MEAN, STD)
     expected = reference.center_crop(reference.resize(image, 110), crops.size)
     found = normalised(crops.crop(source(image), np.random.default_rng(0)))
-    assert (found - reference.normalize(reference.to_tensor(expected), MEAN, STD)).abs().max() <= 1.01 * LEVEL
+    assert (
+        found - reference.normalize(reference.to_tensor(expected), MEAN, STD)
+    ).abs().max() <= 1.01 * LEVEL
 
 
 @pytest.mark.parametrize("width, height", [(500, 375), (30, 300), (300, 30)])
@@ -77,10 +92,16 @@ def test_crops_are_distributed_as_torchvisions(width, height):
     """Means of area, log ratio, centre, each within five standard errors."""
     torch.manual_seed(0)
     random, count = np.random.default_rng(0), 4000
-    place, image = transforms.training("base", 224, MEAN, STD).place, Image.new("L", (width, height))
+    place, image = (
+        transforms.training("base", 224, MEAN, STD).place,
+        Image.new("L", (width, height)),
+    )
     ours = [place(height, width, random).box for _ in range(count)]
     theirs = [RandomResizedCrop.get_params(image, (0.08, 1), (3 / 4, 4 / 3)) for _ in range(count)]
-    facts = [np.array([(h * w, math.log(w / h), 2 * top + h, 2 * left + w) for top, left, h, w in boxes]) for boxes in (ours, theirs)]
+    facts = [
+        np.array([(h * w, math.log(w / h), 2 * top + h, 2 * left + w) for top, left, h, w in boxes])
+        for boxes in (ours, theirs)
+    ]
     error = np.sqrt((facts[0].var(0) + facts[1].var(0)) / count)
     assert (np.abs(facts[0].mean(0) - facts[1].mean(0)) <= 5 * error + 1e-9).all()
     assert all(0 <= top <= height - h and 0 <= left <= width - w for top, left, h, w in ours)
@@ -88,35 +109,72 @@ def test_crops_are_distributed_as_torchvisions(width, height):
 
 def test_evaluation_is_not_random():
     image, crops = picture(90, 70), transforms.evaluation("adv", 32, MEAN, STD)
-    assert torch.equal(crops.crop(source(image), np.random.default_rng(0)), crops.crop(source(image), np.random.default_rng(1)))
+    assert torch.equal(
+        crops.crop(source(image), np.random.default_rng(0)),
+        crops.crop(source(image), np.random.default_rng(1)),
+    )
     assert not crops.flips
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_training_is_random_and_flips(name):
-    image, crops, random = picture(120, 120), transforms.training(name, 32, MEAN, STD), np.random.default_rng(0)
+    image, crops, random = (
+        picture(120, 120),
+        transforms.training(name, 32, MEAN, STD),
+        np.random.default_rng(0),
+    )
     found = [crops.crop(source(image), random) for _ in range(5)]
-    assert crops.flips and not any(torch.equal(first, second) for number, first in enumerate(found) for second in found[:number])
+    assert crops.flips and not any(
+        torch.equal(first, second)
+        for number, first in enumerate(found)
+        for second in found[:number]
+    )
 
 
 def test_red_only_crops_the_scaled_image():
     """`red` keeps the scale: every crop is a window of the resized image."""
     image = picture(140, 120)
-    resized = np.asarray(image.resize((int(37 * 140 / 120), 37), Image.Resampling.BILINEAR)).astype(int)
-    found = transforms.training("red", 32, MEAN, STD).crop(source(image), np.random.default_rng(0)).numpy()
-    windows = [resized[top:top + 32, left:left + 32] for top in range(resized.shape[0] - 31) for left in range(resized.shape[1] - 31)]
+    resized = np.asarray(image.resize((int(37 * 140 / 120), 37), Image.Resampling.BILINEAR)).astype(
+        int
+    )
+    found = (
+        transforms.training("red", 32, MEAN, STD)
+        .crop(source(image), np.random.default_rng(0))
+        .numpy()
+    )
+    windows = [
+        resized[top : top + 32, left : left + 32]
+        for top in range(resized.shape[0] - 31)
+        for left in range(resized.shape[1] - 31)
+    ]
     assert min(np.abs(window - found).max() for window in windows) <= 1
 
 
 def test_adv_sometimes_is_grey_and_changes_colours():
     image, random = Image.new("RGB", (60, 60), (200, 60, 20)), np.random.default_rng(0)
-    colours = {name: [transforms.training(name, 32, MEAN, STD).crop(source(image), random)[0, 0].int() for _ in range(200)] for name in ("adv", "base")}
+    colours = {
+        name: [
+            transforms.training(name, 32, MEAN, STD).crop(source(image), random)[0, 0].int()
+            for _ in range(200)
+        ]
+        for name in ("adv", "base")
+    }
     assert all(colour.tolist() == [200, 60, 20] for colour in colours["base"])
     grey = [colour for colour in colours["adv"] if colour.max() - colour.min() <= 2]
-    assert 20 <= len(grey) <= 62 and len({tuple(colour.tolist()) for colour in colours["adv"]}) > 100
+    assert (
+        20 <= len(grey) <= 62 and len({tuple(colour.tolist()) for colour in colours["adv"]}) > 100
+    )
 
 
-@pytest.mark.parametrize("box, part", [((20, 10, 90, 70), (20, 10, 90, 70)), ((-5, -5, 400, 300), (0, 0, 150, 130)), ((200, 10, 300, 70), (149, 10, 150, 70)), ((30, 30, 30, 30), (30, 30, 31, 31))])
+@pytest.mark.parametrize(
+    "box, part",
+    [
+        ((20, 10, 90, 70), (20, 10, 90, 70)),
+        ((-5, -5, 400, 300), (0, 0, 150, 130)),
+        ((200, 10, 300, 70), (149, 10, 150, 70)),
+        ((30, 30, 30, 30), (30, 30, 31, 31)),
+    ],
+)
 def test_a_box_is_all_that_is_seen_of_an_image(box, part):
     """Left, top, right, bottom; what lies outside the image is not there, and a pixel at least is."""
     image = picture(150, 130)
@@ -128,14 +186,33 @@ def test_a_box_is_all_that_is_seen_of_an_image(box, part):
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_a_batch_is_flipped_and_normalised_where_it_is_asked_for(channels_last):
-    pixels = torch.randint(0, 256, (4, 8, 6, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    batch = PixelBatch(pixels.permute(0, 3, 1, 2), torch.arange(4), torch.arange(4) + 7, torch.tensor([1, 3]), MEAN, STD)
+    pixels = torch.randint(
+        0, 256, (4, 8, 6, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    batch = PixelBatch(
+        pixels.permute(0, 3, 1, 2),
+        torch.arange(4),
+        torch.arange(4) + 7,
+        torch.tensor([1, 3]),
+        MEAN,
+        STD,
+    )
     before = batch.images.clone()
-    found = [batch.to(torch.device("cpu"), channels_last) for _ in range(2)][1]  # the second is not flipped back
-    expected = torch.stack([reference.normalize(reference.to_tensor(image.numpy()), MEAN, STD) for image in pixels])
+    found = [batch.to(torch.device("cpu"), channels_last) for _ in range(2)][
+        1
+    ]  # the second is not flipped back
+    expected = torch.stack(
+        [reference.normalize(reference.to_tensor(image.numpy()), MEAN, STD) for image in pixels]
+    )
     expected[[1, 3]] = expected[[1, 3]].flip(3)
     torch.testing.assert_close(found.images, expected, atol=1e-5, rtol=0)
-    assert found.images.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    assert found.images.is_contiguous(
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format
+    )
     mean, std = (255 * torch.tensor(values).view(-1, 1, 1) for values in (MEAN, STD))
     assert torch.equal(found.images, batch._normalised_there(mean, std))  # as other devices do it
-    assert torch.equal(batch.images, before) and found.labels.tolist() == [0, 1, 2, 3] and found.indices.tolist() == [7, 8, 9, 10]
+    assert (
+        torch.equal(batch.images, before)
+        and found.labels.tolist() == [0, 1, 2, 3]
+        and found.indices.tolist() == [7, 8, 9, 10]
+    )

@@ -1,4 +1,5 @@
 """python -m evaluation.embed: files of embeddings."""
+
 import shutil
 import subprocess
 import sys
@@ -21,24 +22,72 @@ def test_npz_of_a_folder_holds_what_the_network_gives(photos, run_folder, tmp_pa
         found = dict(file)
     assert found["embeddings"].dtype == np.float32 and found["embeddings"].shape == (48, 16)
     assert found["paths"].tolist() == sorted(map(str, photos.rglob("*.png")))
-    assert [found["class_names"][label] for label in found["labels"]] == [Path(path).parent.name for path in found["paths"]]
-    np.testing.assert_allclose(found["embeddings"], by_hand.embeddings(run_folder / "checkpoint_last.pth.tar", found["paths"]), atol=1e-5)
+    assert [found["class_names"][label] for label in found["labels"]] == [
+        Path(path).parent.name for path in found["paths"]
+    ]
+    np.testing.assert_allclose(
+        found["embeddings"],
+        by_hand.embeddings(run_folder / "checkpoint_last.pth.tar", found["paths"]),
+        atol=1e-5,
+    )
     assert [file.name for file in target.parent.iterdir()] == ["birds.npz"]
 
 
 def test_parquet_of_a_dataset_and_its_test_part(photos, run_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(embedding_file, "ROWS_AT_ONCE", 10)
     target = tmp_path / "birds.parquet"
-    assert embed.main([str(run_folder), "--dataset", "birds", "--source_path", str(photos), "--to", str(target), "--evaltype", "avg_features", *QUICK]) == 0
+    assert (
+        embed.main(
+            [
+                str(run_folder),
+                "--dataset",
+                "birds",
+                "--source_path",
+                str(photos),
+                "--to",
+                str(target),
+                "--evaltype",
+                "avg_features",
+                *QUICK,
+            ]
+        )
+        == 0
+    )
     table = parquet.read_table(target)
     names = [Path(path).parent.name for path in table["path"].to_pylist()]
-    assert table["class_name"].to_pylist() == names and set(names) == {"Dove", "Egret", "Finch"} and table.num_rows == 24
-    expected = by_hand.embeddings(run_folder / "checkpoint_last.pth.tar", table["path"].to_pylist(), "avg_features")
+    assert (
+        table["class_name"].to_pylist() == names
+        and set(names) == {"Dove", "Egret", "Finch"}
+        and table.num_rows == 24
+    )
+    expected = by_hand.embeddings(
+        run_folder / "checkpoint_last.pth.tar", table["path"].to_pylist(), "avg_features"
+    )
     assert table.schema.field("embedding").type.list_size == expected.shape[1]
     np.testing.assert_allclose(np.stack(table["embedding"].to_numpy()), expected, atol=1e-4)
     assert parquet.ParquetFile(target).num_row_groups == 3
-    assert embed.main([str(run_folder), "--dataset", "birds", "--source_path", str(photos), "--split", "train", "--to", str(target), *QUICK]) == 0
-    assert set(parquet.read_table(target)["class_name"].to_pylist()) == {"Auklet", "Blackbird", "Catbird"}
+    assert (
+        embed.main(
+            [
+                str(run_folder),
+                "--dataset",
+                "birds",
+                "--source_path",
+                str(photos),
+                "--split",
+                "train",
+                "--to",
+                str(target),
+                *QUICK,
+            ]
+        )
+        == 0
+    )
+    assert set(parquet.read_table(target)["class_name"].to_pylist()) == {
+        "Auklet",
+        "Blackbird",
+        "Catbird",
+    }
 
 
 def test_broken_images_are_left_out_when_told(photos, run_folder, tmp_path, capsys):
@@ -46,8 +95,13 @@ def test_broken_images_are_left_out_when_told(photos, run_folder, tmp_path, caps
     broken = source / "birds" / "images" / "Dove" / "Dove_0.png"
     broken.write_bytes(broken.read_bytes()[:100])
     flags = [str(run_folder), "--from", str(source), "--to", str(tmp_path / "x.npz"), *QUICK]
-    assert embed.main(flags) == 2 and f"The image {broken} cannot be read" in capsys.readouterr().err
-    assert embed.main([*flags, "--on_bad_image", "skip"]) == 0 and "Broken images, left out: 1" in capsys.readouterr().err
+    assert (
+        embed.main(flags) == 2 and f"The image {broken} cannot be read" in capsys.readouterr().err
+    )
+    assert (
+        embed.main([*flags, "--on_bad_image", "skip"]) == 0
+        and "Broken images, left out: 1" in capsys.readouterr().err
+    )
     with np.load(tmp_path / "x.npz") as file:
         assert len(file["embeddings"]) == 47 and str(broken) not in file["paths"]
 
@@ -56,22 +110,33 @@ def test_broken_images_are_left_out_when_told(photos, run_folder, tmp_path, caps
 @pytest.mark.parametrize("labels, names", [([-1, -1, -1], []), ([1, 0, -1], ["ant", "cat"])])
 def test_files_give_back_what_was_written(tmp_path, suffix, labels, names):
     rows = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
-    source = embedding_file.Source(["/a/ä.png", "/a/b.png", "/c.png"], np.array(labels), names, "digest", "embeds")
+    source = embedding_file.Source(
+        ["/a/ä.png", "/a/b.png", "/c.png"], np.array(labels), names, "digest", "embeds"
+    )
     embedding_file.write(tmp_path / f"x{suffix}", iter([rows[:2], rows[2:]]), 4, source, "--to")
     found, back = embedding_file.read(tmp_path / f"x{suffix}", "--index")
     np.testing.assert_array_equal(found, rows)
     assert back._replace(labels=back.labels.tolist()) == source._replace(labels=labels)
 
 
-@pytest.mark.parametrize("flags, parts", [
-    (["--from", "PHOTOS", "--to", "x.csv"], ["--to", ".npz or .parquet"]),
-    (["--from", "PHOTOS", "--dataset", "birds", "--to", "x.npz"], ["not allowed with argument --from"]),
-    (["--dataset", "birds", "--to", "x.npz"], ["--dataset and --source_path go together"]),
-    (["--to", "x.npz"], ["--from"]),
-    (["--from", "PHOTOS", "--to", "x.npz", "--bs", "0"], ["--bs", "at least 1"])])
+@pytest.mark.parametrize(
+    "flags, parts",
+    [
+        (["--from", "PHOTOS", "--to", "x.csv"], ["--to", ".npz or .parquet"]),
+        (
+            ["--from", "PHOTOS", "--dataset", "birds", "--to", "x.npz"],
+            ["not allowed with argument --from"],
+        ),
+        (["--dataset", "birds", "--to", "x.npz"], ["--dataset and --source_path go together"]),
+        (["--to", "x.npz"], ["--from"]),
+        (["--from", "PHOTOS", "--to", "x.npz", "--bs", "0"], ["--bs", "at least 1"]),
+    ],
+)
 def test_wrong_flags_are_told_at_once(run_folder, photos, capsys, flags, parts):
     with pytest.raises(SystemExit) as stopped:
-        embed.main([str(run_folder), *[str(photos) if flag == "PHOTOS" else flag for flag in flags]])
+        embed.main(
+            [str(run_folder), *[str(photos) if flag == "PHOTOS" else flag for flag in flags]]
+        )
     message = capsys.readouterr().err.splitlines()[-1]
     assert stopped.value.code == 2 and all(part in message for part in parts)
 
@@ -79,17 +144,30 @@ def test_wrong_flags_are_told_at_once(run_folder, photos, capsys, flags, parts):
 def test_a_missing_checkpoint_is_told_at_once(tmp_path, capsys):
     with pytest.raises(SystemExit):
         embed.main([str(tmp_path), "--from", str(tmp_path), "--to", "x.npz"])
-    assert f"there is no checkpoint {tmp_path / 'checkpoint_last.pth.tar'}" in capsys.readouterr().err
+    assert (
+        f"there is no checkpoint {tmp_path / 'checkpoint_last.pth.tar'}" in capsys.readouterr().err
+    )
 
 
-def test_wrong_images_and_places_are_a_sentence_and_leave_nothing(photos, run_folder, tmp_path, capsys):
+def test_wrong_images_and_places_are_a_sentence_and_leave_nothing(
+    photos, run_folder, tmp_path, capsys
+):
     empty, broken = tmp_path / "empty", tmp_path / "broken"
     empty.mkdir(), broken.mkdir()
     (broken / "a.png").write_bytes(next(photos.rglob("*.png")).read_bytes()[:60])
     (tmp_path / "file").write_text("in the way")
-    for folder, target, part in ((empty, "x.npz", f"--from {empty}: there is no image"), (tmp_path / "none", "x.npz", "there is no image"),
-                                 (broken, "x.npz", f"The image {broken / 'a.png'} cannot be read"), (photos, "file/x.npz", "cannot be written")):
-        assert embed.main([str(run_folder), "--from", str(folder), "--to", str(tmp_path / target), *QUICK]) == 2
+    for folder, target, part in (
+        (empty, "x.npz", f"--from {empty}: there is no image"),
+        (tmp_path / "none", "x.npz", "there is no image"),
+        (broken, "x.npz", f"The image {broken / 'a.png'} cannot be read"),
+        (photos, "file/x.npz", "cannot be written"),
+    ):
+        assert (
+            embed.main(
+                [str(run_folder), "--from", str(folder), "--to", str(tmp_path / target), *QUICK]
+            )
+            == 2
+        )
         message = capsys.readouterr().err.splitlines()[-1]
         assert message.startswith("python -m evaluation.embed: error: ") and part in message
     assert not list(tmp_path.glob("*x.npz*"))
@@ -97,4 +175,6 @@ def test_wrong_images_and_places_are_a_sentence_and_leave_nothing(photos, run_fo
 
 def test_help_does_not_wait_for_timm():
     code = "import sys, evaluation.embed, evaluation.search, evaluation.export; sys.exit(bool({'timm', 'matplotlib', 'onnxruntime'} & sys.modules.keys()))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+    )

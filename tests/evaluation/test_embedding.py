@@ -1,4 +1,5 @@
 """Embeddings of a split, in its order whatever the batches."""
+
 import importlib
 import random
 
@@ -26,7 +27,9 @@ class Mean(nn.Module):
 
     def forward(self, images: torch.Tensor) -> ModelOutput:
         means = images.mean((2, 3))
-        return ModelOutput(self.norm(means) if self.training else means, torch.cat([means, -means], 1), images)
+        return ModelOutput(
+            self.norm(means) if self.training else means, torch.cat([means, -means], 1), images
+        )
 
 
 def images(count: int) -> torch.Tensor:
@@ -34,14 +37,27 @@ def images(count: int) -> torch.Tensor:
 
 
 def batches(count: int, order: list[list[int]]) -> list[Batch]:
-    return [Batch(images(count)[rows], torch.tensor(rows) % 2, torch.tensor(rows)) for rows in order]
+    return [
+        Batch(images(count)[rows], torch.tensor(rows) % 2, torch.tensor(rows)) for rows in order
+    ]
 
 
-def embedded(order, count: int = 5, precision: str = "fp32", evaltypes=("embeds", "avg_features")) -> dict[str, torch.Tensor]:
-    return embed(Mean(), batches(count, order), count=count, evaltypes=list(evaltypes), device=CPU, autocast=devices.autocast(CPU, precision))
+def embedded(
+    order, count: int = 5, precision: str = "fp32", evaltypes=("embeds", "avg_features")
+) -> dict[str, torch.Tensor]:
+    return embed(
+        Mean(),
+        batches(count, order),
+        count=count,
+        evaltypes=list(evaltypes),
+        device=CPU,
+        autocast=devices.autocast(CPU, precision),
+    )
 
 
-@pytest.mark.parametrize("order", [[[0, 1, 2], [3, 4]], [[4, 1], [3], [0, 2]], [[2, 2, 0], [1, 3, 4]]])
+@pytest.mark.parametrize(
+    "order", [[[0, 1, 2], [3, 4]], [[4, 1], [3], [0, 2]], [[2, 2, 0], [1, 3, 4]]]
+)
 def test_rows_are_in_the_order_of_the_split(order):
     found = embedded(order)
     torch.testing.assert_close(found["embeds"], images(5).mean((2, 3)))
@@ -66,23 +82,50 @@ def test_float32_without_gradient_also_under_autocast():
 
 def test_the_network_is_in_evaluation_mode():
     network = Mean().train()
-    embed(network, batches(5, [[0, 1, 2, 3, 4]]), count=5, evaltypes=["embeds"], device=CPU, autocast=devices.autocast(CPU, "fp32"))
+    embed(
+        network,
+        batches(5, [[0, 1, 2, 3, 4]]),
+        count=5,
+        evaltypes=["embeds"],
+        device=CPU,
+        autocast=devices.autocast(CPU, "fp32"),
+    )
     assert not network.training and network.norm.num_batches_tracked == 0
 
 
 def test_evaluate_gives_every_metric_of_every_evaltype():
     asked = [metrics.parse(name) for name in ("e_recall@1", "c_recall@2", "nmi", "mAP_1000")]
-    found = evaluate(Mean(), batches(6, [[5, 0, 1], [2, 3, 4]]), Protocol(torch.arange(6) % 2), asked, evaltypes=["embeds", "avg_features"],
-                     memory=2 ** 20, search_on_cpu=True, device=CPU, autocast=devices.autocast(CPU, "fp32"))
+    found = evaluate(
+        Mean(),
+        batches(6, [[5, 0, 1], [2, 3, 4]]),
+        Protocol(torch.arange(6) % 2),
+        asked,
+        evaltypes=["embeds", "avg_features"],
+        memory=2**20,
+        search_on_cpu=True,
+        device=CPU,
+        autocast=devices.autocast(CPU, "fp32"),
+    )
     assert {family: set(values) for family, values in found.items()} == {
-        f"{evaltype}_{metric.family}": {metric.name} for evaltype in ("embeds", "avg_features") for metric in asked}
+        f"{evaltype}_{metric.family}": {metric.name}
+        for evaltype in ("embeds", "avg_features")
+        for metric in asked
+    }
     assert all(0 <= number <= 1 for values in found.values() for number in values.values())
 
 
 def test_metrics_of_a_family_stay_together():
     asked = [metrics.parse(name) for name in ("e_recall@1", "nmi", "e_recall@2")]
-    found = evaluate(Mean(), batches(6, [[0, 1, 2, 3, 4, 5]]), Protocol(torch.arange(6) % 2), asked, evaltypes=["embeds"], memory=2 ** 20,
-                     device=CPU, autocast=devices.autocast(CPU, "fp32"))
+    found = evaluate(
+        Mean(),
+        batches(6, [[0, 1, 2, 3, 4, 5]]),
+        Protocol(torch.arange(6) % 2),
+        asked,
+        evaltypes=["embeds"],
+        memory=2**20,
+        device=CPU,
+        autocast=devices.autocast(CPU, "fp32"),
+    )
     assert list(found["embeds_e_recall"]) == ["e_recall@1", "e_recall@2"]
 
 
@@ -90,30 +133,76 @@ def test_metrics_of_a_family_stay_together():
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_network_that_is_not_finite_gives_no_number(name, value):
     """Neighbours of NaN rows are arbitrary, so that a broken network could look like the best one so far."""
-    broken = [batch._replace(images=torch.full_like(batch.images, value)) for batch in batches(6, [[0, 1, 2, 3, 4, 5]])]
+    broken = [
+        batch._replace(images=torch.full_like(batch.images, value))
+        for batch in batches(6, [[0, 1, 2, 3, 4, 5]])
+    ]
     with pytest.raises(NonFiniteLoss, match="embeddings"):
-        evaluate(Mean(), broken, Protocol(torch.arange(6) % 2), [metrics.parse(name)], evaltypes=["embeds"], memory=2 ** 20, device=CPU,
-                 autocast=devices.autocast(CPU, "fp32"))
+        evaluate(
+            Mean(),
+            broken,
+            Protocol(torch.arange(6) % 2),
+            [metrics.parse(name)],
+            evaltypes=["embeds"],
+            memory=2**20,
+            device=CPU,
+            autocast=devices.autocast(CPU, "fp32"),
+        )
 
 
 def test_a_metric_of_one_kind_of_output_is_computed_of_that_only():
     asked = [metrics.parse(name) for name in ("rho_spectrum@1@avg_features", "e_recall@1")]
-    found = evaluate(Mean(), batches(6, [[0, 1, 2, 3, 4, 5]]), Protocol(torch.arange(6) % 2), asked, evaltypes=["embeds", "avg_features"], memory=2 ** 20,
-                     device=CPU, autocast=devices.autocast(CPU, "fp32"))
+    found = evaluate(
+        Mean(),
+        batches(6, [[0, 1, 2, 3, 4, 5]]),
+        Protocol(torch.arange(6) % 2),
+        asked,
+        evaltypes=["embeds", "avg_features"],
+        memory=2**20,
+        device=CPU,
+        autocast=devices.autocast(CPU, "fp32"),
+    )
     assert set(found) == {"embeds_e_recall", "avg_features_rho_spectrum", "avg_features_e_recall"}
 
 
 def test_an_evaluation_leaves_the_random_streams_as_they_were():
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    asked = [metrics.parse(name) for name in ("e_recall@1", "c_mAP", "nmi", "c_ami", "rho_spectrum@1@embeds")]
-    evaluate(Mean(), batches(6, [[0, 1, 2, 3, 4, 5]]), Protocol(torch.arange(6) % 2), asked, evaltypes=["embeds"], memory=2 ** 20, device=CPU,
-             autocast=devices.autocast(CPU, "fp32"))
-    assert torch.equal(states[0], torch.get_rng_state()) and (states[1] == np.random.get_state()[1]).all() and states[2] == random.getstate()
+    asked = [
+        metrics.parse(name)
+        for name in ("e_recall@1", "c_mAP", "nmi", "c_ami", "rho_spectrum@1@embeds")
+    ]
+    evaluate(
+        Mean(),
+        batches(6, [[0, 1, 2, 3, 4, 5]]),
+        Protocol(torch.arange(6) % 2),
+        asked,
+        evaltypes=["embeds"],
+        memory=2**20,
+        device=CPU,
+        autocast=devices.autocast(CPU, "fp32"),
+    )
+    assert (
+        torch.equal(states[0], torch.get_rng_state())
+        and (states[1] == np.random.get_state()[1]).all()
+        and states[2] == random.getstate()
+    )
 
 
 def test_only_what_is_asked_is_computed(monkeypatch):
     module = importlib.import_module("evaluation.evaluate")  # the room has a function of that name
     monkeypatch.setattr(module, "cluster", lambda *args, **kwargs: pytest.fail("clustered"))
-    module.evaluate_embeddings(images(6).mean((2, 3)), Protocol(torch.arange(6) % 2), [metrics.parse("e_recall@1")], memory=2 ** 20)
-    monkeypatch.setattr(module, "per_query", lambda *args, **kwargs: dict(args[2] and pytest.fail("searched")))
-    module.evaluate_embeddings(images(6).mean((2, 3)), Protocol(torch.arange(6) % 2), [metrics.parse("dists@intra")], memory=2 ** 20)
+    module.evaluate_embeddings(
+        images(6).mean((2, 3)),
+        Protocol(torch.arange(6) % 2),
+        [metrics.parse("e_recall@1")],
+        memory=2**20,
+    )
+    monkeypatch.setattr(
+        module, "per_query", lambda *args, **kwargs: dict(args[2] and pytest.fail("searched"))
+    )
+    module.evaluate_embeddings(
+        images(6).mean((2, 3)),
+        Protocol(torch.arange(6) % 2),
+        [metrics.parse("dists@intra")],
+        memory=2**20,
+    )

@@ -1,4 +1,5 @@
 """Figures of a split: what they choose, and that they show something."""
+
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,18 @@ from PIL import Image
 import main
 from evaluation import Protocol, figures
 
-MEMORY = 2 ** 26
+MEMORY = 2**26
 
 
-def space(classes: int = 5, each: int = 8, spread: float = 0.1, dim: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+def space(
+    classes: int = 5, each: int = 8, spread: float = 0.1, dim: int = 6
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Embeddings around a centre of each class, and their labels."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(classes).repeat_interleave(each)
-    return torch.randn(classes, dim, generator=generator)[labels] + spread * torch.randn(len(labels), dim, generator=generator), labels
+    return torch.randn(classes, dim, generator=generator)[labels] + spread * torch.randn(
+        len(labels), dim, generator=generator
+    ), labels
 
 
 def picture(row: int) -> Image.Image:
@@ -25,7 +30,7 @@ def picture(row: int) -> Image.Image:
 
 def colours(file: Path) -> int:
     with Image.open(file) as image:
-        return len(image.convert("RGB").getcolors(2 ** 24))
+        return len(image.convert("RGB").getcolors(2**24))
 
 
 @pytest.mark.parametrize("classes, each", [(2, 2), (1, 3), (3, 1), (45, 3)])
@@ -33,32 +38,65 @@ def test_all_are_drawn_for_any_split(tmp_path, classes, each):
     rows, labels = space(classes, each)
     shown = figures.shown_classes(labels)
     texts = torch.nn.functional.normalize(rows[shown], dim=1)
-    files = figures.draw(tmp_path / "Figures", rows, Protocol(labels), [f"class {label}" for label in range(classes)], picture, text_vectors=texts, memory=MEMORY)
-    assert files.keys() == {"projection", "class_similarity"} | ({"retrieval"} if each > 1 else set())
-    assert {file.name for file in (tmp_path / "Figures").iterdir()} == {f"{name}.png" for name in files}
-    assert len(shown) == min(classes, figures.CLASSES) and all(colours(file) > 50 for file in files.values())
+    files = figures.draw(
+        tmp_path / "Figures",
+        rows,
+        Protocol(labels),
+        [f"class {label}" for label in range(classes)],
+        picture,
+        text_vectors=texts,
+        memory=MEMORY,
+    )
+    assert files.keys() == {"projection", "class_similarity"} | (
+        {"retrieval"} if each > 1 else set()
+    )
+    assert {file.name for file in (tmp_path / "Figures").iterdir()} == {
+        f"{name}.png" for name in files
+    }
+    assert len(shown) == min(classes, figures.CLASSES) and all(
+        colours(file) > 50 for file in files.values()
+    )
 
 
 def test_a_collapsed_space_is_drawn_too(tmp_path):
     labels = torch.arange(3).repeat_interleave(5)
-    files = figures.draw(tmp_path / "Figures", torch.ones(15, 4), Protocol(labels), ["a", "b", "c"], picture, text_vectors=None, memory=MEMORY)
+    files = figures.draw(
+        tmp_path / "Figures",
+        torch.ones(15, 4),
+        Protocol(labels),
+        ["a", "b", "c"],
+        picture,
+        text_vectors=None,
+        memory=MEMORY,
+    )
     assert files.keys() == {"retrieval", "projection"}
 
 
 def test_extreme_queries_are_the_best_and_the_worst():
     rows, labels = space(classes=6, each=8)
-    rows[40:] = torch.randn(8, 6, generator=torch.Generator().manual_seed(1))  # the last class is everywhere
+    rows[40:] = torch.randn(
+        8, 6, generator=torch.Generator().manual_seed(1)
+    )  # the last class is everywhere
     panels = figures.extreme_queries(rows, Protocol(labels), list("abcdef"), picture, MEMORY)
     kinds = [panel.title.split("\n")[0] for panel in panels]
     assert kinds == ["best"] * 3 + ["median"] * 3 + ["worst"] * 3
     precisions = [float(panel.title.split(" ")[1]) for panel in panels]
-    assert precisions[0] == 1 and panels[6].query.caption == "f" and precisions[6] == min(precisions) < 0.5
+    assert (
+        precisions[0] == 1
+        and panels[6].query.caption == "f"
+        and precisions[6] == min(precisions) < 0.5
+    )
     for group in (panels[:3], panels[3:6], panels[6:]):
         assert len({panel.query.caption for panel in group}) == 3
     for panel in panels:
         similarities = [float(neighbour.caption.split("  ")[0]) for neighbour in panel.neighbours]
-        assert len(similarities) == figures.NEAREST and similarities == sorted(similarities, reverse=True)
-        assert all((neighbour.frame == figures.RIGHT) == (neighbour.caption.endswith(panel.query.caption)) for neighbour in panel.neighbours)
+        assert len(similarities) == figures.NEAREST and similarities == sorted(
+            similarities, reverse=True
+        )
+        assert all(
+            (neighbour.frame == figures.RIGHT) == (neighbour.caption.endswith(panel.query.caption))
+            for neighbour in panel.neighbours
+        )
     assert [neighbour.frame for neighbour in panels[0].neighbours[:7]] == [figures.RIGHT] * 7
 
 
@@ -66,9 +104,17 @@ def test_queries_search_in_their_gallery():
     rows, labels = space(classes=4, each=10)
     queries, gallery = torch.arange(40)[::2], torch.arange(40)[1::2]
     shown = []
-    panels = figures.extreme_queries(rows, Protocol(labels, queries=queries, gallery=gallery), list("abcd"), lambda row: shown.append(row) or picture(row), MEMORY)
+    panels = figures.extreme_queries(
+        rows,
+        Protocol(labels, queries=queries, gallery=gallery),
+        list("abcd"),
+        lambda row: shown.append(row) or picture(row),
+        MEMORY,
+    )
     assert len(panels) == 9 and len(shown) == 81
-    assert all((row % 2 == 0) == (place % 9 == 8) for place, row in enumerate(shown))  # a query is read after its 8 neighbours
+    assert all(
+        (row % 2 == 0) == (place % 9 == 8) for place, row in enumerate(shown)
+    )  # a query is read after its 8 neighbours
 
 
 def test_points_are_sampled_of_each_class():
@@ -96,7 +142,10 @@ def test_a_run_and_an_evaluation_draw_the_test_split(run_folder, tmp_path):
     checkpoint, places = str(run_folder / "checkpoint_last.pth.tar"), ["--save_path", str(tmp_path)]
     assert main.main(["--evaluate_only", checkpoint, *places]) == 0
     assert {file.name for file in tmp_path.rglob("Figures/*")} == names
-    assert main.main(["--evaluate_only", checkpoint, *places, "--savename", "none", "--no_figures"]) == 0
+    assert (
+        main.main(["--evaluate_only", checkpoint, *places, "--savename", "none", "--no_figures"])
+        == 0
+    )
     assert len(list(tmp_path.rglob("Figures"))) == 1
 
 
@@ -104,4 +153,7 @@ def test_a_missing_language_model_loses_one_figure_only(run_folder, tmp_path, ca
     flags = ["--language_model", "hf:/nowhere/model", "--save_path", str(tmp_path)]
     assert main.main(["--evaluate_only", str(run_folder / "checkpoint_last.pth.tar"), *flags]) == 0
     assert "Classes are not compared with language" in capsys.readouterr().out
-    assert {file.name for file in tmp_path.rglob("Figures/*")} == {"retrieval.png", "projection.png"}
+    assert {file.name for file in tmp_path.rglob("Figures/*")} == {
+        "retrieval.png",
+        "projection.png",
+    }

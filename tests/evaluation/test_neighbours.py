@@ -1,4 +1,5 @@
 """Neighbours, their parts, and clusters."""
+
 import numpy as np
 import pytest
 import torch
@@ -26,7 +27,9 @@ def random_rows(count: int, dim: int = 8, seed: int = 0) -> torch.Tensor:
 def test_the_smallest_values_ascend(shape, count):
     values = random_rows(*shape)
     before = values.clone()
-    assert torch.equal(smallest(values, count), values.sort(dim=1).values[:, :count]) and torch.equal(values, before)
+    assert torch.equal(
+        smallest(values, count), values.sort(dim=1).values[:, :count]
+    ) and torch.equal(values, before)
 
 
 @pytest.mark.parametrize("use_faiss", [False, True], ids=["torch", "faiss"])
@@ -36,15 +39,21 @@ def test_nearest_of_the_rows_themselves(space, k, use_faiss):
     rows = random_rows(30)
     unit = torch.nn.functional.normalize(rows.double(), dim=1) if space == COSINE else rows.double()
     expected = torch.cdist(unit, unit).fill_diagonal_(torch.inf).sort(dim=1)
-    squared, found = nearest(Gallery(rows, space, depth=k, use_faiss=use_faiss), rows, torch.arange(30), k)
-    assert torch.equal(found, expected.indices[:, :min(k, 29)])
-    torch.testing.assert_close(squared.sqrt(), expected.values[:, :min(k, 29)])
+    squared, found = nearest(
+        Gallery(rows, space, depth=k, use_faiss=use_faiss), rows, torch.arange(30), k
+    )
+    assert torch.equal(found, expected.indices[:, : min(k, 29)])
+    torch.testing.assert_close(squared.sqrt(), expected.values[:, : min(k, 29)])
 
 
 def test_nearest_of_strangers_finds_all_rows():
     rows, strangers = random_rows(30), random_rows(4, seed=1)
-    squared, found = nearest(Gallery(rows, EUCLIDEAN, depth=40), strangers, torch.full((4,), NOBODY), 40)
-    assert found.shape == (4, 30) and torch.equal(found, torch.cdist(strangers.double(), rows.double()).argsort(dim=1))
+    squared, found = nearest(
+        Gallery(rows, EUCLIDEAN, depth=40), strangers, torch.full((4,), NOBODY), 40
+    )
+    assert found.shape == (4, 30) and torch.equal(
+        found, torch.cdist(strangers.double(), rows.double()).argsort(dim=1)
+    )
 
 
 @pytest.mark.parametrize("copies", [2, 5, 30, 100])
@@ -53,13 +62,17 @@ def test_a_query_never_finds_itself_among_exact_duplicates(copies):
     _, found = nearest(Gallery(rows, EUCLIDEAN, depth=4), rows, torch.arange(len(rows)), 4)
     for query, others in enumerate(found.tolist()):
         expected = [row for row in range(query % 3, len(rows), 3) if row != query][:4]
-        assert others[:len(expected)] == expected and query not in others
+        assert others[: len(expected)] == expected and query not in others
 
 
 @pytest.mark.parametrize("dim", [2, 128, 1024])
 @pytest.mark.parametrize("kind", ["random", "constant", "shifted"])
 def test_the_doubt_of_a_scan_covers_its_rounding(dim, kind):
-    rows = {"random": random_rows(120, dim), "constant": 0.1 * torch.ones(120, dim) + 1e-4 * random_rows(120, dim), "shifted": random_rows(120, dim) + 10}[kind]
+    rows = {
+        "random": random_rows(120, dim),
+        "constant": 0.1 * torch.ones(120, dim) + 1e-4 * random_rows(120, dim),
+        "shifted": random_rows(120, dim) + 10,
+    }[kind]
     for space in (EUCLIDEAN, COSINE):
         gallery = Gallery(rows, space, depth=120)
         scan = gallery.scan(rows, torch.full((120,), NOBODY))
@@ -72,17 +85,29 @@ def test_the_doubt_of_a_scan_covers_its_rounding(dim, kind):
 @pytest.mark.parametrize("kind", ["random", "all but collapsed"])
 def test_only_pairs_in_doubt_are_computed_again(monkeypatch, space, kind):
     asked, compute = [], Gallery.distances
-    monkeypatch.setattr(Gallery, "distances", lambda self, queries, asking, columns: asked.append(len(columns)) or compute(self, queries, asking, columns))
+    monkeypatch.setattr(
+        Gallery,
+        "distances",
+        lambda self, queries, asking, columns: (
+            asked.append(len(columns)) or compute(self, queries, asking, columns)
+        ),
+    )
     rows, everyone = random_rows(2000, 64), torch.arange(2000)
     rows = rows if kind == "random" else 1 + 1e-5 * rows
     gallery = Gallery(rows, space, depth=100)
     scan = gallery.scan(rows, everyone)
     sampled = sum(asked)
-    positions = torch.rand(2000, 2000, generator=torch.Generator().manual_seed(0)).argsort(dim=1)[:, :200]  # different ones for each query
+    positions = torch.rand(2000, 2000, generator=torch.Generator().manual_seed(0)).argsort(dim=1)[
+        :, :200
+    ]  # different ones for each query
     found = neighbours.ranks(gallery, rows, scan, positions, positions != everyone[:, None], 100)
     near = found[found < neighbours.FAR]
     assert len(near) > 1000 and sum(asked) - sampled < 0.05 * len(near)
-    assert near.min() >= 1 and near.max() <= 100 and (found.diff() > 0).logical_or(found[:, 1:] == neighbours.FAR).all()
+    assert (
+        near.min() >= 1
+        and near.max() <= 100
+        and (found.diff() > 0).logical_or(found[:, 1:] == neighbours.FAR).all()
+    )
 
 
 def blobs(classes: int = 4, each: int = 15) -> tuple[torch.Tensor, torch.Tensor]:
@@ -91,13 +116,22 @@ def blobs(classes: int = 4, each: int = 15) -> tuple[torch.Tensor, torch.Tensor]
 
 
 def test_clusters_are_deterministic_and_leave_the_global_streams(library):
-    rows, before, numpy_before = random_rows(80), torch.get_rng_state(), np.random.get_state()[1].copy()
+    rows, before, numpy_before = (
+        random_rows(80),
+        torch.get_rng_state(),
+        np.random.get_state()[1].copy(),
+    )
     first = clustering.cluster(rows, 6, seed=3)
-    assert torch.equal(before, torch.get_rng_state()) and (numpy_before == np.random.get_state()[1]).all()
+    assert (
+        torch.equal(before, torch.get_rng_state())
+        and (numpy_before == np.random.get_state()[1]).all()
+    )
     torch.manual_seed(9)
     np.random.seed(9)
     assert torch.equal(first, clustering.cluster(rows, 6, seed=3))
-    assert first.shape == (80,) and first.dtype == torch.long and set(first.tolist()) <= set(range(6))
+    assert (
+        first.shape == (80,) and first.dtype == torch.long and set(first.tolist()) <= set(range(6))
+    )
     assert not torch.equal(first, clustering.cluster(rows, 6, seed=4))
 
 

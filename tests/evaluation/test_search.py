@@ -1,4 +1,5 @@
 """python -m evaluation.search: what lies nearest to an image."""
+
 import json
 import os
 import shlex
@@ -18,10 +19,12 @@ QUICK = ["--kernels", "0", "--device", "cpu"]
 @pytest.fixture
 def find(run_folder, capsys):
     """Call the program; gives its JSON and what it said."""
+
     def call(*argv) -> tuple[list[dict], str]:
         assert search.main([str(run_folder), *map(str, argv), *QUICK]) == 0
         said = capsys.readouterr()
         return json.loads(said.out), said.err
+
     return call
 
 
@@ -38,7 +41,10 @@ def test_neighbours_are_of_the_own_class_and_in_order(photos, find):
     neighbours = found[0]["neighbours"]
     assert [neighbour["class"] for neighbour in neighbours] == ["Dove"] * 5
     similarities = [neighbour["similarity"] for neighbour in neighbours]
-    assert similarities == sorted(similarities, reverse=True) and 0.5 < similarities[-1] <= similarities[0] <= 1
+    assert (
+        similarities == sorted(similarities, reverse=True)
+        and 0.5 < similarities[-1] <= similarities[0] <= 1
+    )
 
 
 def test_a_query_is_not_its_own_neighbour_but_a_copy_of_it_is(own_photos, find, monkeypatch):
@@ -64,43 +70,88 @@ def test_torch_finds_the_same_as_faiss(photos, find, monkeypatch):
         faiss_library.library.cache_clear()
 
 
-def test_a_saved_index_is_used_again_until_the_images_change(own_photos, find, tmp_path, monkeypatch):
+def test_a_saved_index_is_used_again_until_the_images_change(
+    own_photos, find, tmp_path, monkeypatch
+):
     saved, query = tmp_path / "index", own_photos / "birds" / "images" / "Dove" / "Dove_3.png"
     asked = ("--index", own_photos, "--query", query, "--save_index", saved)
     first, _ = find(*asked)
     embedded = []
-    monkeypatch.setattr(trained, "embed", lambda network, split, inner=trained.embed, **options: embedded.append(len(split)) or inner(network, split, **options))
+    monkeypatch.setattr(
+        trained,
+        "embed",
+        lambda network, split, inner=trained.embed, **options: (
+            embedded.append(len(split)) or inner(network, split, **options)
+        ),
+    )
     again, said = find(*asked)
     alone, _ = find("--index", saved, "--query", query)
     assert first == again == alone and embedded == [1, 1] and "have not changed" in said
     replaced = own_photos / "birds" / "images" / "Egret" / "Egret_0.png"
     shutil.copy(query, replaced)
     changed, said = find(*asked, "--k", "1")
-    assert changed[0]["neighbours"][0]["path"] == str(replaced) and embedded == [1, 1, 48, 1] and "have changed" in said
+    assert (
+        changed[0]["neighbours"][0]["path"] == str(replaced)
+        and embedded == [1, 1, 48, 1]
+        and "have changed" in said
+    )
 
 
-def test_an_index_of_another_network_is_refused(photos, run_folder, find, make_checkpoint, tmp_path, capsys):
+def test_an_index_of_another_network_is_refused(
+    photos, run_folder, find, make_checkpoint, tmp_path, capsys
+):
     saved, query = tmp_path / "index", str(photos / "birds" / "images" / "Dove" / "Dove_3.png")
     find("--index", photos, "--query", query, "--save_index", saved)
     other = str(make_checkpoint("test_resnet_normalize"))
-    for flags, file in ((["--index", str(saved)], saved), (["--index", str(photos), "--save_index", str(saved)], saved)):
+    for flags, file in (
+        (["--index", str(saved)], saved),
+        (["--index", str(photos), "--save_index", str(saved)], saved),
+    ):
         assert search.main([other, *flags, "--query", query, *QUICK]) == 2
         message = capsys.readouterr().err.splitlines()[-1]
         assert f"{file / search.SAVED} holds embeddings of another checkpoint" in message
 
 
-def test_a_file_of_embed_is_an_index_and_its_kind_is_kept(photos, run_folder, find, tmp_path, capsys):
+def test_a_file_of_embed_is_an_index_and_its_kind_is_kept(
+    photos, run_folder, find, tmp_path, capsys
+):
     query = photos / "birds" / "images" / "Dove" / "Dove_3.png"
     for evaltype, suffix in (("embeds", "parquet"), ("avg_features", "npz")):
         file = tmp_path / f"x.{suffix}"
-        assert embed.main([str(run_folder), "--from", str(photos), "--to", str(file), "--evaltype", evaltype, *QUICK]) == 0
+        assert (
+            embed.main(
+                [
+                    str(run_folder),
+                    "--from",
+                    str(photos),
+                    "--to",
+                    str(file),
+                    "--evaltype",
+                    evaltype,
+                    *QUICK,
+                ]
+            )
+            == 0
+        )
         capsys.readouterr()
         found, _ = find("--index", file, "--query", query, "--k", "3")
         assert [neighbour["class"] for neighbour in found[0]["neighbours"]] == ["Dove"] * 3
         if evaltype == "embeds":
             assert found == find("--index", photos, "--query", query, "--k", "3")[0]
     (tmp_path / "foreign.npz").write_bytes(b"PK")
-    assert search.main([str(run_folder), "--index", str(tmp_path / "foreign.npz"), "--query", str(query), *QUICK]) == 2
+    assert (
+        search.main(
+            [
+                str(run_folder),
+                "--index",
+                str(tmp_path / "foreign.npz"),
+                "--query",
+                str(query),
+                *QUICK,
+            ]
+        )
+        == 2
+    )
     assert "is not a file of embeddings" in capsys.readouterr().err
 
 
@@ -108,45 +159,126 @@ def test_images_without_classes_have_none_and_few_are_all_found(photos, find, tm
     for number in range(3):
         shutil.copy(photos / "birds" / "images" / "Dove" / f"Dove_{number}.png", tmp_path)
     found, _ = find("--index", tmp_path, "--query", tmp_path / "Dove_0.png", "--k", "50")
-    assert sorted(os.path.basename(neighbour["path"]) for neighbour in found[0]["neighbours"]) == ["Dove_1.png", "Dove_2.png"]
+    assert sorted(os.path.basename(neighbour["path"]) for neighbour in found[0]["neighbours"]) == [
+        "Dove_1.png",
+        "Dove_2.png",
+    ]
     assert all("class" not in neighbour for neighbour in found[0]["neighbours"])
 
 
 def test_a_reader_may_stop_early(photos, run_folder):
-    command = [sys.executable, "-m", "evaluation.search", str(run_folder), "--index", str(photos), "--query", str(photos), "--k", "40", *QUICK]
-    ended = subprocess.run(["bash", "-o", "pipefail", "-c", f"{shlex.join(command)} | head -n 1"], cwd=Path(search.__file__).parents[1], capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "evaluation.search",
+        str(run_folder),
+        "--index",
+        str(photos),
+        "--query",
+        str(photos),
+        "--k",
+        "40",
+        *QUICK,
+    ]
+    ended = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{shlex.join(command)} | head -n 1"],
+        cwd=Path(search.__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
     assert ended.returncode == 0 and ended.stdout == "[\n" and "BrokenPipe" not in ended.stderr
 
 
 def test_the_picture_shows_query_and_neighbours(photos, find, tmp_path):
-    picture, query = tmp_path / "new" / "found.png", photos / "birds" / "images" / "Dove" / "Dove_3.png"
-    find("--index", photos, "--query", query, query.with_name("Dove_4.png"), "--k", "4", "--picture", picture)
+    picture, query = (
+        tmp_path / "new" / "found.png",
+        photos / "birds" / "images" / "Dove" / "Dove_3.png",
+    )
+    find(
+        "--index",
+        photos,
+        "--query",
+        query,
+        query.with_name("Dove_4.png"),
+        "--k",
+        "4",
+        "--picture",
+        picture,
+    )
     with Image.open(picture) as image:
-        assert image.width > 1.5 * image.height and len(image.convert("RGB").getcolors(2 ** 24)) > 1000
+        assert (
+            image.width > 1.5 * image.height and len(image.convert("RGB").getcolors(2**24)) > 1000
+        )
 
 
-def test_broken_images_stay_out_of_index_and_queries_when_told(own_photos, run_folder, find, capsys):
+def test_broken_images_stay_out_of_index_and_queries_when_told(
+    own_photos, run_folder, find, capsys
+):
     doves = own_photos / "birds" / "images" / "Dove"
     (doves / "Dove_0.png").write_bytes(b"broken")
     asked = ["--index", str(own_photos), "--query", str(doves), "--k", "60"]
-    assert search.main([str(run_folder), *asked, *QUICK]) == 2 and "Dove_0.png cannot be read" in capsys.readouterr().err
+    assert (
+        search.main([str(run_folder), *asked, *QUICK]) == 2
+        and "Dove_0.png cannot be read" in capsys.readouterr().err
+    )
     found, said = find(*asked, "--on_bad_image", "skip")
-    assert len(found) == 7 and all(len(query["neighbours"]) == 46 for query in found) and said.count("Dove_0.png (") == 2
-    assert search.main([str(run_folder), "--index", str(own_photos), "--query", str(doves / "Dove_0.png"), "--on_bad_image", "skip", *QUICK]) == 2
+    assert (
+        len(found) == 7
+        and all(len(query["neighbours"]) == 46 for query in found)
+        and said.count("Dove_0.png (") == 2
+    )
+    assert (
+        search.main(
+            [
+                str(run_folder),
+                "--index",
+                str(own_photos),
+                "--query",
+                str(doves / "Dove_0.png"),
+                "--on_bad_image",
+                "skip",
+                *QUICK,
+            ]
+        )
+        == 2
+    )
     assert "--query: none of the 1 images can be read" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flags, part", [
-    (["--index", "PHOTOS", "--query", "no.png"], "--query no.png: there is no such image"),
-    (["--index", "nowhere", "--query", "PHOTOS"], "nowhere: there is no image in this folder (or no such folder)"),
-    (["--index", "PHOTOS", "--query", __file__], f"The image {__file__} cannot be read")])
+@pytest.mark.parametrize(
+    "flags, part",
+    [
+        (["--index", "PHOTOS", "--query", "no.png"], "--query no.png: there is no such image"),
+        (
+            ["--index", "nowhere", "--query", "PHOTOS"],
+            "nowhere: there is no image in this folder (or no such folder)",
+        ),
+        (["--index", "PHOTOS", "--query", __file__], f"The image {__file__} cannot be read"),
+    ],
+)
 def test_wrong_images_are_a_sentence(run_folder, photos, capsys, flags, part):
-    assert search.main([str(run_folder), *(str(photos) if flag == "PHOTOS" else flag for flag in flags), *QUICK]) == 2
+    assert (
+        search.main(
+            [
+                str(run_folder),
+                *(str(photos) if flag == "PHOTOS" else flag for flag in flags),
+                *QUICK,
+            ]
+        )
+        == 2
+    )
     message = capsys.readouterr().err.splitlines()[-1]
     assert message.startswith("python -m evaluation.search: error: ") and part in message
 
 
-@pytest.mark.parametrize("flags, part", [(["--k", "0"], "at least 1"), (["--picture", "x.jpg"], "must end in .png"), (["--save_index", "x"], "must be a folder of images")])
+@pytest.mark.parametrize(
+    "flags, part",
+    [
+        (["--k", "0"], "at least 1"),
+        (["--picture", "x.jpg"], "must end in .png"),
+        (["--save_index", "x"], "must be a folder of images"),
+    ],
+)
 def test_wrong_flags_are_told_at_once(run_folder, capsys, flags, part):
     with pytest.raises(SystemExit) as stopped:
         search.main([str(run_folder), "--index", __file__, "--query", __file__, *flags])

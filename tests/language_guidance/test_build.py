@@ -1,4 +1,5 @@
 """From class texts or pseudolabels to the guide."""
+
 import pytest
 import torch
 
@@ -12,17 +13,27 @@ LABELS = torch.tensor([0, 0, 1, 1, 2])
 
 class Letters:
     """An encoder that counts letters, and how often it was loaded."""
+
     loads = 0
 
     def load(self, device):
         type(self).loads += 1
-        return lambda sentences: torch.tensor([[sentence.count(letter) + 0.1 for letter in "abcdefghijklmnopqrstuvwxyz"] for sentence in sentences])
+        return lambda sentences: torch.tensor(
+            [
+                [sentence.count(letter) + 0.1 for letter in "abcdefghijklmnopqrstuvwxyz"]
+                for sentence in sentences
+            ]
+        )
 
 
 @pytest.fixture(autouse=True)
 def letters(monkeypatch):
     monkeypatch.setattr(Letters, "loads", 0)
-    monkeypatch.setattr(language_models, "select", lambda name, weights: LanguageModel(f"{name} {weights}", Letters().load))
+    monkeypatch.setattr(
+        language_models,
+        "select",
+        lambda name, weights: LanguageModel(f"{name} {weights}", Letters().load),
+    )
 
 
 @pytest.fixture
@@ -37,13 +48,31 @@ def logits() -> torch.Tensor:
 
 
 def build(cache, files, classifier=None, texts=("robin", "jay", "owl"), **settings):
-    return language_guidance.build(GuidanceSettings(**settings), [(text,) if isinstance(text, str) else text for text in texts], files, LABELS, cache=cache, device=CPU, classifier=classifier)
+    return language_guidance.build(
+        GuidanceSettings(**settings),
+        [(text,) if isinstance(text, str) else text for text in texts],
+        files,
+        LABELS,
+        cache=cache,
+        device=CPU,
+        classifier=classifier,
+    )
 
 
 def counted_classifier(monkeypatch) -> tuple[Classifier, list]:
     seen = []
-    monkeypatch.setattr(pseudolabels, "classify", lambda network, batches, *, count, device: seen.append((network, batches, count)) or logits())
-    return Classifier(identity=("resnet", None), load=lambda: "network", batches=lambda network: ["batches of", network]), seen
+    monkeypatch.setattr(
+        pseudolabels,
+        "classify",
+        lambda network, batches, *, count, device: (
+            seen.append((network, batches, count)) or logits()
+        ),
+    )
+    return Classifier(
+        identity=("resnet", None),
+        load=lambda: "network",
+        batches=lambda network: ["batches of", network],
+    ), seen
 
 
 def vectors_of(texts: list[str], primer: str) -> torch.Tensor:
@@ -51,7 +80,15 @@ def vectors_of(texts: list[str], primer: str) -> torch.Tensor:
 
 
 def test_expert_names(tmp_path, files):
-    guide, texts = build(tmp_path / "cache", files, primer="see {}", distill_dir="forward", shift=0.5, temp=2, delay=7)
+    guide, texts = build(
+        tmp_path / "cache",
+        files,
+        primer="see {}",
+        distill_dir="forward",
+        shift=0.5,
+        temp=2,
+        delay=7,
+    )
     expected = torch.nn.functional.normalize(vectors_of(["robin", "jay", "owl"], "see {}"), dim=1)
     torch.testing.assert_close(guide.similarities, expected @ expected.T)
     assert texts == [["robin"], ["jay"], ["owl"]]
@@ -62,16 +99,27 @@ def test_texts_are_encoded_once(tmp_path, files):
     for _ in range(2):
         build(tmp_path / "cache", files)
     assert Letters.loads == 1
-    for changed in ({"primer": "{}"}, {"model": "bert"}, {"weights": "file"}, {"texts": ("robin", "jay", "eagle")}):
+    for changed in (
+        {"primer": "{}"},
+        {"model": "bert"},
+        {"weights": "file"},
+        {"texts": ("robin", "jay", "eagle")},
+    ):
         before = Letters.loads
         build(tmp_path / "cache", files, **changed)
         assert Letters.loads == before + 1, changed
 
 
 def test_several_captions_are_normalised_and_averaged(tmp_path, files):
-    guide, texts = build(tmp_path / "cache", files, texts=(("robin", "a red breast, a grey back"), "jay", "owl"))
-    units = torch.nn.functional.normalize(vectors_of(["robin", "a red breast, a grey back", "jay", "owl"], "a photo of a {}"), dim=1)
-    expected = torch.nn.functional.normalize(torch.stack([(units[0] + units[1]) / 2, units[2], units[3]]), dim=1)
+    guide, texts = build(
+        tmp_path / "cache", files, texts=(("robin", "a red breast, a grey back"), "jay", "owl")
+    )
+    units = torch.nn.functional.normalize(
+        vectors_of(["robin", "a red breast, a grey back", "jay", "owl"], "a photo of a {}"), dim=1
+    )
+    expected = torch.nn.functional.normalize(
+        torch.stack([(units[0] + units[1]) / 2, units[2], units[3]]), dim=1
+    )
     torch.testing.assert_close(guide.similarities, expected @ expected.T)
     assert texts == [["robin", "a red breast, a grey back"], ["jay"], ["owl"]]
 
@@ -79,20 +127,30 @@ def test_several_captions_are_normalised_and_averaged(tmp_path, files):
 def test_classes_that_read_alike_share_a_row(tmp_path, files):
     guide, texts = build(tmp_path / "cache", files, texts=("bicycle", "chair", "bicycle"))
     indices = torch.tensor([4, 0, 2])
-    units = torch.nn.functional.normalize(vectors_of(["bicycle", "bicycle", "chair"], "a photo of a {}"), dim=1)
+    units = torch.nn.functional.normalize(
+        vectors_of(["bicycle", "bicycle", "chair"], "a photo of a {}"), dim=1
+    )
     torch.testing.assert_close(guide.batch_similarities(LABELS[indices], indices), units @ units.T)
     assert guide.similarities.shape == (2, 2) and texts == [["bicycle"], ["chair"], ["bicycle"]]
 
 
 def test_pseudolabels_of_classes(tmp_path, files, monkeypatch):
     classifier, seen = counted_classifier(monkeypatch)
-    guide, texts = build(tmp_path / "cache", files, classifier, pseudoclass=True, pseudoclass_topk=3)
+    guide, texts = build(
+        tmp_path / "cache", files, classifier, pseudoclass=True, pseudoclass_topk=3
+    )
     names = pseudolabels.class_names()
-    expected = [[names[index] for index in logits()[LABELS == c].mean(0).argsort(descending=True)[:3]] for c in range(3)]
+    expected = [
+        [names[index] for index in logits()[LABELS == c].mean(0).argsort(descending=True)[:3]]
+        for c in range(3)
+    ]
     assert texts == expected
     for c in range(3):
         for d in range(3):
-            pairs = zip(vectors_of(expected[c], "a photo of a {}"), vectors_of(expected[d], "a photo of a {}"))
+            pairs = zip(
+                vectors_of(expected[c], "a photo of a {}"),
+                vectors_of(expected[d], "a photo of a {}"),
+            )
             cosine = sum(torch.nn.functional.cosine_similarity(a, b, dim=0) for a, b in pairs) / 3
             assert guide.similarities[c, d].item() == pytest.approx(cosine.item(), abs=1e-5)
     assert seen == [("network", ["batches of", "network"], 5)]
@@ -100,13 +158,22 @@ def test_pseudolabels_of_classes(tmp_path, files, monkeypatch):
 
 def test_pseudolabels_of_samples(tmp_path, files, monkeypatch):
     classifier, _ = counted_classifier(monkeypatch)
-    guide, texts = build(tmp_path / "cache", files, classifier, pseudoclass=True, pseudoclass_topk=2, pseudoclass_level="sample")
+    guide, texts = build(
+        tmp_path / "cache",
+        files,
+        classifier,
+        pseudoclass=True,
+        pseudoclass_topk=2,
+        pseudoclass_level="sample",
+    )
     names, indices = pseudolabels.class_names(), torch.tensor([4, 1, 1])
     found = guide.batch_similarities(LABELS[indices], indices)
     own = [[names[index] for index in logits()[i].argsort(descending=True)[:2]] for i in indices]
     for i in range(3):
         for j in range(3):
-            pairs = zip(vectors_of(own[i], "a photo of a {}"), vectors_of(own[j], "a photo of a {}"))
+            pairs = zip(
+                vectors_of(own[i], "a photo of a {}"), vectors_of(own[j], "a photo of a {}")
+            )
             cosine = sum(torch.nn.functional.cosine_similarity(a, b, dim=0) for a, b in pairs) / 2
             assert found[i, j].item() == pytest.approx(cosine.item(), abs=1e-5)
     assert len(texts) == 3

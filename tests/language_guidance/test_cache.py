@@ -1,4 +1,5 @@
 """Tensors that are computed once."""
+
 import pytest
 import torch
 
@@ -7,6 +8,7 @@ from language_guidance.cache import digest, remember
 
 class Counted:
     """Computes 0, 1, 2, ... and counts."""
+
     calls = 0
 
     def __call__(self) -> torch.Tensor:
@@ -22,7 +24,11 @@ def test_computed_once_per_key_and_kind(tmp_path):
     remember(folder, "text", "b", compute)
     remember(folder, "logits", "a", compute)
     assert compute.calls == 3
-    assert sorted(path.name for path in folder.iterdir()) == ["logits-a.pt", "text-a.pt", "text-b.pt"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "logits-a.pt",
+        "text-a.pt",
+        "text-b.pt",
+    ]
 
 
 @pytest.mark.parametrize("content", [b"", b"damaged", None])
@@ -45,7 +51,10 @@ def test_a_folder_that_cannot_be_made_only_warns(tmp_path, caplog):
 def test_a_file_that_cannot_be_written_only_warns(tmp_path, caplog, monkeypatch):
     def fail(value, path):
         path.write_bytes(b"half")
-        raise RuntimeError("unexpected pos 64 vs 0")  # how torch's writer tells of a full disk or a read-only folder
+        raise RuntimeError(
+            "unexpected pos 64 vs 0"
+        )  # how torch's writer tells of a full disk or a read-only folder
+
     monkeypatch.setattr(torch, "save", fail)
     assert remember(tmp_path, "text", "a", Counted())[0] == 1
     assert "--cache_path" in caplog.text and list(tmp_path.iterdir()) == []
@@ -55,6 +64,7 @@ def test_code_in_a_cached_file_does_not_run(tmp_path):
     class Evil:
         def __reduce__(self):
             return (tmp_path.joinpath("ran").touch, ())
+
     torch.save(Evil(), tmp_path / "text-a.pt")
     assert remember(tmp_path, "text", "a", Counted())[0] == 1
     assert not (tmp_path / "ran").exists()
@@ -63,7 +73,16 @@ def test_code_in_a_cached_file_does_not_run(tmp_path):
 def test_digest_tells_different_content_apart(tmp_path):
     (tmp_path / "a").write_bytes(b"1")
     (tmp_path / "b").write_bytes(b"1")
-    found = [digest("a", ["b"]), digest("a", ["c"]), digest("ab"), digest("a", "b"), digest(["a", "b"]), digest(["ab"]), digest("a", None), digest(tmp_path / "a")]
+    found = [
+        digest("a", ["b"]),
+        digest("a", ["c"]),
+        digest("ab"),
+        digest("a", "b"),
+        digest(["a", "b"]),
+        digest(["ab"]),
+        digest("a", None),
+        digest(tmp_path / "a"),
+    ]
     assert len(set(found)) == len(found)
     assert digest("a", ["b"]) == found[0] and digest(tmp_path / "b") == found[-1]
     (tmp_path / "a").write_bytes(b"2")

@@ -1,4 +1,5 @@
 """The distillation loss against plain loops, and the guide around it."""
+
 import math
 
 import pytest
@@ -13,17 +14,24 @@ NOBODY = torch.zeros(6, dtype=torch.long)
 
 
 def rows(count: int = 6, dim: int = 4, seed: int = 0) -> torch.Tensor:
-    return normalize(torch.randn(count, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)), dim=-1)
+    return normalize(
+        torch.randn(count, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)),
+        dim=-1,
+    )
 
 
 def vectors(classes: int = 4, ranks: int = 1, seed: int = 7) -> torch.Tensor:
-    return torch.randn(classes, ranks, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(
+        classes, ranks, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def naive_similarity(a: list[list[float]], b: list[list[float]]) -> float:
     """Mean over ranks of the cosine of two classes' texts."""
+
     def cosine(u, v):
         return sum(x * y for x, y in zip(u, v)) / math.hypot(*u) / math.hypot(*v)
+
     return sum(cosine(u, v) for u, v in zip(a, b)) / len(a)
 
 
@@ -33,13 +41,15 @@ def naive_loss(x, labels, similarities, direction, shift, temperature) -> float:
         image, text = [], []
         for j in range(count):
             same = labels[i] == labels[j]
-            image.append((1 + shift if same else sum(a * b for a, b in zip(x[i], x[j]))) / temperature)
+            image.append(
+                (1 + shift if same else sum(a * b for a, b in zip(x[i], x[j]))) / temperature
+            )
             text.append((1 + shift if same else similarities[i][j] + shift) / temperature)
         p = [math.exp(v) / sum(map(math.exp, image)) for v in image]
         q = [math.exp(v) / sum(map(math.exp, text)) for v in text]
         first, second = (p, q) if direction == "backward" else (q, p)
         total += sum(a * math.log(a / b) for a, b in zip(first, second))
-    return temperature ** 2 * total / count
+    return temperature**2 * total / count
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
@@ -48,7 +58,9 @@ def test_text_similarities(ranks):
     found = text_similarities(texts)
     for c in range(4):
         for d in range(4):
-            assert found[c, d].item() == pytest.approx(naive_similarity(texts[c].tolist(), texts[d].tolist()))
+            assert found[c, d].item() == pytest.approx(
+                naive_similarity(texts[c].tolist(), texts[d].tolist())
+            )
 
 
 @pytest.mark.parametrize("direction", ["backward", "forward"])
@@ -56,14 +68,21 @@ def test_text_similarities(ranks):
 @pytest.mark.parametrize("temperature", [1.0, 0.3, 4.0])
 def test_value(direction, shift, temperature):
     similarities = rows(seed=3) @ rows(seed=3).T
-    found = distillation_loss(rows(), LABELS, similarities, direction=direction, shift=shift, temperature=temperature)
-    expected = naive_loss(rows().tolist(), LABELS.tolist(), similarities.tolist(), direction, shift, temperature)
+    found = distillation_loss(
+        rows(), LABELS, similarities, direction=direction, shift=shift, temperature=temperature
+    )
+    expected = naive_loss(
+        rows().tolist(), LABELS.tolist(), similarities.tolist(), direction, shift, temperature
+    )
     assert found.item() == pytest.approx(expected, rel=1e-10)
 
 
 def test_the_directions_differ():
     similarities = rows(seed=3) @ rows(seed=3).T
-    found = [distillation_loss(rows(), LABELS, similarities, direction=direction).item() for direction in ("backward", "forward")]
+    found = [
+        distillation_loss(rows(), LABELS, similarities, direction=direction).item()
+        for direction in ("backward", "forward")
+    ]
     assert abs(found[0] - found[1]) > 1e-4
 
 
@@ -73,7 +92,12 @@ def test_gradient_of_the_embeddings_only(direction):
     distillation_loss(x, LABELS, similarities, direction=direction).backward()
     assert x.grad.abs().sum() > 0 and similarities.grad is None
     fixed = similarities.detach()
-    assert torch.autograd.gradcheck(lambda x: distillation_loss(x, LABELS, fixed, direction=direction, shift=0.5, temperature=0.7), x)
+    assert torch.autograd.gradcheck(
+        lambda x: distillation_loss(
+            x, LABELS, fixed, direction=direction, shift=0.5, temperature=0.7
+        ),
+        x,
+    )
 
 
 @pytest.mark.parametrize("labels", [[1] * 6, [5], [3, 3]])
@@ -86,34 +110,51 @@ def test_one_class_has_nothing_to_learn(labels):
 
 def test_images_that_agree_with_the_texts_up_to_the_shift_cost_nothing():
     x = rows()
-    assert distillation_loss(x, torch.arange(6), x @ x.T, shift=0.0).item() == pytest.approx(0, abs=1e-12)
+    assert distillation_loss(x, torch.arange(6), x @ x.T, shift=0.0).item() == pytest.approx(
+        0, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e3])
 def test_extreme_temperatures_are_finite(temperature):
     x = rows().float().requires_grad_()
     for direction in ("backward", "forward"):
-        loss = distillation_loss(x, LABELS, torch.rand(6, 6), direction=direction, temperature=temperature)
+        loss = distillation_loss(
+            x, LABELS, torch.rand(6, 6), direction=direction, temperature=temperature
+        )
         loss.backward()
         assert loss.isfinite() and x.grad.isfinite().all()
 
 
 # The guide.
 
+
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_class_level_guide(ranks):
     texts = vectors(ranks=ranks)
-    found = LanguageGuide(texts, direction="forward", shift=0.5, temperature=0.7)(rows(), LABELS, NOBODY)
-    similarities = [[naive_similarity(texts[c].tolist(), texts[d].tolist()) for d in LABELS] for c in LABELS]
-    assert found.item() == pytest.approx(naive_loss(rows().tolist(), LABELS.tolist(), similarities, "forward", 0.5, 0.7), rel=1e-6)
+    found = LanguageGuide(texts, direction="forward", shift=0.5, temperature=0.7)(
+        rows(), LABELS, NOBODY
+    )
+    similarities = [
+        [naive_similarity(texts[c].tolist(), texts[d].tolist()) for d in LABELS] for c in LABELS
+    ]
+    assert found.item() == pytest.approx(
+        naive_loss(rows().tolist(), LABELS.tolist(), similarities, "forward", 0.5, 0.7), rel=1e-6
+    )
 
 
 def test_sample_level_guide():
-    texts, assignment, indices = vectors(9), torch.randint(9, (20, 3), generator=torch.Generator().manual_seed(1)), torch.tensor([3, 19, 0, 7, 7, 12])
+    texts, assignment, indices = (
+        vectors(9),
+        torch.randint(9, (20, 3), generator=torch.Generator().manual_seed(1)),
+        torch.tensor([3, 19, 0, 7, 7, 12]),
+    )
     found = LanguageGuide(texts, assignment).batch_similarities(LABELS, indices)
     for i, a in enumerate(indices):
         for j, b in enumerate(indices):
-            expected = naive_similarity(texts[assignment[a], 0].tolist(), texts[assignment[b], 0].tolist())
+            expected = naive_similarity(
+                texts[assignment[a], 0].tolist(), texts[assignment[b], 0].tolist()
+            )
             assert found[i, j].item() == pytest.approx(expected)
 
 
@@ -124,7 +165,9 @@ def test_levels_agree_where_the_samples_of_a_class_share_their_texts():
     by_sample = LanguageGuide(vocabulary, of_class[labels_of_samples])
     indices = torch.tensor([9, 4, 1, 3, 0, 2])
     labels = labels_of_samples[indices]
-    torch.testing.assert_close(by_class(rows(), labels, indices), by_sample(rows(), labels, indices))
+    torch.testing.assert_close(
+        by_class(rows(), labels, indices), by_sample(rows(), labels, indices)
+    )
 
 
 @pytest.mark.parametrize("delay, silent", [(0, 0), (1, 0), (2, 1), (5, 4)])

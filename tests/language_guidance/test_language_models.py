@@ -1,4 +1,5 @@
 """Text encoders from installed packages and local folders; nothing is downloaded."""
+
 import json
 import os
 from pathlib import Path
@@ -13,33 +14,62 @@ from utilities.errors import UserError
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[2]
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "photo", "of", "dog", "cat", "red", "triangle"]
-TINY_CLIP = {"embed_dim": 16, "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
-             "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}}
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "a",
+    "photo",
+    "of",
+    "dog",
+    "cat",
+    "red",
+    "triangle",
+]
+TINY_CLIP = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
 
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
     """No hub client waits for a network."""
     from huggingface_hub import constants
+
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 def encode(name: str, texts: list[str], primer: str = "{}", weights=None) -> torch.Tensor:
-    return language_models.encode(language_models.select(name, weights and str(weights)), texts, primer, CPU)
+    return language_models.encode(
+        language_models.select(name, weights and str(weights)), texts, primer, CPU
+    )
 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory) -> Path:
     """A folder with a tiny BERT and its tokenizer."""
     from transformers import BertConfig, BertModel, BertTokenizerFast
+
     folder = tmp_path_factory.mktemp("bert")
     (folder / "vocab.txt").write_text("\n".join(WORDS))
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, max_position_embeddings=32)
+    config = BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=32,
+    )
     BertModel(config).save_pretrained(folder)
-    BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), vocab=str(folder / "vocab.txt"), model_max_length=32).save_pretrained(folder)
+    BertTokenizerFast(
+        vocab_file=str(folder / "vocab.txt"), vocab=str(folder / "vocab.txt"), model_max_length=32
+    ).save_pretrained(folder)
     return folder
 
 
@@ -47,15 +77,20 @@ def bert(tmp_path_factory) -> Path:
 def clip(tmp_path_factory) -> Path:
     """A folder with a tiny CLIP."""
     import open_clip
+
     folder = tmp_path_factory.mktemp("clip")
     torch.manual_seed(0)
     model = open_clip.CLIP(**TINY_CLIP)
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY_CLIP}))
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in model.state_dict().items()},
+        folder / "open_clip_model.safetensors",
+    )
     return folder
 
 
 # The encoder that is installed.
+
 
 @pytest.fixture(scope="module")
 def minilm():
@@ -67,12 +102,19 @@ def test_minilm_knows_what_words_mean(minilm):
     with torch.inference_mode():
         vectors = minilm(["dark red triangle", "light red triangle", "a truck"])
     assert vectors.shape == (3, 384)
-    near, far = cosine_similarity(vectors[0], vectors[1], dim=0), cosine_similarity(vectors[0], vectors[2], dim=0)
+    near, far = (
+        cosine_similarity(vectors[0], vectors[1], dim=0),
+        cosine_similarity(vectors[0], vectors[2], dim=0),
+    )
     assert near > far + 0.2
 
 
 def test_minilm_does_not_see_padding(minilm):
-    texts = ["a", "a photo of a dark red dotted triangle on a very long and winding road", "two words"]
+    texts = [
+        "a",
+        "a photo of a dark red dotted triangle on a very long and winding road",
+        "two words",
+    ]
     with torch.inference_mode():
         together, alone = minilm(texts), torch.cat([minilm([text]) for text in texts])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
@@ -87,15 +129,24 @@ def test_another_minilm_file_is_refused(monkeypatch):
 
 # Local folders.
 
-@pytest.mark.parametrize("name, by_weights", [("bert", True), ("roberta_l", True), ("minilm", True), ("hf:", False)])
+
+@pytest.mark.parametrize(
+    "name, by_weights", [("bert", True), ("roberta_l", True), ("minilm", True), ("hf:", False)]
+)
 def test_a_folder_of_transformers(bert, name, by_weights):
     texts = ["dog", "red triangle"]
     found = encode(name, texts, weights=bert) if by_weights else encode(f"hf:{bert}", texts)
-    assert found.shape == (2, 16) and found.dtype == torch.float32 and not found.requires_grad and not found.is_inference()
+    assert (
+        found.shape == (2, 16)
+        and found.dtype == torch.float32
+        and not found.requires_grad
+        and not found.is_inference()
+    )
 
 
 def test_mean_of_the_last_states_over_the_tokens(bert):
     from transformers import AutoModel, AutoTokenizer
+
     tokenizer, model = AutoTokenizer.from_pretrained(bert), AutoModel.from_pretrained(bert).eval()
     texts = ["dog", "a photo of a red triangle", "cat dog"]
     found = encode("bert", texts, weights=bert)
@@ -106,7 +157,10 @@ def test_mean_of_the_last_states_over_the_tokens(bert):
 
 
 def test_the_primer_goes_around_each_text(bert):
-    assert torch.equal(encode("bert", ["dog", "cat"], "a photo of a {}", bert), encode("bert", ["a photo of a dog", "a photo of a cat"], weights=bert))
+    assert torch.equal(
+        encode("bert", ["dog", "cat"], "a photo of a {}", bert),
+        encode("bert", ["a photo of a dog", "a photo of a cat"], weights=bert),
+    )
 
 
 def test_many_texts_come_in_order(bert, monkeypatch):
@@ -118,10 +172,13 @@ def test_many_texts_come_in_order(bert, monkeypatch):
 
 def test_a_folder_of_open_clip(clip):
     import open_clip
+
     texts = ["a dog", "a red triangle"]
     found = encode("clip", texts, weights=clip)
     model = open_clip.CLIP(**TINY_CLIP).eval()
-    model.load_state_dict(open_clip.factory.load_state_dict(str(clip / "open_clip_model.safetensors")))
+    model.load_state_dict(
+        open_clip.factory.load_state_dict(str(clip / "open_clip_model.safetensors"))
+    )
     with torch.no_grad():
         torch.testing.assert_close(found, model.encode_text(open_clip.tokenize(texts)))
     assert found.shape == (2, 16)
@@ -129,6 +186,7 @@ def test_a_folder_of_open_clip(clip):
 
 def test_a_file_of_open_clip(clip, tmp_path, monkeypatch):
     import open_clip
+
     (tmp_path / "tiny-clip.json").write_text(json.dumps(TINY_CLIP))
     open_clip.add_model_config(tmp_path / "tiny-clip.json")
     monkeypatch.setattr(language_models, "CLIP_ARCH", "tiny-clip")
@@ -137,6 +195,7 @@ def test_a_file_of_open_clip(clip, tmp_path, monkeypatch):
 
 
 # What is not there, or is something else.
+
 
 @pytest.mark.parametrize("name", ["clip", "bert", "roberta_l", "hf:some/model"])
 def test_without_a_network_the_message_says_what_to_do(name, monkeypatch, tmp_path):
@@ -169,7 +228,9 @@ def test_foreign_weights_are_named(tmp_path, name, content):
 def test_a_bert_folder_without_weights_of_the_model_is_refused(bert, tmp_path):
     for file in bert.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    save_file({"unrelated": torch.zeros(3)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {"unrelated": torch.zeros(3)}, tmp_path / "model.safetensors", metadata={"format": "pt"}
+    )
     with pytest.raises(UserError, match="--language_weights"):
         encode("bert", ["dog"], weights=tmp_path)
 
@@ -178,8 +239,14 @@ def test_a_bert_folder_without_a_pooler_passes(bert, tmp_path):
     for file in bert.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     weights = load_file(bert / "model.safetensors")
-    save_file({name: value for name, value in weights.items() if "pooler" not in name}, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    assert torch.equal(encode("bert", ["dog"], weights=tmp_path), encode("bert", ["dog"], weights=bert))
+    save_file(
+        {name: value for name, value in weights.items() if "pooler" not in name},
+        tmp_path / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    assert torch.equal(
+        encode("bert", ["dog"], weights=tmp_path), encode("bert", ["dog"], weights=bert)
+    )
 
 
 def test_identity_changes_with_the_weights(bert, tmp_path):
@@ -194,6 +261,8 @@ def test_identity_changes_with_the_weights(bert, tmp_path):
 
 def test_the_folder_called_datasets_does_not_break_transformers():
     """A package of that name exists too, and transformers looks for it."""
-    import datasets
     from transformers import AutoModel, AutoTokenizer
+
+    import datasets
+
     assert Path(datasets.__file__).parent == ROOT / "datasets" and AutoModel and AutoTokenizer

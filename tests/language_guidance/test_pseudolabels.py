@@ -1,4 +1,5 @@
 """ImageNet classes of the training images."""
+
 from collections import Counter
 
 import pytest
@@ -13,7 +14,13 @@ def test_class_names():
     names = pseudolabels.class_names()
     assert len(names) == 1000 and all(names) and not any("," in name for name in names)
     assert {name for name, count in Counter(names).items() if count > 1} == {"crane", "maillot"}
-    assert [names[index] for index in (0, 1, 134, 517, 999)] == ["tench", "goldfish", "crane", "crane", "toilet tissue"]
+    assert [names[index] for index in (0, 1, 134, 517, 999)] == [
+        "tench",
+        "goldfish",
+        "crane",
+        "crane",
+        "toilet tissue",
+    ]
 
 
 def test_top_classes_prefer_logits_to_probabilities():
@@ -24,7 +31,10 @@ def test_top_classes_prefer_logits_to_probabilities():
 
 @pytest.mark.parametrize("topk", [1, 4])
 def test_top_classes_against_loops(topk):
-    logits, labels = torch.randn(20, 9, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 3
+    logits, labels = (
+        torch.randn(20, 9, generator=torch.Generator().manual_seed(0)),
+        torch.arange(20) % 3,
+    )
     found = pseudolabels.top_classes(logits, labels, topk).tolist()
     for c in range(3):
         images = [row for row, label in zip(logits.tolist(), labels.tolist()) if label == c]
@@ -41,12 +51,17 @@ class Sums(nn.Module):
     """Logits that name the image, and the wrong ones in training mode."""
 
     def forward(self, images):
-        return torch.cat([images.sum((1, 2, 3), keepdim=True)[:, 0, 0], images[:, 0, 0, :2]], 1) * (-1 if self.training else 1)
+        return torch.cat([images.sum((1, 2, 3), keepdim=True)[:, 0, 0], images[:, 0, 0, :2]], 1) * (
+            -1 if self.training else 1
+        )
 
 
 def test_classify_scatters_by_index_in_evaluation_mode():
     images = torch.randn(5, 3, 4, 4)
-    batches = [Batch(images[rows], torch.zeros(len(rows), dtype=torch.long), torch.tensor(rows)) for rows in ([4, 0], [2, 1, 3])]
+    batches = [
+        Batch(images[rows], torch.zeros(len(rows), dtype=torch.long), torch.tensor(rows))
+        for rows in ([4, 0], [2, 1, 3])
+    ]
     found = pseudolabels.classify(Sums().train(), batches, count=5, device=torch.device("cpu"))
     with torch.no_grad():
         assert torch.equal(found, Sums().eval()(images))

@@ -1,4 +1,5 @@
 """Metrics of clusters and of geometry against plain loops; names; agreement with pytorch-metric-learning."""
+
 import itertools
 import math
 
@@ -10,11 +11,22 @@ from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_s
 
 import metrics
 from evaluation import Protocol, evaluate_embeddings
-from metrics import ALL, COSINE, EUCLIDEAN, UP_TO_RELEVANT, EmbeddedSplit, Retrieval, semantics, spectrum
+from metrics import (
+    ALL,
+    COSINE,
+    EUCLIDEAN,
+    UP_TO_RELEVANT,
+    EmbeddedSplit,
+    Retrieval,
+    semantics,
+    spectrum,
+)
 from metrics import retrieval as values_read
 
 
-def data(count: int, classes: int, seed: int = 0, dim: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+def data(
+    count: int, classes: int, seed: int = 0, dim: int = 5
+) -> tuple[torch.Tensor, torch.Tensor]:
     random = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (count,), generator=random)
     centres = torch.randn(classes, dim, generator=random)
@@ -32,7 +44,11 @@ def naive_f1(labels, clusters) -> float:
         both += bool(one_class and one_cluster)
         only_class += bool(one_class and not one_cluster)
         only_cluster += bool(one_cluster and not one_class)
-    return 2 * both / (2 * both + only_class + only_cluster) if both + only_class + only_cluster else 0.0
+    return (
+        2 * both / (2 * both + only_class + only_cluster)
+        if both + only_class + only_cluster
+        else 0.0
+    )
 
 
 def cosine_distance(first, second) -> float:
@@ -46,8 +62,14 @@ def mean(numbers) -> float:
 
 
 def naive_intra(embeddings, labels) -> float:
-    classes = [[row for row, label in zip(embeddings, labels) if label == name] for name in labels.unique()]
-    return mean(mean(cosine_distance(*pair) for pair in itertools.combinations(rows, 2)) for rows in classes if len(rows) > 1)
+    classes = [
+        [row for row, label in zip(embeddings, labels) if label == name] for name in labels.unique()
+    ]
+    return mean(
+        mean(cosine_distance(*pair) for pair in itertools.combinations(rows, 2))
+        for rows in classes
+        if len(rows) > 1
+    )
 
 
 def naive_inter(embeddings, labels) -> float:
@@ -55,22 +77,42 @@ def naive_inter(embeddings, labels) -> float:
     return mean(cosine_distance(*pair) for pair in itertools.combinations(means, 2))
 
 
-@pytest.mark.parametrize("labels, clusters", [([0, 0, 1, 1, 2, 2, 2], [0, 1, 1, 1, 2, 2, 0]), ([0, 0, 0], [0, 0, 0]), ([0, 1, 2], [0, 1, 2]), ([4, 4, 9], [1, 0, 1])])
+@pytest.mark.parametrize(
+    "labels, clusters",
+    [
+        ([0, 0, 1, 1, 2, 2, 2], [0, 1, 1, 1, 2, 2, 0]),
+        ([0, 0, 0], [0, 0, 0]),
+        ([0, 1, 2], [0, 1, 2]),
+        ([4, 4, 9], [1, 0, 1]),
+    ],
+)
 @pytest.mark.parametrize("prefix, space", [("", EUCLIDEAN), ("c_", COSINE)])
 def test_clusters_against_loops_and_scikit_learn(prefix, space, labels, clusters):
     split = {"clusters": {space: torch.tensor(clusters)}}
-    assert value(f"{prefix}f1", torch.zeros(len(labels), 1), torch.tensor(labels), **split) == pytest.approx(naive_f1(labels, clusters), abs=1e-12)
-    for name, reference in (("nmi", normalized_mutual_info_score), ("ami", adjusted_mutual_info_score)):
-        assert value(prefix + name, torch.zeros(len(labels), 1), torch.tensor(labels), **split) == pytest.approx(reference(labels, clusters), abs=1e-12)
+    assert value(
+        f"{prefix}f1", torch.zeros(len(labels), 1), torch.tensor(labels), **split
+    ) == pytest.approx(naive_f1(labels, clusters), abs=1e-12)
+    for name, reference in (
+        ("nmi", normalized_mutual_info_score),
+        ("ami", adjusted_mutual_info_score),
+    ):
+        assert value(
+            prefix + name, torch.zeros(len(labels), 1), torch.tensor(labels), **split
+        ) == pytest.approx(reference(labels, clusters), abs=1e-12)
 
 
 def test_nmi_from_its_definition():
     labels, clusters = [0, 0, 1, 1, 2, 2, 2], [0, 1, 1, 1, 2, 2, 0]
 
     def entropy(parts) -> float:
-        return -sum(p * math.log(p) for p in (parts.count(part) / len(parts) for part in set(parts)))
+        return -sum(
+            p * math.log(p) for p in (parts.count(part) / len(parts) for part in set(parts))
+        )
+
     mutual = entropy(labels) + entropy(clusters) - entropy(list(zip(labels, clusters)))
-    found = value("nmi", torch.zeros(7, 1), torch.tensor(labels), clusters={EUCLIDEAN: torch.tensor(clusters)})
+    found = value(
+        "nmi", torch.zeros(7, 1), torch.tensor(labels), clusters={EUCLIDEAN: torch.tensor(clusters)}
+    )
     assert found == pytest.approx(2 * mutual / (entropy(labels) + entropy(clusters)))
 
 
@@ -80,17 +122,21 @@ def test_distances_within_and_between_classes(count, classes):
     within, between = naive_intra(embeddings, labels), naive_inter(embeddings, labels)
     assert value("dists@intra", embeddings, labels) == pytest.approx(within, abs=1e-9)
     assert value("dists@inter", embeddings, labels) == pytest.approx(between, abs=1e-9)
-    assert value("dists@intra_over_inter", embeddings, labels) == pytest.approx(within / between if between else 0, abs=1e-9)
+    assert value("dists@intra_over_inter", embeddings, labels) == pytest.approx(
+        within / between if between else 0, abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("mode", [1, 2, 3, -2, 99])
 @pytest.mark.parametrize("count, dim", [(50, 6), (4, 9)])
 def test_rho_spectrum(count, dim, mode):
     embeddings, labels = data(count, 3, dim=dim)
-    singular = np.linalg.svd(embeddings.double().numpy(), compute_uv=False)[abs(mode) - 1:]
+    singular = np.linalg.svd(embeddings.double().numpy(), compute_uv=False)[abs(mode) - 1 :]
     shares = singular / singular.sum() if len(singular) > 1 else []
     expected = sum(math.log(1 / len(shares) / share) / len(shares) for share in shares)
-    assert value(f"rho_spectrum@{mode}@embeds", embeddings, labels) == pytest.approx(expected, abs=1e-9)
+    assert value(f"rho_spectrum@{mode}@embeds", embeddings, labels) == pytest.approx(
+        expected, abs=1e-9
+    )
 
 
 def test_blocks_of_rows_give_the_same(monkeypatch):
@@ -105,41 +151,74 @@ def test_blocks_of_rows_give_the_same(monkeypatch):
 @pytest.mark.parametrize("seed", range(3))
 def test_semantic_consistency_is_spearmans_correlation_over_pairs_of_classes(seed):
     embeddings, labels = data(80, 9, seed)
-    texts = torch.eye(4)[torch.randint(4, (12,), generator=torch.Generator().manual_seed(seed))]  # alike or not at all: many ties
+    texts = torch.eye(4)[
+        torch.randint(4, (12,), generator=torch.Generator().manual_seed(seed))
+    ]  # alike or not at all: many ties
     present = labels.unique().tolist()
     means = {name: embeddings[labels == name].double().mean(0) for name in present}
     pairs = list(itertools.combinations(present, 2))
-    expected = spearmanr([-cosine_distance(means[a], means[b]) for a, b in pairs], [float(texts[a] @ texts[b]) for a, b in pairs]).statistic
-    assert value("semantic_consistency", embeddings, labels, text_vectors=texts) == pytest.approx(expected, abs=1e-9)
+    expected = spearmanr(
+        [-cosine_distance(means[a], means[b]) for a, b in pairs],
+        [float(texts[a] @ texts[b]) for a, b in pairs],
+    ).statistic
+    assert value("semantic_consistency", embeddings, labels, text_vectors=texts) == pytest.approx(
+        expected, abs=1e-9
+    )
 
 
 def test_semantic_consistency_of_a_space_that_is_language():
     vectors = torch.randn(6, 20, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(6).repeat_interleave(2)
     texts = torch.nn.functional.normalize(vectors, dim=1)
-    assert value("semantic_consistency", vectors[labels], labels, text_vectors=texts) == pytest.approx(1)
-    assert abs(value("semantic_consistency", vectors[labels], labels, text_vectors=texts.flip(0))) < 0.9
-    assert value("semantic_consistency", vectors[labels], labels, text_vectors=torch.ones(6, 3)) == 0
+    assert value(
+        "semantic_consistency", vectors[labels], labels, text_vectors=texts
+    ) == pytest.approx(1)
+    assert (
+        abs(value("semantic_consistency", vectors[labels], labels, text_vectors=texts.flip(0)))
+        < 0.9
+    )
+    assert (
+        value("semantic_consistency", vectors[labels], labels, text_vectors=torch.ones(6, 3)) == 0
+    )
     assert value("semantic_consistency", vectors[:2], torch.arange(2), text_vectors=texts) == 0
 
 
 def test_semantic_consistency_of_many_classes_is_that_of_some(monkeypatch):
     vectors = torch.randn(40, 20, generator=torch.Generator().manual_seed(0))
-    texts = torch.nn.functional.normalize(vectors + torch.randn(40, 20, generator=torch.Generator().manual_seed(1)), dim=1)
+    texts = torch.nn.functional.normalize(
+        vectors + torch.randn(40, 20, generator=torch.Generator().manual_seed(1)), dim=1
+    )
     monkeypatch.setattr(semantics, "CLASSES", 14)
     chosen = torch.linspace(0, 39, 14).round().long()
-    expected = value("semantic_consistency", vectors[chosen], torch.arange(14), text_vectors=texts[chosen])
-    assert value("semantic_consistency", vectors, torch.arange(40), text_vectors=texts) == expected != 0
+    expected = value(
+        "semantic_consistency", vectors[chosen], torch.arange(14), text_vectors=texts[chosen]
+    )
+    assert (
+        value("semantic_consistency", vectors, torch.arange(40), text_vectors=texts)
+        == expected
+        != 0
+    )
 
 
 def test_a_retrieval_worked_out_by_hand():
     """Query 0 finds its three relevant images at ranks 1, 4 and 6; query 1 has none; query 2 finds its only one at rank 2."""
-    found = Retrieval(torch.tensor([0, 0, 0, 2]), torch.tensor([1, 4, 6, 2]), torch.tensor([3, 0, 1]))
-    expected = {"e_recall@1": [1, 0, 0], "e_recall@2": [1, 0, 1], "precision@4": [2 / 4, 0, 1 / 4], "r_precision": [1 / 3, math.nan, 0],
-                "mAP@R": [1 / 3, math.nan, 0], "mAP": [(1 + 2 / 4 + 3 / 6) / 3, math.nan, 1 / 2],
-                "mAP_1000": [(1 + 2 / 4 + 3 / 6) / 4, 0, 1 / 4], "mAP_lim": [(1 + 2 / 4 + 3 / 6) / 3, math.nan, 1 / 2]}
+    found = Retrieval(
+        torch.tensor([0, 0, 0, 2]), torch.tensor([1, 4, 6, 2]), torch.tensor([3, 0, 1])
+    )
+    expected = {
+        "e_recall@1": [1, 0, 0],
+        "e_recall@2": [1, 0, 1],
+        "precision@4": [2 / 4, 0, 1 / 4],
+        "r_precision": [1 / 3, math.nan, 0],
+        "mAP@R": [1 / 3, math.nan, 0],
+        "mAP": [(1 + 2 / 4 + 3 / 6) / 3, math.nan, 1 / 2],
+        "mAP_1000": [(1 + 2 / 4 + 3 / 6) / 4, 0, 1 / 4],
+        "mAP_lim": [(1 + 2 / 4 + 3 / 6) / 3, math.nan, 1 / 2],
+    }
     for name, values in expected.items():
-        np.testing.assert_allclose(metrics.parse(name).compute(found), values, rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(
+            metrics.parse(name).compute(found), values, rtol=1e-12, err_msg=name
+        )
     assert metrics.per_query_mean(metrics.parse("mAP@R").compute(found)) == pytest.approx(1 / 6)
     assert metrics.per_query_mean(torch.tensor([math.nan, math.nan])) == 0
 
@@ -152,36 +231,83 @@ def test_map_of_more_than_1000_images_stops_at_1000():
         hits = order % 2 == query % 2
         total = (hits.cumsum() / np.arange(1, 1001) * hits).sum()
         paper, corrected = paper + total / 550 / 1100, corrected + total / 549 / 1100
-    found = evaluate_embeddings(torch.arange(1100.0)[:, None], Protocol(labels), [metrics.parse(name) for name in ("mAP_1000", "mAP_lim")], memory=2 ** 26)
-    assert found["mAP_1000"] == pytest.approx(paper, rel=1e-9) and found["mAP_lim"] == pytest.approx(corrected, rel=1e-9)
+    found = evaluate_embeddings(
+        torch.arange(1100.0)[:, None],
+        Protocol(labels),
+        [metrics.parse(name) for name in ("mAP_1000", "mAP_lim")],
+        memory=2**26,
+    )
+    assert found["mAP_1000"] == pytest.approx(paper, rel=1e-9) and found[
+        "mAP_lim"
+    ] == pytest.approx(corrected, rel=1e-9)
 
 
 def test_agreement_with_pytorch_metric_learning():
     """Its mean_average_precision is over its k neighbours and divides by the hits among them; over all, both are the same."""
     calculators = pytest.importorskip("pytorch_metric_learning.utils.accuracy_calculator")
     embeddings, labels = data(300, 40, dim=16)
-    names = {"precision_at_1": "precision@1", "r_precision": "r_precision", "mean_average_precision_at_r": "mAP@R", "mean_average_precision": "mAP"}
-    theirs = calculators.AccuracyCalculator(include=tuple(names), k=299, device=torch.device("cpu")).get_accuracy(embeddings, labels)
+    names = {
+        "precision_at_1": "precision@1",
+        "r_precision": "r_precision",
+        "mean_average_precision_at_r": "mAP@R",
+        "mean_average_precision": "mAP",
+    }
+    theirs = calculators.AccuracyCalculator(
+        include=tuple(names), k=299, device=torch.device("cpu")
+    ).get_accuracy(embeddings, labels)
     asked = [metrics.parse(name) for name in names.values()]
     alone = labels.bincount()[labels] == 1
-    queries = (~alone).nonzero().squeeze(1)  # it leaves out the only image of a class, also where we call that a miss
-    ours = evaluate_embeddings(embeddings, Protocol(labels, None, queries, torch.arange(300)), asked, memory=2 ** 26)
+    queries = (
+        (~alone).nonzero().squeeze(1)
+    )  # it leaves out the only image of a class, also where we call that a miss
+    ours = evaluate_embeddings(
+        embeddings, Protocol(labels, None, queries, torch.arange(300)), asked, memory=2**26
+    )
     for their_name, name in names.items():
         assert ours[name] == pytest.approx(theirs[their_name], abs=1e-6), name
 
 
-@pytest.mark.parametrize("name, space, depth, family", [
-    ("e_recall@4", EUCLIDEAN, 4, "e_recall"), ("c_recall@10", COSINE, 10, "c_recall"), ("mAP_1000", EUCLIDEAN, 1000, "mAP_1000"), ("c_mAP_lim", COSINE, 1000, "c_mAP_lim"),
-    ("mAP@R", EUCLIDEAN, UP_TO_RELEVANT, "mAP"), ("c_mAP", COSINE, ALL, "c_mAP"), ("nmi", EUCLIDEAN, 0, "nmi"), ("c_f1", COSINE, 0, "c_f1"),
-    ("dists@intra", EUCLIDEAN, 0, "dists"), ("rho_spectrum@-1@avg_features", EUCLIDEAN, 0, "rho_spectrum"), ("superclass_recall@2", EUCLIDEAN, 2, "superclass_recall")])
+@pytest.mark.parametrize(
+    "name, space, depth, family",
+    [
+        ("e_recall@4", EUCLIDEAN, 4, "e_recall"),
+        ("c_recall@10", COSINE, 10, "c_recall"),
+        ("mAP_1000", EUCLIDEAN, 1000, "mAP_1000"),
+        ("c_mAP_lim", COSINE, 1000, "c_mAP_lim"),
+        ("mAP@R", EUCLIDEAN, UP_TO_RELEVANT, "mAP"),
+        ("c_mAP", COSINE, ALL, "c_mAP"),
+        ("nmi", EUCLIDEAN, 0, "nmi"),
+        ("c_f1", COSINE, 0, "c_f1"),
+        ("dists@intra", EUCLIDEAN, 0, "dists"),
+        ("rho_spectrum@-1@avg_features", EUCLIDEAN, 0, "rho_spectrum"),
+        ("superclass_recall@2", EUCLIDEAN, 2, "superclass_recall"),
+    ],
+)
 def test_parse(name, space, depth, family):
     metric = metrics.parse(name)
     assert (metric.name, metric.space, metric.depth, metric.family) == (name, space, depth, family)
-    assert metric.clusters == (name in ("nmi", "c_f1")) and metric.superclass == name.startswith("superclass")
+    assert metric.clusters == (name in ("nmi", "c_f1")) and metric.superclass == name.startswith(
+        "superclass"
+    )
     assert metric.evaltype == ("avg_features" if "avg_features" in name else None)
 
 
-@pytest.mark.parametrize("name", ["recall@1", "e_recall", "e_recall@0", "e_recall@-1", "e_recall@x", "e_recall@K", "nmi@1", "mAP@2", "", "e_recall@1 ", "rho_spectrum@0@embeds"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "recall@1",
+        "e_recall",
+        "e_recall@0",
+        "e_recall@-1",
+        "e_recall@x",
+        "e_recall@K",
+        "nmi@1",
+        "mAP@2",
+        "",
+        "e_recall@1 ",
+        "rho_spectrum@0@embeds",
+    ],
+)
 def test_unknown_names_list_the_known_ones(name):
     with pytest.raises(ValueError) as error:
         metrics.parse(name)
@@ -190,4 +316,8 @@ def test_unknown_names_list_the_known_ones(name):
 
 def test_every_metric_says_what_it_does_with_a_lone_image():
     for name, metric in metrics.REGISTRY.items():
-        assert metric.evaltype or "single image" in metric.compute.__doc__ or "only image" in metric.compute.__doc__, name
+        assert (
+            metric.evaltype
+            or "single image" in metric.compute.__doc__
+            or "only image" in metric.compute.__doc__
+        ), name

@@ -1,4 +1,5 @@
 """Checkpoints: what is stored comes back, and a wrong file says so."""
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +8,16 @@ from torch.optim.lr_scheduler import MultiStepLR
 from utilities import checkpoints, devices, run_folder
 from utilities.errors import UserError
 
-SETTINGS = {"dataset": "cub200", "arch": "resnet50", "embed_dim": 8, "loss": "margin", "optim": "adam", "lr": 1e-5, "gpu": [0], "n_epochs": 3}
+SETTINGS = {
+    "dataset": "cub200",
+    "arch": "resnet50",
+    "embed_dim": 8,
+    "loss": "margin",
+    "optim": "adam",
+    "lr": 1e-5,
+    "gpu": [0],
+    "n_epochs": 3,
+}
 HISTORY = {"Train": {"loss": {"loss": [2.0, 1.0]}}}
 
 
@@ -30,7 +40,13 @@ def train(parts, scheduler, epochs: int) -> None:
 
 
 def state_of(parts, scheduler, **changes) -> dict:
-    plain = {"settings": SETTINGS, "epoch": 1, "history": HISTORY, "seconds": 4.5, "wandb_id": None} | changes
+    plain = {
+        "settings": SETTINGS,
+        "epoch": 1,
+        "history": HISTORY,
+        "seconds": 4.5,
+        "wandb_id": None,
+    } | changes
     return checkpoints.snapshot(parts, scheduler, **plain)
 
 
@@ -60,7 +76,14 @@ def test_a_restored_learner_goes_on_as_the_stored_one(tmp_path):
 def test_plain_values_come_back(tmp_path):
     path, *_ = stored(tmp_path, wandb_id="abc")
     found = checkpoints.load(path)
-    assert (found.path, found.epoch, found.settings, found.history, found.seconds, found.wandb_id) == (path, 1, SETTINGS, HISTORY, 4.5, "abc")
+    assert (
+        found.path,
+        found.epoch,
+        found.settings,
+        found.history,
+        found.seconds,
+        found.wandb_id,
+    ) == (path, 1, SETTINGS, HISTORY, 4.5, "abc")
     assert set(found.tensors) == {"state_dict", "optimizer", "scaler", "scheduler"}
     assert [file.name for file in tmp_path.iterdir()] == [run_folder.LAST_CHECKPOINT]
 
@@ -78,6 +101,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch, error):
     def fail(state, file):
         file.write_bytes(b"half")
         raise error
+
     monkeypatch.setattr(torch, "save", fail)
     with pytest.raises(UserError, match="disk full") as told:
         checkpoints.save(path, {})
@@ -105,13 +129,23 @@ def test_code_in_a_file_does_not_run(tmp_path):
     class Evil:
         def __reduce__(self):
             return (tmp_path.joinpath("ran").touch, ())
+
     torch.save({"settings": Evil()}, tmp_path / "evil.pth.tar")
     with pytest.raises(UserError):
         checkpoints.load(tmp_path / "evil.pth.tar")
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("name, value", [("dataset", "cars196"), ("arch", "resnet18"), ("embed_dim", 16), ("loss", "multisimilarity"), ("optim", "sgd")])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("dataset", "cars196"),
+        ("arch", "resnet18"),
+        ("embed_dim", 16),
+        ("loss", "multisimilarity"),
+        ("optim", "sgd"),
+    ],
+)
 def test_fixed_settings_must_agree(tmp_path, name, value):
     path, *_ = stored(tmp_path)
     with pytest.raises(UserError, match=f"--{name} {SETTINGS[name]}.*{value}"):
@@ -152,4 +186,6 @@ def test_a_part_that_was_not_stored_is_named_unless_it_is_guidance(tmp_path):
     parts, scheduler = learner(0)
     checkpoints.restore(parts | {"guide": nn.Linear(1, 1)}, scheduler, checkpoints.load(path))
     with pytest.raises(UserError, match="criterion"):
-        checkpoints.restore(parts | {"criterion": nn.Linear(1, 1)}, scheduler, checkpoints.load(path))
+        checkpoints.restore(
+            parts | {"criterion": nn.Linear(1, 1)}, scheduler, checkpoints.load(path)
+        )

@@ -1,4 +1,5 @@
 """The records of a run."""
+
 import csv
 import json
 
@@ -9,8 +10,10 @@ from utilities.logger import RunLog
 
 
 def values(epoch: int, loss: float, recall: float, **more: float) -> logger.Values:
-    return {"Train": {"epochs": {"epochs": epoch}, "loss": {"loss": loss}, "time": {"time": 1.0}},
-            "Test": {"embeds_e_recall": {"e_recall@1": recall, **more}}}
+    return {
+        "Train": {"epochs": {"epochs": epoch}, "loss": {"loss": loss}, "time": {"time": 1.0}},
+        "Test": {"embeds_e_recall": {"e_recall@1": recall, **more}},
+    }
 
 
 def table(folder, name: str) -> list[list[str]]:
@@ -27,7 +30,11 @@ def log(tmp_path, monkeypatch) -> RunLog:
 def test_a_table_per_family_with_a_row_per_epoch(log):
     log.log(0, values(0, 2.0, 0.25, **{"e_recall@2": 0.5}))
     log.log(1, values(1, 1.5, 0.3, **{"e_recall@2": 0.6}))
-    assert table(log.folder, "Test_embeds_e_recall") == [["e_recall@1", "e_recall@2"], ["0.25", "0.5"], ["0.3", "0.6"]]
+    assert table(log.folder, "Test_embeds_e_recall") == [
+        ["e_recall@1", "e_recall@2"],
+        ["0.25", "0.5"],
+        ["0.3", "0.6"],
+    ]
     assert table(log.folder, "Train_loss") == [["loss"], ["2.0"], ["1.5"]]
     assert not list(log.folder.rglob("*.tmp"))
 
@@ -51,22 +58,39 @@ def test_a_resumed_run_writes_the_same_files(log, tmp_path):
 def test_a_metric_that_joins_later_keeps_the_rows_of_the_others(log):
     log.log(0, values(0, 2.0, 0.25))
     log.log(1, values(1, 1.5, 0.3, **{"e_recall@2": 0.6}))
-    assert table(log.folder, "Test_embeds_e_recall") == [["e_recall@1", "e_recall@2"], ["0.25", ""], ["0.3", "0.6"]]
+    assert table(log.folder, "Test_embeds_e_recall") == [
+        ["e_recall@1", "e_recall@2"],
+        ["0.25", ""],
+        ["0.3", "0.6"],
+    ]
     assert log.summary()["Test"]["embeds_e_recall: e_recall@2"]["last_epoch"] == 1
 
 
 def test_a_metric_that_is_dropped_keeps_its_epochs(log):
     log.log(0, values(0, 2.0, 0.25, **{"e_recall@2": 0.6}))
     log.log(1, values(1, 1.5, 0.3))
-    assert table(log.folder, "Test_embeds_e_recall") == [["e_recall@1", "e_recall@2"], ["0.25", "0.6"], ["0.3", ""]]
+    assert table(log.folder, "Test_embeds_e_recall") == [
+        ["e_recall@1", "e_recall@2"],
+        ["0.25", "0.6"],
+        ["0.3", ""],
+    ]
     assert log.summary()["Test"]["embeds_e_recall: e_recall@2"]["last_epoch"] == 0
 
 
 def test_summary_names_best_and_last(log):
     for epoch, (loss, recall) in enumerate([(2.0, 0.3), (1.0, 0.5), (1.5, 0.5), (1.2, 0.4)]):
         log.log(epoch, values(epoch, loss, recall))
-    assert log.summary() == {"Train": {"loss": {"best": 1.0, "best_epoch": 1, "last": 1.2, "last_epoch": 3}},
-                             "Test": {"embeds_e_recall: e_recall@1": {"best": 0.5, "best_epoch": 1, "last": 0.4, "last_epoch": 3}}}
+    assert log.summary() == {
+        "Train": {"loss": {"best": 1.0, "best_epoch": 1, "last": 1.2, "last_epoch": 3}},
+        "Test": {
+            "embeds_e_recall: e_recall@1": {
+                "best": 0.5,
+                "best_epoch": 1,
+                "last": 0.4,
+                "last_epoch": 3,
+            }
+        },
+    }
 
 
 def test_improved(log):
@@ -81,10 +105,21 @@ def test_finish_writes_results_and_plots(log):
     log.log(0, values(0, 2.0, 0.25))
     log.finish({"dataset": "cub200", "run": "folder", "settings": {"lr": 1e-5}}, 12.345)
     results = json.loads((log.folder / "results.json").read_text())
-    assert results["dataset"] == "cub200" and results["settings"] == {"lr": 1e-5} and results["seconds"] == 12.35
+    assert (
+        results["dataset"] == "cub200"
+        and results["settings"] == {"lr": 1e-5}
+        and results["seconds"] == 12.35
+    )
     assert results["metrics"] == log.summary()
-    assert {"git_revision", "versions", "platform"} <= set(results) and {"python", "torch", "timm"} <= set(results["versions"])
-    assert {file.name for file in (log.folder / "Progression_Plots").iterdir()} == {"Graph_Train_loss.svg", "Graph_Test_embeds_e_recall.svg"}
+    assert {"git_revision", "versions", "platform"} <= set(results) and {
+        "python",
+        "torch",
+        "timm",
+    } <= set(results["versions"])
+    assert {file.name for file in (log.folder / "Progression_Plots").iterdir()} == {
+        "Graph_Train_loss.svg",
+        "Graph_Test_embeds_e_recall.svg",
+    }
 
 
 def test_the_online_run_gets_the_values_and_the_end(tmp_path, monkeypatch):
@@ -96,6 +131,7 @@ def test_the_online_run_gets_the_values_and_the_end(tmp_path, monkeypatch):
 
         def finish(self, exit_code):
             self.seen.append(exit_code)
+
     monkeypatch.setattr(logger, "PLOT_INTERVAL", float("inf"))
     with RunLog(tmp_path, online=Online()) as log:
         log.log(0, values(0, 2.0, 0.25))
@@ -108,7 +144,16 @@ def test_online_keys_are_those_of_the_papers_code():
     class Run:
         def log(self, values, step):
             self.seen = values, step
+
     online = object.__new__(logger.OnlineRun)
     online.run = Run()
     online.log(3, values(3, 2.0, 0.25))
-    assert online.run.seen == ({"Train: epochs": 3, "Train: loss": 2.0, "Train: time": 1.0, "Test: embeds_e_recall: e_recall@1": 0.25}, 3)
+    assert online.run.seen == (
+        {
+            "Train: epochs": 3,
+            "Train: loss": 2.0,
+            "Train: time": 1.0,
+            "Test: embeds_e_recall: e_recall@1": 0.25,
+        },
+        3,
+    )

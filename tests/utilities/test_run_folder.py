@@ -1,4 +1,5 @@
 """Run folders: names, order, and files that are whole."""
+
 import shlex
 
 import pytest
@@ -16,28 +17,53 @@ def touched(folder, name: str):
 
 def test_each_run_has_a_folder_of_its_own(tmp_path):
     created = [run_folder.create(str(tmp_path), "cub200", "run") for _ in range(12)]
-    assert [folder.name for folder in created] == ["run", *(f"run_{number}" for number in range(1, 12))]
+    assert [folder.name for folder in created] == [
+        "run",
+        *(f"run_{number}" for number in range(1, 12)),
+    ]
     assert all(folder.parent == tmp_path / "cub200" and folder.is_dir() for folder in created)
 
 
 def test_runs_of_a_name_are_in_order(tmp_path):
-    for name in ("run_10", "run", "run_2", "run_1", "runner", "run_x", "other_1", "a_run", "run_1_1", "xrun"):
+    for name in (
+        "run_10",
+        "run",
+        "run_2",
+        "run_1",
+        "runner",
+        "run_x",
+        "other_1",
+        "a_run",
+        "run_1_1",
+        "xrun",
+    ):
         (tmp_path / "cub200" / name).mkdir(parents=True)
-    assert [path.name for path in run_folder.runs_named(str(tmp_path), "cub200", "run")] == ["run", "run_1", "run_2", "run_10"]
+    assert [path.name for path in run_folder.runs_named(str(tmp_path), "cub200", "run")] == [
+        "run",
+        "run_1",
+        "run_2",
+        "run_10",
+    ]
     assert run_folder.runs_named(str(tmp_path), "cars196", "run") == []
 
 
 def test_a_name_is_no_pattern(tmp_path):
     for name in ("a.b", "axb", "a.b_1"):
         (tmp_path / "cub200" / name).mkdir(parents=True)
-    assert [path.name for path in run_folder.runs_named(str(tmp_path), "cub200", "a.b")] == ["a.b", "a.b_1"]
+    assert [path.name for path in run_folder.runs_named(str(tmp_path), "cub200", "a.b")] == [
+        "a.b",
+        "a.b_1",
+    ]
 
 
 def test_latest_checkpoint(tmp_path):
     for name in ("run", "run_2", "run_10"):
         touched(tmp_path / "cub200" / name, run_folder.LAST_CHECKPOINT)
     (tmp_path / "cub200" / "run_11").mkdir()
-    assert run_folder.latest_checkpoint(str(tmp_path), "cub200", "run") == tmp_path / "cub200" / "run_10" / run_folder.LAST_CHECKPOINT
+    assert (
+        run_folder.latest_checkpoint(str(tmp_path), "cub200", "run")
+        == tmp_path / "cub200" / "run_10" / run_folder.LAST_CHECKPOINT
+    )
     with pytest.raises(UserError, match="--resume auto"):
         run_folder.latest_checkpoint(str(tmp_path), "cub200", "other")
 
@@ -62,7 +88,9 @@ def test_a_file_in_the_way(tmp_path, blocked):
 def test_write_atomically(tmp_path):
     run_folder.write_atomically(tmp_path / "a.txt", "old")
     run_folder.write_atomically(tmp_path / "a.txt", "new é")
-    assert (tmp_path / "a.txt").read_text() == "new é" and [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "new é" and [
+        path.name for path in tmp_path.iterdir()
+    ] == ["a.txt"]
 
 
 def test_an_interrupted_writing_leaves_the_old_file(tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 """Loss meters, seeds, devices and tables."""
+
 import random
 
 import numpy as np
@@ -18,7 +19,10 @@ def metered(*losses) -> LossMeter:
 
 
 def test_means():
-    assert metered((1.0, 4.0), (2.0, 0.0), (6.0, 2.0)).means() == {"objective": 3.0, "guidance": 2.0}
+    assert metered((1.0, 4.0), (2.0, 0.0), (6.0, 2.0)).means() == {
+        "objective": 3.0,
+        "guidance": 2.0,
+    }
 
 
 def test_means_can_be_read_in_between():
@@ -35,12 +39,15 @@ def test_means_of_many_small_losses_are_exact():
     assert meter.means()["loss"] == pytest.approx(0.10000000149, abs=1e-12)
 
 
-@pytest.mark.parametrize("losses, name, step", [
-    ([(1.0, 1.0), (float("nan"), 1.0), (1.0, 1.0)], "objective", 1),
-    ([(1.0, 1.0), (1.0, 1.0), (1.0, float("inf"))], "guidance", 2),
-    ([(1.0, -float("inf")), (float("nan"), 1.0)], "guidance", 0),
-    ([(float("nan"), float("nan"))], "objective", 0),
-])
+@pytest.mark.parametrize(
+    "losses, name, step",
+    [
+        ([(1.0, 1.0), (float("nan"), 1.0), (1.0, 1.0)], "objective", 1),
+        ([(1.0, 1.0), (1.0, 1.0), (1.0, float("inf"))], "guidance", 2),
+        ([(1.0, -float("inf")), (float("nan"), 1.0)], "guidance", 0),
+        ([(float("nan"), float("nan"))], "objective", 0),
+    ],
+)
 def test_the_first_non_finite_loss_is_named(losses, name, step):
     with pytest.raises(NonFiniteLoss, match=f"{name} loss .* step {step} of epoch 0$"):
         metered(*losses).means()
@@ -57,7 +64,12 @@ def test_a_meter_keeps_no_graph():
 
 
 def test_derived_seeds_are_distinct_and_stable():
-    seeds = [seeding.derive(seed, epoch, rank) for seed in range(6) for epoch in range(30) for rank in range(3)]
+    seeds = [
+        seeding.derive(seed, epoch, rank)
+        for seed in range(6)
+        for epoch in range(30)
+        for rank in range(3)
+    ]
     assert len(set(seeds)) == len(seeds) and all(0 <= seed < 2**32 for seed in seeds)
     assert seeding.derive(1, 2) == seeding.derive(1, 2, 0) != seeding.derive(2, 1)
 
@@ -66,6 +78,7 @@ def test_seed_everything():
     def draw():
         seeding.seed_everything(5)
         return random.random(), np.random.rand(), torch.rand(1).item()
+
     assert draw() == draw()
 
 
@@ -99,22 +112,36 @@ def test_autocast(precision, expected):
 
 
 def test_only_fp16_scales_the_loss():
-    assert [devices.gradient_scaler(torch.device("cpu"), precision).is_enabled() for precision in ("fp32", "bf16", "fp16")] == [False, False, True]
+    assert [
+        devices.gradient_scaler(torch.device("cpu"), precision).is_enabled()
+        for precision in ("fp32", "bf16", "fp16")
+    ] == [False, False, True]
 
 
 def test_table():
     assert report.table([("Test", 0.5), ("Validation", 12)], ("split", "best")) == (
-        "split       best\n------------------\nTest        0.5000\nValidation  12")
+        "split       best\n------------------\nTest        0.5000\nValidation  12"
+    )
 
 
 def test_merge_keeps_all_families_of_a_split():
-    assert report.merge({"Train": {"loss": {}}}, {"Train": {"nmi": {}}, "Test": {"f1": {}}}) == {"Train": {"loss": {}, "nmi": {}}, "Test": {"f1": {}}}
+    assert report.merge({"Train": {"loss": {}}}, {"Train": {"nmi": {}}, "Test": {"f1": {}}}) == {
+        "Train": {"loss": {}, "nmi": {}},
+        "Test": {"f1": {}},
+    }
 
 
 def test_an_epoch_names_each_evaltype_in_full(caplog):
-    values = {"Test": {"avg_features_e_recall": {"e_recall@1": 0.5}, "embeds_e_recall": {"e_recall@1": 0.25}}}
+    values = {
+        "Test": {
+            "avg_features_e_recall": {"e_recall@1": 0.5},
+            "embeds_e_recall": {"e_recall@1": 0.25},
+        }
+    }
     with caplog.at_level("INFO"):
-        report.print_epoch(0, 2, ["avg_features", "embeds"], {"loss": {"loss": 1.0}, "time": {"time": 2.0}}, values)
+        report.print_epoch(
+            0, 2, ["avg_features", "embeds"], {"loss": {"loss": 1.0}, "time": {"time": 2.0}}, values
+        )
     lines = [record.getMessage() for record in caplog.records]
     assert "loss 1.0000" in lines[0] and "time" not in lines[0]
     assert any("avg_features" in line and "0.5000" in line for line in lines)
