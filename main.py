@@ -1,7 +1,8 @@
 """Train and evaluate a metric space, with or without language guidance (Roth et al., CVPR 2022).
 
 python main.py --config configs/demo.yaml
-python main.py --dataset cub200 --source_path DATA --loss multisimilarity --language_distill_w 7.5 --language_pseudoclass
+python main.py --dataset cub200 --source_path DATA --loss multisimilarity --language_distill_w 7.5
+--language_pseudoclass
 """
 
 import logging

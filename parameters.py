@@ -1,8 +1,9 @@
 """Every flag of the command line, in named groups, with its validation.
 
-This module imports nothing heavy, so that `--help` is instant and a wrong setting is told before anything is loaded.
-The valid names of components are repeated here for that reason; `tests/test_parameters.py` holds them against the
-registries. Flags, defaults and group names are those of the paper's repository; what is new is marked `(new)`.
+This module imports nothing heavy, so that `--help` is instant and a wrong setting is told before
+anything is loaded. The valid names of components are repeated here for that reason;
+`tests/test_parameters.py` holds them against the registries. Flags, defaults and group names are
+those of the paper's repository; what is new is marked `(new)`.
 """
 
 import argparse
@@ -148,7 +149,8 @@ LANGUAGE_MODELS = ("clip", "bert", "roberta_l", "minilm")
 WANDB_KEY_PLACEHOLDER = "<your_wandb_key>"
 # Of an evaluated checkpoint's settings: what the evaluation itself must ask for, or against.
 NOT_INHERITED = ("log_online", "no_figures", "no_test_metrics")
-# Read by main before training and meaningless in a stored configuration; a key must never reach a file.
+# Read by main before training and meaningless in a stored configuration; a key must never reach a
+# file.
 NOT_STORED = ("config", "list", "resume", "completed", "evaluate_only", "wandb_key")
 
 
@@ -1216,7 +1218,8 @@ def parse(argv: list[str] | None = None, defaults: dict | None = None) -> argpar
     """Settings from flags, over `--config`, over `defaults`; exits with status 2 and every problem if any is wrong.
 
     Args:
-        defaults: settings of a checkpoint, in the place of the flags' own defaults; what is no flag any more, or NOT_INHERITED, is passed over.
+        defaults: settings of a checkpoint, in the place of the flags' own defaults; what is no flag
+            any more, or NOT_INHERITED, is passed over.
     """
     parser = build_parser()
     inherited = vars(parser.parse_args([])).keys() - set(NOT_INHERITED)

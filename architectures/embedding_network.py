@@ -63,10 +63,11 @@ class EmbeddingNetwork(nn.Module):
     """images [B, 3, H, W] -> ModelOutput.
 
     Args:
-        trunk: timm model without classifier (`num_classes=0`), convolutional or a vision transformer.
+        trunk: timm model without classifier (`num_classes=0`), convolutional or a vision
+            transformer.
         embed_dim: D of the embeddings.
-        frozen: keep BatchNorm in evaluation mode, so that neither its statistics move nor the batch enters them. Its
-            scale and shift still learn, as in the paper.
+        frozen: keep BatchNorm in evaluation mode, so that neither its statistics move nor the batch
+            enters them. Its scale and shift still learn, as in the paper.
         double: add max pooling to the trunk's own pooling.
         unit_norm: L2-normalise the embeddings.
     """
@@ -142,7 +143,8 @@ class EmbeddingNetwork(nn.Module):
     def _max_pooled(self, tokens: torch.Tensor, feature_map: torch.Tensor) -> torch.Tensor:
         if tokens.ndim == 3:
             return feature_map.amax((-2, -1))
-        # A 1 x 1 map passes any pooling unchanged, and with it whatever the trunk has between pooling and classifier.
+        # A 1 x 1 map passes any pooling unchanged, and with it whatever the trunk has between
+        # pooling and classifier.
         pooled = feature_map.amax((-2, -1), keepdim=True)
         return self.trunk.forward_head(
             pooled if feature_map is tokens else pooled.permute(0, 2, 3, 1), pre_logits=True

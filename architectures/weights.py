@@ -43,7 +43,8 @@ def create(
 
     Args:
         pretrained: download timm's weights, unless `file` is given.
-        flag, file_flag: named in messages: the flag that chose the model, and the one that takes a local file.
+        flag, file_flag: named in messages: the flag that chose the model, and the one that takes a
+            local file.
         alternative: what else the person can do where nothing can be downloaded.
     Raises:
         UserError: unknown name, foreign file, no network.
@@ -66,7 +67,8 @@ def create(
 
 def _load(model: nn.Module, file: str, name: str, file_flag: str) -> None:
     """All weights of the model from a file, which may hold more: the classifier of a trunk. Raises UserError otherwise."""
-    # The filter of the model's own module fits old key names, and positions of a ViT to its image size.
+    # The filter of the model's own module fits old key names, and positions of a ViT to its image
+    # size.
     fit = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     try:
         missing = timm.models.load_checkpoint(

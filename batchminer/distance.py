@@ -9,13 +9,14 @@ from utilities.functional import masked_max, pair_masks, pairwise_distances
 class DistanceMiner(BatchMiner):
     """A triplet per anchor: a uniform positive, and a negative drawn inversely to how common its distance is.
 
-    On the unit sphere in D dimensions pairs at distance d have density q(d) ~ d^(D-2) (1 - d^2/4)^((D-3)/2). An anchor
-    that is alone in its class is its own positive, as in the paper's code; without a negative it is left out.
+    On the unit sphere in D dimensions pairs at distance d have density q(d) ~ d^(D-2) (1 -
+    d^2/4)^((D-3)/2). An anchor that is alone in its class is its own positive, as in the paper's
+    code; without a negative it is left out.
 
     Args:
         lower_cutoff: smaller distances count as this one.
-        upper_cutoff: in the `textbook` form negatives from here on are left out, and all are alike if no other remains;
-            the paper's code does not apply it.
+        upper_cutoff: in the `textbook` form negatives from here on are left out, and all are alike
+            if no other remains; the paper's code does not apply it.
     """
 
     def __init__(self, lower_cutoff: float = 0.5, upper_cutoff: float = 1.4, form: str = "paper"):

@@ -8,7 +8,8 @@ from batchminer.base import BatchMiner
 class IntraRandomMiner(BatchMiner):
     """As many triplets as the batch has samples, each of three different samples of one class, the "negative" too.
 
-    Classes are drawn uniformly from those with at least three samples in the batch (raise --samples_per_class above 2).
+    Classes are drawn uniformly from those with at least three samples in the batch (raise
+    --samples_per_class above 2).
     """
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

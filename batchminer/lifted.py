@@ -9,8 +9,8 @@ from utilities.functional import pair_masks
 class LiftedMiner(BatchMiner):
     """The fewest triplets in which every positive and every negative pair of each anchor comes at least once.
 
-    Positives and negatives of an anchor are paired in a random rotation, the shorter list over and over again. Anchors
-    without a positive or a negative are left out.
+    Positives and negatives of an anchor are paired in a random rotation, the shorter list over and
+    over again. Anchors without a positive or a negative are left out.
     """
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

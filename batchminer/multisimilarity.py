@@ -9,8 +9,9 @@ from utilities.functional import masked_max, masked_min, pair_masks
 class MultiSimilarityMiner(BatchMiner):
     """Every triplet of an informative positive and an informative negative of the same anchor.
 
-    A positive is informative if its similarity is below the anchor's most similar negative plus the margin, a negative
-    if it is above the least similar positive minus the margin. No draw is involved.
+    A positive is informative if its similarity is below the anchor's most similar negative plus the
+    margin, a negative if it is above the least similar positive minus the margin. No draw is
+    involved.
     """
 
     def __init__(self, margin: float = 0.1):

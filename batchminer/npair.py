@@ -10,8 +10,9 @@ from utilities.types import Tuples
 class NPairMiner(BatchMiner):
     """One uniform positive per anchor with all its negatives, as (anchor, positive, negative) for each of them.
 
-    `paper`: every sample with a positive is an anchor, every sample of another class its negative. `mc`: one random
-    (anchor, positive) per class, and the negatives are the positives of the other classes.
+    `paper`: every sample with a positive is an anchor, every sample of another class its negative.
+    `mc`: one random (anchor, positive) per class, and the negatives are the positives of the other
+    classes.
     """
 
     def __init__(self, form: str = "paper"):

@@ -19,9 +19,9 @@ BANDS = {
 class ParametricMiner(BatchMiner):
     """A triplet per anchor: a uniform positive, and a negative by a step function of its distance.
 
-    Distances within support_lim fall into n_support - 1 equal bins; bins whose centre lies in the mode's band have
-    weight 1, the others 1e-15; negatives outside the limits are left out. All negatives are alike if none has weight.
-    Anchors without a positive or a negative are left out.
+    Distances within support_lim fall into n_support - 1 equal bins; bins whose centre lies in the
+    mode's band have weight 1, the others 1e-15; negatives outside the limits are left out. All
+    negatives are alike if none has weight. Anchors without a positive or a negative are left out.
 
     Args:
         mode: uniform, hards (d <= 0.5), semihards (0.3 to 0.7) or veryhards (d <= 0.3).

@@ -21,6 +21,7 @@ class RandomMiner(BatchMiner):
         """Up to `wanted` different numbers below `available`, every set of them equally likely."""
         if available <= 64 * wanted:
             return self.permutation(available, device)[:wanted]
-        # Twice as many draws as needed leave enough after repetitions (at most one in 32 is one) are removed.
+        # Twice as many draws as needed leave enough after repetitions (at most one in 32 is one)
+        # are removed.
         drawn = self.below(torch.full((2 * wanted,), available, device=device)).unique()
         return drawn[self.permutation(len(drawn), device)[:wanted]]

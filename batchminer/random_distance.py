@@ -9,8 +9,9 @@ from utilities.functional import pair_masks
 class RandomDistanceMiner(DistanceMiner):
     """As many triplets as the batch has samples: random anchors with repetition, then as the distance miner.
 
-    The predecessor's code shuffles the labels first, so that positives and negatives are of random classes: a control,
-    not a way to learn classes. `shuffle_labels` does that too. Anchors without a positive or a negative are left out.
+    The predecessor's code shuffles the labels first, so that positives and negatives are of random
+    classes: a control, not a way to learn classes. `shuffle_labels` does that too. Anchors without
+        a positive or a negative are left out.
 
     Args:
         lower_cutoff, upper_cutoff, form: as in DistanceMiner.

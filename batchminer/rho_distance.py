@@ -10,11 +10,12 @@ from utilities.functional import pair_masks
 class RhoDistanceMiner(DistanceMiner):
     """Distance-weighted triplets, some of which push a positive away so that classes do not collapse.
 
-    With probability cp the triplet of an anchor is (anchor, anchor, another of its class). Anchors alone in their class
-    are left out.
+    With probability cp the triplet of an anchor is (anchor, anchor, another of its class). Anchors
+    alone in their class are left out.
 
     Args:
-        lower_cutoff, upper_cutoff, form: as in DistanceMiner. cp: probability of a switch, in [0, 1].
+        lower_cutoff, upper_cutoff, form: as in DistanceMiner. cp: probability of a switch, in [0,
+            1].
     """
 
     def __init__(

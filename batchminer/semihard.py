@@ -9,8 +9,8 @@ from utilities.functional import pair_masks, pairwise_distances
 class SemihardMiner(BatchMiner):
     """A triplet per anchor: a uniform positive and a negative in the margin behind it, any negative if none is there.
 
-    The negative is uniform among d_ap < d_an < d_ap + margin, with Euclidean distances (`paper`) or squared ones
-    (`textbook`). Anchors without a positive or a negative are left out.
+    The negative is uniform among d_ap < d_an < d_ap + margin, with Euclidean distances (`paper`) or
+    squared ones (`textbook`). Anchors without a positive or a negative are left out.
     """
 
     def __init__(self, margin: float = 0.2, form: str = "paper"):

@@ -9,8 +9,8 @@ from utilities.functional import masked_max, masked_min, pair_masks, pairwise_di
 class SofthardMiner(BatchMiner):
     """A triplet per anchor: a negative nearer than the farthest positive, a positive farther than the nearest negative.
 
-    Both uniform among those, or among all of their kind if there are none. Anchors without a positive or a negative are
-    left out.
+    Both uniform among those, or among all of their kind if there are none. Anchors without a
+    positive or a negative are left out.
     """
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -2,9 +2,11 @@
 
     python benchmarks/catalogue.py --epochs 3 --jobs 2
 
-Miners run with an objective that takes any of them, samplers with the demo's; intra_random, whose triplets know no second
-class, mines for the auxiliary embedding of adversarial_separation, its place in the paper that brought it. What stands behind `--` goes to every run.
-A finished run is not repeated, so an interrupted study goes on where it was. Ends with status 1 if any is below untrained.
+Miners run with an objective that takes any of them, samplers with the demo's; intra_random, whose
+triplets know no second class, mines for the auxiliary embedding of adversarial_separation, its
+place in the paper that brought it. What stands behind `--` goes to every run. A finished run is not
+repeated, so an interrupted study goes on where it was. Ends with status 1 if any is below
+untrained.
 """
 
 import argparse
@@ -27,7 +29,8 @@ import parameters  # noqa: E402
 from utilities import devices, seeding  # noqa: E402
 
 MINED_WITH = "margin"
-# Learning rates of the papers are multiples of 1e-5; the demo's trunk has 1e-3, so that these would be 100 times theirs.
+# Learning rates of the papers are multiples of 1e-5; the demo's trunk has 1e-3, so that these would
+# be 100 times theirs.
 FLAGS = {
     "oproxy": ["--loss_oproxy_lrmulti", "20"],
     "proxynca": ["--loss_proxynca_lrmulti", "5"],

@@ -2,9 +2,10 @@
 
     python benchmarks/epoch_cost.py <flags of main.py, with guidance if it is to be measured>
 
-The floor takes the same network, the same batches from the same loader, a sum of the embeddings as loss, no optimiser,
-objective, guidance or logging; its embedding pass only calls the network. The two are run in turn, in one process, and
-the medians and their ratio are printed as JSON, with the peak memory on a GPU.
+The floor takes the same network, the same batches from the same loader, a sum of the embeddings as
+loss, no optimiser, objective, guidance or logging; its embedding pass only calls the network. The
+two are run in turn, in one process, and the medians and their ratio are printed as JSON, with the
+peak memory on a GPU.
 """
 
 import json
@@ -59,7 +60,7 @@ def timed(device: torch.device, function, *arguments) -> tuple[float, float]:
         torch.cuda.synchronize()
     return (
         time.perf_counter() - started,
-        torch.cuda.max_memory_allocated() / 2** 30 if device.type == "cuda" else 0.0,
+        torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0,
     )
 
 

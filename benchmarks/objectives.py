@@ -2,9 +2,10 @@
 
     python benchmarks/objectives.py --batch 112 1024 --dim 128 512
 
-A step is mining, forward and backward on unit embeddings with --samples_per_class per class, in fp32. The floor is one
-B x B x D product and two row-wise log-sum-exps, one for each side of the pairs, forward and backward. All candidates of an objective are timed in turn,
-round after round, and the medians are given as multiples of the floor that was timed in the same rounds.
+A step is mining, forward and backward on unit embeddings with --samples_per_class per class, in
+fp32. The floor is one B x B x D product and two row-wise log-sum-exps, one for each side of the
+pairs, forward and backward. All candidates of an objective are timed in turn, round after round,
+and the medians are given as multiples of the floor that was timed in the same rounds.
 """
 
 import argparse
@@ -27,7 +28,8 @@ from utilities.report import table  # noqa: E402
 from utilities.types import ModelOutput  # noqa: E402
 
 CLASSES = 100
-# Objective -> miner, further settings, loss of pytorch-metric-learning with its arguments, its miner.
+# Objective -> miner, further settings, loss of pytorch-metric-learning with its arguments, its
+# miner.
 CANDIDATES = {
     "contrastive": ("distance", {}, ("ContrastiveLoss", {}), "DistanceWeightedMiner"),
     "triplet": ("distance", {}, ("TripletMarginLoss", {}), "DistanceWeightedMiner"),
@@ -65,7 +67,8 @@ CANDIDATES = {
     ),
     "adversarial_separation": (None, {}, None, None),
 }
-# Of pytorch-metric-learning, left out above a batch of 256: memory grows with the cube of the batch, or steps take minutes.
+# Of pytorch-metric-learning, left out above a batch of 256: memory grows with the cube of the
+# batch, or steps take minutes.
 TOO_LARGE = ("SmoothAPLoss", "HistogramLoss", "LiftedStructureLoss")
 FEATURES = 512  # pooled dimension that the branches of s2sd and adversarial_separation start from
 NESTED = ("s2sd", "adversarial_separation")

@@ -1,9 +1,10 @@
 """Variants of one command over several seeds: trains what is not trained yet, then prints mean and standard deviation.
 
-    python benchmarks/seeds.py --seeds 0 1 2 --variant baseline --variant guided --language_distill_w 10 -- --config configs/demo.yaml
+    python benchmarks/seeds.py --seeds 0 1 2 --variant baseline --variant guided
+    --language_distill_w 10 -- --config configs/demo.yaml
 
-Each `--variant NAME [FLAGS...]` is a run of main.py with its flags; what stands behind `--` is common to all. A finished
-run is not trained again, so an interrupted study goes on where it was.
+Each `--variant NAME [FLAGS...]` is a run of main.py with its flags; what stands behind `--` is
+common to all. A finished run is not trained again, so an interrupted study goes on where it was.
 """
 
 import argparse

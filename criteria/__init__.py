@@ -75,7 +75,8 @@ def build(name: str, hyperparameters: Callable[[str], dict], **run) -> Criterion
     """The objective `name` with those that it holds, if any.
 
     Args:
-        hyperparameters: gives those of an objective by its name. run: n_classes, embed_dim, feature_dim, miner.
+        hyperparameters: gives those of an objective by its name. run: n_classes, embed_dim,
+            feature_dim, miner.
     """
     own = hyperparameters(name)
     if "source" in class_of(name).NEEDS:

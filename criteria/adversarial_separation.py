@@ -13,16 +13,18 @@ from utilities.types import ModelOutput
 class AdversarialSeparationLoss(CompositeCriterion):
     """An objective beside auxiliary embeddings that may not know what the main one knows.
 
-    Linear heads on the pooled features give auxiliary embeddings with objectives of their own. A regressor
-    Linear-ReLU-Linear predicts the embedding x from each of them, g; both pass a gradient reversal, so the regressor
-    learns to predict while the embeddings learn not to be predictable:
-    source(x) + mean of target(g) - weight * mean over samples and coordinates of (x * regressor(g))^2, on unit rows.
-    The preceding repositories have the last term only, for networks with several heads; here the heads are its own.
+    Linear heads on the pooled features give auxiliary embeddings with objectives of their own. A
+    regressor Linear-ReLU-Linear predicts the embedding x from each of them, g; both pass a gradient
+    reversal, so the regressor learns to predict while the embeddings learn not to be predictable:
+    source(x) + mean of target(g) - weight * mean over samples and coordinates of (x *
+    regressor(g))^2, on unit rows. The preceding repositories have the last term only, for networks
+    with several heads; here the heads are its own.
 
     Args:
-        embed_dim: D. feature_dim: F of the pooled features. source: objective of the embedding. target: one per head.
-        target_dims: dimension of each head. hidden_dim: of the regressors. lr: learning rate of the regressors; the
-            heads have the trunk's.
+        embed_dim: D. feature_dim: F of the pooled features. source: objective of the embedding.
+            target: one per head.
+        target_dims: dimension of each head. hidden_dim: of the regressors. lr: learning rate of the
+            regressors; the heads have the trunk's.
     """
 
     NEEDS = ("embed_dim", "feature_dim", "source", "target")

@@ -13,9 +13,9 @@ from utilities.types import ModelOutput, Tuples
 class AngularLoss(Criterion):
     """Bounds the angle at the negative of the triangle of anchor, positive and negative; N-pair loss beside it.
 
-    On unit rows, f = 4 tan^2(alpha) (x_a + x_p).x_n - 2 (1 + tan^2(alpha)) x_a.x_p and the angular term is the mean over
-    anchors of log(1 + sum_n exp(f)). Loss: N-pair term (rows as they come) + npair_ang_weight * angular term
-    + npair_l2 * mean norm of the batch.
+    On unit rows, f = 4 tan^2(alpha) (x_a + x_p).x_n - 2 (1 + tan^2(alpha)) x_a.x_p and the angular
+    term is the mean over anchors of log(1 + sum_n exp(f)). Loss: N-pair term (rows as they come) +
+    npair_ang_weight * angular term + npair_l2 * mean norm of the batch.
 
     Args:
         miner: gives each anchor one positive and any number of negatives. alpha: bound in degrees.

@@ -13,12 +13,14 @@ from utilities.types import ModelOutput
 class ArcFaceLoss(Criterion):
     """Normalised softmax whose target must win by an angular margin.
 
-    Cross entropy of feature_scale * cos(theta_c), with theta + angular_margin for the target. The paper's code clamps
-    every cosine to [1e-10, 1 - 1e-10], so that negative ones, targets too, get no gradient; `textbook` does not, and
-    `textbook_normalised` normalises the embedding inside as well.
+    Cross entropy of feature_scale * cos(theta_c), with theta + angular_margin for the target. The
+    paper's code clamps every cosine to [1e-10, 1 - 1e-10], so that negative ones, targets too, get
+    no gradient; `textbook` does not, and `textbook_normalised` normalises the embedding inside as
+    well.
 
     Args:
-        n_classes, embed_dim: shape of the class weights. lr: their own learning rate. angular_margin: in radians.
+        n_classes, embed_dim: shape of the class weights. lr: their own learning rate.
+            angular_margin: in radians.
     """
 
     NEEDS = ("n_classes", "embed_dim")
@@ -48,7 +50,8 @@ class ArcFaceLoss(Criterion):
             else output.embeddings
         )
         cosines = embeddings @ normalize(self.class_map, dim=1).T
-        # At 1 the angle has no finite gradient; in float32 1 - 1e-10 is 1, so the bound is the nearest number below.
+        # At 1 the angle has no finite gradient; in float32 1 - 1e-10 is 1, so the bound is the
+        # nearest number below.
         bound = 1 - max(1e-10 if self.form == "paper" else 0, torch.finfo(cosines.dtype).eps)
         if self.form == "paper":
             cosines = cosines.clamp(1e-10, bound)

@@ -13,8 +13,10 @@ from utilities.types import ModelOutput
 class Criterion(nn.Module):
     """A subclass writes `loss(output, labels)`; callers use `criterion(output, labels)`.
 
-    NEEDS names the constructor arguments that come from the run: of `n_classes`, `embed_dim`, `feature_dim`, `miner`,
-    and, of an objective around others, `source` and `target`. MINERS names the batch miners it can work with; None: any.
+    NEEDS names the constructor arguments that come from the run: of `n_classes`, `embed_dim`,
+        `feature_dim`, `miner`,
+    and, of an objective around others, `source` and `target`. MINERS names the batch miners it can
+    work with; None: any.
     """
 
     NEEDS: tuple[str, ...] = ()
@@ -41,7 +43,8 @@ class Criterion(nn.Module):
                     for part in output
                 )
             )
-            # NaN embeddings compare as False everywhere, so a loss may not see them: the added 0 is NaN then.
+            # NaN embeddings compare as False everywhere, so a loss may not see them: the added 0 is
+            # NaN then.
             return self.loss(output, labels) + graph_zero(output.embeddings)
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
@@ -83,8 +86,8 @@ class ProxyCriterion(Criterion):
     """An objective on cosine similarities to one learned proxy per class; a subclass writes `proxy_loss(similarities, labels)`.
 
     Args:
-        n_classes, embed_dim: shape of the proxies, which start as in the paper's code. lrmulti: their learning rate as a
-            multiple of the trunk's.
+        n_classes, embed_dim: shape of the proxies, which start as in the paper's code. lrmulti:
+            their learning rate as a multiple of the trunk's.
     """
 
     NEEDS = ("n_classes", "embed_dim")

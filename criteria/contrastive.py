@@ -10,8 +10,9 @@ from utilities.functional import row_distances
 class ContrastiveLoss(TripletCriterion):
     """Positives nearer than one margin, negatives farther than another, each pair on its own.
 
-    mean of [d_ap - pos_margin]+ plus mean of [neg_margin - d_an]+ over mined triplets (`paper`, whose Euclidean distance
-    adds 1e-6 to each coordinate); half the squares of both hinges, exact distances (`textbook`).
+    mean of [d_ap - pos_margin]+ plus mean of [neg_margin - d_an]+ over mined triplets (`paper`,
+    whose Euclidean distance adds 1e-6 to each coordinate); half the squares of both hinges, exact
+    distances (`textbook`).
     """
 
     def __init__(self, miner, pos_margin: float = 0, neg_margin: float = 1, form: str = "paper"):

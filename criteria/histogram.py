@@ -11,8 +11,9 @@ from utilities.types import ModelOutput
 class HistogramLoss(Criterion):
     """The probability that a random negative pair is more similar than a random positive pair.
 
-    Cosine similarities of all pairs go into two histograms over [-1, 1], each shared linearly between the two nearest
-    of `nbins` nodes; the loss is the sum over nodes of h-_r * (h+_1 + ... + h+_r).
+    Cosine similarities of all pairs go into two histograms over [-1, 1], each shared linearly
+    between the two nearest of `nbins` nodes; the loss is the sum over nodes of h-_r * (h+_1 + ... +
+    h+_r).
     """
 
     def __init__(self, nbins: int = 65):

@@ -11,9 +11,10 @@ from utilities.types import ModelOutput
 class LiftedLoss(Criterion):
     """All positives and all negatives of an anchor at once, softly the farthest positive and the nearest negative.
 
-    With Euclidean distances d and margin m. `paper` (the predecessor's code, Hermans et al.): mean over anchors a of
-    [log sum_p exp(d_ap) + log sum_n exp(m - d_an)]+. `textbook` (Oh Song et al.): half the mean over positive pairs
-    (a, p) of [log(sum_n exp(m - d_an) + sum_n exp(m - d_pn)) + d_ap]+^2. Both add l2 * mean norm of the batch.
+    With Euclidean distances d and margin m. `paper` (the predecessor's code, Hermans et al.): mean
+    over anchors a of [log sum_p exp(d_ap) + log sum_n exp(m - d_an)]+. `textbook` (Oh Song et al.):
+    half the mean over positive pairs (a, p) of [log(sum_n exp(m - d_an) + sum_n exp(m - d_pn)) +
+    d_ap]+^2. Both add l2 * mean norm of the batch.
 
     Args:
         miner: names the positive and negative pairs of each anchor. neg_margin: m.

@@ -11,13 +11,17 @@ from utilities.types import ModelOutput
 class MarginLoss(Criterion):
     """Positives nearer than beta - margin, negatives farther than beta + margin, with a beta per class of the anchor.
 
-    Over mined triplets: sum of [d_ap - beta + margin]+ + [beta - d_an + margin]+ and nu beta, divided by the number of
+    Over mined triplets: sum of [d_ap - beta + margin]+ + [beta - d_an + margin]+ and nu beta,
+        divided by the number of
     triplets with an active term (`paper`) or of active pairs (`textbook`).
 
     Args:
-        n_classes: number of training classes, one beta each. miner: (embeddings, labels) -> triplets [T, 3].
-        beta: initial value. beta_lr: its own learning rate. beta_constant: one fixed beta for all classes.
-        nu: weight of the sum of the anchors' betas; the paper's code names it but cannot run with it.
+        n_classes: number of training classes, one beta each. miner: (embeddings, labels) ->
+            triplets [T, 3].
+        beta: initial value. beta_lr: its own learning rate. beta_constant: one fixed beta for all
+            classes.
+        nu: weight of the sum of the anchors' betas; the paper's code names it but cannot run with
+            it.
     """
 
     NEEDS = ("n_classes", "miner")

@@ -18,14 +18,18 @@ class MultiSimilarityLoss(Criterion):
     """Soft-weighted positive and negative pairs that the margin finds informative.
 
     Per anchor i, over its mined positives P and negatives N with similarities S:
-        r+ = log(1 + sum_P exp(-pos_weight (S - pos_thresh))),  r- = log(1 + sum_N exp(neg_weight (S - neg_thresh)))
-    The `textbook` loss is mean(r+) / pos_weight + mean(r-) / neg_weight. The `paper` form, with which the settings of the
-    language-guidance paper were found, has a softplus around each batch mean.
+        r+ = log(1 + sum_P exp(-pos_weight (S - pos_thresh))),  r- = log(1 + sum_N exp(neg_weight (S
+        - neg_thresh)))
+    The `textbook` loss is mean(r+) / pos_weight + mean(r-) / neg_weight. The `paper` form, with
+    which the settings of the language-guidance paper were found, has a softplus around each batch
+    mean.
 
     Args:
         pos_weight, neg_weight: alpha and beta. pos_thresh, neg_thresh: lambda of each side.
-        margin: a positive counts if S - margin < the largest negative, a negative if S + margin > the smallest positive.
-        dim: axis of the similarity matrix over which pairs are compared and summed (it is symmetric).
+        margin: a positive counts if S - margin < the largest negative, a negative if S + margin >
+            the smallest positive.
+        dim: axis of the similarity matrix over which pairs are compared and summed (it is
+            symmetric).
     """
 
     def __init__(

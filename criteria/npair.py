@@ -11,13 +11,15 @@ from utilities.types import ModelOutput, Tuples
 class NPairLoss(Criterion):
     """One positive of each anchor against all its negatives at once, on inner products.
 
-    mean over anchors of log(1 + sum_n exp(x_a.x_n - x_a.x_p)) + l2 * regulariser. The regulariser is the mean norm of
-    the batch (`paper`), its mean squared norm (`textbook`), or the mean squared norm of the anchors and positives in
-    use (`textbook_mc`: Sohn's N-pair-mc; give the npair miner one pair per class with `--miner_npair_form mc`).
+    mean over anchors of log(1 + sum_n exp(x_a.x_n - x_a.x_p)) + l2 * regulariser. The regulariser
+    is the mean norm of the batch (`paper`), its mean squared norm (`textbook`), or the mean squared
+    norm of the anchors and positives in use (`textbook_mc`: Sohn's N-pair-mc; give the npair miner
+    one pair per class with `--miner_npair_form mc`).
 
     Args:
         miner: gives each anchor one positive and any number of negatives.
-        l2: weight of the regulariser. scale: factor on the embeddings in the paper's form, whose code has 0.25 for BN-Inception.
+        l2: weight of the regulariser. scale: factor on the embeddings in the paper's form, whose
+            code has 0.25 for BN-Inception.
     """
 
     NEEDS = ("miner",)

@@ -11,13 +11,15 @@ from utilities.functional import log1p_sum_exp, masked_mean
 class OProxyLoss(ProxyCriterion):
     """Proxies pull their samples and push all others; `anchor` sums over samples, `nca` over proxies.
 
-    With cosine similarities s. `anchor`: log(1 + sum_+ exp(-pos_alpha (s - pos_delta))) of each proxy, averaged over the
-    batch's samples (`paper`: a class with K samples counts K times) or over the proxies with samples (`textbook`), plus
-    the mean over all proxies of log(1 + sum_- exp(neg_alpha (s - neg_delta))). `nca`: the same two sums taken per sample,
-    its positive counted as often as its class is in the batch (`paper`), or ProxyNCA, which has no scales (`textbook`).
+    With cosine similarities s. `anchor`: log(1 + sum_+ exp(-pos_alpha (s - pos_delta))) of each
+    proxy, averaged over the batch's samples (`paper`: a class with K samples counts K times) or
+    over the proxies with samples (`textbook`), plus the mean over all proxies of log(1 + sum_-
+    exp(neg_alpha (s - neg_delta))). `nca`: the same two sums taken per sample, its positive counted
+    as often as its class is in the batch (`paper`), or ProxyNCA, which has no scales (`textbook`).
 
     Args:
-        n_classes, embed_dim: shape of the proxies. lrmulti: their learning rate as a multiple of the trunk's.
+        n_classes, embed_dim: shape of the proxies. lrmulti: their learning rate as a multiple of
+            the trunk's.
     """
 
     def __init__(

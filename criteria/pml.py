@@ -11,8 +11,10 @@ class PytorchMetricLearningLoss(Criterion):
     """Any objective of pytorch-metric-learning, by the name of its class.
 
     Args:
-        name: class in pytorch_metric_learning.losses. n_classes, embed_dim: go to its num_classes and embedding_size
-            where it asks for them. miner: used if it is one of that library (batchminer/pml.py), whose native
+        name: class in pytorch_metric_learning.losses. n_classes, embed_dim: go to its num_classes
+            and embedding_size
+            where it asks for them. miner: used if it is one of that library (batchminer/pml.py),
+                whose native
             pairs or triplets it takes; all pairs otherwise.
         args: JSON object of further arguments. lr: of its learnable parts; negative: the trunk's.
     Raises:

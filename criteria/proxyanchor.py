@@ -13,7 +13,8 @@ class ProxyAnchorLoss(ProxyCriterion):
     + mean over all proxies of log(1 + sum_- exp(alpha (s + margin))), s the cosine similarity.
 
     Args:
-        n_classes, embed_dim: shape of the proxies. lrmulti: their learning rate as a multiple of the trunk's.
+        n_classes, embed_dim: shape of the proxies. lrmulti: their learning rate as a multiple of
+            the trunk's.
     """
 
     def __init__(

@@ -9,11 +9,12 @@ from criteria.base import ProxyCriterion
 class ProxyNCALoss(ProxyCriterion):
     """Each sample near the proxy of its class and far from all others, by squared distance of unit vectors.
 
-    `textbook`: -log(exp(-d_y) / sum over the *other* proxies of exp(-d_c)). `plusplus`: the softmax over all proxies of
-    -d_c / temperature.
+    `textbook`: -log(exp(-d_y) / sum over the *other* proxies of exp(-d_c)). `plusplus`: the softmax
+    over all proxies of -d_c / temperature.
 
     Args:
-        n_classes, embed_dim: shape of the proxies. lrmulti: their learning rate as a multiple of the trunk's.
+        n_classes, embed_dim: shape of the proxies. lrmulti: their learning rate as a multiple of
+            the trunk's.
     """
 
     def __init__(

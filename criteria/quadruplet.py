@@ -11,9 +11,11 @@ from utilities.types import ModelOutput
 class QuadrupletLoss(Criterion):
     """A triplet loss that also keeps positives nearer to each other than two samples of two other classes.
 
-    Over mined triplets (a, p, n) and a fourth sample m of a class that neither a nor n has, drawn at random:
-    mean [|a-p|^2 - |a-n|^2 + margin_alpha_1]+ + mean [|a-p|^2 - |n-m|^2 + margin_alpha_2]+. The second term is left
-    out where the batch has no third class. The predecessor's code takes unsquared distances and any m other than n.
+    Over mined triplets (a, p, n) and a fourth sample m of a class that neither a nor n has, drawn
+    at random: mean [|a-p|^2 - |a-n|^2 + margin_alpha_1]+ + mean [|a-p|^2 - |n-m|^2 +
+        margin_alpha_2]+. The second term is left
+    out where the batch has no third class. The predecessor's code takes unsquared distances and any
+    m other than n.
     """
 
     NEEDS = ("miner",)
@@ -39,7 +41,8 @@ class QuadrupletLoss(Criterion):
 
 def draw_fourth(labels: torch.Tensor, triplets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """A random sample of a class that neither anchor nor negative has, per triplet: indices [T] and whether one exists [T]."""
-    # Sorted by class, the samples of two classes are two runs of ranks; a rank among the others skips both.
+    # Sorted by class, the samples of two classes are two runs of ranks; a rank among the others
+    # skips both.
     by_class, (_, position, counts) = (
         labels.argsort(),
         labels.unique(return_inverse=True, return_counts=True),

@@ -13,11 +13,13 @@ from utilities.types import ModelOutput
 class RecallAtKLoss(Criterion):
     """One minus the share of positives among the k nearest, averaged over several k, with sigmoids for steps.
 
-    Each sample queries the rest of the batch. With the smooth rank of a positive p, r = 1 + sum over the other samples j
-    of sigmoid((s_j - s_p) / similarity_temperature), recall@k = 1/|P| sum_p sigmoid((k - r) / rank_temperature).
+    Each sample queries the rest of the batch. With the smooth rank of a positive p, r = 1 + sum
+    over the other samples j of sigmoid((s_j - s_p) / similarity_temperature), recall@k = 1/|P|
+    sum_p sigmoid((k - r) / rank_temperature).
 
     Args:
-        k: the k's, all weighted alike. rank_temperature, similarity_temperature: of the outer and the inner sigmoid.
+        k: the k's, all weighted alike. rank_temperature, similarity_temperature: of the outer and
+            the inner sigmoid.
     """
 
     def __init__(

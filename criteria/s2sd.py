@@ -15,14 +15,16 @@ class S2SDLoss(CompositeCriterion):
     """An objective whose embedding also learns the similarities of wider embeddings that are trained beside it.
 
     Branches Linear-ReLU-Linear on the pooled features, one per target dimension, all on unit rows:
-    (source(x) + mean of target(branch)) / 2 + w * mean of KL(branch || x) + feat_w * KL(features || x), where
-    KL(teacher || student) is T^2 times the batch mean of the divergences of the similarity rows at temperature T, the
-    teacher detached. The features teach from iteration feat_distill_delay on.
+    (source(x) + mean of target(branch)) / 2 + w * mean of KL(branch || x) + feat_w * KL(features ||
+    x), where KL(teacher || student) is T^2 times the batch mean of the divergences of the
+    similarity rows at temperature T, the teacher detached. The features teach from iteration
+    feat_distill_delay on.
 
     Args:
-        feature_dim: F of the pooled features. source: objective of the embedding. target: one objective per branch.
-        w: 0, as in the paper's published commands, distills from the features only. pool_aggr: branches and features
-            see average plus max pooling of the feature map.
+        feature_dim: F of the pooled features. source: objective of the embedding. target: one
+            objective per branch.
+        w: 0, as in the paper's published commands, distills from the features only. pool_aggr:
+            branches and features see average plus max pooling of the feature map.
     """
 
     NEEDS = ("feature_dim", "source", "target")

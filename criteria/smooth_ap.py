@@ -13,8 +13,10 @@ class SmoothAPLoss(Criterion):
 
     Each sample queries the rest of the batch. With cosine similarities s, over its positives p:
     AP = 1/|P| sum_p (1 + sum of sigmoid((s_j - s_p) / temperature) over the other positives j)
-                   / (1 + the same sum over all other samples j); averaged over queries that have a positive.
-    The authors' code, and what was made from it, also counts the query as a positive of its own, at rank 1.
+                   / (1 + the same sum over all other samples j); averaged over queries that have a
+                   positive.
+    The authors' code, and what was made from it, also counts the query as a positive of its own, at
+    rank 1.
     """
 
     def __init__(self, temperature: float = 0.01):

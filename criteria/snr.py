@@ -9,8 +9,9 @@ from criteria.base import TripletCriterion
 class SNRLoss(TripletCriterion):
     """A triplet loss whose distance is the variance of the difference over the variance of the anchor.
 
-    d(a, x) = var(a - x) / var(a) over coordinates; the sum of [d_ap - d_an + margin]+ over its active triplets, plus
-    reg_lambda times the mean |sum of coordinates| of the anchors, which keeps them centred.
+    d(a, x) = var(a - x) / var(a) over coordinates; the sum of [d_ap - d_an + margin]+ over its
+    active triplets, plus reg_lambda times the mean |sum of coordinates| of the anchors, which keeps
+    them centred.
     """
 
     def __init__(self, miner, margin: float = 0.2, reg_lambda: float = 0.005):

@@ -12,11 +12,13 @@ from utilities.types import ModelOutput
 class SoftTripletLoss(Criterion):
     """Normalised softmax with several centres per class, softly assigned and drawn together.
 
-    S_c = sum_k softmax_k(x.w_ck / gamma) x.w_ck on unit rows; cross entropy of scale * (S - margin_delta at the target)
-    plus reg_weight times the sum of sqrt(2 - 2 w_cs.w_ct) over the pairs s < t of each class, divided by C K (K - 1).
+    S_c = sum_k softmax_k(x.w_ck / gamma) x.w_ck on unit rows; cross entropy of scale * (S -
+    margin_delta at the target) plus reg_weight times the sum of sqrt(2 - 2 w_cs.w_ct) over the
+    pairs s < t of each class, divided by C K (K - 1).
 
     Args:
-        n_classes, embed_dim: shape of the centres. n_centroids: per class. scale: the paper's lambda.
+        n_classes, embed_dim: shape of the centres. n_centroids: per class. scale: the paper's
+            lambda.
         lrmulti: learning rate of the centres as a multiple of the trunk's.
     """
 

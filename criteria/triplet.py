@@ -10,8 +10,9 @@ from utilities.functional import row_distances
 class TripletLoss(TripletCriterion):
     """The positive nearer than the negative by a margin.
 
-    mean of [|a-p|^2 - |a-n|^2 + margin]+ over mined triplets. The paper's code and FaceNet agree, so `paper` and
-    `textbook` are the same; `euclidean` is the common variant with unsquared distances.
+    mean of [|a-p|^2 - |a-n|^2 + margin]+ over mined triplets. The paper's code and FaceNet agree,
+    so `paper` and `textbook` are the same; `euclidean` is the common variant with unsquared
+    distances.
     """
 
     def __init__(self, miner, margin: float = 0.2, form: str = "paper"):

@@ -12,8 +12,9 @@ from utilities.seeding import derive
 class BatchSampler(ABC):
     """Yields the batches of an epoch as lists of dataset indices.
 
-    A subclass says in OPTIONS which of the run's options its constructor takes, and in NEEDS_EMBEDDINGS whether
-    `refresh` has to be called with the embeddings of the split at the start of each epoch.
+    A subclass says in OPTIONS which of the run's options its constructor takes, and in
+    NEEDS_EMBEDDINGS whether `refresh` has to be called with the embeddings of the split at the
+    start of each epoch.
 
     Args:
         labels: [N] labels of the split, any integers.
@@ -73,8 +74,8 @@ class BatchSampler(ABC):
     def groups(self, random: np.random.Generator, classes: np.ndarray) -> np.ndarray:
         """Shuffle the images of each class and cut them: indices [G, samples_per_class], class after class in the given order.
 
-        The last group of a class is filled up with other random images of it, repeated where the class has fewer than
-        samples_per_class.
+        The last group of a class is filled up with other random images of it, repeated where the
+        class has fewer than samples_per_class.
         """
         counts = self.counts[classes]
         owner, place = ragged(counts)
@@ -87,8 +88,8 @@ class BatchSampler(ABC):
     def with_classmates(self, random: np.random.Generator, indices: np.ndarray) -> np.ndarray:
         """Follow each image by samples_per_class - 1 others of its class: indices [n] -> [n, samples_per_class].
 
-        They differ from the image and from each other where the class is large enough; else they are drawn with
-        replacement from its other images, and the only image of a class is repeated.
+        They differ from the image and from each other where the class is large enough; else they
+        are drawn with replacement from its other images, and the only image of a class is repeated.
         """
         positions = self.positions[indices]
         classes = np.searchsorted(self.starts, positions, side="right") - 1

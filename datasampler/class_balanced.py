@@ -10,14 +10,17 @@ from datasampler.base import BatchSampler
 class ClassBalancedSampler(BatchSampler):
     """Shows every image at least once per epoch, in batches of distinct classes with samples_per_class images each.
 
-    The images of each class are shuffled and cut in groups of K = samples_per_class, the last one filled up with other
-    random images of the class (which repeat if it has fewer than K). A batch takes one group of each of P = batch_size / K
-    classes, drawn without replacement and in proportion to the groups that the classes have left; a class that has one left
-    for every batch still to come is always taken. Where fewer than P classes have groups left, random other classes
+    The images of each class are shuffled and cut in groups of K = samples_per_class, the last one
+    filled up with other random images of the class (which repeat if it has fewer than K). A batch
+    takes one group of each of P = batch_size / K classes, drawn without replacement and in
+    proportion to the groups that the classes have left; a class that has one left for every batch
+    still to come is always taken. Where fewer than P classes have groups left, random other classes
     complete the batch with K random images.
 
-    An epoch is max(ceil(G / P), g) batches with G groups in all and g of the largest class, the fewest in which no class
-    comes twice in a batch: a class much larger than the others makes the epoch longer and the others repeat. If the split
+    An epoch is max(ceil(G / P), g) batches with G groups in all and g of the largest class, the
+    fewest in which no class
+    comes twice in a batch: a class much larger than the others makes the epoch longer and the
+        others repeat. If the split
     has fewer than P classes, a batch holds up to ceil(P / classes) groups of each.
     """
 
@@ -33,7 +36,8 @@ class ClassBalancedSampler(BatchSampler):
         super().__init__(
             labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, rank=rank
         )
-        # With fewer classes than a batch takes, the groups of each are dealt out to several queues, as if it were several classes.
+        # With fewer classes than a batch takes, the groups of each are dealt out to several queues,
+        # as if it were several classes.
         queues_per_class = -(-self.blocks // len(self.counts))
         self.queue_class = np.repeat(np.arange(len(self.counts)), queues_per_class)
         groups, rank_in_class = (
@@ -64,7 +68,8 @@ class ClassBalancedSampler(BatchSampler):
 
     def choose(self, random: np.random.Generator, left: np.ndarray, remaining: int) -> np.ndarray:
         """The queues that the next of the `remaining` batches takes; all with groups left, if fewer than it needs."""
-        # The smallest of exponential variables with these rates are a draw without replacement in proportion to the rates.
+        # The smallest of exponential variables with these rates are a draw without replacement in
+        # proportion to the rates.
         keys = random.exponential(size=len(left)) / np.maximum(left, 1)
         keys[left == 0] += 1e6
         keys[left == remaining] = -1

@@ -10,13 +10,13 @@ from datasampler.base import BatchSampler
 class ClassRandomSampler(BatchSampler):
     """Draws random classes and samples_per_class random images of each.
 
-    An epoch is N // batch_size batches of batch_size / samples_per_class classes. Classes and images are drawn with
-    replacement, as in the paper's code: a class can come twice in a batch, and one with fewer images than
-    samples_per_class repeats them.
+    An epoch is N // batch_size batches of batch_size / samples_per_class classes. Classes and
+    images are drawn with replacement, as in the paper's code: a class can come twice in a batch,
+    and one with fewer images than samples_per_class repeats them.
 
     Args:
-        internal_split: this share of the draws comes from the first classes (in this share too), the rest from the
-            others; 1 draws from all alike.
+        internal_split: this share of the draws comes from the first classes (in this share too),
+            the rest from the others; 1 draws from all alike.
         repeat_half: draw half a batch and repeat it, for two augmentations of each image.
     """
 

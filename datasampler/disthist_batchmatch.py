@@ -12,15 +12,19 @@ HISTOGRAM_WEIGHT = 75
 class DistHistBatchMatchSampler(BatchMatchSampler):
     """Keeps the one of several random batches whose mean, spread and pairwise distances are nearest those of a pool.
 
-    The candidates are made of batch_size / samples_per_class random groups of the pool. Their cost is
+    The candidates are made of batch_size / samples_per_class random groups of the pool. Their cost
+    is
 
         ||mean - mean_pool|| + ||std - std_pool|| + 75 W1(h, h_pool),
 
-    std per dimension (of the population) and W1 the Wasserstein-1 distance, in units of the embeddings, between
-    histograms of all pairwise distances in 50 bins from 0 to the largest distance in the pool.
+    std per dimension (of the population) and W1 the Wasserstein-1 distance, in units of the
+    embeddings, between histograms of all pairwise distances in 50 bins from 0 to the largest
+    distance in the pool.
 
-    Source: Roth et al., ICML 2020. Their published code takes the Wasserstein distance between the two sets of bin heights,
-    which does not see in which bin a height stands; here it is the one between the distributions of distances.
+    Source: Roth et al., ICML 2020. Their published code takes the Wasserstein distance between the
+        two sets of bin heights,
+    which does not see in which bin a height stands; here it is the one between the distributions of
+    distances.
     """
 
     def costs(self, pool: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:

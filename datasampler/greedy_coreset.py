@@ -9,11 +9,13 @@ from datasampler.storage import CoresetSampler, squared_distances
 class GreedyCoresetSampler(CoresetSampler):
     """Chooses images that cover a random pool best by greedy k-center, and adds others of their classes.
 
-    The first of batch_size / samples_per_class images is random; each following one is the image of the pool that is farthest
-    from its nearest chosen one. Each is followed by samples_per_class - 1 other random images of its class, from the whole
-    split (with replacement where the class has fewer; two chosen images of one class may bring the same ones).
+    The first of batch_size / samples_per_class images is random; each following one is the image of
+    the pool that is farthest from its nearest chosen one. Each is followed by samples_per_class - 1
+    other random images of its class, from the whole split (with replacement where the class has
+    fewer; two chosen images of one class may bring the same ones).
 
-    Source: Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR 2018,
+    Source: Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set
+        Approach", ICLR 2018,
     algorithm 1; as a batch sampler in Roth et al., ICML 2020.
     """
 

@@ -8,7 +8,8 @@ from datasampler.base import BatchSampler
 class RandomSampler(BatchSampler):
     """Shuffles all images and cuts them in batches, whatever their class.
 
-    An epoch is N // batch_size batches; no image comes twice in it, and the incomplete last batch is dropped.
+    An epoch is N // batch_size batches; no image comes twice in it, and the incomplete last batch
+    is dropped.
     samples_per_class has no effect: an image may be the only one of its class in the batch.
     """
 

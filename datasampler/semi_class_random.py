@@ -11,9 +11,10 @@ from utilities.errors import UserError
 class SemiClassRandomSampler(BatchSampler):
     """Draws random images, each followed by another random image of its class.
 
-    An epoch is N // batch_size batches of batch_size / 2 such pairs; samples_per_class has no effect. The first images
-    are drawn uniformly from the whole split with replacement, so a class comes as often as it has images. The second
-    differs from the first unless the class has only one image, which is then repeated.
+    An epoch is N // batch_size batches of batch_size / 2 such pairs; samples_per_class has no
+    effect. The first images are drawn uniformly from the whole split with replacement, so a class
+    comes as often as it has images. The second differs from the first unless the class has only one
+    image, which is then repeated.
 
     Raises:
         UserError: fewer images than one batch, or an odd batch size.

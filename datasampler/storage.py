@@ -1,6 +1,7 @@
 """What the samplers that choose batches by the embeddings of the split share.
 
-Source: Roth et al., "Revisiting Training Strategies and Generalization Performance in Deep Metric Learning", ICML 2020.
+Source: Roth et al., "Revisiting Training Strategies and Generalization Performance in Deep Metric
+    Learning", ICML 2020.
 """
 
 from abc import abstractmethod
@@ -16,14 +17,15 @@ from utilities.seeding import derive
 class StorageSampler(BatchSampler):
     """Chooses each of N // batch_size batches from a pool of random images by their stored embeddings.
 
-    The pool of a batch is made of random classes with samples_per_class random images each (repeated where a class has
-    fewer). A class comes again only after all others are in the pool, and then with other images, so the pool of a small
-    dataset ends at the whole split.
+    The pool of a batch is made of random classes with samples_per_class random images each
+    (repeated where a class has fewer). A class comes again only after all others are in the pool,
+    and then with other images, so the pool of a small dataset ends at the whole split.
 
     Args:
-        pool_size: images in the pool, rounded down to a multiple of samples_per_class; at least a batch.
-        projection_dim: project embeddings of more dimensions to this many by a random Gaussian matrix, the same in all
-            epochs; -1 keeps them.
+        pool_size: images in the pool, rounded down to a multiple of samples_per_class; at least a
+            batch.
+        projection_dim: project embeddings of more dimensions to this many by a random Gaussian
+            matrix, the same in all epochs; -1 keeps them.
     """
 
     NEEDS_EMBEDDINGS = True

@@ -1,7 +1,7 @@
 """Folders and tables of images -> splits of training and of unseen classes. `select(name, ...)` is the door.
 
-Every dataset is a file with `read(path) -> Listing`; a benchmark's also has `FACTS`, against which it is counted. Any other name is a folder
-`<source_path>/<name>/images/<class folder>/*`.
+Every dataset is a file with `read(path) -> Listing`; a benchmark's also has `FACTS`, against which
+it is counted. Any other name is a folder `<source_path>/<name>/images/<class folder>/*`.
 """
 
 import difflib
@@ -69,7 +69,8 @@ def select(
     """The splits of dataset `name`.
 
     Args:
-        validation: cut a validation split off the training classes, `training_share` of which stay (0: 0.8).
+        validation: cut a validation split off the training classes, `training_share` of which stay
+            (0: 0.8).
         by_samples: cut within each class instead, so that both parts see all training classes.
         validation_classes: file that names the validation classes instead.
         class_texts: file with the texts that guidance reads.

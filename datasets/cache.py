@@ -32,7 +32,8 @@ def attached(splits, kind: str, *, limit: float, short_side: int, folder: str, f
 
     Args:
         splits: a NamedTuple of `ImageSplit`s or None. kind: `none`, `ram` or `disk`.
-        limit: GB that pixels may take, but at most half of the machine's memory or of the free disk. folder: of the files of `disk`.
+        limit: GB that pixels may take, but at most half of the machine's memory or of the free
+            disk. folder: of the files of `disk`.
         short_side: keep larger images reduced to it; 0 keeps all as they are.
         fast: see `open_image`; what is kept is decoded exactly, as that happens once.
     Raises:
@@ -59,7 +60,8 @@ class ImageCache:
 
     Args:
         files: of all images. short_side: see `attached`.
-        file: where pixels stay for other runs; None: in memory. limit: bytes for pixels, see `attached`.
+        file: where pixels stay for other runs; None: in memory. limit: bytes for pixels, see
+            `attached`.
     """
 
     def __init__(self, files: list[str], *, file: Path | None, limit: int, short_side: int):

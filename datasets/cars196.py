@@ -1,6 +1,7 @@
 """Stanford Cars (Krause et al. 2013): makes, models and years of cars; classes 1-98 train, 99-196 test.
 
-The classification split into cars_train and cars_test is another one: all images of a class are on one side here.
+The classification split into cars_train and cars_test is another one: all images of a class are on
+    one side here.
 """
 
 from datasets.benchmark import Benchmark

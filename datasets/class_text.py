@@ -16,7 +16,8 @@ FORMS = 'a .json file {"class": "text"} or {"class": ["text", "text"]}, or a .cs
 def with_captions(listing: Listing, path: str) -> Listing:
     """The listing with the file's texts as captions; a class is named in it as in the dataset, or by its text.
 
-    Raises UserError for classes of the file that the dataset does not have, and for training classes that the file lacks.
+    Raises UserError for classes of the file that the dataset does not have, and for training
+    classes that the file lacks.
     """
     texts = read(path)
     names = {name for category in listing.categories for name in category[:2]}

@@ -42,8 +42,9 @@ def open_image(path: str, *, fast: bool = False) -> Source:
     """The image as RGB, of any mode; raises UNREADABLE. EXIF orientation is not applied, as in the paper's code.
 
     Args:
-        fast: JPEGs by a quicker transform without smoothed colours, which moves values by 1 to 2 of 255 in the mean, and at the reduced
-            scale that is asked for; else with the values that Pillow gives.
+        fast: JPEGs by a quicker transform without smoothed colours, which moves values by 1 to 2 of
+            255 in the mean, and at the reduced scale that is asked for; else with the values that
+            Pillow gives.
     """
     with open(path, "rb") as file:
         data = file.read()
@@ -118,7 +119,8 @@ def _jpeg(
 def _shortened(data: bytes, height: int, width: int, lines: int) -> bytes:
     """A whole baseline JPEG with another height in its header, where decoding ends; any other JPEG as it is.
 
-    Half the time of decoding goes into reading bits, which cannot be skipped above a crop, only left unread below it.
+    Half the time of decoding goes into reading bits, which cannot be skipped above a crop, only
+    left unread below it.
     """
     if lines == height or not data.endswith(b"\xff\xd9"):
         return data

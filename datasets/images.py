@@ -20,11 +20,16 @@ class ImageSplit(torch.utils.data.Dataset):
     """Images of some classes, each class with at least one.
 
     Attributes:
-        files: N paths. labels: [N] int64, 0..C-1. class_texts: C texts. captions: what guidance reads of each class, by default its text.
-        superclasses: [C] int64, the coarser class of each class, or None where the dataset has none.
-        is_query, is_gallery: bool [N], the parts of a retrieval protocol; None: every image searches among all others.
-        boxes: [N, 4] int64 (left, top, right, bottom) in pixels, the part of each image that counts, or None for all of it.
-        transform: `transforms.Crops`, or any function of a Pillow image. open_image: path -> `Source` for the former.
+        files: N paths. labels: [N] int64, 0..C-1. class_texts: C texts. captions: what guidance
+            reads of each class, by default its text.
+        superclasses: [C] int64, the coarser class of each class, or None where the dataset has
+            none.
+        is_query, is_gallery: bool [N], the parts of a retrieval protocol; None: every image
+            searches among all others.
+        boxes: [N, 4] int64 (left, top, right, bottom) in pixels, the part of each image that
+            counts, or None for all of it.
+        transform: `transforms.Crops`, or any function of a Pillow image. open_image: path ->
+            `Source` for the former.
     """
 
     def __init__(

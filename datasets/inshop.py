@@ -26,8 +26,8 @@ FACTS = Benchmark(
 def read(root: Path) -> Listing:
     """`<root>/images/<gender>/<category>/<item>/*` and `<root>/Info_Files/list_eval_partition.txt`; an item is a class.
 
-    Guidance reads the sentences of `Info_Files/list_description_inshop.json` where that file is there, else gender and category.
-    Listed images that are missing are left out, and told.
+    Guidance reads the sentences of `Info_Files/list_description_inshop.json` where that file is
+    there, else gender and category. Listed images that are missing are left out, and told.
     """
     images, rows = root / "images", read_partition(root / "Info_Files" / PARTITION)
     existing = scan.relative_images(images) if images.is_dir() else set()

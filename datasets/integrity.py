@@ -12,7 +12,8 @@ from datasets.decoding import UNREADABLE, open_image
 from utilities.errors import UserError
 
 LOG = logging.getLogger(__name__)
-# The last bytes of a whole file; one that ends otherwise is decoded to see whether it is broken or only padded.
+# The last bytes of a whole file; one that ends otherwise is decoded to see whether it is broken or
+# only padded.
 ENDINGS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}
 THREADS = 4
 
@@ -22,8 +23,10 @@ def checked(splits, *, decode: bool, skip: bool):
 
     Args:
         splits: a NamedTuple of `ImageSplit`s or None.
-        decode: decode every image, which finds damage inside files too; else only those whose last bytes are not those of a whole file.
-        skip: leave broken images out, which needs `decode`: what is found later could not be left out of the evaluation.
+        decode: decode every image, which finds damage inside files too; else only those whose last
+            bytes are not those of a whole file.
+        skip: leave broken images out, which needs `decode`: what is found later could not be left
+            out of the evaluation.
     Raises:
         UserError: a broken image without `skip`, or a class of which no image is left.
     """

@@ -18,9 +18,11 @@ FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no":
 def read(path: Path) -> Listing:
     """One row an image, with its path relative to the table. Raises UserError for a file or column that is not as described below.
 
-    Columns: `label` is what two images of one class share; `split` is train, val or test, without it the first half of the labels trains;
-    `is_query` and `is_gallery` come together and divide the test rows; `class_name` and `superclass` name the label; the different `caption`s of a
-    label are what guidance reads of it; `box` is "left top right bottom" in pixels.
+    Columns: `label` is what two images of one class share; `split` is train, val or test, without
+        it the first half of the labels trains;
+    `is_query` and `is_gallery` come together and divide the test rows; `class_name` and
+    `superclass` name the label; the different `caption`s of a label are what guidance reads of it;
+    `box` is "left top right bottom" in pixels.
     """
     columns = {name: values for name, values in _columns(path).items() if name in COLUMNS}
     if absent := [name for name in NEEDED if name not in columns]:

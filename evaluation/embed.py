@@ -1,7 +1,8 @@
 """Embeddings of images, by the network of a checkpoint.
 
 python -m evaluation.embed RUN_FOLDER --from PHOTOS --to photos.npz
-python -m evaluation.embed CHECKPOINT --dataset cub200 --source_path DATA --split test --to cub200.parquet
+python -m evaluation.embed CHECKPOINT --dataset cub200 --source_path DATA --split test --to
+cub200.parquet
 """
 
 import argparse

@@ -48,7 +48,8 @@ def embed(
     """evaltype -> [N, D] float32, row i for sample i whatever the order of the batches.
 
     Args:
-        count: N. keep_on: device of the result, by default that of the network; the CPU gets it as pinned memory from a GPU.
+        count: N. keep_on: device of the result, by default that of the network; the CPU gets it as
+            pinned memory from a GPU.
         embedding: further arguments of `outputs`.
     Raises:
         RuntimeError: a sample that no batch held.

@@ -18,7 +18,8 @@ class Source(NamedTuple):
     """What the rows of embeddings belong to.
 
     Attributes:
-        paths: N. labels: [N] int64, -1 for an image without class. class_names: C, in the order of the labels.
+        paths: N. labels: [N] int64, -1 for an image without class. class_names: C, in the order of
+            the labels.
         checkpoint: identity of the network. evaltype: embeds or avg_features.
     """
 

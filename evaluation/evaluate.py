@@ -86,7 +86,8 @@ def evaluate_embeddings(
     """Metric name -> value, for embeddings [N, D] of any floating type.
 
     Args:
-        protocol: labels, and who searches where; metrics of clusters and of geometry are of the whole split.
+        protocol: labels, and who searches where; metrics of clusters and of geometry are of the
+            whole split.
         memory: bytes that the search may use beside the embeddings. use_faiss: let faiss search.
         text_vectors: [C, E] of the classes, for metrics that read them.
     """

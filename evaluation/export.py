@@ -44,7 +44,8 @@ USAGE = (
 class Format(NamedTuple):
     """
     Attributes:
-        file: its name. write: model, example of its input, file. open: file -> images [B, 3, N, N] -> embeddings [B, D].
+        file: its name. write: model, example of its input, file. open: file -> images [B, 3, N, N]
+            -> embeddings [B, D].
         usage: further lines of Python behind USAGE.
     """
 

@@ -53,8 +53,10 @@ def draw(
     """All figures of a split, as PNG files in `folder`; name -> file.
 
     Args:
-        embeddings: [N, D]. protocol: labels, and who searches where. class_texts: C names. read: gives the image of a row.
-        text_vectors: [S, E] unit vectors of the texts of `shown_classes`, or None: then the classes are not compared with language.
+        embeddings: [N, D]. protocol: labels, and who searches where. class_texts: C names. read:
+            gives the image of a row.
+        text_vectors: [S, E] unit vectors of the texts of `shown_classes`, or None: then the classes
+            are not compared with language.
         memory: bytes that the search may use beside the embeddings.
     """
     folder.mkdir(exist_ok=True)

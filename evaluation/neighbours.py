@@ -1,9 +1,11 @@
 """Exact nearest neighbours in a gallery, in bounded memory.
 
-Neighbours are ordered by their Euclidean distance in float64 (of unit vectors in the cosine space), equal distances by the
-row in the gallery: whatever searches, in blocks of whatever size, the answer is the same. A search in float32
-is fast but cannot tell distances that differ by less than its rounding. So each `Scan` in float32 measures its own rounding,
-and the few pairs that it leaves in doubt are computed again in float64.
+Neighbours are ordered by their Euclidean distance in float64 (of unit vectors in the cosine space),
+equal distances by the
+row in the gallery: whatever searches, in blocks of whatever size, the answer is the same. A search
+    in float32
+is fast but cannot tell distances that differ by less than its rounding. So each `Scan` in float32
+measures its own rounding, and the few pairs that it leaves in doubt are computed again in float64.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +39,8 @@ class Scan(NamedTuple):
 
     Attributes:
         values: [Q, L], squared distances less `offsets`, inf where a query meets itself.
-        columns: [Q, L] long, the gallery rows of the candidates, or None where they are the whole gallery in its order.
+        columns: [Q, L] long, the gallery rows of the candidates, or None where they are the whole
+            gallery in its order.
         offsets: [Q] float64.
         doubt: values that differ by less may be in the wrong order.
     """
@@ -53,7 +56,8 @@ class Gallery:
 
     Args:
         space: EUCLIDEAN or COSINE. depth: the largest rank that will be asked for.
-        use_faiss: ask faiss's flat index for candidates instead of comparing all pairs by one product.
+        use_faiss: ask faiss's flat index for candidates instead of comparing all pairs by one
+            product.
         memory: bytes that a search may use; what is computed in float64 takes half of them at most.
     """
 
@@ -207,7 +211,8 @@ def ranks(
     """[Q, P] long, ascending: the ranks, counted from 1, of P candidates of each query among all its neighbours.
 
     Args:
-        queries: [Q, D], those of the scan. positions: [Q, P] long, in the rows of the scan. is_real: [Q, P], which of them count.
+        queries: [Q, D], those of the scan. positions: [Q, P] long, in the rows of the scan.
+            is_real: [Q, P], which of them count.
     Returns:
         Ranks up to `depth`, then FAR for candidates that are farther or do not count.
     """

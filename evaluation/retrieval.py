@@ -18,7 +18,8 @@ class Protocol(NamedTuple):
 
     Attributes:
         labels: [N] long. superclasses: [N] long, or None if the split has none.
-        queries, gallery: [Q] and [G] long, rows of the split; they may share some. None: all rows search among all others.
+        queries, gallery: [Q] and [G] long, rows of the split; they may share some. None: all rows
+            search among all others.
     """
 
     labels: torch.Tensor

@@ -1,7 +1,7 @@
 """Nearest images to a query, by the network of a checkpoint.
 
-python -m evaluation.search RUN_FOLDER --index PHOTOS --query new.jpg --save_index photos.index --picture found.png
-python -m evaluation.search RUN_FOLDER --index photos.index --query new.jpg
+python -m evaluation.search RUN_FOLDER --index PHOTOS --query new.jpg --save_index photos.index
+--picture found.png python -m evaluation.search RUN_FOLDER --index photos.index --query new.jpg
 """
 
 import argparse

@@ -107,8 +107,8 @@ def dimension(trained: Trained, evaltype: str) -> int:
 def images_below(root: str, flag: str) -> ImageSplit:
     """All images of a folder tree, sorted by path. Raises UserError where there are none.
 
-    A class is a folder with images, named by its path below the deepest folder that holds all; images directly in `root` have
-    none (NO_CLASS).
+    A class is a folder with images, named by its path below the deepest folder that holds all;
+    images directly in `root` have none (NO_CLASS).
     """
     root = os.path.abspath(os.path.expanduser(root))
     folders = scan.tree(root)

@@ -52,13 +52,15 @@ def build(
     """The guide, and the texts of each class (its captions, or the ranked pseudolabels for PLG).
 
     Args:
-        captions: what guidance reads of each of C classes, usually one text; the vectors of several are normalised and averaged.
+        captions: what guidance reads of each of C classes, usually one text; the vectors of several
+            are normalised and averaged.
         files: N training images. labels: [N] long. cache: folder of encoded texts.
         classifier: needed with `settings.pseudoclass`.
     Raises:
         UserError: a model that can be neither found nor downloaded.
     """
-    # First, because a language model that cannot be had should fail before an hour of classification.
+    # First, because a language model that cannot be had should fail before an hour of
+    # classification.
     model = language_models.select(settings.model, settings.weights)
     options = {
         "direction": settings.distill_dir,

@@ -24,7 +24,8 @@ def distillation_loss(
 ) -> torch.Tensor:
     """Row-wise KL between image and text similarities of a batch, T^2 / B times its sum over rows.
 
-    Pairs of one class, the diagonal included, count 1 + shift in both matrices, so that guidance acts between classes.
+    Pairs of one class, the diagonal included, count 1 + shift in both matrices, so that guidance
+    acts between classes.
 
     Args:
         embeddings: [B, D], the only argument that gets a gradient.
@@ -46,9 +47,11 @@ class LanguageGuide(nn.Module):
 
     Args:
         vectors: [C, k, E] text vectors of classes, or of unique texts where `assignment` is given.
-        assignment: [N, k] long, for guidance per sample: the row of `vectors` [T, 1, E] for each sample and rank.
+        assignment: [N, k] long, for guidance per sample: the row of `vectors` [T, 1, E] for each
+            sample and rank.
         direction, shift, temperature: as in `distillation_loss`.
-        delay: number of the first call (counted from 1) that returns the loss; 0 and 1 begin at once.
+        delay: number of the first call (counted from 1) that returns the loss; 0 and 1 begin at
+            once.
     """
 
     def __init__(

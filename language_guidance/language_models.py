@@ -1,6 +1,7 @@
 """Frozen text encoders: `load(name, ...)` gives a function from sentences to vectors [T, E].
 
-The model libraries are imported where they are used: they are heavy, and a run without guidance needs none of them.
+The model libraries are imported where they are used: they are heavy, and a run without guidance
+    needs none of them.
 """
 
 import hashlib
@@ -49,8 +50,9 @@ class LanguageModel(NamedTuple):
 def select(name: str, weights: str | None = None) -> LanguageModel:
     """The encoder `name` of `--language_model`, from `weights` (`--language_weights`) instead of a download if given.
 
-    `clip` takes a checkpoint file of open_clip's ViT-B-32, or a folder with an open_clip_config.json; the others take a
-    folder as transformers saves it. Raises UserError for files of another kind.
+    `clip` takes a checkpoint file of open_clip's ViT-B-32, or a folder with an
+    open_clip_config.json; the others take a folder as transformers saves it. Raises UserError for
+    files of another kind.
     """
     if name == "clip":
         return _clip(weights)

@@ -1,7 +1,8 @@
 """Metrics of a search, of clusters and of the space's geometry: pure functions, one file per family.
 
-A metric of a search gives a value for each query of a `Retrieval` (NaN: the query is skipped) and is their mean, so that
-searches of any size are read in blocks. The others are numbers of an `EmbeddedSplit`.
+A metric of a search gives a value for each query of a `Retrieval` (NaN: the query is skipped) and
+is their mean, so that searches of any size are read in blocks. The others are numbers of an
+`EmbeddedSplit`.
 """
 
 import math

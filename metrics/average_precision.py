@@ -1,6 +1,7 @@
 """Mean average precision in the definitions in use. precision(r) is the share of relevant images among the r nearest;
-n_c counts the images of the query's class with the query, so that n_c - 1 can be found (with a gallery of its own: the
-relevant images there are n_c - 1). Each function gives the average precision of every query; their mean is the metric.
+n_c counts the images of the query's class with the query, so that n_c - 1 can be found (with a
+gallery of its own: the relevant images there are n_c - 1). Each function gives the average
+    precision of every query; their mean is the metric.
 """
 
 import torch
@@ -13,7 +14,8 @@ LIMIT = 1000  # ranks that the paper's code looks at
 def map_1000(retrieval: Retrieval) -> torch.Tensor:
     """The paper's mAP@1000: (1 / n_c) sum_{r <= 1000} precision(r) relevant(r).
 
-    The divisor counts the query, so a perfect space scores (n_c - 1) / n_c and the only image of a class 0.
+    The divisor counts the query, so a perfect space scores (n_c - 1) / n_c and the only image of a
+    class 0.
     """
     return retrieval.precision_within(LIMIT) / (retrieval.relevant + 1)
 

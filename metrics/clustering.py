@@ -20,7 +20,8 @@ def nmi(split: EmbeddedSplit, space: str) -> float:
 def ami(split: EmbeddedSplit, space: str) -> float:
     """Mutual information adjusted for chance, (I - E[I]) / ((H(classes) + H(clusters)) / 2 - E[I]): about 0 for random clusters.
 
-    A class with a single image counts like any other. NMI grows with the number of clusters; this does not.
+    A class with a single image counts like any other. NMI grows with the number of clusters; this
+    does not.
     """
     from sklearn.metrics import adjusted_mutual_info_score
 

@@ -8,8 +8,8 @@ from metrics.retrieval import EmbeddedSplit
 def intra(split: EmbeddedSplit) -> float:
     """Mean over classes of the mean cosine distance between two different images of the class.
 
-    A class with a single image has no such pair and is skipped; 0 if all are such. The paper's code meant to give it the
-    largest distance of any class, and by an indexing fault gives another.
+    A class with a single image has no such pair and is skipped; 0 if all are such. The paper's code
+    meant to give it the largest distance of any class, and by an indexing fault gives another.
     """
     counts = split.class_sizes
     pairs = (

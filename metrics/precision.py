@@ -8,8 +8,8 @@ from metrics.retrieval import Retrieval
 def precision(retrieval: Retrieval, k: int) -> torch.Tensor:
     """Share of relevant images among the k nearest: (1/k) sum_{r <= k} relevant(r).
 
-    The divisor is k also where fewer images are relevant or in the gallery; the only image of a class scores 0.
-    open-metric-learning divides by min(k, n_c - 1) instead.
+    The divisor is k also where fewer images are relevant or in the gallery; the only image of a
+    class scores 0. open-metric-learning divides by min(k, n_c - 1) instead.
     """
     return retrieval.count_within(k) / k
 

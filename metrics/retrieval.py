@@ -14,12 +14,14 @@ ROWS_AT_ONCE = 8192  # in float64: a copy of all rows would double the memory of
 class Retrieval:
     """Where the relevant images stand among the neighbours of Q queries; a query is never its own neighbour.
 
-    Most neighbours are irrelevant, so the ranks of the relevant ones say all that recall and precision need, in less room
-    than the neighbours. Relevant are the other images of the query's class (or super-class, as the metric asked).
+    Most neighbours are irrelevant, so the ranks of the relevant ones say all that recall and
+    precision need, in less room than the neighbours. Relevant are the other images of the query's
+    class (or super-class, as the metric asked).
 
     Attributes:
         queries: [M] long, ascending: the query 0..Q-1 that each relevant image belongs to.
-        ranks: [M] long, ascending within a query, 1 for the nearest; only ranks up to the largest that any metric asked for.
+        ranks: [M] long, ascending within a query, 1 for the nearest; only ranks up to the largest
+            that any metric asked for.
         relevant: [Q] long, all relevant images of each query in the gallery, found or not.
     """
 
@@ -58,7 +60,8 @@ class EmbeddedSplit:
     Attributes:
         labels: [N] long. embeddings: [N, D] float32.
         clusters: space -> [N] long k-means assignments, of the spaces that metrics asked for.
-        text_vectors: [C, E] unit vectors of the texts of the classes 0..C-1, or None if no metric asked for them.
+        text_vectors: [C, E] unit vectors of the texts of the classes 0..C-1, or None if no metric
+            asked for them.
     """
 
     labels: torch.Tensor

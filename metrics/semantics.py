@@ -11,8 +11,10 @@ CLASSES = 2000  # of more, so many at even steps: their pairs are two million
 def semantic_consistency(split: EmbeddedSplit) -> float:
     """Spearman's rank correlation of class similarities in the images and in language, over all pairs of classes.
 
-    Image side: cosine similarity of the mean embeddings of two classes. Language side: that of their texts. Ties get their
-    mean rank. A class with a single image is its own mean. 0 for fewer than three classes and where a side is constant.
+    Image side: cosine similarity of the mean embeddings of two classes. Language side: that of
+        their texts. Ties get their
+    mean rank. A class with a single image is its own mean. 0 for fewer than three classes and where
+    a side is constant.
     """
     chosen = (
         torch.linspace(0, len(split.present) - 1, min(len(split.present), CLASSES)).round().long()

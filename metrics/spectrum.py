@@ -8,8 +8,9 @@ from metrics.retrieval import ROWS_AT_ONCE, EmbeddedSplit
 def rho_spectrum(split: EmbeddedSplit, mode: int) -> float:
     """KL(uniform || s) of the singular values s of the embedding matrix, normalised to sum 1: 0 where all directions count alike.
 
-    The first |mode| - 1 values are left out, as the mean direction dominates the first; all min(N, D) others count, as
-    in the GPU path of the paper's code (its CPU path drops the smallest). 0 where fewer than two values are left.
+    The first |mode| - 1 values are left out, as the mean direction dominates the first; all min(N,
+    D) others count, as in the GPU path of the paper's code (its CPU path drops the smallest). 0
+    where fewer than two values are left.
     """
     values = torch.linalg.svdvals(_triangle(split.embeddings))[abs(mode) - 1 :]
     if len(values) < 2:

@@ -1,6 +1,7 @@
 """The benchmarks with a few noisy images each, in every layout in which they are passed around.
 
-`MAKERS[benchmark][layout](folder)` writes one and gives what `--from` takes; `EXPECTED[benchmark]` is what must come of all of them.
+`MAKERS[benchmark][layout](folder)` writes one and gives what `--from` takes; `EXPECTED[benchmark]`
+is what must come of all of them.
 """
 
 import hashlib

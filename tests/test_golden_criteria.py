@@ -7,7 +7,8 @@ from reference import assert_close, cases, resolve
 import criteria
 from utilities.types import ModelOutput
 
-# Output of the manifest -> the arguments that give it; where one names another objective of ours, its name stands first.
+# Output of the manifest -> the arguments that give it; where one names another objective of ours,
+# its name stands first.
 FORMS = {
     "repo": {"form": "paper"},
     "textbook": {"form": "textbook"},

@@ -53,7 +53,8 @@ def test_draws_follow_the_golden_probabilities(entry):
     }
     assert sum(common.values()) > 0.8 * sum(golden.values()) * batches
     statistic = sum((found.get(key, 0) - mean) ** 2 / mean for key, mean in common.items())
-    # A chi-squared variable has mean n and variance 2n; five standard deviations, with a fixed seed.
+    # A chi-squared variable has mean n and variance 2n; five standard deviations, with a fixed
+    # seed.
     assert statistic < len(common) + 5 * np.sqrt(2 * len(common))
 
 

@@ -20,13 +20,15 @@ ALLOWED = {
     },
     "evaluation": {"utilities", "metrics"},
 }
-# Programs of their own beside main.py, which go from a checkpoint and images to files; nothing of main's level imports them.
+# Programs of their own beside main.py, which go from a checkpoint and images to files; nothing of
+# main's level imports them.
 PROGRAMS = {
     f"evaluation/{name}.py": {"datasets", "architectures"}
     for name in ("trained", "embed", "search", "export")
 }
 ROOMS = {*ALLOWED, "parameters", "build", "main"}
-# Heavy or optional packages, and the only files that import them (inside a function where they are optional).
+# Heavy or optional packages, and the only files that import them (inside a function where they are
+# optional).
 CONFINED = {
     "wandb": {"utilities/logger.py"},
     "faiss": {"evaluation/faiss_library.py"},

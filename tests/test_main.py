@@ -166,7 +166,8 @@ def test_a_guided_run_leaves_its_records(call, tmp_path, capsys):
         "CSV_Logs/Data_Train_loss.csv",
     ):
         assert (folder / name).is_file(), name
-    # The run's own settings are a configuration; a second run never writes into the folder of the first.
+    # The run's own settings are a configuration; a second run never writes into the folder of the
+    # first.
     assert main.main(["--config", str(folder / "args.yaml")]) == 0
     assert torch.equal(
         last_weights(folder)["head.weight"],

@@ -13,8 +13,9 @@ ROOT = Path(__file__).resolve().parents[1]
 BASH = shutil.which("bash")
 TOOLS = "bash cat cksum cp dirname find flock grep mkdir rm sed sleep tail true".split()
 
-# An interpreter that answers as one of the given version would, copies itself into the environments that it makes,
-# and writes down what its pip is asked for. Programs (-c) run in the real interpreter, which sees only fake packages.
+# An interpreter that answers as one of the given version would, copies itself into the environments
+# that it makes, and writes down what its pip is asked for. Programs (-c) run in the real
+# interpreter, which sees only fake packages.
 PYTHON = r"""#!{bash}
 case "$*" in
     -V) echo "Python {version}" ;;

@@ -12,8 +12,8 @@ def pair_masks(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def positive_columns(positives: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The pairs of a mask [B, B] as columns: indices [B, K], padded with 0, and which of them are real, bool [B, K].
 
-    K is the largest number in a row, at least 1. Classes are small in a batch, so reductions over their [B, K] pairs are
-    much cheaper than over a masked [B, B].
+    K is the largest number in a row, at least 1. Classes are small in a batch, so reductions over
+    their [B, K] pairs are much cheaper than over a masked [B, B].
     """
     counts, (rows, columns) = positives.sum(1), positives.nonzero(as_tuple=True)
     ranks = torch.arange(len(rows), device=positives.device) - (counts.cumsum(0) - counts)[rows]

@@ -15,7 +15,8 @@ from pathlib import Path
 from utilities.errors import UserError, reason
 from utilities.run_folder import RESULTS, write_atomically
 
-# Values of one epoch: split -> family -> metric -> value, e.g. {"Test": {"embeds_e_recall": {"e_recall@1": 0.5}}}.
+# Values of one epoch: split -> family -> metric -> value, e.g. {"Test": {"embeds_e_recall":
+# {"e_recall@1": 0.5}}}.
 Families = dict[str, dict[str, float]]
 Values = dict[str, Families]
 PLOT_INTERVAL = 60  # seconds between redrawings: drawing must not slow short epochs down
@@ -47,7 +48,8 @@ class RunLog:
     """Appends the values of each epoch to every record; `history` of a checkpoint makes a resumed run's records whole.
 
     Args:
-        folder: run folder. history: split -> family -> metric -> values so far. online: a started `OnlineRun`, or None.
+        folder: run folder. history: split -> family -> metric -> values so far. online: a started
+            `OnlineRun`, or None.
     """
 
     def __init__(
@@ -125,8 +127,9 @@ class RunLog:
     def summary(self) -> dict[str, dict[str, dict[str, float]]]:
         """split -> "<family>: <metric>" -> three values and their epochs, counted from 0.
 
-        `best` is the best over the epochs of the split itself, the field's habit, which chooses on the test set; `at_best_val`
-        is the value at the epoch that is best on the validation split, where there is one; `last` chooses nothing.
+        `best` is the best over the epochs of the split itself, the field's habit, which chooses on
+        the test set; `at_best_val` is the value at the epoch that is best on the validation split,
+        where there is one; `last` chooses nothing.
         """
         return {
             split: {

@@ -12,7 +12,8 @@ class NonFiniteLoss(RuntimeError):
 class LossMeter:
     """Running means of named losses, and the first step at which one was not finite.
 
-    The host reads them at most once in `interval` seconds (for the progress bar) and at the end of the epoch.
+    The host reads them at most once in `interval` seconds (for the progress bar) and at the end of
+    the epoch.
     """
 
     def __init__(self, epoch: int = 0, interval: float = 1.0):

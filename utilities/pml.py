@@ -15,7 +15,8 @@ def build(kind: str, name: str, given: dict, args: str, flag: str):
     """An object of the class `name` in pytorch_metric_learning.<kind>.
 
     Args:
-        kind: losses or miners. given: values by constructor argument, used where the constructor asks for them.
+        kind: losses or miners. given: values by constructor argument, used where the constructor
+            asks for them.
         args: JSON object of further arguments. flag: the flag that `args` came from.
     Raises:
         UserError: the library is missing, knows no such class, or refuses the arguments.

@@ -88,7 +88,8 @@ def print_summary(
     """What is about to run, line by line.
 
     Args:
-        splits: training, validation, testing. mined: whether the objective uses the batch miner. weights: of the network.
+        splits: training, validation, testing. mined: whether the objective uses the batch miner.
+            weights: of the network.
         texts: class texts or pseudolabels of each training class, empty without guidance.
     """
     named = {"train": splits.training, "validation": splits.validation, "test": splits.testing}
@@ -145,7 +146,8 @@ def print_values(evaltypes: list[str], values: dict) -> None:
             LOG.info("  %-5s %s  %s", split, evaltype, numbers)
 
 
-# The values of a metric over the epochs: their column, their names in the summary, and how the epoch was chosen.
+# The values of a metric over the epochs: their column, their names in the summary, and how the
+# epoch was chosen.
 THREE_VALUES = {
     "best": ("best", "best_epoch", "of all epochs, chosen on the split itself"),
     "at best validation": (

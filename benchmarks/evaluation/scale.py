@@ -3,9 +3,10 @@
     python benchmarks/evaluation/scale.py --sizes 5924 20000 60502 --dims 128 512
     python benchmarks/evaluation/scale.py --growth 20000
 
-Every measurement is a process of its own, so that its peak memory is its own; it is reported beside the embeddings.
-Embeddings are unit vectors around class centres, as many classes as CUB-200 (test), a middle case and Stanford Online Products
-have. open-metric-learning is measured where it can be imported: `pip install open-metric-learning`.
+Every measurement is a process of its own, so that its peak memory is its own; it is reported beside
+the embeddings. Embeddings are unit vectors around class centres, as many classes as CUB-200 (test),
+a middle case and Stanford Online Products have. open-metric-learning is measured where it can be
+imported: `pip install open-metric-learning`.
 """
 
 import argparse

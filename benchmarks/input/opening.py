@@ -2,8 +2,9 @@
 
     python benchmarks/input/opening.py --folder SCRATCH
 
-Makes each benchmark with its published number of classes and images, every image a hard link to one small JPEG, so that no dataset is needed.
-Opening is measured in a process of its own, its memory in a second call there.
+Makes each benchmark with its published number of classes and images, every image a hard link to one
+small JPEG, so that no dataset is needed. Opening is measured in a process of its own, its memory in
+a second call there.
 """
 
 import argparse

@@ -2,8 +2,9 @@
 
     python benchmarks/input/recall.py --source_path DATA --dataset cifar100 --arch_weights WEIGHTS
 
-Images are enlarged to 400 pixels (bicubic) and stored as JPEGs, so that crops of 96 can be decoded at 1/2. Prints Recall@1 among the pooled
-features of evaluation crops and of training crops (the same random ones in each row), and how far features are from those of exact decoding.
+Images are enlarged to 400 pixels (bicubic) and stored as JPEGs, so that crops of 96 can be decoded
+at 1/2. Prints Recall@1 among the pooled features of evaluation crops and of training crops (the
+same random ones in each row), and how far features are from those of exact decoding.
 """
 
 import argparse
@@ -28,7 +29,8 @@ from utilities import report  # noqa: E402
 
 SIZE, CROP = 400, 96
 Splits = namedtuple("Splits", ["testing"])
-# How images are read: fast decoding, and the short side at which a cache keeps them (None: no cache).
+# How images are read: fast decoding, and the short side at which a cache keeps them (None: no
+# cache).
 VARIANTS = {
     "--decoding exact": (False, None),
     "--decoding fast": (True, None),

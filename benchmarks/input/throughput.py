@@ -3,9 +3,12 @@
     python benchmarks/input/throughput.py                             # 500 x 375, as in CUB-200
     python benchmarks/input/throughput.py --size 1600 1200 --images 112
 
-JPEGs are made on the spot: random textures with the spectrum of photographs (about 95 KB at 500 x 375), quality 90. All variants run in turn,
-each in a process of its own with one thread, reading one epoch before the measured one. Their time is that of an epoch, from files to
-normalised float32 on the device, here the CPU: CPU time of all processes, which other work on the machine disturbs little, and that of the clock.
+JPEGs are made on the spot: random textures with the spectrum of photographs (about 95 KB at 500 x
+    375), quality 90. All variants run in turn,
+each in a process of its own with one thread, reading one epoch before the measured one. Their time
+is that of an epoch, from files to
+normalised float32 on the device, here the CPU: CPU time of all processes, which other work on the
+    machine disturbs little, and that of the clock.
 Prints medians, with the peak memory of the main process, which with `--workers 0` is everything.
 """
 

@@ -1,7 +1,9 @@
 """Benchmarks as they are passed around -> the layout that is read here. `prepare(name, ...)` is the door, `python -m datasets.prepare` its command.
 
-Everything is made beside its place and moved there when it is whole: what a broken-off attempt has left is removed by the next one.
-The sources are only read; images are hard links to them where the disk is the same, and otherwise copies.
+Everything is made beside its place and moved there when it is whole: what a broken-off attempt has
+    left is removed by the next one.
+The sources are only read; images are hard links to them where the disk is the same, and otherwise
+copies.
 """
 
 import logging
@@ -35,7 +37,8 @@ def prepare(
     """Make `<target>/<name>` of archives, folders and single files, in any layout of `layouts.LAYOUTS`.
 
     Args:
-        short_side: reduce larger images to this many pixels on their short side, which encodes them anew; 0 leaves all as they are.
+        short_side: reduce larger images to this many pixels on their short side, which encodes them
+            anew; 0 leaves all as they are.
         allow_partial: accept counts and checksums other than the published ones.
     Raises:
         UserError: a missing or damaged source, an unknown layout, wrong counts, a full disk.

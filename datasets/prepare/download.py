@@ -17,7 +17,8 @@ BLOCK = 1 << 20
 def fetch(url: str, folder: Path, md5: str) -> Path:
     """The file of the address in `folder`, as it was published; one that is there already is only checked.
 
-    Raises UserError if the address does not answer, the connection breaks (the next call goes on from there), or the checksum differs.
+    Raises UserError if the address does not answer, the connection breaks (the next call goes on
+    from there), or the checksum differs.
     """
     target = folder / url.rpartition("/")[2]
     part = target.with_name(f"{target.name}.part")

@@ -47,7 +47,8 @@ def test_parse_arch(arch, expected):
     assert architectures.parse_arch(arch) == expected
 
 
-# Name, image size, features, map: convolutions, tokens, channels last, and a convolution after pooling.
+# Name, image size, features, map: convolutions, tokens, channels last, and a convolution after
+# pooling.
 TRUNKS = [
     ("test_resnet", 64, 96, (96, 2, 2)),
     ("test_convnext", 64, 64, (64, 2, 2)),

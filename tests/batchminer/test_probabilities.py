@@ -55,7 +55,8 @@ def agree(found: Counter, expected: dict, groups: int = 1) -> None:
     """Counts against what is expected of them.
 
     Args:
-        expected: mean count of each possible outcome. groups: independent draws, each with a total of its own.
+        expected: mean count of each possible outcome. groups: independent draws, each with a total
+            of its own.
     """
     assert set(found) <= {outcome for outcome, mean in expected.items() if mean > 0}
     common = [outcome for outcome, mean in expected.items() if mean >= 5]
@@ -299,7 +300,8 @@ def random_triplets(labels: list, calls: int) -> None:
     )
     assert set(found) <= set(admissible) and sum(found.values()) == calls * len(labels)
     share = len(labels) / len(admissible)
-    # Without replacement a count has variance calls share (1 - share) and two of them a small negative covariance.
+    # Without replacement a count has variance calls share (1 - share) and two of them a small
+    # negative covariance.
     statistic = sum((found[triplet] - calls * share) ** 2 for triplet in admissible) / (
         calls * share * (1 - share)
     )

@@ -1,6 +1,7 @@
 """Every objective as plain loops over samples, pairs and triplets, from the formula of its paper: slow and readable.
 
-Arguments: rows x [B][D] (a tensor, so that autograd gives the gradient), labels y, then the hyper-parameters; triplets
+Arguments: rows x [B][D] (a tensor, so that autograd gives the gradient), labels y, then the
+    hyper-parameters; triplets
 where the objective is mined, class weights w where it has them. Each returns a scalar tensor.
 """
 

@@ -18,7 +18,8 @@ LABELS = {
     "not contiguous": [7, 2, 7, 9, 2, 9, 9, 2],
     "singletons": [0, 0, 0, 4, 5, 5, 8, 6],
 }
-# What stands in each case: the objective, its loop, other hyper-parameters than the defaults, how its loop is called.
+# What stands in each case: the objective, its loop, other hyper-parameters than the defaults, how
+# its loop is called.
 MINED = {
     "contrastive": [{}, {"form": "textbook"}, {"pos_margin": 0.3, "neg_margin": 1.4}],
     "triplet": [{}, {"form": "textbook"}, {"form": "euclidean"}, {"margin": 0.9}],
@@ -308,7 +309,8 @@ def test_adversarial_separation():
         )
 
     torch.testing.assert_close(loss, reference(20.0))
-    # The regressors descend on the loss; everything below the reversal sees the separation term with the other sign.
+    # The regressors descend on the loss; everything below the reversal sees the separation term
+    # with the other sign.
     below, regressors = (
         [x, features, *criterion.heads.parameters()],
         list(criterion.regressors.parameters()),

@@ -192,7 +192,8 @@ def test_with_classes(name, settings, theirs, weights):
 
 
 def test_smooth_ap_but_for_the_query_among_its_positives():
-    # Version 2.9 takes the number of samples per class for the number of classes, so both are 3 here.
+    # Version 2.9 takes the number of samples per class for the number of classes, so both are 3
+    # here.
     x, labels = rows()[:9], torch.arange(9) // 3
     same, itself = labels[:, None] == labels[None, :], torch.eye(9, dtype=torch.bool)
     queries, matches = (same & ~itself).nonzero(as_tuple=True)

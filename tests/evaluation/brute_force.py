@@ -12,7 +12,8 @@ def ranked_hits(embeddings, labels, queries, gallery, cosine: bool) -> list[list
     found = []
     for query in queries:
         others = [row for row in gallery if row != query]
-        # Products are rounded to the nearest float64; Python's ** 2 is not always, and the last bit orders equal distances.
+        # Products are rounded to the nearest float64; Python's ** 2 is not always, and the last bit
+        # orders equal distances.
         squared = {
             row: sum((a - b) * (a - b) for a, b in zip(rows[query], rows[row])) for row in others
         }
