@@ -82,7 +82,7 @@ class MinedCriterion(Criterion):
         miner: (embeddings [B, D], labels [B]) -> triplets [T, 3].
     """
 
-    NEEDS = ("miner",)
+    NEEDS: tuple[str, ...] = ("miner",)
 
     def __init__(self, miner: Miner):
         super().__init__()
