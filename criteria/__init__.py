@@ -101,30 +101,15 @@ def build(
         hyperparameters: gives those of an objective by its name.
         n_classes, embed_dim, feature_dim: the run's values. miner: None where no objective has one.
     """
-
-    def held(inner: str, dim: int) -> Criterion:
-        return build(
-            inner,
-            hyperparameters,
-            n_classes=n_classes,
-            embed_dim=dim,
-            feature_dim=feature_dim,
-            miner=miner,
-        )
-
+    run: dict[str, Any] = {"n_classes": n_classes, "feature_dim": feature_dim, "miner": miner}
     arguments = hyperparameters(name)
     if "source" in class_of(name).NEEDS:
         source, target = arguments["source"], arguments["target"]
-        arguments["source"] = held(source, embed_dim)
-        arguments["target"] = [held(target, dim) for dim in arguments["target_dims"]]
-    return select(
-        name,
-        n_classes=n_classes,
-        embed_dim=embed_dim,
-        feature_dim=feature_dim,
-        miner=miner,
-        **arguments,
-    )
+        arguments["source"] = build(source, hyperparameters, embed_dim=embed_dim, **run)
+        arguments["target"] = [
+            build(target, hyperparameters, embed_dim=dim, **run) for dim in arguments["target_dims"]
+        ]
+    return select(name, embed_dim=embed_dim, **run, **arguments)
 
 
 def describe() -> dict[str, str]:

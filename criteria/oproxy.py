@@ -46,27 +46,27 @@ class OProxyLoss(ProxyCriterion):
     def proxy_loss(self, similarities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if self.mode == "nca" and self.form == "textbook":
             return proxy_nca(similarities, labels)
-        own = self.own_proxies(similarities, labels)
+        is_own = self.own_proxies(similarities, labels)
         pull = -self.pos_alpha * (similarities - self.pos_delta)
         push = self.neg_alpha * (similarities - self.neg_delta)
         if self.mode == "anchor":
-            return self.per_proxy(pull, push, own, labels)
-        return self.per_sample(pull, push, own, labels)
+            return self.per_proxy(pull, push, is_own, labels)
+        return self.per_sample(pull, push, is_own, labels)
 
     def per_proxy(
-        self, pull: torch.Tensor, push: torch.Tensor, own: torch.Tensor, labels: torch.Tensor
+        self, pull: torch.Tensor, push: torch.Tensor, is_own: torch.Tensor, labels: torch.Tensor
     ) -> torch.Tensor:
-        positive_term = log1p_sum_exp(pull, own, 0)
+        positive_term = log1p_sum_exp(pull, is_own, 0)
         if self.form == "paper":
             positive_mean = positive_term[labels].mean()
         else:
-            positive_mean = masked_mean(positive_term, own.any(0))
-        return positive_mean + log1p_sum_exp(push, ~own, 0).mean()
+            positive_mean = masked_mean(positive_term, is_own.any(0))
+        return positive_mean + log1p_sum_exp(push, ~is_own, 0).mean()
 
     def per_sample(
-        self, pull: torch.Tensor, push: torch.Tensor, own: torch.Tensor, labels: torch.Tensor
+        self, pull: torch.Tensor, push: torch.Tensor, is_own: torch.Tensor, labels: torch.Tensor
     ) -> torch.Tensor:
-        class_sizes = own.sum(0)[labels].to(pull.dtype)
+        class_sizes = is_own.sum(0)[labels].to(pull.dtype)
         own_pull = pull.gather(1, labels[:, None]).squeeze(1)
         positive_term = softplus(own_pull + class_sizes.log(), threshold=50)
-        return positive_term.mean() + log1p_sum_exp(push, ~own, 1).mean()
+        return positive_term.mean() + log1p_sum_exp(push, ~is_own, 1).mean()

@@ -29,7 +29,7 @@ class ProxyAnchorLoss(ProxyCriterion):
         self.alpha, self.margin = alpha, margin
 
     def proxy_loss(self, similarities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        own = self.own_proxies(similarities, labels)
-        positive_term = log1p_sum_exp(-self.alpha * (similarities - self.margin), own, 0)
-        negative_term = log1p_sum_exp(self.alpha * (similarities + self.margin), ~own, 0)
-        return masked_mean(positive_term, own.any(0)) + negative_term.mean()
+        is_own = self.own_proxies(similarities, labels)
+        positive_term = log1p_sum_exp(-self.alpha * (similarities - self.margin), is_own, 0)
+        negative_term = log1p_sum_exp(self.alpha * (similarities + self.margin), ~is_own, 0)
+        return masked_mean(positive_term, is_own.any(0)) + negative_term.mean()

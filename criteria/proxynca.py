@@ -45,5 +45,5 @@ def proxy_nca(similarities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     if similarities.shape[1] == 1:
         return (similarities * 0).sum()
     negated, target = 2 * similarities - 2, labels[:, None]
-    others = negated.scatter(1, target, -torch.inf)
-    return (others.logsumexp(1) - negated.gather(1, target).squeeze(1)).mean()
+    other_proxies = negated.scatter(1, target, -torch.inf)
+    return (other_proxies.logsumexp(1) - negated.gather(1, target).squeeze(1)).mean()
