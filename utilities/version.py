@@ -1,0 +1,4 @@
+"""The version that `--version` and results.json state."""
+
+NAME = "language-guided-dml"
+VERSION = "1.0.0"
