@@ -13,18 +13,15 @@ from pathlib import Path
 import parameters
 
 if __name__ == "__main__":
-    parameters.parse()  # here already, so that --help and wrong settings answer before torch is loaded
+    # Here already, so that help, the list and wrong settings answer before torch is loaded.
+    if parameters.parse().list:
+        print(parameters.listing())
+        sys.exit()
 
 import torch
 from tqdm import tqdm
 
-import batchminer
-import criteria
-import datasampler
-import datasets
 import evaluation
-import language_guidance
-import metrics
 from build import (
     build_class_vectors,
     build_data,
@@ -52,18 +49,9 @@ def main(argv: list[str] | None = None) -> int:
     return report.exit_status(list_components if opt.list else run, opt)
 
 
-def list_components(opt) -> None:
+def list_components(opt: parameters.Settings) -> None:
     """`--list`: what there is, with a line each."""
-    report.print_catalogue(
-        {
-            "Objectives (--loss)": criteria.describe(),
-            "Batch miners (--batch_mining)": batchminer.describe(),
-            "Batch samplers (--data_sampler)": datasampler.describe(),
-            "Metrics (--evaluation_metrics)": metrics.describe(),
-            "Datasets (--dataset)": datasets.describe(),
-            "Language models (--language_model)": language_guidance.describe(),
-        }
-    )
+    print(parameters.listing())
 
 
 def run(opt) -> None:

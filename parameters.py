@@ -340,6 +340,11 @@ def _distils(settings: argparse.Namespace) -> bool:
 
 
 TRAINS = Need(lambda settings, _: not settings.evaluate_only, "", "--evaluate_only trains nothing")
+TRAINS_OR_DRAWS = Need(
+    lambda settings, _: not settings.evaluate_only or _draws(settings),
+    "",
+    "--evaluate_only trains nothing and draws no figures",
+)
 EVALUATES = Need(
     lambda settings, _: _evaluates(settings),
     "an evaluated split",
@@ -382,6 +387,11 @@ OPROXY_SCALED = Need(
     ),
     "another form than textbook nca",
     "ProxyNCA has no scales (--loss_oproxy_mode nca, --loss_oproxy_form textbook)",
+)
+RHO_DRAWS = Need(
+    lambda settings, _: settings.miner_rho_distance_cp < 1,
+    "--miner_rho_distance_cp below 1",
+    "every triplet pushes a positive away (--miner_rho_distance_cp {miner_rho_distance_cp})",
 )
 SEVERAL_CENTRES = Need(
     lambda settings, _: settings.loss_softtriplet_n_centroids > 1,
@@ -1101,6 +1111,7 @@ FLAGS: tuple[Flag, ...] = (
             45,
             "Bound of the angle at the negative, in degrees.",
             Bounds(0, 90, low_excluded=True, high_excluded=True),
+            needs=(needs_above_zero("loss_angular_npair_ang_weight"),),
         ),
         Real(
             "loss_angular_npair_ang_weight",
@@ -1267,14 +1278,18 @@ FLAGS: tuple[Flag, ...] = (
     *_miner(
         "rho_distance",
         Real(
-            "miner_rho_distance_lower_cutoff", 0.5, "Smaller distances count as this one.", CUTOFFS
+            "miner_rho_distance_lower_cutoff",
+            0.5,
+            "Smaller distances count as this one.",
+            CUTOFFS,
+            needs=(RHO_DRAWS,),
         ),
         Real(
             "miner_rho_distance_upper_cutoff",
             1.4,
             "Negatives farther than this are left out.",
             CUTOFFS,
-            needs=(needs_one_of("miner_rho_distance_form", "textbook"),),
+            needs=(RHO_DRAWS, needs_one_of("miner_rho_distance_form", "textbook")),
         ),
         Real(
             "miner_rho_distance_cp",
@@ -1282,7 +1297,13 @@ FLAGS: tuple[Flag, ...] = (
             "Probability of a triplet that pushes a positive away.",
             within(0, 1),
         ),
-        Choice("miner_rho_distance_form", "paper", "Which negatives are drawn.", DISTANCE_FORMS),
+        Choice(
+            "miner_rho_distance_form",
+            "paper",
+            "Which negatives are drawn.",
+            DISTANCE_FORMS,
+            needs=(RHO_DRAWS,),
+        ),
     ),
     *_miner(
         "random_distance",
@@ -1572,6 +1593,7 @@ FLAGS: tuple[Flag, ...] = (
             0,
             "Weight of language guidance; 0 trains the objective alone.",
             at_least(0),
+            needs=(TRAINS_OR_DRAWS,),
         ),
         Choice(
             "language_model",

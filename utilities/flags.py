@@ -274,7 +274,7 @@ class Number(Flag):
             raise ValueError(f"the default breaks its own bounds: {problems[0]}")
 
     def problem(self, entry: Any) -> str | None:
-        if not math.isfinite(entry):
+        if isinstance(entry, float) and not math.isfinite(entry):
             return f"--{self.name} must be a finite number, not {entry}."
         rule = self.bounds.broken(entry)
         return f"--{self.name} must be {rule}, not {abridged(entry)}." if rule else None
@@ -583,7 +583,7 @@ def table(flags: Iterable[Flag]) -> str:
 
 def _in_cell(text: str) -> str:
     """A text without what Markdown reads as something else, but for code."""
-    return text if text.startswith("`") else re.sub(r"([|<*_])", r"\\\1", text)
+    return text if text.startswith("`") else re.sub(r"([|<])", r"\\\1", text)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
