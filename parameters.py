@@ -31,6 +31,7 @@ from utilities.flags import (
     Text,
     Whole,
     above,
+    abridged,
     at_least,
     in_block,
     nearest,
@@ -1749,7 +1750,9 @@ def parse(argv: list[str] | None = None, defaults: Mapping[str, object] | None =
     chosen = {name for name, value in config.items() if value != BY_NAME[name].initial()}
     settings = Settings(values, given=chosen | typed.keys())
     problems += validate(settings)
-    if problems and not settings.list:
+    if settings.list:
+        return settings
+    if problems:
         _end(2, "\n".join(f"{PROGRAM}: error: {problem}" for problem in problems))
     return _completed(settings)
 
@@ -1969,15 +1972,17 @@ def _metrics_of_other_evaltypes(opt: argparse.Namespace) -> list[str]:
 def _batches_of_other_sizes(opt: argparse.Namespace) -> list[str]:
     problems = []
     each = opt.samples_per_class if opt.data_sampler not in WITHOUT_CLASSES else 1
+    batch = abridged(opt.bs)
     if each > 0 and opt.bs % each:
-        problems.append(f"--bs {opt.bs} is not a multiple of --samples_per_class {each}.")
+        problems.append(f"--bs {batch} is not a multiple of --samples_per_class {abridged(each)}.")
     if opt.data_ssl_set and each > 0 and opt.bs % (2 * each):
         problems.append(
-            f"--data_ssl_set repeats half a batch: --bs {opt.bs} must be a multiple of {2 * each}."
+            f"--data_ssl_set repeats half a batch: --bs {batch} must be a multiple of "
+            f"{abridged(2 * each)}."
         )
     if opt.data_sampler == "semi_class_random" and opt.bs % 2:
         problems.append(
-            f"--data_sampler semi_class_random draws pairs of images: --bs {opt.bs} must be even."
+            f"--data_sampler semi_class_random draws pairs of images: --bs {batch} must be even."
         )
     return problems
 
@@ -2025,7 +2030,7 @@ def _cache_below_crops(opt: argparse.Namespace) -> list[str]:
     if 0 < opt.cache_size < opt.image_size:
         return [
             f"--cache_size {opt.cache_size} is smaller than the crops of --image_size "
-            f"{opt.image_size}; raise it, or 0 keeps images as they are."
+            f"{abridged(opt.image_size)}; raise it, or 0 keeps images as they are."
         ]
     return []
 

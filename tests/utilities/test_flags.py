@@ -277,7 +277,7 @@ def test_a_tilde_is_the_home_folder_but_in_a_default(monkeypatch):
         ("steps", [1, -6], "--steps must be at least -5, not -6."),
         (
             "colour",
-            "rot",
+            "rd",
             "--colour rd is not known (did you mean red?); choose from: red, blue, hex:<code>.",
         ),
         ("colour", "hex:", "--colour hex: is not known"),
