@@ -1740,18 +1740,14 @@ def parse(argv: list[str] | None = None, defaults: Mapping[str, object] | None =
     typed, problems = read_command_line(FLAGS, words)
     if typed.get("version"):
         _end(0, f"{NAME} {VERSION}")
-    inherited, wrong = read_stored(_inherited(defaults or {}), FLAGS)
-    problems += wrong
-    config: dict[str, object] = {}
-    if "config" in typed:
-        config, wrong = read_settings_file(str(typed["config"]), FLAGS)
-        problems += wrong
+    config, wrong_in_file = _configured(typed)
+    inherited, wrong_in_checkpoint = read_stored(_inherited(defaults or {}), FLAGS)
     values = {flag.name: flag.initial() for flag in FLAGS} | inherited | config | typed
     chosen = {name for name, value in config.items() if value != BY_NAME[name].initial()}
     settings = Settings(values, given=chosen | typed.keys())
-    problems += validate(settings)
     if settings.list:
         return settings
+    problems += [*wrong_in_file, *wrong_in_checkpoint, *validate(settings)]
     if problems:
         _end(2, "\n".join(f"{PROGRAM}: error: {problem}" for problem in problems))
     return _completed(settings)
@@ -1930,6 +1926,11 @@ def _end(status: int, text: str) -> NoReturn:
 
 
 # Reading
+
+
+def _configured(typed: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
+    """Values of the file that `--config` names, if it is given, and what is wrong with it."""
+    return read_settings_file(str(typed["config"]), FLAGS) if "config" in typed else ({}, [])
 
 
 def _inherited(defaults: Mapping[str, object]) -> dict[str, object]:

@@ -331,7 +331,8 @@ def test_savename_is_group_plus_seed():
     "path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name
 )
 def test_shipped_configs_are_valid(path):
-    parameters.parse(["--config", str(path)])
+    opt = parameters.parse(["--config", str(path)])
+    assert parameters.notices(opt) == []
 
 
 @pytest.mark.parametrize("schedule", ["constant", "suggested"])
