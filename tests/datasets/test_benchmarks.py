@@ -156,7 +156,7 @@ def test_a_missing_image_is_refused_or_told(source, name, caplog):
 
 @pytest.mark.parametrize("name", datasets.BENCHMARKS)
 def test_a_missing_benchmark_says_how_to_make_it(tmp_path, name):
-    with pytest.raises(UserError, match=f"datasets.prepare {name}") as error:
+    with pytest.raises(UserError, match=f"programs.prepare {name}") as error:
         datasets.select(name, str(tmp_path))
     assert str(tmp_path / name) in str(error.value)
 

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,9 @@ from PIL import Image
 from datasets import cache, loading, transforms
 from datasets.cache import START, ImageCache
 from datasets.decoding import UNREADABLE, open_image
-from datasets.images import ImageSplit
+from datasets.images import ImageSplit, Splits
 from utilities.errors import UserError
 
-Splits = namedtuple("Splits", ["training", "validation", "testing"])
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 BATCHES = [[0, 5, 2], [1, 1, 4], [3], [2, 4]]
 
