@@ -25,7 +25,7 @@ from datasets.images import ImageSplit, Splits
 from utilities.errors import UserError
 from utilities.report import first_line
 
-__all__ = ["BENCHMARKS", "Splits", "describe", "read", "select"]
+__all__ = ["BENCHMARKS", "ImageSplit", "Splits", "describe", "read", "select"]
 
 LOG = logging.getLogger(__name__)
 BENCHMARKS = {
