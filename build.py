@@ -304,13 +304,12 @@ def draw_figures(
 ) -> dict[str, Path]:
     """Figures of the test split by its embeddings, name -> file in `<run>/Figures`."""
     protocol = evaluator.splits["Test"].protocol
-    images = testing.with_transform(lambda image: image)
     return figures.draw(
         folder / "Figures",
         embeddings[opt.evaltypes[0]],
         protocol,
         testing.class_texts,
-        lambda row: images[row][0],
+        testing.image,
         text_vectors=_shown_class_vectors(opt, testing, protocol, evaluator.runtime),
         memory=evaluator.memory(),
     )

@@ -82,12 +82,18 @@ class ImageSplit(torch.utils.data.Dataset):
         # Crops are cut by the loading processes, see `loading`.
         assert self.transform is not None and not isinstance(self.transform, Crops)
         try:
-            image = read_rgb(self.files[index])
+            image = self.image(index)
         except UNREADABLE as error:
             return BrokenImage(self.files[index], str(error))
-        if self.boxes is not None:
-            image = image.crop(tuple(self.boxes[index].tolist()))
         return self.transform(image), int(self.labels[index]), index
+
+    def image(self, index: int) -> Image.Image:
+        """One image as people see it: the part of it that counts, in RGB; raises UNREADABLE."""
+        image = read_rgb(self.files[index])
+        if self.boxes is None:
+            return image
+        left, top, right, bottom = self.boxes[index].tolist()
+        return image.crop((left, top, right, bottom))
 
 
 class Splits(NamedTuple):
