@@ -225,3 +225,9 @@ def test_a_box_is_cut_out_before_the_transform(tmp_path):
         transform=lambda image: image.size,
     )
     assert split[3] == ((5, 8), 1, 3)
+    assert split.image(3).size == (5, 8) and whole(tmp_path).image(3).size == (12, 10)
+
+
+def test_a_misspelt_column_is_an_error():
+    with pytest.raises(TypeError, match="is_querry"):
+        ImageSplit([], np.arange(0), [], is_querry=None)

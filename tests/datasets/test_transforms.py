@@ -55,6 +55,15 @@ def test_training_and_evaluation_agree_on_the_size(name, shape):
         assert found.shape == (size, size, 3) and found.dtype == torch.uint8
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_transforms_of_a_run_are_both_of_its_augmentation(name):
+    image, pair = picture(150, 130), transforms.select(name, 96, MEAN, STD)
+    for crops, build in zip(pair, (transforms.training, transforms.evaluation)):
+        expected = build(name, 96, MEAN, STD).crop(source(image), np.random.default_rng(0))
+        assert torch.equal(crops.crop(source(image), np.random.default_rng(0)), expected)
+    assert pair.training.flips and not pair.evaluation.flips
+
+
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("name, image_size", [("base", 64), ("base", 224), ("big", 64)])
 def test_training_crops_are_torchvisions(name, image_size, mirrored):
