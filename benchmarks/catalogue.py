@@ -1,34 +1,38 @@
-"""Does each objective, miner and sampler train? A short run of the demo apiece, R@1 of the untrained network beside it.
+"""Does each objective, miner and sampler train? A short run of the demo apiece.
 
     python benchmarks/catalogue.py --epochs 3 --jobs 2
 
-Miners run with an objective that takes any of them, samplers with the demo's; intra_random, whose
-triplets know no second class, mines for the auxiliary embedding of adversarial_separation, its
-place in the paper that brought it. What stands behind `--` goes to every run. A finished run is not
-repeated, so an interrupted study goes on where it was. Ends with status 1 if any is below
-untrained.
+Prints R@1 of the unseen classes beside that of the untrained network. Miners run with an objective
+that takes any of them, samplers with the demo's; intra_random, whose triplets know no second class,
+mines for the auxiliary embedding of adversarial_separation, its place in the paper that brought it.
+What stands behind `--` goes to every run. A finished run is not repeated, so an interrupted study
+goes on where it was. Ends with status 1 if any is below untrained.
+
+`--smoke` shows in seconds whether this still works: the flags of all runs are read, one of the runs
+is trained, and its values, which say nothing, do not count.
 """
 
 import argparse
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import seeds
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
+import torch
 
-import batchminer  # noqa: E402
-import criteria  # noqa: E402
-import datasampler  # noqa: E402
-import main as training  # noqa: E402
-import parameters  # noqa: E402
-from utilities import devices, seeding  # noqa: E402
+import batchminer
+import build
+import criteria
+import datasampler
+import parameters
+from benchmarks import seeds
+from utilities import seeding
 
 MINED_WITH = "margin"
+RECALL = "embeds_e_recall: e_recall@1"
 # Learning rates of the papers are multiples of 1e-5; the demo's trunk has 1e-3, so that these would
 # be 100 times theirs.
 FLAGS = {
@@ -38,68 +42,88 @@ FLAGS = {
     "softmax": ["--loss_softmax_lr", "1e-3"],
     "arcface": ["--loss_arcface_lr", "5e-3"],
 }
+INTRA_RANDOM = [
+    "--loss",
+    "adversarial_separation",
+    "--loss_adversarial_separation_target",
+    "triplet",
+    "--batch_mining",
+    "intra_random",
+]
+SMOKE = "miner semihard"
 
 
-def runs(wanted: list[str]) -> dict[str, list[str]]:
-    """Name of a run -> its flags."""
-    objectives = {
-        f"loss {name}": [
-            "--loss",
-            name,
-            *(["--batch_mining", component.MINERS[0]] if component.MINERS else []),
-            *FLAGS.get(name, []),
-        ]
-        for name, component in criteria.REGISTRY.items()
-    }
-    fitting = {
-        name: next(
-            (
-                loss
-                for loss, component in criteria.REGISTRY.items()
-                if name in (component.MINERS or ())
-            ),
-            MINED_WITH,
-        )
-        for name in batchminer.REGISTRY
-    }
-    miners = {
-        f"miner {name}": ["--loss", loss, "--batch_mining", name] for name, loss in fitting.items()
-    }
-    miners["miner intra_random"] = [
-        "--loss",
-        "adversarial_separation",
-        "--loss_adversarial_separation_target",
-        "triplet",
-        "--batch_mining",
-        "intra_random",
+def objective_flags(name: str) -> list[str]:
+    """A run of an objective, with the first of its miners if it cannot take any."""
+    miners = criteria.REGISTRY[name].MINERS
+    mining = ["--batch_mining", miners[0]] if miners else []
+    return ["--loss", name, *mining, *FLAGS.get(name, [])]
+
+
+def miner_flags(name: str) -> list[str]:
+    """A run of a miner, with the objective that is made for it if there is one."""
+    if name == "intra_random":
+        return INTRA_RANDOM
+    made_for_it = [
+        loss for loss, criterion in criteria.REGISTRY.items() if name in (criterion.MINERS or ())
     ]
+    return ["--loss", (made_for_it or [MINED_WITH])[0], "--batch_mining", name]
+
+
+def all_runs() -> dict[str, list[str]]:
+    """Name of a run, its kind and the component, -> its flags."""
+    objectives = {f"loss {name}": objective_flags(name) for name in criteria.REGISTRY}
+    miners = {f"miner {name}": miner_flags(name) for name in batchminer.REGISTRY}
     samplers = {f"sampler {name}": ["--data_sampler", name] for name in datasampler.REGISTRY}
-    return {
-        name: flags
-        for name, flags in (objectives | miners | samplers).items()
-        if not wanted or name in wanted or name.split()[0] in wanted
-    }
+    return objectives | miners | samplers
+
+
+def chosen(runs: dict[str, list[str]], wanted: list[str]) -> dict[str, list[str]]:
+    """Those of a wanted kind or name; all if nothing is named."""
+    if not wanted:
+        return runs
+    return {name: flags for name, flags in runs.items() if {name, name.split()[0]} & set(wanted)}
 
 
 def untrained(flags: list[str]) -> float:
     """R@1 of the network as every run starts with it."""
     opt = parameters.parse([*flags, "--no_train_metrics", "--evaluation_metrics", "e_recall@1"])
-    device = devices.select(opt.device, opt.gpu)
+    runtime = build.build_runtime(opt)
     seeding.seed_everything(opt.seed)
-    data = training.build_data(opt)
-    network, transform = training.build_network(opt, data.splits, device, load_weights=True)
-    values = training.evaluate_epoch(
-        opt, network, {"Test": data.splits.testing.with_transform(transform.evaluation)}, device
-    )
-    return values["Test"]["embeds_e_recall"]["e_recall@1"]
+    data = build.build_data(opt)
+    network, transform = build.build_network(opt, runtime, load_weights=True)
+    evaluator = build.build_evaluator(opt, data.splits, transform, runtime)
+    values = evaluator.run(network)["Test"].values
+    return values["embeds_e_recall"]["e_recall@1"]
 
 
-def main() -> int:
-    own, common = (
-        (sys.argv[1 : sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1 :])
-        if "--" in sys.argv
-        else (sys.argv[1:], [])
-    )
+def train_all(
+    runs: dict[str, list[str]], common: list[str], options: argparse.Namespace
+) -> dict[str, dict[str, float]]:
+    """Name -> R@1 of the run: best, last and their epochs."""
+    save_path, threads = options.save_path.resolve(), options.threads
+    with ThreadPoolExecutor(options.jobs) as pool:
+        results = {
+            name: pool.submit(
+                seeds.train, name.replace(" ", "_"), 0, common + flags, save_path, threads
+            )
+            for name, flags in runs.items()
+        }
+    return {name: result.result()["metrics"]["Test"][RECALL] for name, result in results.items()}
+
+
+def table(before: float, after: dict[str, dict[str, float]]) -> str:
+    """Percentages."""
+    rows = []
+    for name, recall in after.items():
+        values = (before, recall["last"], recall["best"])
+        rows.append((name, *(f"{100 * value:.1f}" for value in values)))
+    return seeds.markdown(("run", "before", "after", "best"), rows)
+
+
+def read_command_line() -> tuple[argparse.Namespace, list[str]]:
+    """Own arguments, and what stands behind `--`."""
+    own, further = seeds.split_at_dashes(sys.argv[1:])
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -113,37 +137,33 @@ def main() -> int:
         help="'loss', 'miner', 'sampler' or names such as 'loss triplet'",
     )
     parser.add_argument("--save_path", type=Path, default=ROOT / "Training_Results" / "catalogue")
-    args = parser.parse_args(own)
-    torch.set_num_threads(args.threads)
-    common = [
-        "--config",
-        str(ROOT / "configs" / "demo.yaml"),
-        "--n_epochs",
-        str(args.epochs),
-        *common,
-    ]
-    before = untrained(common)
-    with ThreadPoolExecutor(args.jobs) as pool:
-        started = {
-            name: pool.submit(
-                seeds.train, name.replace(" ", "_"), 0, common + flags, args.save_path, args.threads
-            )
-            for name, flags in runs(args.only).items()
-        }
-        after = {
-            name: run.result()["metrics"]["Test"]["embeds_e_recall: e_recall@1"]
-            for name, run in started.items()
-        }
+    parser.add_argument("--smoke", action="store_true", help="whether it runs, in seconds")
+    return parser.parse_args(own), further
+
+
+def main() -> int:
+    options, further = read_command_line()
+    torch.set_num_threads(options.threads)
+    common = ["--config", str(seeds.DEMO), "--source_path", str(ROOT / "Datasets")]
+    with tempfile.TemporaryDirectory() as temporary:
+        if options.smoke:
+            common = seeds.smoke_flags(Path(temporary))
+            options.epochs, options.only = 1, options.only or [SMOKE]
+            options.save_path = Path(temporary) / "runs"
+        common += ["--n_epochs", str(options.epochs), *further]
+        runs = all_runs()
+        for flags in runs.values():
+            parameters.parse(common + flags)  # a wrong flag ends the study before it has begun
+        before = untrained(common)
+        after = train_all(chosen(runs, options.only), common, options)
     print(
-        f"R@1 (%) of the unseen classes after {args.epochs} epochs; untrained: {100 * before:.1f}\n\n| run | before | after | best |\n|---|---|---|---|"
+        f"R@1 (%) of the unseen classes after {options.epochs} epochs; "
+        f"untrained: {100 * before:.1f}\n"
     )
-    for name, values in after.items():
-        print(
-            f"| {name} | {100 * before:.1f} | {100 * values['last']:.1f} | {100 * values['best']:.1f} |"
-        )
-    below = [name for name, values in after.items() if values["last"] < before]
+    print(table(before, after))
+    below = [name for name, recall in after.items() if recall["last"] < before]
     print(f"\nBelow untrained: {', '.join(below) or 'none'}")
-    return int(bool(below))
+    return int(bool(below) and not options.smoke)
 
 
 if __name__ == "__main__":

@@ -1,97 +1,203 @@
-"""What an epoch costs beside its floor: forward and backward over the same batches, and one embedding pass.
+"""What an epoch costs beside its floor: the training and the evaluation, each on its own.
 
     python benchmarks/epoch_cost.py <flags of main.py, with guidance if it is to be measured>
+    python benchmarks/epoch_cost.py --smoke                     # whether it runs, in seconds
 
-The floor takes the same network, the same batches from the same loader, a sum of the embeddings as
-loss, no optimiser, objective, guidance or logging; its embedding pass only calls the network. The
-two are run in turn, in one process, and the medians and their ratio are printed as JSON, with the
-peak memory on a GPU.
+The floor of the training takes the same network and the same batches from the same loader, with the
+sum of the embeddings as loss and no optimiser, objective, guidance or bookkeeping; that of the
+evaluation only calls the network on the batches of the evaluated splits. All four are run in turn,
+round after round, in one process, after a round that warms up. Prints the medians and their ratios,
+and on a GPU the peak memory. A sampler that chooses by embeddings gets those before the round; what
+they cost is in neither.
 """
 
-import json
+import argparse
 import statistics
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
 
-import main  # noqa: E402
-import parameters  # noqa: E402
-from datasets import loading  # noqa: E402
-from utilities import devices, report, seeding  # noqa: E402
+import build
+import parameters
+from benchmarks import seeds
+from datasampler.storage import StorageSampler
+from datasets import loading
+from evaluation import Evaluator
+from training import Learner, train_epoch
+from utilities import report, seeding
+from utilities.runtime import Runtime
 
-ROUNDS = 3
+GIB = 2**30
+# Row of the table -> the passes that it sums.
+ROWS = {
+    "training": ["training"],
+    "evaluation": ["evaluation"],
+    "whole epoch": ["training", "evaluation"],
+}
 
 
-def floor(opt, network, loader, split, device) -> None:
-    """Bare forward and backward over an epoch, and a bare pass over the evaluated split."""
+class Cost(NamedTuple):
+    """Of one pass; a CPU tells no peak."""
+
+    seconds: float
+    peak_gib: float = 0.0
+
+
+class Parts(NamedTuple):
+    """What an epoch is made of.
+
+    Attributes:
+        prepare: makes the batches of an epoch, by its number.
+        seed: of an epoch, by its number.
+    """
+
+    learner: Learner
+    loader: DataLoader
+    evaluator: Evaluator
+    prepare: Callable[[int], None]
+    seed: Callable[[int], int]
+
+
+def build_parts(opt: parameters.Settings, runtime: Runtime) -> tuple[Parts, nn.Module]:
+    """The parts and the network, made as in main.py."""
+    seeding.seed_everything(opt.seed)
+    data = build.build_data(opt)
+    network, transform = build.build_network(opt, runtime, load_weights=True)
+    criterion = build.build_criterion(opt, data, network, runtime)
+    evaluator = build.build_evaluator(opt, data.splits, transform, runtime)
+    guidance = build.build_guidance(opt, data.splits.training, runtime)
+    learner = build.build_learner(opt, network, criterion, guidance, runtime)
+    loader = build.build_training_loader(opt, data, transform)
+    embed_training = build.build_training_embedder(opt, data, transform, runtime)
+
+    def prepare(epoch: int) -> None:
+        if isinstance(data.sampler, StorageSampler):
+            data.sampler.refresh(embed_training(network))
+        data.sampler.set_epoch(epoch)
+
+    return Parts(learner, loader, evaluator, prepare, partial(seeding.derive, opt.seed)), network
+
+
+def training(parts: Parts, epoch: int) -> None:
+    """As in main.py: with objective, guidance, optimiser and bookkeeping."""
+    seed = parts.seed(epoch)
+    train_epoch(parts.learner, loading.Batches(parts.loader, seed), epoch=epoch, seed=seed)
+
+
+def bare_training(parts: Parts, network: nn.Module, epoch: int) -> None:
+    """Forward and backward over the same batches."""
+    runtime = parts.learner.runtime
     network.train()
-    autocast = devices.autocast(device, opt.precision)
-    for batch in loading.Batches(loader, 0):
-        images = batch.to(device, opt.channels_last).images
+    for batch in loading.Batches(parts.loader, parts.seed(epoch)):
+        images = runtime.place(batch).images
         network.zero_grad(set_to_none=True)
-        with autocast:
+        with runtime.autocast():
             loss = network(images).embeddings.float().sum()
         loss.backward()
+
+
+@torch.inference_mode()
+def bare_evaluation(parts: Parts, network: nn.Module) -> None:
+    """The network on each batch of the evaluated splits."""
+    runtime = parts.learner.runtime
     network.eval()
-    with torch.inference_mode(), autocast:
-        for batch in loading.evaluation_batches(split, batch_size=opt.bs, workers=opt.kernels):
-            network(batch.to(device, opt.channels_last).images)
+    for split in parts.evaluator.splits.values():
+        for batch in split.batches:
+            images = runtime.place(batch).images
+            with runtime.autocast():
+                network(images)
 
 
-def ours(opt, epoch, network, learner, data, loader, split, device) -> None:
-    """An epoch as main.py runs it: training with objective, guidance and optimiser, then the evaluation of the test split."""
-    main.train_epoch(opt, epoch, network, learner, data.sampler, loader, device)
-    main.evaluate_epoch(opt, network, {"Test": split}, device)
-
-
-def timed(device: torch.device, function, *arguments) -> tuple[float, float]:
-    """Seconds, and GiB at the peak on a GPU (0 on a CPU)."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
+def cost_of(work: Callable[[], object], device: torch.device) -> Cost:
+    """Once, waiting for a GPU to end."""
+    if device.type != "cuda":
+        started = time.perf_counter()
+        work()
+        return Cost(time.perf_counter() - started)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
     started = time.perf_counter()
-    function(*arguments)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return (
-        time.perf_counter() - started,
-        torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0,
-    )
+    work()
+    torch.cuda.synchronize()
+    return Cost(time.perf_counter() - started, torch.cuda.max_memory_allocated() / GIB)
 
 
-def measure(argv: list[str]) -> dict:
-    opt = parameters.parse(argv)
-    report.configure_logging()
-    device = devices.select(opt.device, opt.gpu)
-    seeding.seed_everything(opt.seed)
-    data = main.build_data(opt)
-    network, transform = main.build_network(opt, data.splits, device, load_weights=True)
-    learner = main.build_learner(opt, data, network, device)
-    loader = loading.training_loader(
-        data.splits.training.with_transform(transform.training), data.sampler, workers=opt.kernels
+def measured_rounds(
+    parts: Parts, network: nn.Module, first_epoch: int, rounds: int
+) -> Iterator[dict[str, Cost]]:
+    """The costs of each round; the first round, which warms up, is not among them."""
+    device = parts.learner.runtime.device
+    for epoch in range(first_epoch, first_epoch + rounds + 1):
+        parts.prepare(epoch)
+        works: dict[str, Callable[[], object]] = {
+            "training": partial(training, parts, epoch),
+            "bare training": partial(bare_training, parts, network, epoch),
+            "evaluation": partial(parts.evaluator.run, network),
+            "bare evaluation": partial(bare_evaluation, parts, network),
+        }
+        costs = {name: cost_of(work, device) for name, work in works.items()}
+        if epoch > first_epoch:
+            yield costs
+
+
+def table(rounds: list[dict[str, Cost]], has_peak: bool) -> str:
+    """Medians of seconds with their ratio, and the highest peaks."""
+    rows = []
+    for title, names in ROWS.items():
+        ours = summed(rounds, names)
+        floor = summed(rounds, [f"bare {name}" for name in names])
+        peaks = [f"{cost.peak_gib:.2f}" if has_peak else "-" for cost in (floor, ours)]
+        seconds = (f"{floor.seconds:.3g}", f"{ours.seconds:.3g}")
+        rows.append((title, *seconds, f"{ours.seconds / floor.seconds:.3f}", *peaks))
+    header = ("", "floor, s", "ours, s", "ratio", "floor, peak GiB", "ours, peak GiB")
+    return seeds.markdown(header, rows)
+
+
+def summed(rounds: list[dict[str, Cost]], names: list[str]) -> Cost:
+    """Median of the summed seconds of these passes, and their highest peak, over the rounds."""
+    seconds = [sum(costs[name].seconds for name in names) for costs in rounds]
+    peaks = [costs[name].peak_gib for costs in rounds for name in names]
+    return Cost(statistics.median(seconds), max(peaks))
+
+
+def read_command_line() -> tuple[argparse.Namespace, list[str]]:
+    """Own arguments, and those of main.py."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    split = data.splits.testing.with_transform(transform.evaluation)
-    bare, whole = [], []
-    for epoch in range(ROUNDS):
-        data.sampler.set_epoch(epoch)
-        bare.append(timed(device, floor, opt, network, loader, split, device))
-        whole.append(timed(device, ours, opt, epoch, network, learner, data, loader, split, device))
-    seconds = [statistics.median(time for time, _ in runs) for runs in (bare, whole)]
-    return {
-        "device": devices.describe(device),
-        "precision": opt.precision,
-        "floor_s": round(seconds[0], 2),
-        "epoch_s": round(seconds[1], 2),
-        "ratio": round(seconds[1] / seconds[0], 3),
-        "floor_GiB": round(max(memory for _, memory in bare), 2),
-        "epoch_GiB": round(max(memory for _, memory in whole), 2),
-    }
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--smoke", action="store_true", help="whether it runs, in seconds")
+    return parser.parse_known_args()
+
+
+def main() -> None:
+    options, flags = read_command_line()
+    with tempfile.TemporaryDirectory() as temporary:
+        if options.smoke:
+            options.rounds = 1
+            flags = seeds.smoke_flags(Path(temporary)) + ["--language_distill_w", "1", *flags]
+        opt = parameters.parse(flags)
+        report.configure_logging(sys.stderr)
+        runtime = build.build_runtime(opt)
+        parts, network = build_parts(opt, runtime)
+        # The trunk learns after the warm-up.
+        rounds = list(measured_rounds(parts, network, opt.warmup, options.rounds))
+    print(f"{runtime.describe()}; medians of {options.rounds} rounds\n")
+    print(table(rounds, has_peak=runtime.device.type == "cuda"))
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1:])))
+    main()
