@@ -58,10 +58,12 @@ def _assign(
     squared = rows.new_empty(len(rows))
     centroid_squares = centroids.square().sum(1)
     step = _rows_at_once(rows, len(centroids))
+    buffer = rows.new_empty(min(step, len(rows)), len(centroids))  # fresh memory is slow
     for start in range(0, len(rows), step):
         block = rows[start : start + step] - origin
         # |x - c|^2 less |x|^2, which does not change which is nearest.
-        distances = torch.addmm(centroid_squares, block, centroids.T, alpha=-2)
+        distances = buffer[: len(block)]
+        torch.addmm(centroid_squares, block, centroids.T, alpha=-2, out=distances)
         values, nearest[start : start + step] = distances.min(dim=1)
         squared[start : start + step] = values + block.square().sum(1)
     return nearest, squared
