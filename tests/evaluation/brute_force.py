@@ -6,7 +6,10 @@ import torch
 
 
 def ranked_hits(embeddings, labels, queries, gallery, cosine: bool) -> list[list[bool]]:
-    """For each query: which neighbours, nearest first, equal distances by their place in the gallery, share its label."""
+    """For each query: which neighbours, nearest first, share its label.
+
+    Equal distances are ordered by their place in the gallery.
+    """
     rows = embeddings.double()
     rows = (torch.nn.functional.normalize(rows, dim=1) if cosine else rows).tolist()
     found = []
