@@ -1,6 +1,7 @@
 """Who may import whom: the table of the design, read from the code."""
 
 import ast
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,13 +88,21 @@ def test_programs_are_entry_points_that_no_room_imports():
 def test_parameters_imports_no_room_and_nothing_heavy():
     assert imports(ROOT / "parameters.py", top_level_only=True) <= {
         "argparse",
-        "difflib",
+        "collections",
         "json",
-        "math",
         "os",
         "re",
-        "pathlib",
+        "sys",
+        "textwrap",
+        "typing",
+        "utilities",
     }
+    assert {
+        module
+        for module in imported_modules(ROOT / "parameters.py")
+        if module.startswith("utilities") and module.count(".") == 1
+    } == {"utilities.flags", "utilities.version", "utilities.run_folder"}
+    assert imports(ROOT / "utilities/flags.py", top_level_only=True) <= sys.stdlib_module_names
 
 
 def test_optional_packages_are_confined_and_lazy():
