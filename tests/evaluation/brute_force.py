@@ -49,7 +49,7 @@ def _value(base: str, k: str, ranked: list[bool]) -> float:
         return math.nan
     if base == "r_precision":
         return sum(ranked[:limit]) / divisor
-    found = total = 0
+    found, total = 0, 0.0
     for rank, hit in enumerate(ranked[:limit], start=1):
         found += hit
         total += found / rank if hit else 0
