@@ -1500,11 +1500,12 @@ FLAGS: tuple[Flag, ...] = (
         Choice(
             "evaluation_backend",
             "auto",
-            "What searches neighbours; all give the same answer.",
+            "What searches neighbours, with the same answer, and makes k-means clusters, which differ "
+            "a little.",
             {
-                "auto": "the fastest, which is torch",
-                "torch": "products of blocks",
-                "faiss": "faiss's flat index",
+                "auto": "torch searches, which is fastest; faiss clusters where it is installed",
+                "torch": "both by products of blocks",
+                "faiss": "its flat index and its k-means",
             },
             needs=(EVALUATES,),
         ),
