@@ -124,26 +124,36 @@ def build_learner(opt, data, network, device) -> SimpleNamespace:
     )
 
 
-def build_guide(opt, training, device) -> tuple[language_guidance.LanguageGuide, list[list[str]]]:
-    """Text similarities of the training classes, by their captions or by the pseudolabels of a pretrained classifier."""
-    weights = opt.language_pseudoclass_weights
-    classifier = language_guidance.Classifier(
-        identity=(opt.language_pseudoclass_arch, Path(weights) if weights else None),
-        load=lambda: architectures.load_classifier(opt.language_pseudoclass_arch, weights),
+def build_guide(opt, training, device) -> language_guidance.Guidance:
+    """What guides the training classes: captions, or pseudolabels of a pretrained classifier."""
+    classifier = build_classifier(opt, training) if opt.language_pseudoclass else None
+    return language_guidance.build(
+        guidance_settings(opt),
+        training.captions,
+        torch.from_numpy(training.labels),
+        cache=Path(opt.cache_path).expanduser(),
+        device=device,
+        classifier=classifier,
+    )
+
+
+def build_classifier(opt, training) -> language_guidance.Classifier:
+    """The classifier of the training images, and all that its logits depend on."""
+    name, weights = opt.language_pseudoclass_arch, opt.language_pseudoclass_weights
+    return language_guidance.Classifier(
+        identity=(
+            name,
+            architectures.classifier_identity(name),
+            Path(weights) if weights else None,
+        ),
+        files=training.files,
+        boxes=training.boxes,
+        load=lambda: architectures.load_classifier(name, weights),
         batches=lambda network: loading.evaluation_batches(
             training.with_transform(architectures.classifier_transform(network)),
             batch_size=opt.bs,
             workers=opt.kernels,
         ),
-    )
-    return language_guidance.build(
-        guidance_settings(opt),
-        training.captions,
-        training.files,
-        torch.from_numpy(training.labels),
-        cache=Path(opt.cache_path).expanduser(),
-        device=device,
-        classifier=classifier,
     )
 
 
