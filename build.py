@@ -1,11 +1,17 @@
-"""From the settings to the parts of a run. Beside main.py the only file that sees `opt`: each part gets plain, named values."""
+"""From the settings to the parts of a run: the last place that sees `opt`.
 
+Each part gets plain, named values.
+"""
+
+import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import torch
-from torch.optim.lr_scheduler import MultiStepLR
+from torch import nn
+from torch.utils.data import DataLoader
 
 import architectures
 import batchminer
@@ -16,11 +22,44 @@ import evaluation
 import language_guidance
 import metrics
 import parameters
-from datasets import cache, integrity, loading, transforms
-from utilities import devices
+from architectures import EmbeddingNetwork
+from datasampler import BatchSampler
+from datasets import ImageSplit, Splits, cache, integrity, loading, transforms
+from evaluation import Evaluator, figures
+from evaluation.embedding import embed
+from language_guidance import Guidance, GuidanceSettings
+from training import Learner, optimizers, schedules
+from utilities.errors import UserError
+from utilities.runtime import Runtime, select_device
+
+LOG = logging.getLogger(__name__)
+SHOWN_CLASSES = 3  # of which the summary shows what guidance reads
 
 
-def build_splits(opt) -> tuple[datasets.Splits, list]:
+class Data(NamedTuple):
+    """
+    Attributes:
+        splits: whole images only. sampler: of the training split's batches.
+        left_out: path -> what is wrong with it, of the broken images that are not in the splits.
+    """
+
+    splits: Splits
+    sampler: BatchSampler
+    left_out: dict[str, str]
+
+
+class Transforms(NamedTuple):
+    training: transforms.Crops
+    evaluation: transforms.Crops
+
+
+def build_runtime(opt: parameters.Settings) -> Runtime:
+    """Raises UserError for a GPU that is not there."""
+    device = select_device(opt.device, opt.gpu)
+    return Runtime(device, opt.precision, channels_last=opt.channels_last)
+
+
+def build_splits(opt: parameters.Settings) -> tuple[Splits, dict[str, str]]:
     """The splits, and the broken images that were left out of them."""
     architectures.require_known(opt.arch)  # a cheap check, before images are read
     splits = datasets.select(
@@ -36,18 +75,19 @@ def build_splits(opt) -> tuple[datasets.Splits, list]:
     splits, left_out = integrity.checked(
         splits, decode=opt.check_images, skip=opt.on_bad_image == "skip"
     )
-    return cache.attached(
+    cached = cache.attached(
         splits,
         opt.cache,
         limit=opt.cache_limit,
         short_side=opt.cache_size,
         folder=opt.cache_path,
         fast=opt.decoding == "fast",
-    ), left_out
+    )
+    return cached, left_out
 
 
-def build_data(opt) -> SimpleNamespace:
-    """The splits, the batch sampler of the training split, and the broken images that were left out."""
+def build_data(opt: parameters.Settings) -> Data:
+    """The splits, and the batch sampler of the training split."""
     splits, left_out = build_splits(opt)
     sampler = datasampler.select(
         opt.data_sampler,
@@ -62,13 +102,16 @@ def build_data(opt) -> SimpleNamespace:
         d2_lambda=opt.data_d2_coreset_lambda,
         projection_dim=opt.data_sampler_lowproj_dim,
     )
-    return SimpleNamespace(splits=splits, sampler=sampler, left_out=left_out)
+    return Data(splits, sampler, left_out)
 
 
 def build_network(
-    opt, device, *, load_weights: bool
-) -> tuple[architectures.EmbeddingNetwork, SimpleNamespace]:
-    """Trunk and head on the device, and the transforms that fit them; a checkpoint brings weights of its own."""
+    opt: parameters.Settings, runtime: Runtime, *, load_weights: bool
+) -> tuple[EmbeddingNetwork, Transforms]:
+    """Trunk and head on the device, and the transforms that fit them.
+
+    Without `load_weights` the weights are random: a checkpoint brings its own.
+    """
     network = architectures.select(
         opt.arch,
         embed_dim=opt.embed_dim,
@@ -76,76 +119,65 @@ def build_network(
         pretrained=load_weights and not opt.not_pretrained,
         weights_file=opt.arch_weights if load_weights else None,
     )
-    network.to(
-        device, memory_format=torch.channels_last if opt.channels_last else torch.contiguous_format
-    )
+    network.to(runtime.device).to(memory_format=runtime.memory_format)
     image_format = (opt.augmentation, opt.image_size, network.mean, network.std)
-    return network, SimpleNamespace(
-        training=transforms.training(*image_format), evaluation=transforms.evaluation(*image_format)
+    return network, Transforms(
+        transforms.training(*image_format), transforms.evaluation(*image_format)
     )
 
 
-def build_learner(opt, data, network, device) -> SimpleNamespace:
-    """Objective, language guide and optimiser; `parts` is what a checkpoint holds."""
-    training = data.splits.training
-    miner = batchminer.select(
-        opt.batch_mining, **parameters.hyperparameters(opt, "miner", opt.batch_mining)
-    )
-    criterion = criteria.build(
-        opt.loss,
-        partial(parameters.hyperparameters, opt, "loss"),
-        n_classes=len(training.class_texts),
-        embed_dim=opt.embed_dim,
-        feature_dim=network.feature_dim,
-        miner=miner,
-    ).to(device)
-    guide, texts = build_guide(opt, training, device) if opt.language_distill_w else (None, [])
-    head_lr = opt.lr if opt.fc_lr < 0 else opt.fc_lr
-    optimizer = torch.optim.Adam(
-        network.parameter_groups(opt.lr, head_lr) + criterion.parameter_groups(opt.lr),
-        weight_decay=opt.decay,
-    )
-    scheduler = MultiStepLR(optimizer, opt.tau if opt.scheduler == "step" else [], opt.gamma)
-    scaler = devices.gradient_scaler(device, opt.precision)
-    parts = {
-        "state_dict": network,
-        "criterion": criterion,
-        "optimizer": optimizer,
-        "scaler": scaler,
-    } | ({"guide": guide} if guide else {})
-    return SimpleNamespace(
-        criterion=criterion,
-        guide=guide,
-        texts=texts,
-        optimizer=optimizer,
-        scheduler=scheduler,
-        scaler=scaler,
-        parts=parts,
-    )
+def build_training_loader(
+    opt: parameters.Settings, data: Data, transform: Transforms
+) -> DataLoader:
+    """The sampler's batches of augmented training images."""
+    images = data.splits.training.with_transform(transform.training)
+    return loading.training_loader(images, data.sampler, workers=opt.kernels)
 
 
-def build_guide(opt, training, device) -> language_guidance.Guidance:
-    """What guides the training classes: captions, or pseudolabels of a pretrained classifier."""
-    classifier = build_classifier(opt, training) if opt.language_pseudoclass else None
+def build_training_embedder(
+    opt: parameters.Settings, data: Data, transform: Transforms, runtime: Runtime
+) -> Callable[[nn.Module], torch.Tensor]:
+    """network -> embeddings [N, D] of the training images, for samplers that choose by them."""
+    images = data.splits.training.with_transform(transform.evaluation)
+    batches = loading.evaluation_batches(images, batch_size=opt.bs, workers=opt.kernels)
+
+    def embed_training(network: nn.Module) -> torch.Tensor:
+        title, evaltypes = "training images", ["embeds"]
+        embeddings = embed(
+            network, batches, count=len(images), evaltypes=evaltypes, runtime=runtime, title=title
+        )
+        return embeddings["embeds"]
+
+    return embed_training
+
+
+def build_guidance(
+    opt: parameters.Settings, training: ImageSplit, runtime: Runtime
+) -> Guidance | None:
+    """Text similarities of the training classes; None without `--language_distill_w`.
+
+    They come from the classes' captions, or from the pseudolabels of a pretrained classifier.
+    """
+    if not opt.language_distill_w:
+        return None
     return language_guidance.build(
         guidance_settings(opt),
         training.captions,
         torch.from_numpy(training.labels),
         cache=Path(opt.cache_path).expanduser(),
-        device=device,
-        classifier=classifier,
+        device=runtime.device,
+        classifier=build_classifier(opt, training) if opt.language_pseudoclass else None,
     )
 
 
-def build_classifier(opt, training) -> language_guidance.Classifier:
-    """The classifier of the training images, and all that its logits depend on."""
+def build_classifier(
+    opt: parameters.Settings, training: ImageSplit
+) -> language_guidance.Classifier:
+    """The classifier of the training images, with all that its logits depend on."""
     name, weights = opt.language_pseudoclass_arch, opt.language_pseudoclass_weights
+    preprocessing = architectures.classifier_identity(name)
     return language_guidance.Classifier(
-        identity=(
-            name,
-            architectures.classifier_identity(name),
-            Path(weights) if weights else None,
-        ),
+        identity=(name, preprocessing, Path(weights) if weights else None),
         files=training.files,
         boxes=training.boxes,
         load=lambda: architectures.load_classifier(name, weights),
@@ -157,43 +189,169 @@ def build_classifier(opt, training) -> language_guidance.Classifier:
     )
 
 
-def guidance_settings(opt) -> language_guidance.GuidanceSettings:
-    return language_guidance.GuidanceSettings(
-        **{
-            name: getattr(opt, f"language_{name}")
-            for name in language_guidance.GuidanceSettings._fields
-        }
+def guidance_settings(opt: parameters.Settings) -> GuidanceSettings:
+    names = GuidanceSettings._fields
+    return GuidanceSettings(**{name: getattr(opt, f"language_{name}") for name in names})
+
+
+def build_criterion(
+    opt: parameters.Settings, data: Data, network: EmbeddingNetwork, runtime: Runtime
+) -> criteria.Criterion:
+    """The objective with its miner, as far as it uses one."""
+    hyperparameters = partial(parameters.hyperparameters, opt)
+    miner = batchminer.select(opt.batch_mining, **hyperparameters("miner", opt.batch_mining))
+    criterion = criteria.build(
+        opt.loss,
+        partial(hyperparameters, "loss"),
+        n_classes=len(data.splits.training.class_texts),
+        embed_dim=opt.embed_dim,
+        feature_dim=network.feature_dim,
+        miner=miner,
+    )
+    return criterion.to(runtime.device)
+
+
+def build_learner(
+    opt: parameters.Settings,
+    network: EmbeddingNetwork,
+    criterion: criteria.Criterion,
+    guidance: Guidance | None,
+    runtime: Runtime,
+) -> Learner:
+    """The network with its objective, guide, optimiser and schedule."""
+    head_lr = opt.lr if opt.fc_lr < 0 else opt.fc_lr
+    groups = network.parameter_groups(opt.lr, head_lr) + criterion.parameter_groups(opt.lr)
+    optimizer = optimizers.select(opt.optim, groups, weight_decay=opt.decay)
+    return Learner(
+        network,
+        criterion,
+        optimizer,
+        schedules.select(opt.scheduler, optimizer, tau=opt.tau, gamma=opt.gamma),
+        runtime=runtime,
+        guide=guidance.guide if guidance else None,
+        guide_weight=opt.language_distill_w,
+        warmup=opt.warmup,
     )
 
 
-def build_evaluation(opt, splits, transform, device) -> SimpleNamespace:
-    """What is evaluated, on what: metrics, and for each split its images, who searches where, and vectors of its class texts if a metric reads them."""
-    asked = [metrics.parse(name) for name in opt.evaluation_metrics]
-    wanted = {
-        "Test": not opt.no_test_metrics and splits.testing,
-        "Val": splits.validation,
-        "Train": not opt.no_train_metrics and splits.training,
-    }
-    wanted = {
-        name: split.with_transform(transform.evaluation) for name, split in wanted.items() if split
-    }
-    texts = {
-        name: build_class_vectors(opt, split.captions, device)
-        if any(metric.texts for metric in asked)
-        else None
-        for name, split in wanted.items()
-    }
-    return SimpleNamespace(
-        splits=wanted,
-        metrics=asked,
-        texts=texts,
-        backend=evaluation.searches_with(opt.evaluation_backend, device),
-        protocols={name: evaluation.Protocol.of(split, asked) for name, split in wanted.items()},
+def build_evaluator(
+    opt: parameters.Settings, splits: Splits, transform: Transforms, runtime: Runtime
+) -> Evaluator:
+    """What is evaluated, on what, and how it is searched.
+
+    Raises UserError for a metric or a backend that cannot be had.
+    """
+    wanted = [metrics.parse(name) for name in opt.evaluation_metrics]
+    reads_texts = any(metric.texts for metric in wanted)
+    evaluated = {}
+    for name, split in _evaluated_splits(opt, splits).items():
+        batches = loading.evaluation_batches(
+            split.with_transform(transform.evaluation), batch_size=opt.bs, workers=opt.kernels
+        )
+        texts = build_class_vectors(opt, split.captions, runtime) if reads_texts else None
+        protocol = evaluation.Protocol.of(split, wanted)
+        evaluated[name] = evaluation.EvaluatedSplit(batches, protocol, texts)
+    search = evaluation.Search(
+        opt.evaluation_backend, opt.evaluation_memory, on_cpu=opt.evaluate_on_cpu
     )
+    return Evaluator(evaluated, wanted, evaltypes=opt.evaltypes, runtime=runtime, search=search)
 
 
-def build_class_vectors(opt, captions: list[tuple[str, ...]], device) -> torch.Tensor:
+def _evaluated_splits(opt: parameters.Settings, splits: Splits) -> dict[str, ImageSplit]:
+    is_wanted = {"Test": not opt.no_test_metrics, "Val": True, "Train": not opt.no_train_metrics}
+    by_name = {"Test": splits.testing, "Val": splits.validation, "Train": splits.training}
+    return {name: split for name, split in by_name.items() if split and is_wanted[name]}
+
+
+def build_class_vectors(
+    opt: parameters.Settings, captions: list[tuple[str, ...]], runtime: Runtime
+) -> torch.Tensor:
     """[C, E] unit vectors of classes by their captions."""
     return language_guidance.class_vectors(
-        guidance_settings(opt), captions, cache=Path(opt.cache_path).expanduser(), device=device
+        guidance_settings(opt),
+        captions,
+        cache=Path(opt.cache_path).expanduser(),
+        device=runtime.device,
     )
+
+
+def summary(
+    opt: parameters.Settings,
+    data: Data,
+    learner: Learner,
+    guidance: Guidance | None,
+    evaluator: Evaluator,
+) -> dict[str, str]:
+    """What is about to run, line by line."""
+    splits = data.splits
+    by_name = {"train": splits.training, "validation": splits.validation, "test": splits.testing}
+    lines = {
+        f"{opt.dataset} ({name})": f"{len(split.class_texts)} classes, {len(split)} images"
+        for name, split in by_name.items()
+        if split
+    }
+    weights = sum(part.numel() for part in learner.network.parameters())
+    is_mined = learner.criterion.is_mined()
+    lines |= {
+        "objective": opt.loss,
+        "miner": opt.batch_mining if is_mined else "none (the objective uses the whole batch)",
+        "sampler": opt.data_sampler,
+        "trunk": f"{opt.arch}, {weights:,} weights",
+        "device": f"{learner.runtime.describe()}; {evaluator.describe()}",
+    }
+    return lines | (_guidance_summary(opt, splits.training, guidance) if guidance else {})
+
+
+def _guidance_summary(
+    opt: parameters.Settings, training: ImageSplit, guidance: Guidance
+) -> dict[str, str]:
+    source = "class names"
+    if opt.language_pseudoclass:
+        classifier = opt.language_pseudoclass_arch
+        source = f"top-{opt.language_pseudoclass_topk} pseudolabels of {classifier}"
+    lines = {
+        "guidance": f"{opt.language_distill_w:g} x {opt.language_distill_dir} from "
+        f"{opt.language_model}, {source}"
+    }
+    for name, texts in list(zip(training.class_texts, guidance.texts))[:SHOWN_CLASSES]:
+        lines[f"  {name}"] = ", ".join(texts)
+    return lines
+
+
+def draw_figures(
+    opt: parameters.Settings,
+    testing: ImageSplit,
+    evaluator: Evaluator,
+    embeddings: dict[str, torch.Tensor],
+    folder: Path,
+) -> dict[str, Path]:
+    """Figures of the test split by its embeddings, name -> file in `<run>/Figures`."""
+    protocol = evaluator.splits["Test"].protocol
+    images = testing.with_transform(lambda image: image)
+    return figures.draw(
+        folder / "Figures",
+        embeddings[opt.evaltypes[0]],
+        protocol,
+        testing.class_texts,
+        lambda row: images[row][0],
+        text_vectors=_shown_class_vectors(opt, testing, protocol, evaluator.runtime),
+        memory=evaluator.memory(),
+    )
+
+
+def _shown_class_vectors(
+    opt: parameters.Settings,
+    testing: ImageSplit,
+    protocol: evaluation.Protocol,
+    runtime: Runtime,
+) -> torch.Tensor | None:
+    """Vectors of the classes in the figures of a guided run."""
+    if not opt.language_distill_w:
+        return None
+    shown = figures.shown_classes(protocol.labels).tolist()
+    try:
+        return build_class_vectors(opt, [testing.captions[label] for label in shown], runtime)
+    except UserError as error:
+        # Of a checkpoint from a machine that had the language model: its evaluation is not lost.
+        LOG.warning("Classes are not compared with language: %s", error)
+        return None

@@ -1202,6 +1202,10 @@ GROUPS = (
 )
 
 
+class Settings(argparse.Namespace):
+    """The parsed flags."""
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="main.py",
@@ -1214,7 +1218,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse(argv: list[str] | None = None, defaults: dict | None = None) -> argparse.Namespace:
+def parse(argv: list[str] | None = None, defaults: dict | None = None) -> Settings:
     """Settings from flags, over `--config`, over `defaults`; exits with status 2 and every problem if any is wrong.
 
     Args:
@@ -1228,7 +1232,7 @@ def parse(argv: list[str] | None = None, defaults: dict | None = None) -> argpar
     )
     config = _config_path(argv)
     problems = _apply_config(parser, config) if config else []
-    opt = parser.parse_args(argv)
+    opt = parser.parse_args(argv, Settings())
     problems += validate(opt)
     if opt.list:
         return opt

@@ -37,6 +37,9 @@ OWN_DATA = {"folder": folder, "table": table}
 USUAL_TRAINING_SHARE = 0.8
 
 
+__all__ = ["ImageSplit", "Splits", "describe", "read", "select"]
+
+
 class Splits(NamedTuple):
     """`validation` is there on request, or where the data divides off one."""
 

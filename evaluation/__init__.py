@@ -1,21 +1,19 @@
-"""Embed a split -> search and cluster -> metrics. `evaluate(...)` is the door; faiss is imported in this room only."""
+"""Embed a split -> search and cluster -> metrics. The only room that imports faiss.
 
-import torch
+`Evaluator` is the door for a network, `evaluate_embeddings` the one for embeddings.
+"""
 
-from evaluation import faiss_library
-from evaluation.evaluate import evaluate, evaluate_embeddings
+from evaluation.evaluate import evaluate_embeddings
+from evaluation.evaluator import EvaluatedSplit, Evaluator, Search, SplitEvaluation
+from evaluation.faiss_library import searches_with
 from evaluation.retrieval import Protocol
-from utilities.errors import UserError
 
-__all__ = ["Protocol", "evaluate", "evaluate_embeddings", "searches_with"]
-
-
-def searches_with(backend: str, device: torch.device) -> str:
-    """What `--evaluation_backend` means on this machine: torch, faiss, or faiss-gpu. Raises UserError where faiss is missing."""
-    if backend != "faiss":
-        return "torch"
-    if faiss_library.library() is None:
-        raise UserError(
-            "--evaluation_backend faiss: faiss is not installed; pip install faiss-cpu (or faiss-gpu), or leave the flag out: torch gives the same answer."
-        )
-    return "faiss-gpu" if faiss_library.is_on_gpu(device) else "faiss"
+__all__ = [
+    "EvaluatedSplit",
+    "Evaluator",
+    "Protocol",
+    "Search",
+    "SplitEvaluation",
+    "evaluate_embeddings",
+    "searches_with",
+]

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from utilities import devices, report
+from utilities import report
 from utilities.run_folder import LAST_CHECKPOINT, checkpoint_at
+from utilities.runtime import DTYPES
 
 
 def build_parser(program: str, description: str) -> argparse.ArgumentParser:
@@ -49,7 +50,7 @@ def add_embedding_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--precision",
-        choices=tuple(devices.DTYPES),
+        choices=tuple(DTYPES),
         default="fp32",
         help="Number format of the network (%(default)s).",
     )

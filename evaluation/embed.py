@@ -13,7 +13,7 @@ from pathlib import Path
 import datasets
 from datasets.images import ImageSplit
 from evaluation import command_line, embedding_file, trained
-from utilities import devices
+from utilities.runtime import select_device
 
 LOG = logging.getLogger("evaluation.embed")
 
@@ -75,7 +75,7 @@ def run(flags: argparse.Namespace) -> None:
     """Find the images, load the network, and write each batch as it comes."""
     split = dataset_split(flags) if flags.dataset else trained.images_below(flags.folder, "--from")
     split = trained.whole(split, "--dataset" if flags.dataset else "--from", flags.on_bad_image)
-    network = trained.load(flags.checkpoint, devices.select(flags.device, flags.gpu))
+    network = trained.load(flags.checkpoint, select_device(flags.device, flags.gpu))
     rows = trained.embed(
         network,
         split,

@@ -6,68 +6,71 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from utilities.types import Batch
+from utilities.runtime import Runtime
+from utilities.types import Batch, PixelBatch
+
+Batches = Iterable[Batch | PixelBatch]
 
 
 @torch.inference_mode()
 def outputs(
     network: nn.Module,
-    batches: Iterable[Batch],
+    batches: Batches,
     *,
     evaltypes: list[str],
-    device: torch.device,
-    autocast: torch.autocast,
-    channels_last: bool = False,
+    runtime: Runtime,
     title: str = "",
 ) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
-    """Of each batch the positions [B] of its samples and evaltype -> [B, D] float32, on the network's device.
+    """Of each batch the positions [B] of its samples, and evaltype -> [B, D] float32.
+
+    Both lie on the network's device.
 
     Args:
         evaltypes: of `embeds` and `avg_features`.
     """
     network.eval()
     for batch in tqdm(batches, desc=f"Embedding {title}".strip(), leave=False):
-        images, _, indices = batch.to(device, channels_last)
-        with autocast:
+        images, _, indices = runtime.place(batch)
+        with runtime.autocast():
             output = network(images)
-        parts = {"embeds": output.embeddings, "avg_features": output.features}
-        yield indices, {evaltype: parts[evaltype].float() for evaltype in evaltypes}
+        by_evaltype = {"embeds": output.embeddings, "avg_features": output.features}
+        yield indices, {evaltype: by_evaltype[evaltype].float() for evaltype in evaltypes}
 
 
 @torch.inference_mode()
 def embed(
     network: nn.Module,
-    batches: Iterable[Batch],
+    batches: Batches,
     *,
     count: int,
     evaltypes: list[str],
-    device: torch.device,
+    runtime: Runtime,
     keep_on: torch.device | None = None,
-    **embedding,
+    title: str = "",
 ) -> dict[str, torch.Tensor]:
     """evaltype -> [N, D] float32, row i for sample i whatever the order of the batches.
 
     Args:
         count: N. keep_on: device of the result, by default that of the network; the CPU gets it as
             pinned memory from a GPU.
-        embedding: further arguments of `outputs`.
     Raises:
         RuntimeError: a sample that no batch held.
     """
-    keep_on = keep_on or device
-    rows: dict[str, torch.Tensor] = {}
-    seen = torch.zeros(count, dtype=torch.bool, device=keep_on)
-    for indices, parts in outputs(
-        network, batches, evaltypes=evaltypes, device=device, **embedding
+    keep_on = keep_on or runtime.device
+    is_moved = keep_on.type != runtime.device.type
+    embeddings: dict[str, torch.Tensor] = {}
+    is_embedded = torch.zeros(count, dtype=torch.bool, device=keep_on)
+    for indices, rows_by_evaltype in outputs(
+        network, batches, evaltypes=evaltypes, runtime=runtime, title=title
     ):
         places = indices.to(keep_on)
-        for evaltype, part in parts.items():
-            if evaltype not in rows:
-                rows[evaltype] = torch.empty(
-                    count, part.shape[1], device=keep_on, pin_memory=keep_on.type != device.type
-                )
-            rows[evaltype].index_copy_(0, places, part.to(keep_on))
-        seen[places] = True
-    if not seen.all():
-        raise RuntimeError(f"{int((~seen).sum())} of {count} samples were never embedded")
-    return rows
+        for evaltype, rows in rows_by_evaltype.items():
+            if evaltype not in embeddings:
+                shape = (count, rows.shape[1])
+                embeddings[evaltype] = torch.empty(shape, device=keep_on, pin_memory=is_moved)
+            embeddings[evaltype].index_copy_(0, places, rows.to(keep_on))
+        is_embedded[places] = True
+    if not is_embedded.all():
+        missing = int((~is_embedded).sum())
+        raise RuntimeError(f"{missing} of {count} samples were never embedded")
+    return embeddings

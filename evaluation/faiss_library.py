@@ -5,6 +5,8 @@ from types import ModuleType
 
 import torch
 
+from utilities.errors import UserError
+
 GPU_LARGEST_K = 2048  # of faiss's GPU indices
 BLAS_THRESHOLD = 20  # faiss 1.15 keeps the block of a search (hundreds of queries) from the matrix product, which is 3 times as fast
 
@@ -27,6 +29,21 @@ def is_on_gpu(device: torch.device) -> bool:
         and hasattr(library(), "StandardGpuResources")
         and library().get_num_gpus() > 0
     )
+
+
+def searches_with(backend: str, device: torch.device) -> str:
+    """What `--evaluation_backend` means on this machine: torch, faiss, or faiss-gpu.
+
+    Raises UserError where faiss is missing.
+    """
+    if backend != "faiss":
+        return "torch"
+    if library() is None:
+        raise UserError(
+            "--evaluation_backend faiss: faiss is not installed; pip install faiss-cpu (or "
+            "faiss-gpu), or leave the flag out: torch gives the same answer."
+        )
+    return "faiss-gpu" if is_on_gpu(device) else "faiss"
 
 
 def flat_index(rows: torch.Tensor, k: int):

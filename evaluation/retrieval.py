@@ -46,6 +46,10 @@ class Protocol(NamedTuple):
         )
         return cls(labels, superclasses, *parts)
 
+    def to(self, device: torch.device) -> "Protocol":
+        """The same on another device."""
+        return Protocol(*(rows if rows is None else rows.to(device) for rows in self))
+
 
 class Relation:
     """Relevant to a query are the rows of the gallery that share its label.

@@ -22,8 +22,8 @@ from evaluation.embedding_file import Source
 from evaluation.faiss_library import library
 from evaluation.neighbours import Gallery, nearest
 from metrics import COSINE
-from utilities import devices
 from utilities.errors import UserError
+from utilities.runtime import select_device
 
 LOG = logging.getLogger("evaluation.search")
 SAVED = "embeddings.npz"  # in a saved index; an exact flat index is its rows
@@ -89,7 +89,7 @@ def run(flags: argparse.Namespace) -> None:
     queries = trained.whole(
         trained.unlabelled(trained.files_at(flags.query, "--query")), "--query", flags.on_bad_image
     )
-    network = trained.load(flags.checkpoint, devices.select(flags.device, flags.gpu))
+    network = trained.load(flags.checkpoint, select_device(flags.device, flags.gpu))
     rows, source = open_index(network, flags)
     found = search(network, queries, rows, source, flags)
     if flags.picture:

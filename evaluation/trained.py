@@ -15,8 +15,9 @@ from datasets import integrity, loading, scan, transforms
 from datasets.images import ImageSplit
 from evaluation.embedding import outputs
 from evaluation.embedding_file import Source
-from utilities import checkpoints, devices
+from utilities import checkpoints
 from utilities.errors import UserError
+from utilities.runtime import Runtime
 
 # Beside the weights, what an embedding depends on.
 SHAPING = ("arch", "embed_dim", "augmentation", "image_size")
@@ -54,7 +55,7 @@ def load(path: Path, device: torch.device) -> Trained:
         weights_file=None,
         image_size=transforms.crop_size(settings["augmentation"], settings["image_size"]),
     )
-    checkpoints.restore_parts({"state_dict": network}, checkpoint, "CHECKPOINT")
+    checkpoints.restore({"state_dict": network}, checkpoint, "CHECKPOINT")
     transform = transforms.evaluation(
         settings["augmentation"], settings["image_size"], network.mean, network.std
     )
@@ -78,8 +79,7 @@ def embed(
         trained.network,
         batches,
         evaltypes=[evaltype],
-        device=trained.device,
-        autocast=devices.autocast(trained.device, precision),
+        runtime=Runtime(trained.device, precision),
         title=f"{len(split):,} images",
     ):
         yield rows[evaltype].cpu().numpy()

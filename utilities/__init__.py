@@ -1,1 +1,1 @@
-"""What every room may use: types, tensor functions, seeding, devices, run folder, logging, checkpoints."""
+"""What every room may use: types, tensor functions, runtime, run folder, logging, checkpoints."""

@@ -1,4 +1,7 @@
-"""Checkpoints: tensors and plain values only, read with `weights_only=True`, written to a temporary name first."""
+"""Checkpoints: tensors and plain values only, read with `weights_only=True`.
+
+They are written to a temporary name first.
+"""
 
 import logging
 import os
@@ -9,6 +12,7 @@ import torch
 
 from utilities import run_folder
 from utilities.errors import UserError
+from utilities.types import Stateful
 
 LOG = logging.getLogger(__name__)
 REQUIRED = {"state_dict", "optimizer", "scheduler"}
@@ -30,6 +34,9 @@ FREE = (
 )
 
 
+PLAIN = ("settings", "epoch", "history", "seconds", "wandb_id")
+
+
 class Checkpoint(NamedTuple):
     """A checkpoint read from `path`; `tensors` holds the state of each part by name."""
 
@@ -43,8 +50,7 @@ class Checkpoint(NamedTuple):
 
 
 def snapshot(
-    parts: dict,
-    scheduler,
+    states: dict[str, dict],
     *,
     settings: dict,
     epoch: int,
@@ -52,16 +58,9 @@ def snapshot(
     seconds: float,
     wandb_id: str | None,
 ) -> dict:
-    """All that a run needs to go on: the state of each part and plain values."""
-    states = {name: part.state_dict() for name, part in parts.items()}
-    plain = {
-        name: value
-        for name, value in scheduler.state_dict().items()
-        if name in ("last_epoch", "_last_lr", "_step_count")
-    }
+    """All that a run needs to go on: the state of each part by its name, and plain values."""
     return {
         **states,
-        "scheduler": plain,
         "settings": settings,
         "epoch": epoch,
         "history": history,
@@ -71,7 +70,10 @@ def snapshot(
 
 
 def save(path: Path, state: dict) -> None:
-    """Write a snapshot; a reader sees the old file or the new one. Raises UserError for a full disk."""
+    """Write a snapshot; a reader sees the old file or the new one.
+
+    Raises UserError for a full disk.
+    """
     temporary = path.with_name(path.name + ".tmp")
     try:
         torch.save(state, temporary)
@@ -84,12 +86,13 @@ def save(path: Path, state: dict) -> None:
 
 
 def find(resume: str, save_path: str, dataset: str, savename: str, settings: dict) -> Checkpoint:
-    """The checkpoint of `--resume PATH|auto`. Raises UserError if there is none or if it is of another setting."""
-    path = (
-        run_folder.latest_checkpoint(save_path, dataset, savename)
-        if resume == "auto"
-        else Path(resume)
-    )
+    """The checkpoint of `--resume PATH|auto`.
+
+    Raises UserError if there is none or if it is of another setting.
+    """
+    path = Path(resume)
+    if resume == "auto":
+        path = run_folder.latest_checkpoint(save_path, dataset, savename)
     checkpoint = load(path)
     changes = {
         name: f"--{name} {checkpoint.settings[name]} (here {value})"
@@ -98,7 +101,8 @@ def find(resume: str, save_path: str, dataset: str, savename: str, settings: dic
     }
     if fixed := [change for name, change in changes.items() if name in FIXED]:
         raise UserError(
-            f"--resume {path} was trained with {', '.join(fixed)}; give the settings of that run, or start anew without --resume."
+            f"--resume {path} was trained with {', '.join(fixed)}; give the settings of that run, "
+            "or start anew without --resume."
         )
     if changed := [change for name, change in changes.items() if name not in FREE]:
         LOG.info("Resuming under other settings than the checkpoint's %s.", ", ".join(changed))
@@ -109,9 +113,7 @@ def load(path: Path, flag: str = "--resume") -> Checkpoint:
     """Raises UserError, naming the flag, for a file that is no checkpoint of this program."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        plain = {
-            name: state.pop(name) for name in Checkpoint._fields if name not in ("path", "tensors")
-        }
+        plain = {name: state.pop(name) for name in PLAIN}
         if missing := REQUIRED - state.keys():
             raise KeyError(f"without {', '.join(sorted(missing))}")
     except Exception as error:  # torch raises many types for a foreign or damaged file
@@ -121,14 +123,11 @@ def load(path: Path, flag: str = "--resume") -> Checkpoint:
     return Checkpoint(path=path, tensors=state, **plain)
 
 
-def restore(parts: dict, scheduler, checkpoint: Checkpoint) -> None:
-    """Put the stored state into each part and the scheduler. Raises UserError if a part does not fit."""
-    restore_parts(parts, checkpoint)
-    scheduler.load_state_dict(checkpoint.tensors["scheduler"])
+def restore(parts: dict[str, Stateful], checkpoint: Checkpoint, flag: str = "--resume") -> None:
+    """Put the stored state into each part by its name.
 
-
-def restore_parts(parts: dict, checkpoint: Checkpoint, flag: str = "--resume") -> None:
-    """Put the stored state into each part. Raises UserError, naming the flag, if one does not fit."""
+    Raises UserError, naming the flag, if one does not fit.
+    """
     for name, part in parts.items():
         if name in MAY_BEGIN_LATER and not checkpoint.tensors.get(name):
             continue
@@ -136,7 +135,8 @@ def restore_parts(parts: dict, checkpoint: Checkpoint, flag: str = "--resume") -
             part.load_state_dict(checkpoint.tensors[name])
         except Exception as error:  # KeyError, RuntimeError, ValueError: by part
             raise UserError(
-                f"{flag} {checkpoint.path} does not fit these settings ({name}: {_first_line(error)})."
+                f"{flag} {checkpoint.path} does not fit these settings "
+                f"({name}: {_first_line(error)})."
             ) from error
 
 

@@ -1,10 +1,13 @@
-"""The one exception whose message is meant for the person at the shell, and how messages name things."""
+"""The exception whose message is for the person at the shell, and how messages name things."""
 
 from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """A wrong setting or file. The message says what is wrong and what to do; main prints it without a traceback."""
+    """A wrong setting or file.
+
+    The message says what is wrong and what to do; main prints it without a traceback.
+    """
 
 
 def reason(error: Exception) -> str:

@@ -1,17 +1,31 @@
 """What a run says on the console."""
 
 import inspect
+import io
 import logging
 import sys
 from collections.abc import Callable
-from typing import TextIO
+from pathlib import Path
+from typing import Any, TextIO
 
 import torch
 
 from utilities.errors import UserError
+from utilities.logger import Families, Summary, Values
 from utilities.meters import NonFiniteLoss
 
 LOG = logging.getLogger(__name__)
+# Rooms whose sentences are shown; libraries tell of things nobody asked.
+ROOMS = (
+    "main",
+    "build",
+    "datasets",
+    "evaluation",
+    "language_guidance",
+    "programs",
+    "training",
+    "utilities",
+)
 
 
 def configure_logging(stream: TextIO | None = None) -> None:
@@ -19,32 +33,28 @@ def configure_logging(stream: TextIO | None = None) -> None:
     logging.basicConfig(
         level=logging.WARNING, format="%(message)s", stream=stream or sys.stdout, force=True
     )
-    for room in (
-        "main",
-        "build",
-        "datasets",
-        "evaluation",
-        "language_guidance",
-        "utilities",
-    ):  # libraries tell of things nobody asked
+    for room in ROOMS:
         logging.getLogger(room).setLevel(logging.INFO)
-    logging.getLogger("huggingface_hub").setLevel(
-        logging.ERROR
-    )  # its retries end in a message of ours
-    sys.stdout.reconfigure(
-        line_buffering=True
-    )  # a log file shows an epoch when it ends, not when the run does
+    # The hub client's retries end in a message of ours.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A log file shows an epoch when it ends, not when the run does.
+        sys.stdout.reconfigure(line_buffering=True)
 
 
-def exit_status(run: Callable, *arguments, program: str = "main.py") -> int:
-    """Run, and turn what ends it into a sentence on standard error and the exit status of the program."""
+def exit_status(run: Callable[..., None], *arguments: Any, program: str = "main.py") -> int:
+    """Run, and turn what ends it into the exit status of the program.
+
+    What went wrong is a sentence on standard error.
+    """
     try:
         run(*arguments)
     except UserError as error:
         message, status = f"error: {error}", 2
     except torch.OutOfMemoryError:
         message, status = (
-            "error: the GPU is out of memory; lower --bs (or --image_size in training), or use --precision bf16.",
+            "error: the GPU is out of memory; lower --bs (or --image_size in training), or use "
+            "--precision bf16.",
             2,
         )
     except NonFiniteLoss as error:
@@ -60,90 +70,46 @@ def exit_status(run: Callable, *arguments, program: str = "main.py") -> int:
     return status
 
 
-def first_line(documented) -> str:
+def first_line(documented: object) -> str:
     """What a class or function does, in a line: the first of its docstring."""
-    return inspect.getdoc(documented).splitlines()[0]
+    return (inspect.getdoc(documented) or "").split("\n")[0]
 
 
-def print_catalogue(sections: dict[str, dict[str, str]]) -> None:
-    """Title -> name -> line, aligned."""
-    width = max(len(name) for lines in sections.values() for name in lines)
-    for title, lines in sections.items():
-        LOG.info(
-            "%s",
-            "\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in lines.items()), ""]),
-        )
-
-
-def print_summary(
-    settings: dict,
-    splits,
-    *,
-    mined: bool,
-    weights: int,
-    device: str,
-    texts: list[list[str]],
-    folder,
-) -> None:
-    """What is about to run, line by line.
-
-    Args:
-        splits: training, validation, testing. mined: whether the objective uses the batch miner.
-            weights: of the network.
-        texts: class texts or pseudolabels of each training class, empty without guidance.
-    """
-    named = {"train": splits.training, "validation": splits.validation, "test": splits.testing}
-    lines = {
-        f"{settings['dataset']} ({name})": f"{len(split.class_texts)} classes, {len(split)} images"
-        for name, split in named.items()
-        if split
-    }
-    lines |= {
-        "objective": settings["loss"],
-        "miner": settings["batch_mining"] if mined else "none (the objective uses the whole batch)",
-        "sampler": settings["data_sampler"],
-        "trunk": f"{settings['arch']}, {weights:,} weights",
-        "device": device,
-    }
-    if texts:
-        source = "class names"
-        if settings["language_pseudoclass"]:
-            source = f"top-{settings['language_pseudoclass_topk']} pseudolabels of {settings['language_pseudoclass_arch']}"
-        lines["guidance"] = (
-            f"{settings['language_distill_w']:g} x {settings['language_distill_dir']} from {settings['language_model']}, {source}"
-        )
-        lines |= {
-            f"  {name}": ", ".join(ranked)
-            for name, ranked in list(zip(splits.training.class_texts, texts))[:3]
-        }
-    lines["run folder"] = str(folder)
+def aligned(lines: dict[str, str], indent: str = "") -> str:
+    """A line for each name, with what stands behind it in one column."""
     width = max(map(len, lines))
-    LOG.info(
-        "%s", "\n".join(["", *(f"{name:<{width}}  {text}" for name, text in lines.items()), ""])
-    )
+    return "\n".join(f"{indent}{name:<{width}}  {text}".rstrip() for name, text in lines.items())
 
 
-def print_epoch(epoch: int, epochs: int, evaltypes: list[str], losses: dict, values: dict) -> None:
+def print_summary(lines: dict[str, str]) -> None:
+    """What is about to run."""
+    LOG.info("\n%s\n", aligned(lines))
+
+
+def print_epoch(
+    epoch: int, epochs: int, evaltypes: list[str], losses: dict[str, float], values: Values
+) -> None:
     """One line for the losses, and those of `print_values`."""
-    seconds = losses["time"]["time"]
-    shown = "  ".join(
-        f"{name} {metrics[name]:.4f}" for name, metrics in losses.items() if name != "time"
-    )
-    LOG.info("Epoch %d of %d: %s  (training %.1f s)", epoch, epochs, shown, seconds)
+    shown = "  ".join(f"{name} {loss:.4f}" for name, loss in losses.items() if name != "time")
+    LOG.info("Epoch %d of %d: %s  (training %.1f s)", epoch, epochs, shown, losses["time"])
     print_values(evaltypes, values)
 
 
-def print_values(evaltypes: list[str], values: dict) -> None:
+def print_values(evaltypes: list[str], values: Values) -> None:
     """A line for each evaluated split and evaltype."""
     for split, families in values.items():
         for evaltype in evaltypes:
-            numbers = "  ".join(
-                f"{name} {value:.4f}"
-                for family, metrics in families.items()
-                if family.startswith(f"{evaltype}_")
-                for name, value in metrics.items()
-            )
-            LOG.info("  %-5s %s  %s", split, evaltype, numbers)
+            numbers = _of_evaltype(evaltype, families)
+            shown = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
+            LOG.info("  %-5s %s  %s", split, evaltype, shown)
+
+
+def _of_evaltype(evaltype: str, families: Families) -> dict[str, float]:
+    numbers: dict[str, float] = {}
+    for family, metrics in families.items():
+        if family.startswith(f"{evaltype}_"):
+            numbers |= metrics
+    return numbers
 
 
 # The values of a metric over the epochs: their column, their names in the summary, and how the
@@ -159,25 +125,19 @@ THREE_VALUES = {
 }
 
 
-def print_results(summary: dict, folder) -> None:
+def print_results(summary: Summary, folder: Path) -> None:
     """The values of each metric with their epochs, and where everything lies."""
     known = {name for metrics in summary.values() for values in metrics.values() for name in values}
     columns = {title: names for title, names in THREE_VALUES.items() if names[0] in known}
-    rows = [
-        (
-            split,
-            metric,
-            *(
-                f"{values[value]:.4f} (epoch {values[epoch]})" if value in values else ""
-                for value, epoch, _ in columns.values()
-            ),
-        )
-        for split, metrics in summary.items()
-        for metric, values in metrics.items()
-    ]
+    rows = []
+    for split, metrics in summary.items():
+        for metric, values in metrics.items():
+            cells = [_with_epoch(values, value, epoch) for value, epoch, _ in columns.values()]
+            rows.append((split, metric, *cells))
     meanings = "; ".join(f"{title}: {meaning}" for title, (*_, meaning) in columns.items())
     LOG.info(
-        "\n%s\n\n%s.\nResults: %s (results.json, CSV_Logs/, Progression_Plots/, checkpoint_last.pth.tar, args.yaml)",
+        "\n%s\n\n%s.\nResults: %s (results.json, CSV_Logs/, Progression_Plots/, "
+        "checkpoint_last.pth.tar, args.yaml)",
         table(rows, ("split", "metric", *columns)),
         meanings,
         folder,
@@ -186,17 +146,18 @@ def print_results(summary: dict, folder) -> None:
 
 def table(rows: list[tuple], header: tuple) -> str:
     """Aligned columns; floats with four digits after the point."""
-    cells = [
-        tuple(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row)
-        for row in [header, *rows]
-    ]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells
-    ]
+    cells = [tuple(map(_cell, row)) for row in [header, *rows]]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    lines = []
+    for row in cells:
+        padded = (cell.ljust(width) for cell, width in zip(row, widths))
+        lines.append("  ".join(padded).rstrip())
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
-def merge(first: dict, second: dict) -> dict:
-    """Two `Values` as one; the splits of both keep all their families."""
-    return {split: first.get(split, {}) | second.get(split, {}) for split in {**first, **second}}
+def _cell(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _with_epoch(values: dict[str, float], value: str, epoch: str) -> str:
+    return f"{values[value]:.4f} (epoch {values[epoch]})" if value in values else ""

@@ -1,8 +1,13 @@
-"""The folder of a run: `<save_path>/<dataset>/<savename>/`, never one that another run has written to."""
+"""The folder of a run: `<save_path>/<dataset>/<savename>/`.
+
+It is never one that another run has written to.
+"""
 
 import os
 import re
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -23,21 +28,19 @@ def runs_named(save_path: str, dataset: str, savename: str) -> list[Path]:
     """Existing folders of that name, the oldest first: `name`, `name_1`, `name_2`, ..."""
     numbered = re.compile(re.escape(savename) + r"(?:_(\d+))?")
     parent = Path(save_path) / dataset
-    matches = (
-        [(numbered.fullmatch(path.name), path) for path in parent.iterdir()]
-        if parent.is_dir()
-        else []
-    )
-    matches = [
-        (int(match[1] or 0), path)
-        for match, path in matches
-        if match and (not match[1] or _savename(path) in (savename, None))
-    ]
-    return [path for _, path in sorted(matches)]
+    runs = []
+    for path in parent.iterdir() if parent.is_dir() else ():
+        match = numbered.fullmatch(path.name)
+        if match and (not match[1] or _savename(path) in (savename, None)):
+            runs.append((int(match[1] or 0), path))
+    return [path for _, path in sorted(runs)]
 
 
 def _savename(folder: Path) -> str | None:
-    """The name that the run was given: `name_1` is the second run of `name`, unless that was its name; None if it says none."""
+    """The name that the run was given, None if it says none.
+
+    `name_1` is the second run of `name`, unless that was its name.
+    """
     try:
         return yaml.safe_load((folder / "args.yaml").read_text()).get("savename")
     except (OSError, AttributeError, yaml.YAMLError):
@@ -55,16 +58,20 @@ def create(save_path: str, dataset: str, savename: str) -> Path:
             return folder
         except FileExistsError:
             if not folder.is_dir():
-                raise UserError(f"--save_path: {folder} is in the way of the run folder.")
+                raise UserError(f"--save_path: {folder} is in the way of the run folder.") from None
             number += 1
         except OSError as error:
             raise UserError(
-                f"--save_path {save_path}: the run folder {folder} cannot be made ({error.strerror})."
+                f"--save_path {save_path}: the run folder {folder} cannot be made "
+                f"({error.strerror})."
             ) from error
 
 
 def latest_checkpoint(save_path: str, dataset: str, savename: str) -> Path:
-    """The newest run's last checkpoint for `--resume auto`; raises UserError where there is none."""
+    """The newest run's last checkpoint for `--resume auto`.
+
+    Raises UserError where there is none.
+    """
     for folder in reversed(runs_named(save_path, dataset, savename)):
         if (folder / LAST_CHECKPOINT).is_file():
             return folder / LAST_CHECKPOINT
@@ -76,16 +83,16 @@ def latest_checkpoint(save_path: str, dataset: str, savename: str) -> Path:
 
 def finished_run(save_path: str, dataset: str, savename: str) -> Path | None:
     """The newest finished run of that name, if any."""
-    finished = [
-        folder
-        for folder in runs_named(save_path, dataset, savename)
-        if (folder / RESULTS).is_file()
-    ]
+    runs = runs_named(save_path, dataset, savename)
+    finished = [folder for folder in runs if (folder / RESULTS).is_file()]
     return finished[-1] if finished else None
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """A reader sees the old file or the new one, never half of one. Raises UserError for a full disk."""
+    """A reader sees the old file or the new one, never half of one.
+
+    Raises UserError for a full disk.
+    """
     temporary = path.with_name(path.name + ".tmp")
     try:
         temporary.write_text(text)
@@ -110,5 +117,18 @@ def how_to_resume(folder: Path) -> str:
     """The end of the sentence that an interrupted run says."""
     last = folder / LAST_CHECKPOINT
     if not last.is_file():
-        return f" before the first epoch ended, so there is nothing to resume; {folder} can be removed."
-    return f"; go on with: python main.py --config {shlex.quote(str(folder / 'args.yaml'))} --resume {shlex.quote(str(last))}"
+        return (
+            " before the first epoch ended, so there is nothing to resume; "
+            f"{folder} can be removed."
+        )
+    settings, checkpoint = shlex.quote(str(folder / "args.yaml")), shlex.quote(str(last))
+    return f"; go on with: python main.py --config {settings} --resume {checkpoint}"
+
+
+@contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """An interrupt inside says how to go on from the run's last checkpoint."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(how_to_resume(folder)) from None

@@ -1,4 +1,4 @@
-"""Where and how this process computes: device, number format, memory layout, its place among other processes."""
+"""Where and how this process computes: device, number format, layout, place among others."""
 
 import logging
 from dataclasses import dataclass
@@ -88,7 +88,9 @@ def select_device(device: str, gpu: list[int]) -> torch.device:
         LOG.info("No CUDA GPU found: running on the CPU.")
         return CPU
     if gpu[0] not in range(torch.cuda.device_count()):
-        raise UserError(f"--gpu {gpu[0]}: this machine has GPUs 0 to {torch.cuda.device_count() - 1}.")
+        raise UserError(
+            f"--gpu {gpu[0]}: this machine has GPUs 0 to {torch.cuda.device_count() - 1}."
+        )
     if len(gpu) > 1:
         LOG.info("--gpu %s: a run uses one GPU, here %d.", " ".join(map(str, gpu)), gpu[0])
     torch.cuda.set_device(gpu[0])

@@ -7,7 +7,10 @@ import torch
 
 
 def derive(seed: int, epoch: int, rank: int = 0) -> int:
-    """A seed of its own for each (seed, epoch, rank); mixed, so that neighbouring values do not overlap."""
+    """A seed of its own for each (seed, epoch, rank).
+
+    It is mixed, so that neighbouring values do not overlap.
+    """
     return int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1, np.uint32)[0])
 
 

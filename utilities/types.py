@@ -1,7 +1,8 @@
 """The values that flow between the rooms."""
 
+from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +14,42 @@ class ModelOutput(NamedTuple):
     embeddings: torch.Tensor  # [B, D], unit rows where the architecture normalises
     features: torch.Tensor  # [B, F], pooled output of the trunk
     feature_map: torch.Tensor  # [B, C, h, w], before pooling
+
+
+class Stateful(Protocol):
+    """What a checkpoint holds the state of: modules, optimisers, schedules, scalers."""
+
+    def state_dict(self) -> Any: ...
+
+    def load_state_dict(self, state_dict: Any, /) -> Any: ...
+
+
+class Network(Stateful, Protocol):
+    """An architecture as training sees it."""
+
+    def __call__(self, images: torch.Tensor, /) -> ModelOutput: ...
+
+    def train(self, mode: bool = True, /) -> Any: ...
+
+    def train_trunk(self, enabled: bool, /) -> None: ...
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]: ...
+
+
+class Objective(Stateful, Protocol):
+    """A criterion as training sees it."""
+
+    def __call__(self, output: ModelOutput, labels: torch.Tensor, /) -> torch.Tensor: ...
+
+    def is_mined(self) -> bool: ...
+
+
+class Guide(Stateful, Protocol):
+    """Language guidance as training sees it."""
+
+    def __call__(
+        self, embeddings: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor, /
+    ) -> torch.Tensor: ...
 
 
 class Tuples(NamedTuple):

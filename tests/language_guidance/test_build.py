@@ -1,5 +1,7 @@
 """From class texts or pseudolabels to the guide."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -66,20 +68,22 @@ def of_all_classes(guide) -> torch.Tensor:
 
 def counted_classifier(monkeypatch, files) -> tuple[Classifier, list]:
     seen = []
-    monkeypatch.setattr(
-        pseudolabels,
-        "classify",
-        lambda network, batches, *, count, device: (
-            seen.append((network, batches, count)) or logits()
-        ),
+
+    def classify(network, batches, *, count, device):
+        seen.append((network, batches, count))
+        return logits()
+
+    monkeypatch.setattr(pseudolabels, "classify", classify)
+    # Names stand for the network and its batches: nothing looks at them.
+    loaded: Any = "network"
+
+    def batches(network) -> Any:
+        return ["batches of", network]
+
+    classifier = Classifier(
+        identity=("resnet", None), files=files, boxes=None, load=lambda: loaded, batches=batches
     )
-    return Classifier(
-        identity=("resnet", None),
-        files=files,
-        boxes=None,
-        load=lambda: "network",
-        batches=lambda network: ["batches of", network],
-    ), seen
+    return classifier, seen
 
 
 def vectors_of(texts: list[str], primer: str) -> torch.Tensor:

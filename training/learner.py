@@ -1,0 +1,88 @@
+"""A network and all that trains it."""
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from training.schedules import PlainSchedule
+from utilities.runtime import Runtime
+from utilities.types import Batch, Guide, ModelOutput, Network, Objective, PixelBatch, Stateful
+
+
+class Learner:
+    """`step(batch)` updates the network by one batch.
+
+    Args:
+        network: images [B, 3, H, W] -> ModelOutput.
+        criterion: the objective, (ModelOutput, labels) -> scalar.
+        guide: language guidance, (embeddings, labels, indices) -> scalar, or None.
+        guide_weight: its weight beside the objective.
+        warmup: epochs in which only the network's head learns.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        criterion: Objective,
+        optimizer: Optimizer,
+        schedule: LRScheduler,
+        *,
+        runtime: Runtime,
+        guide: Guide | None = None,
+        guide_weight: float = 0.0,
+        warmup: int = 0,
+    ):
+        self.network, self.criterion, self.guide = network, criterion, guide
+        self.guide_weight, self.warmup = guide_weight, warmup
+        self.optimizer, self.schedule = optimizer, schedule
+        self.runtime, self.scaler = runtime, runtime.gradient_scaler()
+
+    def start_epoch(self, epoch: int) -> None:
+        """Training mode, with the trunk learning once the warm-up is over."""
+        self.network.train()
+        self.network.train_trunk(epoch >= self.warmup)
+
+    def step(self, batch: Batch | PixelBatch) -> dict[str, torch.Tensor]:
+        """Forward, loss, backward, update; the losses of the batch by name.
+
+        Nothing here waits for the device.
+        """
+        images, labels, indices = self.runtime.place(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.runtime.autocast():
+            output = self.network(images)
+        losses = self.losses(output, labels, indices)
+        self.scaler.scale(losses["loss"]).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def losses(
+        self, output: ModelOutput, labels: torch.Tensor, indices: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Scalars by name, of a whole batch: objective, guidance if there is any, loss."""
+        objective = self.criterion(output, labels)
+        if self.guide is None:
+            return {"objective": objective, "loss": objective}
+        guidance = self.guide(output.embeddings, labels, indices)
+        loss = objective + self.guide_weight * guidance
+        return {"objective": objective, "guidance": guidance, "loss": loss}
+
+    def end_epoch(self) -> None:
+        self.schedule.step()
+
+    @property
+    def parts(self) -> dict[str, Stateful]:
+        """What has state, by its name in a checkpoint."""
+        parts: dict[str, Stateful] = {
+            "state_dict": self.network,
+            "criterion": self.criterion,
+            "optimizer": self.optimizer,
+            "scaler": self.scaler,
+            "scheduler": PlainSchedule(self.schedule),
+        }
+        return parts | ({"guide": self.guide} if self.guide is not None else {})
+
+    def state_dict(self) -> dict[str, dict]:
+        """Tensors and plain values of each part."""
+        return {name: part.state_dict() for name, part in self.parts.items()}
