@@ -14,7 +14,8 @@ from utilities.errors import UserError
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[2]
-WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a photo of dog cat red triangle".split()
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = [*SPECIAL, "a", "photo", "of", "dog", "cat", "red", "triangle"]
 TINY_CLIP = {
     "embed_dim": 16,
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
