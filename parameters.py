@@ -1500,8 +1500,8 @@ FLAGS: tuple[Flag, ...] = (
         Choice(
             "evaluation_backend",
             "auto",
-            "What searches neighbours, with the same answer, and makes k-means clusters, which differ "
-            "a little.",
+            "What searches neighbours, with the same answer, and makes k-means clusters, which "
+            "differ a little.",
             {
                 "auto": "torch searches, which is fastest; faiss clusters where it is installed",
                 "torch": "both by products of blocks",

@@ -11,7 +11,6 @@ from datasampler.fid_batchmatch import FIDBatchMatchSampler
 from datasampler.greedy_coreset import GreedyCoresetSampler
 from datasampler.random import RandomSampler
 from datasampler.semi_class_random import SemiClassRandomSampler
-from utilities.report import first_line
 
 REGISTRY: dict[str, type[BatchSampler]] = {
     "class_random": ClassRandomSampler,
@@ -23,11 +22,6 @@ REGISTRY: dict[str, type[BatchSampler]] = {
     "disthist_batchmatch": DistHistBatchMatchSampler,
     "fid_batchmatch": FIDBatchMatchSampler,
 }
-
-
-def describe() -> dict[str, str]:
-    """What each sampler does, in a line."""
-    return {name: first_line(sampler) for name, sampler in REGISTRY.items()}
 
 
 def select(

