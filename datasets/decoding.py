@@ -61,17 +61,25 @@ def open_image(path: str, *, fast: bool = False) -> Source:
 def read_rgb(path: str) -> Image.Image:
     """An image of any mode as RGB; of an animation the first frame; transparency is laid on white."""
     with Image.open(path) as image:
-        if (
-            image.mode.startswith("I;16") or image.mode == "I"
-        ):  # convert() would clip 16 bits at 255
-            return Image.fromarray(
-                (np.asarray(image, dtype=np.uint16) >> 8).astype(np.uint8)
-            ).convert("RGB")
-        if image.mode in ("P", "LA", "PA", "RGBA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            return Image.alpha_composite(white, image).convert("RGB")
-        return image.convert("RGB")
+        return as_rgb(image)
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """What `read_rgb` makes of a file, of an image in memory."""
+    if image.mode.startswith("I;16") or image.mode == "I":
+        # convert() would clip 16 bits at 255
+        upper = np.asarray(image, dtype=np.uint16) >> 8
+        return Image.fromarray(upper.astype(np.uint8)).convert("RGB")
+    if image.mode in ("P", "LA", "PA", "RGBA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def source_of(image: Image.Image) -> Source:
+    """An image in memory as `open_image` gives a file; raises UNREADABLE where it loads late."""
+    return _opened(as_rgb(image))
 
 
 def resized(values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
