@@ -25,6 +25,7 @@ import datasampler
 import datasets
 import main
 import parameters
+from programs import prepare as prepare_command
 from utilities import run_folder
 
 ROOT = Path(__file__).resolve().parents[1]
