@@ -4,11 +4,13 @@ Each part gets plain, named values.
 """
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 import architectures
@@ -24,6 +26,7 @@ from architectures import EmbeddingNetwork
 from datasampler import BatchSampler
 from datasets import ImageSplit, Splits, cache, integrity, loading, transforms
 from evaluation import Evaluator, figures
+from evaluation.embedding import embed
 from language_guidance import GuidanceSettings
 from training import Learner, optimizers, schedules
 from utilities.errors import UserError
@@ -126,7 +129,7 @@ def build_network(
         pretrained=load_weights and not opt.not_pretrained,
         weights_file=opt.arch_weights if load_weights else None,
     )
-    network.to(runtime.device, memory_format=runtime.memory_format)
+    network.to(runtime.device).to(memory_format=runtime.memory_format)
     image_format = (opt.augmentation, opt.image_size, network.mean, network.std)
     return network, Transforms(
         transforms.training(*image_format), transforms.evaluation(*image_format)
@@ -139,6 +142,23 @@ def build_training_loader(
     """The sampler's batches of augmented training images."""
     images = data.splits.training.with_transform(transform.training)
     return loading.training_loader(images, data.sampler, workers=opt.kernels)
+
+
+def build_training_embedder(
+    opt: parameters.Settings, data: Data, transform: Transforms, runtime: Runtime
+) -> Callable[[nn.Module], torch.Tensor]:
+    """network -> embeddings [N, D] of the training images, for samplers that choose by them."""
+    images = data.splits.training.with_transform(transform.evaluation)
+    batches = loading.evaluation_batches(images, batch_size=opt.bs, workers=opt.kernels)
+
+    def embed_training(network: nn.Module) -> torch.Tensor:
+        title, evaltypes = "training images", ["embeds"]
+        embeddings = embed(
+            network, batches, count=len(images), evaltypes=evaltypes, runtime=runtime, title=title
+        )
+        return embeddings["embeds"]
+
+    return embed_training
 
 
 def build_guidance(

@@ -14,13 +14,10 @@ import parameters
 if __name__ == "__main__":
     parameters.parse()  # --help and wrong settings answer here, before torch is loaded
 
-import torch
-from torch import nn
-
 import build
+from datasampler.storage import StorageSampler
 from datasets import ImageSplit, integrity, loading
 from evaluation import Evaluator, SplitEvaluation
-from evaluation.embedding import embed
 from training import train_epoch
 from utilities import checkpoints, report, run_folder, seeding
 from utilities.checkpoints import Checkpoint
@@ -66,6 +63,7 @@ def run(opt: parameters.Settings) -> None:
     guidance = build.build_guidance(opt, data.splits.training, runtime)
     learner = build.build_learner(opt, network, criterion, guidance, runtime)
     loader = build.build_training_loader(opt, data, transform)
+    embed_training = build.build_training_embedder(opt, data, transform, runtime)
     if resumed:
         checkpoints.restore(learner.parts, resumed)
         started -= resumed.seconds
@@ -76,8 +74,8 @@ def run(opt: parameters.Settings) -> None:
         report.print_summary(summary | {"run folder": str(records.folder)})
         evaluated: dict[str, SplitEvaluation] = {}
         for epoch in range(resumed.epoch + 1 if resumed else 0, opt.n_epochs):
-            if data.sampler.NEEDS_EMBEDDINGS:
-                data.sampler.refresh(embed_training(opt, data, network, transform, evaluator))
+            if isinstance(data.sampler, StorageSampler):
+                data.sampler.refresh(embed_training(network))
             data.sampler.set_epoch(epoch)
             seed = seeding.derive(opt.seed, epoch)
             losses = train_epoch(learner, loading.Batches(loader, seed), epoch=epoch, seed=seed)
@@ -165,26 +163,6 @@ def open_records(
         )
     run_folder.write_settings(folder, settings)
     return RunLog(folder, resumed.history if resumed else None, online)
-
-
-def embed_training(
-    opt: parameters.Settings,
-    data: build.Data,
-    network: nn.Module,
-    transform: build.Transforms,
-    evaluator: Evaluator,
-) -> torch.Tensor:
-    """Embeddings [N, D] of the training images now, for samplers that choose by them."""
-    images = data.splits.training.with_transform(transform.evaluation)
-    embeddings = embed(
-        network,
-        loading.evaluation_batches(images, batch_size=opt.bs, workers=opt.kernels),
-        count=len(images),
-        evaltypes=["embeds"],
-        runtime=evaluator.runtime,
-        title="training images",
-    )
-    return embeddings["embeds"]
 
 
 def draw_figures(

@@ -1,15 +1,12 @@
 """A network and all that trains it."""
 
 import torch
-from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from training.schedules import PlainSchedule
 from utilities.runtime import Runtime
-from utilities.types import Batch, ModelOutput, Network, PixelBatch, Stateful
-
-# What a step of the schedule needs; the milestones and factors come from the settings.
-SCHEDULE_STATE = ("last_epoch", "_last_lr", "_step_count")
+from utilities.types import Batch, Guide, ModelOutput, Network, Objective, PixelBatch, Stateful
 
 
 class Learner:
@@ -26,12 +23,12 @@ class Learner:
     def __init__(
         self,
         network: Network,
-        criterion: nn.Module,
+        criterion: Objective,
         optimizer: Optimizer,
         schedule: LRScheduler,
         *,
         runtime: Runtime,
-        guide: nn.Module | None = None,
+        guide: Guide | None = None,
         guide_weight: float = 0.0,
         warmup: int = 0,
     ):
@@ -82,24 +79,10 @@ class Learner:
             "criterion": self.criterion,
             "optimizer": self.optimizer,
             "scaler": self.scaler,
-            "scheduler": _Schedule(self.schedule),
+            "scheduler": PlainSchedule(self.schedule),
         }
         return parts | ({"guide": self.guide} if self.guide is not None else {})
 
     def state_dict(self) -> dict[str, dict]:
         """Tensors and plain values of each part."""
         return {name: part.state_dict() for name, part in self.parts.items()}
-
-
-class _Schedule:
-    """A schedule's state as plain values, which a checkpoint may hold."""
-
-    def __init__(self, schedule: LRScheduler):
-        self.schedule = schedule
-
-    def load_state_dict(self, state_dict: dict) -> None:
-        self.schedule.load_state_dict(state_dict)
-
-    def state_dict(self) -> dict:
-        state = self.schedule.state_dict()
-        return {name: state[name] for name in SCHEDULE_STATE if name in state}

@@ -16,6 +16,9 @@ def constant(optimizer: Optimizer, tau: Sequence[int], gamma: float) -> LRSchedu
     return MultiStepLR(optimizer, [], gamma)
 
 
+# What a step reads; milestones and factors come from the settings.
+STATE = ("last_epoch", "_last_lr", "_step_count")
+
 REGISTRY: dict[str, Callable[[Optimizer, Sequence[int], float], LRScheduler]] = {
     "step": step,
     "none": constant,
@@ -25,3 +28,17 @@ REGISTRY: dict[str, Callable[[Optimizer, Sequence[int], float], LRScheduler]] = 
 def select(name: str, optimizer: Optimizer, *, tau: Sequence[int], gamma: float) -> LRScheduler:
     """The schedule `name` of all parameter groups of an optimiser."""
     return REGISTRY[name](optimizer, tau, gamma)
+
+
+class PlainSchedule:
+    """A schedule whose state is plain values, which a checkpoint may hold."""
+
+    def __init__(self, schedule: LRScheduler):
+        self.schedule = schedule
+
+    def state_dict(self) -> dict:
+        state = self.schedule.state_dict()
+        return {name: state[name] for name in STATE if name in state}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.schedule.load_state_dict(state_dict)

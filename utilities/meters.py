@@ -40,7 +40,7 @@ class LossMeter:
         """Means so far. Waits for the device; raises NonFiniteLoss if a loss was not finite."""
         self.last_read = time.monotonic()
         bad = {name: step.item() for name, step in self.first_bad.items()}
-        name = min(bad, key=bad.get)
+        name = min(bad, key=lambda loss: bad[loss])
         if bad[name] < float("inf"):
             raise NonFiniteLoss(
                 f"the {name} loss is not finite at step {int(bad[name])} of epoch {self.epoch}"

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from utilities.errors import UserError, reason
 from utilities.logger import Summary, Values, key
@@ -25,6 +26,7 @@ class OnlineRun:
     ):
         import wandb
 
+        mode: Any = os.environ.get("WANDB_MODE")  # said, because wandb keeps that of its first use
         try:
             self.run = wandb.init(
                 project=project,
@@ -34,9 +36,7 @@ class OnlineRun:
                 dir=str(folder),
                 id=run_id,
                 resume="allow",
-                mode=os.environ.get(
-                    "WANDB_MODE"
-                ),  # named, because wandb keeps that of its first use
+                mode=mode,
             )
         except Exception as error:  # wandb raises types of its own for a wrong key or no network
             raise UserError(

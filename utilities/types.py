@@ -1,5 +1,6 @@
 """The values that flow between the rooms."""
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -31,6 +32,24 @@ class Network(Stateful, Protocol):
     def train(self, mode: bool = True, /) -> Any: ...
 
     def train_trunk(self, enabled: bool, /) -> None: ...
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]: ...
+
+
+class Objective(Stateful, Protocol):
+    """A criterion as training sees it."""
+
+    def __call__(self, output: ModelOutput, labels: torch.Tensor, /) -> torch.Tensor: ...
+
+    def is_mined(self) -> bool: ...
+
+
+class Guide(Stateful, Protocol):
+    """Language guidance as training sees it."""
+
+    def __call__(
+        self, embeddings: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor, /
+    ) -> torch.Tensor: ...
 
 
 class Tuples(NamedTuple):

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 import metrics
-from evaluation import Protocol, evaluate
+from evaluation import EvaluatedSplit, Evaluator, Protocol, Search
 from evaluation.embedding import embed
-from utilities import devices
 from utilities.meters import NonFiniteLoss
+from utilities.runtime import Runtime
 from utilities.types import Batch, ModelOutput
 
-CPU = torch.device("cpu")
+RUNTIME = Runtime()
 
 
 class Mean(nn.Module):
@@ -50,9 +50,18 @@ def embedded(
         batches(count, order),
         count=count,
         evaltypes=list(evaltypes),
-        device=CPU,
-        autocast=devices.autocast(CPU, precision),
+        runtime=Runtime(precision=precision),
     )
+
+
+def evaluated(
+    split_batches: list[Batch], asked: list, evaltypes=("embeds",), on_cpu: bool = False
+) -> dict[str, dict[str, float]]:
+    """Values by family of a split of 6 images in two classes."""
+    splits = {"Test": EvaluatedSplit(split_batches, Protocol(torch.arange(6) % 2))}
+    search = Search(memory="1MB", on_cpu=on_cpu)
+    evaluator = Evaluator(splits, asked, evaltypes=list(evaltypes), runtime=RUNTIME, search=search)
+    return evaluator.run(Mean())["Test"].values
 
 
 @pytest.mark.parametrize(
@@ -87,24 +96,15 @@ def test_the_network_is_in_evaluation_mode():
         batches(5, [[0, 1, 2, 3, 4]]),
         count=5,
         evaltypes=["embeds"],
-        device=CPU,
-        autocast=devices.autocast(CPU, "fp32"),
+        runtime=RUNTIME,
     )
     assert not network.training and network.norm.num_batches_tracked == 0
 
 
 def test_evaluate_gives_every_metric_of_every_evaltype():
     asked = [metrics.parse(name) for name in ("e_recall@1", "c_recall@2", "nmi", "mAP_1000")]
-    found = evaluate(
-        Mean(),
-        batches(6, [[5, 0, 1], [2, 3, 4]]),
-        Protocol(torch.arange(6) % 2),
-        asked,
-        evaltypes=["embeds", "avg_features"],
-        memory=2**20,
-        search_on_cpu=True,
-        device=CPU,
-        autocast=devices.autocast(CPU, "fp32"),
+    found = evaluated(
+        batches(6, [[5, 0, 1], [2, 3, 4]]), asked, evaltypes=["embeds", "avg_features"], on_cpu=True
     )
     assert {family: set(values) for family, values in found.items()} == {
         f"{evaltype}_{metric.family}": {metric.name}
@@ -116,16 +116,7 @@ def test_evaluate_gives_every_metric_of_every_evaltype():
 
 def test_metrics_of_a_family_stay_together():
     asked = [metrics.parse(name) for name in ("e_recall@1", "nmi", "e_recall@2")]
-    found = evaluate(
-        Mean(),
-        batches(6, [[0, 1, 2, 3, 4, 5]]),
-        Protocol(torch.arange(6) % 2),
-        asked,
-        evaltypes=["embeds"],
-        memory=2**20,
-        device=CPU,
-        autocast=devices.autocast(CPU, "fp32"),
-    )
+    found = evaluated(batches(6, [[0, 1, 2, 3, 4, 5]]), asked)
     assert list(found["embeds_e_recall"]) == ["e_recall@1", "e_recall@2"]
 
 
@@ -138,30 +129,12 @@ def test_a_network_that_is_not_finite_gives_no_number(name, value):
         for batch in batches(6, [[0, 1, 2, 3, 4, 5]])
     ]
     with pytest.raises(NonFiniteLoss, match="embeddings"):
-        evaluate(
-            Mean(),
-            broken,
-            Protocol(torch.arange(6) % 2),
-            [metrics.parse(name)],
-            evaltypes=["embeds"],
-            memory=2**20,
-            device=CPU,
-            autocast=devices.autocast(CPU, "fp32"),
-        )
+        evaluated(broken, [metrics.parse(name)])
 
 
 def test_a_metric_of_one_kind_of_output_is_computed_of_that_only():
     asked = [metrics.parse(name) for name in ("rho_spectrum@1@avg_features", "e_recall@1")]
-    found = evaluate(
-        Mean(),
-        batches(6, [[0, 1, 2, 3, 4, 5]]),
-        Protocol(torch.arange(6) % 2),
-        asked,
-        evaltypes=["embeds", "avg_features"],
-        memory=2**20,
-        device=CPU,
-        autocast=devices.autocast(CPU, "fp32"),
-    )
+    found = evaluated(batches(6, [[0, 1, 2, 3, 4, 5]]), asked, evaltypes=["embeds", "avg_features"])
     assert set(found) == {"embeds_e_recall", "avg_features_rho_spectrum", "avg_features_e_recall"}
 
 
@@ -171,16 +144,7 @@ def test_an_evaluation_leaves_the_random_streams_as_they_were():
         metrics.parse(name)
         for name in ("e_recall@1", "c_mAP", "nmi", "c_ami", "rho_spectrum@1@embeds")
     ]
-    evaluate(
-        Mean(),
-        batches(6, [[0, 1, 2, 3, 4, 5]]),
-        Protocol(torch.arange(6) % 2),
-        asked,
-        evaltypes=["embeds"],
-        memory=2**20,
-        device=CPU,
-        autocast=devices.autocast(CPU, "fp32"),
-    )
+    evaluated(batches(6, [[0, 1, 2, 3, 4, 5]]), asked)
     assert (
         torch.equal(states[0], torch.get_rng_state())
         and (states[1] == np.random.get_state()[1]).all()

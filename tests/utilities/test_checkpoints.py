@@ -5,8 +5,10 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import MultiStepLR
 
-from utilities import checkpoints, devices, run_folder
+from training.schedules import PlainSchedule
+from utilities import checkpoints, run_folder
 from utilities.errors import UserError
+from utilities.runtime import Runtime
 
 SETTINGS = {
     "dataset": "cub200",
@@ -26,8 +28,13 @@ def learner(seed: int, width: int = 3):
     network = nn.Sequential(nn.Linear(2, width), nn.BatchNorm1d(width))
     optimizer = torch.optim.Adam(network.parameters(), lr=0.1)
     scheduler = MultiStepLR(optimizer, [2, 4], 0.5)
-    scaler = devices.gradient_scaler(torch.device("cpu"), "fp32")
-    return {"state_dict": network, "optimizer": optimizer, "scaler": scaler}, scheduler
+    parts = {
+        "state_dict": network,
+        "optimizer": optimizer,
+        "scaler": Runtime().gradient_scaler(),
+        "scheduler": PlainSchedule(scheduler),
+    }
+    return parts, scheduler
 
 
 def train(parts, scheduler, epochs: int) -> None:
@@ -39,7 +46,7 @@ def train(parts, scheduler, epochs: int) -> None:
         scheduler.step()
 
 
-def state_of(parts, scheduler, **changes) -> dict:
+def state_of(parts, **changes) -> dict:
     plain = {
         "settings": SETTINGS,
         "epoch": 1,
@@ -47,14 +54,15 @@ def state_of(parts, scheduler, **changes) -> dict:
         "seconds": 4.5,
         "wandb_id": None,
     } | changes
-    return checkpoints.snapshot(parts, scheduler, **plain)
+    states = {name: part.state_dict() for name, part in parts.items()}
+    return checkpoints.snapshot(states, **plain)
 
 
 def stored(folder, **changes):
     parts, scheduler = learner(0)
     train(parts, scheduler, 3)
     path = folder / run_folder.LAST_CHECKPOINT
-    checkpoints.save(path, state_of(parts, scheduler, **changes))
+    checkpoints.save(path, state_of(parts, **changes))
     return path, parts, scheduler
 
 
@@ -65,7 +73,7 @@ def find(path, settings=SETTINGS, save_path="."):
 def test_a_restored_learner_goes_on_as_the_stored_one(tmp_path):
     path, parts, scheduler = stored(tmp_path)
     others, other_scheduler = learner(1)
-    checkpoints.restore(others, other_scheduler, checkpoints.load(path))
+    checkpoints.restore(others, checkpoints.load(path))
     train(parts, scheduler, 3)
     train(others, other_scheduler, 3)
     for name, value in parts["state_dict"].state_dict().items():
@@ -178,14 +186,12 @@ def test_auto_finds_the_newest_run(tmp_path):
 def test_a_part_that_does_not_fit_is_named(tmp_path):
     path, *_ = stored(tmp_path)
     with pytest.raises(UserError, match="--resume.*state_dict"):
-        checkpoints.restore(*learner(0, width=4), checkpoints.load(path))
+        checkpoints.restore(learner(0, width=4)[0], checkpoints.load(path))
 
 
 def test_a_part_that_was_not_stored_is_named_unless_it_is_guidance(tmp_path):
     path, *_ = stored(tmp_path)
     parts, scheduler = learner(0)
-    checkpoints.restore(parts | {"guide": nn.Linear(1, 1)}, scheduler, checkpoints.load(path))
+    checkpoints.restore(parts | {"guide": nn.Linear(1, 1)}, checkpoints.load(path))
     with pytest.raises(UserError, match="criterion"):
-        checkpoints.restore(
-            parts | {"criterion": nn.Linear(1, 1)}, scheduler, checkpoints.load(path)
-        )
+        checkpoints.restore(parts | {"criterion": nn.Linear(1, 1)}, checkpoints.load(path))

@@ -7,6 +7,7 @@ import pytest
 
 from utilities import logger
 from utilities.logger import RunLog
+from utilities.online import OnlineRun
 
 
 def values(epoch: int, loss: float, recall: float, **more: float) -> logger.Values:
@@ -145,7 +146,7 @@ def test_online_keys_are_those_of_the_papers_code():
         def log(self, values, step):
             self.seen = values, step
 
-    online = object.__new__(logger.OnlineRun)
+    online = object.__new__(OnlineRun)
     online.run = Run()
     online.log(3, values(3, 2.0, 0.25))
     assert online.run.seen == (

@@ -1,4 +1,4 @@
-"""Loss meters, seeds, devices and tables."""
+"""Loss meters, seeds, the runtime and tables."""
 
 import random
 
@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from utilities import devices, report, seeding
+from utilities import report, seeding
 from utilities.errors import UserError
+from utilities.logger import values_of_epoch
 from utilities.meters import LossMeter, NonFiniteLoss
+from utilities.runtime import Runtime, select_device
 
 
 def metered(*losses) -> LossMeter:
@@ -84,9 +86,9 @@ def test_seed_everything():
 
 def test_the_cpu_where_it_is_asked_or_alone(monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert devices.select("cpu", [0]) == devices.select("auto", [0]) == torch.device("cpu")
+    assert select_device("cpu", [0]) == select_device("auto", [0]) == torch.device("cpu")
     with pytest.raises(UserError, match="--device cuda"):
-        devices.select("cuda", [0])
+        select_device("cuda", [0])
 
 
 @pytest.mark.parametrize("gpu", [2, -1])
@@ -94,26 +96,26 @@ def test_a_gpu_that_is_not_there(monkeypatch, gpu):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UserError, match=f"--gpu {gpu}.*0 to 1"):
-        devices.select("auto", [gpu])
+        select_device("auto", [gpu])
 
 
 def test_the_chosen_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
-    assert devices.select("auto", [1]) == torch.device("cuda", 1)
-    assert devices.select("cpu", [1]) == torch.device("cpu")
+    assert select_device("auto", [1]) == torch.device("cuda", 1)
+    assert select_device("cpu", [1]) == torch.device("cpu")
 
 
 @pytest.mark.parametrize("precision, expected", [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_autocast(precision, expected):
-    with devices.autocast(torch.device("cpu"), precision):
+    with Runtime(precision=precision).autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
 
 
 def test_only_fp16_scales_the_loss():
     assert [
-        devices.gradient_scaler(torch.device("cpu"), precision).is_enabled()
+        Runtime(precision=precision).gradient_scaler().is_enabled()
         for precision in ("fp32", "bf16", "fp16")
     ] == [False, False, True]
 
@@ -124,9 +126,10 @@ def test_table():
     )
 
 
-def test_merge_keeps_all_families_of_a_split():
-    assert report.merge({"Train": {"loss": {}}}, {"Train": {"nmi": {}}, "Test": {"f1": {}}}) == {
-        "Train": {"loss": {}, "nmi": {}},
+def test_the_values_of_an_epoch_keep_all_families_of_a_split():
+    evaluated = {"Train": {"nmi": {}}, "Test": {"f1": {}}}
+    assert values_of_epoch(4, {"loss": 0.5}, evaluated) == {
+        "Train": {"epochs": {"epochs": 4}, "loss": {"loss": 0.5}, "nmi": {}},
         "Test": {"f1": {}},
     }
 
@@ -139,9 +142,7 @@ def test_an_epoch_names_each_evaltype_in_full(caplog):
         }
     }
     with caplog.at_level("INFO"):
-        report.print_epoch(
-            0, 2, ["avg_features", "embeds"], {"loss": {"loss": 1.0}, "time": {"time": 2.0}}, values
-        )
+        report.print_epoch(0, 2, ["avg_features", "embeds"], {"loss": 1.0, "time": 2.0}, values)
     lines = [record.getMessage() for record in caplog.records]
     assert "loss 1.0000" in lines[0] and "time" not in lines[0]
     assert any("avg_features" in line and "0.5000" in line for line in lines)
