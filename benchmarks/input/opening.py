@@ -132,7 +132,7 @@ def main() -> None:
             command = [
                 sys.executable,
                 "-m",
-                "programs.prepare",
+                "datasets.prepare",
                 name,
                 "--from",
                 f"{scratch}/{name}_as_published",
