@@ -67,12 +67,8 @@ def make_checkpoint(tmp_path):
             pretrained=False,
             weights_file=parsed.arch_weights,
         )
-        for module in network.modules():
-            is_norm = isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
-            if is_norm and not parsed.arch_weights:
-                # As after training, when they no longer pass everything on.
-                module.running_mean.normal_(0, 0.1)
-                module.running_var.uniform_(0.5, 2)
+        if not parsed.arch_weights:
+            _train_norms(network)
         path = tmp_path / f"{arch}_{seed}_{parsed.image_size}.pth.tar"
         states = {"state_dict": network.state_dict(), "optimizer": {}, "scheduler": {}}
         plain = {"epoch": 0, "history": {}, "seconds": 0.0, "wandb_id": None}
@@ -80,3 +76,13 @@ def make_checkpoint(tmp_path):
         return path
 
     return make
+
+
+def _train_norms(network) -> None:
+    """Statistics as after training, when they no longer pass everything on."""
+    from torch import nn
+
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)

@@ -15,7 +15,8 @@ from programs.constants import MODEL_FORMATS
 
 def by_the_description(folder: Path, image: Path) -> np.ndarray:
     """What the lines of preprocessing.json give, which use nothing of this repository."""
-    lines, names = json.loads((folder / "preprocessing.json").read_text())["usage"], {}
+    lines = json.loads((folder / "preprocessing.json").read_text())["usage"]
+    names: dict = {}
     exec("\n".join(lines).replace("image.jpg", str(image)), names)
     return names["embeddings"]
 
