@@ -25,6 +25,7 @@ import parameters
 from architectures import EmbeddingNetwork
 from datasampler import BatchSampler
 from datasets import ImageSplit, Splits, cache, integrity, loading, transforms
+from datasets.transforms import Transforms
 from evaluation import Evaluator, figures
 from evaluation.embedding import embed
 from language_guidance import GuidanceSettings
@@ -46,11 +47,6 @@ class Data(NamedTuple):
     splits: Splits
     sampler: BatchSampler
     left_out: dict[str, str]
-
-
-class Transforms(NamedTuple):
-    training: transforms.Crops
-    evaluation: transforms.Crops
 
 
 class Guidance(NamedTuple):
@@ -130,10 +126,8 @@ def build_network(
         weights_file=opt.arch_weights if load_weights else None,
     )
     network.to(runtime.device).to(memory_format=runtime.memory_format)
-    image_format = (opt.augmentation, opt.image_size, network.mean, network.std)
-    return network, Transforms(
-        transforms.training(*image_format), transforms.evaluation(*image_format)
-    )
+    crops = transforms.select(opt.augmentation, opt.image_size, network.mean, network.std)
+    return network, crops
 
 
 def build_training_loader(
@@ -330,13 +324,12 @@ def draw_figures(
 ) -> dict[str, Path]:
     """Figures of the test split by its embeddings, name -> file in `<run>/Figures`."""
     protocol = evaluator.splits["Test"].protocol
-    images = testing.with_transform(lambda image: image)
     return figures.draw(
         folder / "Figures",
         embeddings[opt.evaltypes[0]],
         protocol,
         testing.class_texts,
-        lambda row: images[row][0],
+        testing.image,
         text_vectors=_shown_class_vectors(opt, testing, protocol, evaluator.runtime),
         memory=evaluator.memory(),
     )

@@ -12,7 +12,7 @@ import time
 import parameters
 
 if __name__ == "__main__":
-    parameters.parse()  # --help and wrong settings answer here, before torch is loaded
+    parameters.answer()  # --help, --list and wrong settings, before torch is loaded
 
 import build
 from datasampler.storage import StorageSampler
@@ -30,13 +30,11 @@ LOG = logging.getLogger("main")
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 a loss became non-finite, 2 wrong setting or file, 130 interrupted."""
     opt = parameters.parse(argv)
-    report.configure_logging()
     if opt.list:
-        report.print_catalogue(parameters.catalogue())
+        print(parameters.listing())
         return 0
-    if opt.evaluate_only:
-        return report.exit_status(evaluate_only, opt.evaluate_only, argv)
-    return report.exit_status(run, opt)
+    report.configure_logging()
+    return report.exit_status(evaluate_only if opt.evaluate_only else run, opt)
 
 
 def run(opt: parameters.Settings) -> None:
@@ -105,14 +103,16 @@ def run(opt: parameters.Settings) -> None:
     integrity.report(data.left_out)
 
 
-def evaluate_only(path: str, argv: list[str] | None) -> None:
+def evaluate_only(opt: parameters.Settings) -> None:
     """`--evaluate_only`: the metrics of a stored network.
 
     They are of the dataset that the flags name, or of the network's own.
     """
-    started = time.monotonic()
+    started, path = time.monotonic(), opt.evaluate_only
     checkpoint = checkpoints.load(run_folder.checkpoint_at(path), "--evaluate_only")
-    opt = parameters.parse(argv, checkpoint.settings)
+    opt = parameters.inherit(opt, checkpoint.settings)
+    for notice in parameters.notices(opt):
+        LOG.info("%s", notice)
     if opt.log_online:
         OnlineRun.require_possible()
     runtime = build.build_runtime(opt)

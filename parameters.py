@@ -1,1638 +1,2154 @@
-"""Every flag of the command line, in named groups, with its validation.
+"""Every flag of the command line, declared once with its bounds and what it depends on.
 
-This module imports nothing heavy, so that `--help` is instant and a wrong setting is told before
-anything is loaded. The valid names of components are repeated here for that reason;
-`tests/test_parameters.py` holds them against the registries. Flags, defaults and group names are
-those of the paper's repository; what is new is marked `(new)`.
+Validation, `--help`, `--list`, docs/flags.md and the notices for settings without effect follow
+from the declarations; what is wrong only of several flags together stands in COMBINATIONS. This
+module imports nothing heavy, so that a wrong setting is told before anything is loaded. Names of
+components are repeated here for that reason; `tests/test_parameters.py` holds them against the
+registries. Flags, defaults and argparse groups of the paper's repository are as there.
+
+`python parameters.py > docs/flags.md` writes the tables of the documentation.
 """
 
 import argparse
-import difflib
 import json
-import math
 import os
 import re
-from pathlib import Path
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, NoReturn
 
-CHOICES = {
-    "loss": (
-        "contrastive",
-        "triplet",
-        "margin",
-        "multisimilarity",
-        "npair",
-        "arcface",
-        "softmax",
-        "oproxy",
-        "s2sd",
-        "proxynca",
-        "softtriplet",
-        "angular",
-        "lifted",
-        "histogram",
-        "quadruplet",
-        "snr",
-        "adversarial_separation",
-        "proxyanchor",
-        "supcon",
-        "circle",
-        "smooth_ap",
-        "recall_at_k",
-    ),
-    "batch_mining": (
-        "random",
-        "semihard",
-        "softhard",
-        "distance",
-        "rho_distance",
-        "npair",
-        "intra_random",
-        "lifted",
-        "parametric",
-        "random_distance",
-        "multisimilarity",
-    ),
-    "data_sampler": (
-        "class_random",
-        "random",
-        "semi_class_random",
-        "class_balanced",
-        "greedy_coreset",
-        "d2_coreset",
-        "disthist_batchmatch",
-        "fid_batchmatch",
-    ),
-    "optim": ("adam",),
-    "scheduler": ("step", "none"),
-    "augmentation": ("base", "adv", "big", "red"),
-    "loss_contrastive_form": ("paper", "textbook"),
-    "loss_triplet_form": ("paper", "textbook", "euclidean"),
-    "loss_margin_form": ("paper", "textbook"),
-    "loss_multisimilarity_form": ("paper", "textbook"),
-    "loss_npair_form": ("paper", "textbook", "textbook_mc"),
-    "loss_arcface_form": ("paper", "textbook", "textbook_normalised"),
-    "loss_softmax_form": ("paper", "textbook"),
-    "loss_oproxy_form": ("paper", "textbook"),
-    "loss_oproxy_mode": ("anchor", "nca"),
-    "loss_proxynca_form": ("textbook", "plusplus"),
-    "loss_lifted_form": ("paper", "textbook"),
-    "miner_distance_form": ("paper", "textbook"),
-    "miner_rho_distance_form": ("paper", "textbook"),
-    "miner_random_distance_form": ("paper", "textbook"),
-    "miner_semihard_form": ("paper", "textbook"),
-    "miner_npair_form": ("paper", "mc"),
-    "miner_parametric_mode": ("uniform", "hards", "semihards", "veryhards"),
-    "cache": ("none", "ram", "disk"),
-    "decoding": ("fast", "exact"),
-    "on_bad_image": ("raise", "skip"),
-    "device": ("auto", "cpu", "cuda"),
-    "precision": ("fp32", "bf16", "fp16"),
-    "evaltypes": ("embeds", "avg_features"),
-    "evaluation_backend": ("auto", "torch", "faiss"),
-    "language_distill_dir": ("backward", "forward"),
-    "language_pseudoclass_level": ("class", "sample"),
-}
-# Flags that also take pml:<ClassName>, of the optional pytorch-metric-learning.
-PML, BRIDGED = (
-    "pml:",
-    (
-        "loss",
-        "batch_mining",
-        "loss_s2sd_source",
-        "loss_s2sd_target",
-        "loss_adversarial_separation_source",
-        "loss_adversarial_separation_target",
-    ),
+from utilities.flags import (
+    LARGEST,
+    Bounds,
+    Choice,
+    Flag,
+    Need,
+    Place,
+    Real,
+    Settings,
+    Switch,
+    Text,
+    Whole,
+    above,
+    abridged,
+    at_least,
+    in_block,
+    nearest,
+    needs_above_zero,
+    needs_off,
+    needs_on,
+    needs_one_of,
+    needs_other_than,
+    read_command_line,
+    read_settings_file,
+    read_stored,
+    table,
+    within,
 )
+from utilities.flags import notices as idle_settings
+from utilities.version import NAME, VERSION
+
+PROGRAM = "main.py"
+HELP_WIDTH = 78
+WANDB_KEY_PLACEHOLDER = "<your_wandb_key>"
+NAMED_BY_GROUP = "group_plus_seed"
+# The argparse groups of the paper's script, in which scripts and tools look for its flags.
+BASIC = "basic_training_parameters"
+BATCHES = "batch_creation_parameters"
+MINING = "batchmining_specific_parameters"
+OBJECTIVES = "loss_specific_parameters"
+WANDB = "wandb_parameters"
+GUIDANCE = "language_guidance_parameters"
+GROUPS = (BASIC, BATCHES, MINING, OBJECTIVES, WANDB, GUIDANCE)
+# What `--help TOPIC` takes beside names of objectives, miners and samplers.
+TOPICS = {
+    "run": "where a run is written, how it is named, goes on, and on which device it computes",
+    "data": "datasets, validation splits, augmentation",
+    "images": "how images are read and kept",
+    "batches": "batch size and batch samplers",
+    "network": "trunk, embedding head, weights",
+    "losses": "objectives and their hyper-parameters",
+    "miners": "batch miners and their hyper-parameters",
+    "guidance": "language guidance: texts, pseudolabels, distillation",
+    "optimisation": "epochs, learning rates, schedule, number format",
+    "evaluation": "metrics, their cost, checkpoints that they choose",
+    "wandb": "logging to Weights & Biases",
+}
+# Of an evaluated checkpoint's settings: what the evaluation itself must ask for, or against.
+NOT_INHERITED = ("log_online", "no_figures", "no_test_metrics")
+
+# Components by name, with a line each
+
+PML = "pml:"  # before the name of a class of the optional pytorch-metric-learning
+PML_CLASS = f"{PML}<ClassName>"
+PML_PATTERN = {"<ClassName>": r"\w+"}
+OBJECTIVE_LINES = {
+    "contrastive": "Positives nearer than one margin, negatives farther than another, each pair on "
+    "its own.",
+    "triplet": "The positive nearer than the negative by a margin.",
+    "margin": "Positives nearer than beta - margin, negatives farther than beta + margin, with a "
+    "beta per class of the anchor.",
+    "multisimilarity": "Soft-weighted positive and negative pairs that the margin finds "
+    "informative.",
+    "npair": "One positive of each anchor against all its negatives at once, on inner products.",
+    "arcface": "Normalised softmax whose target must win by an angular margin.",
+    "softmax": "Classification by cosine similarity to one learned direction per class.",
+    "oproxy": "Proxies pull their samples and push all others; `anchor` sums over samples, `nca` "
+    "over proxies.",
+    "s2sd": "An objective whose embedding also learns the similarities of wider embeddings that "
+    "are trained beside it.",
+    "proxynca": "Each sample near the proxy of its class and far from all others, by squared "
+    "distance of unit vectors.",
+    "softtriplet": "Normalised softmax with several centres per class, softly assigned and drawn "
+    "together.",
+    "angular": "Bounds the angle at the negative of the triangle of anchor, positive and negative; "
+    "N-pair loss beside it.",
+    "lifted": "All positives and all negatives of an anchor at once, softly the farthest positive "
+    "and the nearest negative.",
+    "histogram": "The probability that a random negative pair is more similar than a random "
+    "positive pair.",
+    "quadruplet": "A triplet loss that also keeps positives nearer to each other than two samples "
+    "of two other classes.",
+    "snr": "A triplet loss whose distance is the variance of the difference over the variance of "
+    "the anchor.",
+    "adversarial_separation": "An objective beside auxiliary embeddings that may not know what the "
+    "main one knows.",
+    "proxyanchor": "Each proxy is an anchor that pulls all samples of its class and pushes all "
+    "others of the batch.",
+    "supcon": "Each positive of an anchor against all other samples of the batch.",
+    "circle": "Pulls and pushes each similarity the harder the farther it is from its optimum.",
+    "smooth_ap": "One minus average precision, with a sigmoid in the place of each step of the "
+    "ranking.",
+    "recall_at_k": "One minus the share of positives among the k nearest, averaged over several k, "
+    "with sigmoids for steps.",
+    PML_CLASS: "Any objective of pytorch-metric-learning, by the name of its class.",
+}
+# Objectives on mined triplets or tuples: those that take any miner, and the only miners of others.
+ANY_MINER = ("contrastive", "triplet", "margin", "quadruplet", "snr")
+MINERS = {"npair": ("npair",), "angular": ("npair",), "lifted": ("lifted",)}
 # Objectives around others, with the flags that name those.
 COMPOSITES = {
     name: (f"loss_{name}_source", f"loss_{name}_target")
     for name in ("s2sd", "adversarial_separation")
 }
-CHOICES |= {
-    flag: tuple(name for name in CHOICES["loss"] if name not in COMPOSITES)
-    for flags in COMPOSITES.values()
-    for flag in flags
+MINER_LINES = {
+    "random": "As many triplets as the batch has samples, from all admissible ones without "
+    "replacement; all if there are fewer.",
+    "semihard": "A triplet per anchor: a uniform positive and a negative in the margin behind it, "
+    "any negative if none is there.",
+    "softhard": "A triplet per anchor: a negative nearer than the farthest positive, a positive "
+    "farther than the nearest negative.",
+    "distance": "A triplet per anchor: a uniform positive, and a negative drawn inversely to how "
+    "common its distance is.",
+    "rho_distance": "Distance-weighted triplets, some of which push a positive away so that "
+    "classes do not collapse.",
+    "npair": "One uniform positive per anchor with all its negatives, as (anchor, positive, "
+    "negative) for each of them.",
+    "intra_random": "As many triplets as the batch has samples, each of three different samples of "
+    'one class, the "negative" too.',
+    "lifted": "The fewest triplets in which every positive and every negative pair of each anchor "
+    "comes at least once.",
+    "parametric": "A triplet per anchor: a uniform positive, and a negative by a step function of "
+    "its distance.",
+    "random_distance": "As many triplets as the batch has samples: random anchors with repetition, "
+    "then as the distance miner.",
+    "multisimilarity": "Every triplet of an informative positive and an informative negative of "
+    "the same anchor.",
+    PML_CLASS: "Any miner of pytorch-metric-learning, by the name of its class.",
 }
-# The only miners that some objectives on tuples work with; all others on tuples take any.
-MINERS = {"npair": ("npair",), "angular": ("npair",), "lifted": ("lifted",)}
-METRIC_PATTERNS = (
-    "e_recall@K",
-    "c_recall@K",
-    "superclass_recall@K",
-    "precision@K",
-    "c_precision@K",
-    "r_precision",
-    "c_r_precision",
-    "mAP@R",
-    "c_mAP@R",
-    "mAP_1000",
-    "c_mAP_1000",
-    "mAP_lim",
-    "c_mAP_lim",
-    "mAP",
-    "c_mAP",
-    "nmi",
-    "c_nmi",
-    "ami",
-    "c_ami",
-    "f1",
-    "c_f1",
-    "dists@intra",
-    "dists@inter",
-    "dists@intra_over_inter",
-    "rho_spectrum@M@embeds",
-    "rho_spectrum@M@avg_features",
-    "semantic_consistency",
+SAMPLER_LINES = {
+    "class_random": "Draws random classes and samples_per_class random images of each.",
+    "random": "Shuffles all images and cuts them in batches, whatever their class.",
+    "semi_class_random": "Draws random images, each followed by another random image of its class.",
+    "class_balanced": "Shows every image at least once per epoch, in batches of distinct classes "
+    "with samples_per_class images each.",
+    "greedy_coreset": "Chooses images that cover a random pool best by greedy k-center, and adds "
+    "others of their classes.",
+    "d2_coreset": "Draws images of a random pool by their squared distance to those drawn before, "
+    "and adds others of their classes.",
+    "disthist_batchmatch": "Keeps the one of several random batches whose mean, spread and "
+    "pairwise distances are nearest those of a pool.",
+    "fid_batchmatch": "Keeps the one of several random batches with the smallest Frechet distance "
+    "to a pool.",
+}
+BATCH_MATCHING = ("disthist_batchmatch", "fid_batchmatch")
+POOLED = ("greedy_coreset", "d2_coreset", *BATCH_MATCHING)
+WITHOUT_CLASSES = ("random", "semi_class_random")  # they draw images, not samples_per_class of one
+_RECALL = "Share of queries with a relevant image among their k nearest."
+_PRECISION = "Share of relevant images among the k nearest: (1/k) sum_{r <= k} relevant(r)."
+_R_PRECISION = (
+    "Share of relevant images among the R nearest, R = n_c - 1 the query's relevant images "
+    "(Musgrave et al. 2020)."
 )
-LANGUAGE_MODELS = ("clip", "bert", "roberta_l", "minilm")
-WANDB_KEY_PLACEHOLDER = "<your_wandb_key>"
-# Of an evaluated checkpoint's settings: what the evaluation itself must ask for, or against.
-NOT_INHERITED = ("log_online", "no_figures", "no_test_metrics")
-# Read by main before training and meaningless in a stored configuration; a key must never reach a
-# file.
-NOT_STORED = ("config", "list", "resume", "completed", "evaluate_only", "wandb_key")
+_MAP_AT_R = (
+    "mAP@R: (1 / R) sum_{r <= R} precision(r) relevant(r), R = n_c - 1 (Musgrave et al. 2020)."
+)
+_MAP_1000 = "The paper's mAP@1000: (1 / n_c) sum_{r <= 1000} precision(r) relevant(r)."
+_MAP_LIM = (
+    "mAP@1000 with the divisor that a perfect space reaches: (1 / min(1000, n_c - 1)) "
+    "sum_{r <= 1000} precision(r) relevant(r)."
+)
+_MAP = (
+    "mAP over the whole gallery: (1 / (n_c - 1)) sum_r precision(r) relevant(r), as in information "
+    "retrieval."
+)
+_NMI = (
+    "Normalised mutual information of k-means clusters and classes, "
+    "2 I / (H(classes) + H(clusters))."
+)
+_AMI = (
+    "Mutual information adjusted for chance, (I - E[I]) / ((H(classes) + H(clusters)) / 2 - E[I]): "
+    "about 0 for random clusters."
+)
+_F1 = (
+    "F1 over pairs of images: 2 TP / (pairs of one class + pairs of one cluster), 0 where there is "
+    "no such pair."
+)
+_SPECTRUM = (
+    "KL(uniform || s) of the singular values s of the embedding matrix, normalised to sum 1: 0 "
+    "where all directions count alike."
+)
+METRIC_LINES = {
+    "e_recall@K": _RECALL,
+    "c_recall@K": f"{_RECALL} By cosine.",
+    "superclass_recall@K": f"{_RECALL} Of super-classes.",
+    "precision@K": _PRECISION,
+    "c_precision@K": f"{_PRECISION} By cosine.",
+    "r_precision": _R_PRECISION,
+    "c_r_precision": f"{_R_PRECISION} By cosine.",
+    "mAP@R": _MAP_AT_R,
+    "c_mAP@R": f"{_MAP_AT_R} By cosine.",
+    "mAP_1000": _MAP_1000,
+    "c_mAP_1000": f"{_MAP_1000} By cosine.",
+    "mAP_lim": _MAP_LIM,
+    "c_mAP_lim": f"{_MAP_LIM} By cosine.",
+    "mAP": _MAP,
+    "c_mAP": f"{_MAP} By cosine.",
+    "nmi": _NMI,
+    "c_nmi": f"{_NMI} By cosine.",
+    "ami": _AMI,
+    "c_ami": f"{_AMI} By cosine.",
+    "f1": _F1,
+    "c_f1": f"{_F1} By cosine.",
+    "dists@intra": "Mean over classes of the mean cosine distance between two different images of "
+    "the class.",
+    "dists@inter": "Mean cosine distance between the means of two different classes, the means "
+    "taken of the embeddings as they are.",
+    "dists@intra_over_inter": "Ratio of the two: small where classes are compact beside their "
+    "distances, 0 for a single class.",
+    "rho_spectrum@M@embeds": _SPECTRUM,
+    "rho_spectrum@M@avg_features": _SPECTRUM,
+    "semantic_consistency": "Spearman's rank correlation of class similarities in the images and "
+    "in language, over all pairs of classes.",
+}
+METRIC_PATTERNS = tuple(METRIC_LINES)
+METRIC_PARTS = {"@K": r"@[1-9]\d*", "@M": r"@-?[1-9]\d*"}
+BENCHMARK_LINES = {
+    "cub200": "Caltech-UCSD Birds 200-2011 (Wah et al. 2011): bird species; classes 1-100 train, "
+    "101-200 test.",
+    "cars196": "Stanford Cars (Krause et al. 2013): makes, models and years of cars; classes 1-98 "
+    "train, 99-196 test.",
+    "online_products": "Stanford Online Products (Oh Song et al. 2016): products sold online, "
+    "split by its lists; guidance reads the 12 super-classes.",
+    "inshop": "DeepFashion In-Shop (Liu et al. 2016): clothes as shop and customers show them; "
+    "test images are queries or the gallery that they search in.",
+}
+OWN_DATA_LINES = {
+    "folder": "Your own: --source_path is a tree in which a folder with images is a class; train/, "
+    "val/ and test/ on top are the split.",
+    "table": "Your own: --source_path is a CSV or parquet file with a row per image: path, label, "
+    "split, queries and gallery, captions, boxes.",
+}
+DATASET_LINES = {
+    **BENCHMARK_LINES,
+    "shapes": "The built-in demo dataset: small pictures of coloured and patterned shapes, drawn "
+    "on first use.",
+    **OWN_DATA_LINES,
+    "<any name>": "Your own: <source_path>/<name>/images/<class folder>/*, the first half of the "
+    "classes trains.",
+}
+LANGUAGE_MODEL_LINES = {
+    "clip": "CLIP ViT-B/32, text tower, OpenAI's weights through open_clip: the paper's default.",
+    "bert": "bert-base-uncased, mean of the token vectors.",
+    "roberta_l": "roberta-large, mean of the token vectors.",
+    "minilm": "all-MiniLM-L6-v2, a small sentence model that comes with the requirements and needs "
+    "no download.",
+    "hf:<name or folder>": "Any encoder of the Hugging Face hub or a local folder, mean of the "
+    "token vectors.",
+}
+
+# What flags depend on
 
 
-def basic_training_parameters(parser: argparse.ArgumentParser) -> None:
-    """Data, evaluation, run folder, optimisation, architecture and devices."""
-    group = parser.add_argument_group("basic_training_parameters")
-    group.add_argument(
-        "--config",
-        metavar="FILE",
-        help="(new) YAML file of settings that the flags override; the args.yaml of a finished run is one.",
+def _objectives(settings: argparse.Namespace) -> set[str]:
+    """The objective and those inside it; pml:<ClassName> as pml."""
+    inside = [getattr(settings, flag) for flag in COMPOSITES.get(settings.loss, ())]
+    return {name.split(":")[0] for name in (settings.loss, *inside)}
+
+
+def _mines(settings: argparse.Namespace) -> bool:
+    """Whether an objective of the run uses the batch miner."""
+    objectives = _objectives(settings)
+    if "pml" in objectives and settings.batch_mining.startswith(PML):
+        return True
+    return not objectives.isdisjoint((*ANY_MINER, *MINERS))
+
+
+def _evaluates(settings: argparse.Namespace) -> bool:
+    """Whether any split may be evaluated; own data may bring a validation part."""
+    return not (settings.no_train_metrics and settings.no_test_metrics) or (
+        settings.use_tv_split or settings.dataset in OWN_DATA_LINES
     )
-    group.add_argument(
-        "--list",
-        action="store_true",
-        help="(new) Show all objectives, miners, samplers, metrics, datasets and language models, and end.",
+
+
+def _draws(settings: argparse.Namespace) -> bool:
+    return not (settings.no_figures or settings.no_test_metrics)
+
+
+def _measures_semantics(settings: argparse.Namespace) -> bool:
+    return "semantic_consistency" in settings.evaluation_metrics and _evaluates(settings)
+
+
+def _is_guided(settings: argparse.Namespace) -> bool:
+    """Whether language guides the training."""
+    return settings.language_distill_w > 0 and not settings.evaluate_only
+
+
+def _draws_texts(settings: argparse.Namespace) -> bool:
+    """Whether figures compare classes with language, which those of a guided network do."""
+    return settings.language_distill_w > 0 and _draws(settings)
+
+
+def _reads_texts(settings: argparse.Namespace) -> bool:
+    return _is_guided(settings) or _draws_texts(settings) or _measures_semantics(settings)
+
+
+def _reads_class_texts(settings: argparse.Namespace) -> bool:
+    """Whether texts of classes are read, as pseudolabels are not."""
+    by_class_texts = _is_guided(settings) and not settings.language_pseudoclass
+    return by_class_texts or _draws_texts(settings) or _measures_semantics(settings)
+
+
+def _named_by_group(settings: argparse.Namespace) -> bool:
+    return settings.savename in (NAMED_BY_GROUP, f"{settings.group}_s{settings.seed}")
+
+
+def _distils(settings: argparse.Namespace) -> bool:
+    """Whether s2sd distils from its branches or from the features."""
+    by_features = settings.loss_s2sd_feat_distill and settings.loss_s2sd_feat_w > 0
+    return settings.loss_s2sd_w > 0 or by_features
+
+
+TRAINS = Need(lambda settings, _: not settings.evaluate_only, "", "--evaluate_only trains nothing")
+TRAINS_OR_DRAWS = Need(
+    lambda settings, _: not settings.evaluate_only or _draws(settings),
+    "",
+    "--evaluate_only trains nothing and draws no figures",
+)
+EVALUATES = Need(
+    lambda settings, _: _evaluates(settings),
+    "an evaluated split",
+    "no split is evaluated (--no_train_metrics, --no_test_metrics)",
+)
+TESTS = Need(
+    lambda settings, _: not settings.no_test_metrics,
+    "an evaluated test split",
+    "figures show the test split (--no_test_metrics)",
+)
+MINES = Need(
+    lambda settings, _: _mines(settings),
+    "an objective that mines",
+    "the objective mines nothing (--loss {loss})",
+)
+GUIDED = (TRAINS, needs_above_zero("language_distill_w"))
+PSEUDOLABELS = needs_on("language_pseudoclass")
+READS_TEXTS = Need(
+    lambda settings, _: _reads_texts(settings),
+    "--language_distill_w above 0 or the metric semantic_consistency",
+    "neither guidance (--language_distill_w {language_distill_w}) nor a metric reads texts",
+)
+READS_CLASS_TEXTS = Need(
+    lambda settings, _: _reads_class_texts(settings),
+    "--language_distill_w above 0 without --language_pseudoclass, figures of a guided run, or the "
+    "metric semantic_consistency",
+    "neither guidance (--language_distill_w {language_distill_w}), figures nor a metric reads "
+    "class texts",
+)
+CACHES = needs_other_than("cache", "none")
+STEPS = needs_one_of("scheduler", "step")
+FRESH_WEIGHTS = Need(
+    lambda settings, _: not settings.resume, "", "the checkpoint of --resume brings its own weights"
+)
+BY_CLASS_RANDOM = needs_one_of("data_sampler", "class_random")
+S2SD_FEATURES = (needs_on("loss_s2sd_feat_distill"), needs_above_zero("loss_s2sd_feat_w"))
+OPROXY_SCALED = Need(
+    lambda settings, _: (
+        (settings.loss_oproxy_mode, settings.loss_oproxy_form) != ("nca", "textbook")
+    ),
+    "another form than textbook nca",
+    "ProxyNCA has no scales (--loss_oproxy_mode nca, --loss_oproxy_form textbook)",
+)
+RHO_DRAWS = Need(
+    lambda settings, _: settings.miner_rho_distance_cp < 1,
+    "--miner_rho_distance_cp below 1",
+    "every triplet pushes a positive away (--miner_rho_distance_cp {miner_rho_distance_cp})",
+)
+SEVERAL_CENTRES = Need(
+    lambda settings, _: settings.loss_softtriplet_n_centroids > 1,
+    "--loss_softtriplet_n_centroids above 1",
+    "--loss_softtriplet_n_centroids is {loss_softtriplet_n_centroids}",
+)
+
+
+def _objective(name: str, *flags: Flag) -> tuple[Flag, ...]:
+    """The hyper-parameters `--loss_<name>_<parameter>` of an objective."""
+    need = Need(
+        lambda settings, _: name in _objectives(settings),
+        f"--loss {name}",
+        f"this run has no objective {name} (--loss {{loss}})",
     )
-    group.add_argument(
-        "--dataset",
-        type=str,
-        default="cub200",
-        help="A benchmark (cub200, cars196, online_products, inshop), 'shapes' (built in, rendered on first use), your own data as 'folder' or 'table', or any other folder <source_path>/<dataset>/images/<class folder>/.",
+    return _hyperparameters("loss", name, flags, "losses", OBJECTIVES, (TRAINS, need))
+
+
+def _miner(name: str, *flags: Flag) -> tuple[Flag, ...]:
+    """The hyper-parameters `--miner_<name>_<parameter>` of a batch miner."""
+    need = Need(
+        lambda settings, _: settings.batch_mining.split(":")[0] == name,
+        f"--batch_mining {name}",
+        "--batch_mining is {batch_mining}",
     )
-    group.add_argument(
-        "--allow_partial",
-        action="store_true",
-        help="(new) Take a benchmark whose classes and images are not those published; results do not compare.",
-    )
-    group.add_argument(
-        "--use_tv_split",
-        action="store_true",
-        help="Split a validation set off the training set and evaluate on it as well.",
-    )
-    group.add_argument(
-        "--tv_split_by_samples",
-        action="store_true",
-        help="Split train/validation within each class instead of between classes.",
-    )
-    group.add_argument(
-        "--tv_split_perc",
-        type=float,
-        default=0,
-        help="Share of the training classes (or samples) that stay in training under --use_tv_split, below 1; 0 stands for the usual 0.8.",
-    )
-    group.add_argument(
-        "--tv_split_classes",
-        metavar="FILE",
-        type=str,
-        help="(new) Text file that names the validation classes of --use_tv_split, one a line, instead of the last ones.",
-    )
-    group.add_argument(
-        "--completed",
-        action="store_true",
-        help="Skip the run if a finished one of the same dataset and savename exists (for sweeps that are started again).",
-    )
-    group.add_argument(
-        "--no_train_metrics", action="store_true", help="Do not evaluate on the training images."
-    )
-    group.add_argument(
-        "--no_test_metrics", action="store_true", help="Do not evaluate on the test images."
-    )
-    group.add_argument(
-        "--evaluation_metrics",
-        type=str,
-        nargs="+",
-        default=["e_recall@1", "e_recall@2", "e_recall@4", "e_recall@10", "nmi", "f1", "mAP_1000"],
-        help=f"Metrics of each evaluation, of {', '.join(METRIC_PATTERNS)} with any K >= 1 and M other than 0; --list explains them.",
-    )
-    group.add_argument(
-        "--evaltypes",
-        type=str,
-        nargs="+",
-        default=["embeds"],
-        help=_one_of(
-            "evaltypes", "What is evaluated: the embedding or the pooled features below it"
+    return _hyperparameters("miner", name, flags, "miners", MINING, (TRAINS, MINES, need))
+
+
+def _hyperparameters(
+    kind: str, name: str, flags: Iterable[Flag], topic: str, group: str, needs: tuple[Need, ...]
+) -> tuple[Flag, ...]:
+    if misnamed := [flag.name for flag in flags if not flag.name.startswith(f"{kind}_{name}_")]:
+        raise ValueError(f"hyper-parameters of {name} begin with {kind}_{name}_: {misnamed}")
+    return in_block(topic, group, *flags, needs=needs, owner=f"{kind} {name}")
+
+
+# Forms of texts
+
+
+def _is_size(text: str) -> object:
+    return text == "auto" or re.fullmatch(r"[1-9]\d{0,8}[MG]B", text)
+
+
+def _is_folder_name(text: str) -> bool:
+    return "/" not in text and text not in ("", ".", "..")
+
+
+def _has_place_for_text(text: str) -> bool:
+    return "{}" in text
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+# The flags
+
+CUTOFFS = above(0)  # of distances, whose logarithm is taken
+SIMILARITIES = within(-100, 100)  # thresholds of inner products, which unit rows have in -1..1
+COSINES = within(-1, 1)
+DIMENSIONS = within(1, 100_000)
+RATE_OR_THAT_OF_LR = Bounds(-LARGEST)
+DISTANCE_FORMS = {
+    "paper": "no upper cut-off, as in the paper's code",
+    "textbook": "the upper cut-off is applied",
+}
+JSON_FORM = "a JSON object such as '{\"margin\": 0.1}'"
+SIMPLE_OBJECTIVES = {name: line for name, line in OBJECTIVE_LINES.items() if name not in COMPOSITES}
+
+FLAGS: tuple[Flag, ...] = (
+    *in_block(
+        "run",
+        BASIC,
+        Switch("version", "Show the version, and end.", stored=False),
+        Switch(
+            "list",
+            "Show all objectives, miners, samplers, metrics, datasets and language models, and "
+            "end.",
+            stored=False,
         ),
-    )
-    group.add_argument(
-        "--evaluate_every",
-        type=int,
-        default=1,
-        help="(new) Evaluate after every N-th epoch, and after the last.",
-    )
-    group.add_argument(
-        "--evaluate_only",
-        metavar="CHECKPOINT",
-        help="(new) Train nothing: evaluate this checkpoint, or the last one of this run folder, under its own settings (but --log_online, --no_figures and --no_test_metrics) where no flag says otherwise.",
-    )
-    group.add_argument(
-        "--evaluation_backend",
-        type=str,
-        default="auto",
-        help=_one_of(
-            "evaluation_backend",
-            "(new) What searches neighbours; all give the same answer, auto takes torch, the fastest",
+        Place(
+            "config",
+            None,
+            "YAML file of settings that the flags override; the args.yaml of a finished run is "
+            "one.",
+            metavar="FILE",
+            stored=False,
         ),
-    )
-    group.add_argument(
-        "--evaluation_memory",
-        metavar="SIZE",
-        type=str,
-        default="auto",
-        help="(new) Memory of a search beside the embeddings, e.g. 256MB or 4GB; auto takes half of what is free.",
-    )
-    group.add_argument(
-        "--no_figures",
-        action="store_true",
-        help="(new) Do not draw retrievals, projection and class similarities of the test split at the end.",
-    )
-    group.add_argument(
-        "--storage_metrics",
-        type=str,
-        nargs="+",
-        default=["e_recall@1"],
-        help="Metrics whose improvement stores a checkpoint under --store_improvements.",
-    )
-    group.add_argument(
-        "--store_improvements",
-        action="store_true",
-        help="Store a checkpoint each time a storage metric improves (the last epoch is always stored).",
-    )
-    group.add_argument(
-        "--resume",
-        metavar="PATH",
-        help="(new) Go on from a checkpoint: its path, or 'auto' for the latest run of this dataset and savename.",
-    )
-    group.add_argument(
-        "--gpu", type=int, nargs="+", default=[0], help="Index of the GPU; the first is used."
-    )
-    group.add_argument(
-        "--device",
-        type=str,
-        default="auto",
-        help=_one_of("device", "(new) auto takes the GPU if there is one"),
-    )
-    group.add_argument(
-        "--savename",
-        type=str,
-        default="group_plus_seed",
-        help="Name of the run folder; 'group_plus_seed' makes <group>_s<seed>.",
-    )
-    group.add_argument(
-        "--source_path",
-        "--datapath",
-        type=str,
-        default="../../Datasets",
-        help="Folder that holds the dataset folders; with --dataset folder or table, your folder or file itself.",
-    )
-    group.add_argument(
-        "--save_path",
-        type=str,
-        default="Training_Results",
-        help="Folder under which the run folders are made.",
-    )
-    group.add_argument(
-        "--cache_path",
-        type=str,
-        default="~/.cache/language_guided_dml",
-        help="(new) Folder of text embeddings and pseudolabels, kept by content.",
-    )
-    group.add_argument("--lr", type=float, default=1e-5, help="Learning rate of the trunk.")
-    group.add_argument(
-        "--fc_lr",
-        type=float,
-        default=-1,
-        help="Learning rate of the embedding head; negative: the same as --lr.",
-    )
-    group.add_argument("--n_epochs", "--epochs", type=int, default=150, help="Number of epochs.")
-    group.add_argument(
-        "--kernels",
-        type=int,
-        default=6,
-        help="Number of data loading processes, but no more than there are cores; 0 loads in the main process.",
-    )
-    group.add_argument(
-        "--cache",
-        type=str,
-        default="none",
-        help=_one_of(
+        Place("save_path", "Training_Results", "Folder under which the run folders are made."),
+        Text(
+            "savename",
+            NAMED_BY_GROUP,
+            "Name of the run folder; 'group_plus_seed' makes <group>_s<seed>.",
+            metavar="NAME",
+            check=_is_folder_name,
+            form="the plain name of a folder",
+        ),
+        Whole("seed", 0, "Seed of initialisation, batches and augmentation.", within(0, 2**32 - 1)),
+        Switch(
+            "completed",
+            "Skip the run if a finished one of the same dataset and savename exists (for sweeps "
+            "that are started again).",
+            stored=False,
+            needs=(TRAINS,),
+        ),
+        Place(
+            "resume",
+            None,
+            "Go on from a checkpoint: its path, or 'auto' for the latest run of this dataset and "
+            "savename.",
+            stored=False,
+        ),
+        Choice(
+            "device",
+            "auto",
+            "Where the run computes.",
+            {
+                "auto": "the GPU if there is one",
+                "cpu": "the CPU",
+                "cuda": "the GPU, or an error where there is none",
+            },
+        ),
+        Whole(
+            "gpu",
+            (0,),
+            "Index of the GPU; the first is used.",
+            at_least(0),
+            needs=(needs_other_than("device", "cpu"),),
+        ),
+    ),
+    *in_block(
+        "data",
+        BASIC,
+        Choice(
+            "dataset",
+            "cub200",
+            "A benchmark, the built-in demo, your own data, or any other folder "
+            "<source_path>/<dataset>/images/<class folder>/.",
+            DATASET_LINES,
+            patterns={"<any name>": r"(?s:.+)"},
+            listed=True,
+        ),
+        Place(
+            "source_path",
+            "../../Datasets",
+            "Folder that holds the dataset folders; with --dataset folder or table, your folder or "
+            "file itself.",
+            aliases=("datapath",),
+        ),
+        Switch(
+            "allow_partial",
+            "Take a benchmark whose classes and images are not those published; results do not "
+            "compare.",
+            needs=(needs_one_of("dataset", *BENCHMARK_LINES),),
+        ),
+        Switch(
+            "use_tv_split",
+            "Split a validation set off the training set and evaluate on it as well.",
+        ),
+        Switch(
+            "tv_split_by_samples",
+            "Split train/validation within each class instead of between classes.",
+            needs=(needs_on("use_tv_split"),),
+        ),
+        Real(
+            "tv_split_perc",
+            0,
+            "Share of the training classes (or samples) that stay in training; 0 stands for the "
+            "usual 0.8.",
+            at_least(0, below=1),
+            needs=(needs_on("use_tv_split"), needs_off("tv_split_classes")),
+        ),
+        Place(
+            "tv_split_classes",
+            None,
+            "Text file that names the validation classes, one a line, instead of the last ones.",
+            metavar="FILE",
+            existing="file",
+        ),
+        Choice(
+            "augmentation",
+            "base",
+            "Training augmentation; all mirror half of the images.",
+            {
+                "base": "random crops of random scale",
+                "adv": "the same with changed colours",
+                "big": "the same as base, trained and tested on the uncropped size",
+                "red": "random crops of the scaled image",
+            },
+        ),
+        Whole(
+            "image_size",
+            224,
+            "Side N of the square crops in pixels; evaluation resizes the short side to N*256/224 "
+            "and crops the centre.",
+            within(16, 4096),
+        ),
+    ),
+    *in_block(
+        "images",
+        BASIC,
+        Whole(
+            "kernels",
+            6,
+            "Number of data loading processes, but no more than there are cores; 0 loads in the "
+            "main process.",
+            at_least(0),
+        ),
+        Choice(
             "cache",
-            "(new) Where decoded images are kept for later epochs, shared by all loading processes; disk: in --cache_path, for other runs too",
+            "none",
+            "Where decoded images are kept for later epochs, shared by all loading processes.",
+            {
+                "none": "they are decoded each time",
+                "ram": "in memory",
+                "disk": "in --cache_path, for other runs too",
+            },
         ),
-    )
-    group.add_argument(
-        "--cache_limit",
-        metavar="GB",
-        type=float,
-        default=8,
-        help="(new) Upper bound of --cache, which also stays within half of the machine's memory or free disk; images beyond it are decoded each time.",
-    )
-    group.add_argument(
-        "--cache_size",
-        metavar="PIXELS",
-        type=int,
-        default=0,
-        help="(new) Short side to which --cache reduces larger images, so that more of them fit; crops are then cut from fewer pixels. 0: keep all pixels, which changes no crop.",
-    )
-    group.add_argument(
-        "--decoding",
-        type=str,
-        default="fast",
-        help=_one_of(
+        Real(
+            "cache_limit",
+            8,
+            "GB that --cache may take, which also stays within half of the machine's memory or "
+            "free disk; images beyond it are decoded each time.",
+            above(0),
+            needs=(CACHES,),
+        ),
+        Whole(
+            "cache_size",
+            0,
+            "Short side in pixels to which --cache reduces larger images, so that more of them "
+            "fit; crops are then cut from fewer pixels. 0 keeps all pixels, which changes no crop.",
+            at_least(0),
+            needs=(CACHES,),
+        ),
+        Place(
+            "cache_path",
+            "~/.cache/language_guided_dml",
+            "Folder of text embeddings, pseudolabels and --cache disk, kept by content.",
+            needs=(
+                Need(
+                    lambda settings, _: settings.cache == "disk" or _reads_texts(settings),
+                    "--cache disk or texts that are read",
+                    "neither --cache disk, guidance nor a metric keeps anything there",
+                ),
+            ),
+        ),
+        Choice(
             "decoding",
-            "(new) JPEGs without --cache: fast at 1/2, 1/4 or 1/8 scale where that is no smaller than the crop, and within 1 to 2 of 255 grey levels; exact as Pillow decodes",
+            "fast",
+            "How JPEGs are decoded without --cache.",
+            {
+                "fast": "at 1/2, 1/4 or 1/8 scale where that is no smaller than the crop, within 1 "
+                "to 2 of 255 grey levels",
+                "exact": "as Pillow decodes",
+            },
+            needs=(needs_one_of("cache", "none"),),
         ),
-    )
-    group.add_argument(
-        "--check_images",
-        action="store_true",
-        help="(new) Decode every image before training; without it only files are that do not end as a whole one does.",
-    )
-    group.add_argument(
-        "--on_bad_image",
-        type=str,
-        default="raise",
-        help=_one_of(
+        Switch(
+            "check_images",
+            "Decode every image before training; without it only files are that do not end as a "
+            "whole one does.",
+            needs=(needs_one_of("on_bad_image", "raise"),),
+        ),
+        Choice(
             "on_bad_image",
-            "(new) What broken images do: end the run, or stay out of it, counted and named (includes --check_images)",
+            "raise",
+            "What broken images do.",
+            {
+                "raise": "end the run",
+                "skip": "stay out of it, counted and named (includes --check_images)",
+            },
         ),
-    )
-    group.add_argument("--bs", type=int, default=112, help="Batch size.")
-    group.add_argument(
-        "--seed", type=int, default=0, help="Seed of initialisation, batches and augmentation."
-    )
-    group.add_argument(
-        "--scheduler",
-        type=str,
-        default="step",
-        help=_one_of(
-            "scheduler",
-            "Learning rate schedule: multiply by --gamma at each epoch of --tau, or constant",
+    ),
+    *in_block(
+        "batches",
+        BASIC,
+        Whole("bs", 112, "Batch size.", at_least(2)),
+        Real(
+            "internal_split",
+            1,
+            "Share of each batch drawn from the first classes (in this share too), the rest from "
+            "the others; 1 draws from all alike.",
+            above(0, at_most=1),
+            needs=(TRAINS, BY_CLASS_RANDOM),
         ),
-    )
-    group.add_argument(
-        "--gamma", type=float, default=0.3, help="Factor of the learning rate at each --tau."
-    )
-    group.add_argument("--decay", type=float, default=4e-4, help="Weight decay.")
-    group.add_argument(
-        "--tau",
-        type=int,
-        nargs="+",
-        default=[10000],
-        help="Epochs at which the learning rate is multiplied by --gamma.",
-    )
-    group.add_argument(
-        "--augmentation",
-        type=str,
-        default="base",
-        help=_one_of(
-            "augmentation", "Training augmentation; 'big' trains and tests on the uncropped size"
+    ),
+    *in_block(
+        "batches",
+        BATCHES,
+        Choice(
+            "data_sampler", "class_random", "How batches are drawn.", SAMPLER_LINES, listed=True
         ),
-    )
-    group.add_argument(
-        "--warmup", type=int, default=0, help="Epochs in which the head is trained alone."
-    )
-    group.add_argument(
-        "--evaluate_on_cpu",
-        action="store_true",
-        help="Search and cluster on the CPU even where there is a GPU.",
-    )
-    group.add_argument(
-        "--internal_split",
-        type=float,
-        default=1,
-        help="Share of each batch drawn from the first classes (in this share too), the rest from the others; 1: from all alike.",
-    )
-    group.add_argument("--optim", type=str, default="adam", help=_one_of("optim", "Optimizer"))
-    group.add_argument(
-        "--loss",
-        type=str,
-        default="margin",
-        help=_one_of("loss", "Objective") + " Or pml:<ClassName> of pytorch-metric-learning.",
-    )
-    group.add_argument(
-        "--batch_mining",
-        type=str,
-        default="distance",
-        help=_one_of("batch_mining", "Batch miner, for objectives on triplets")
-        + " Or pml:<ClassName> of pytorch-metric-learning.",
-    )
-    group.add_argument("--embed_dim", type=int, default=128, help="Dimension of the embedding.")
-    group.add_argument(
-        "--arch",
-        type=str,
-        default="resnet50_frozen_normalize",
-        help="<timm model>[_frozen][_double][_normalize]: fixed BatchNorm, max added to average pooling, unit embeddings.",
-    )
-    group.add_argument(
-        "--arch_weights",
-        metavar="FILE",
-        type=str,
-        help="(new) Local checkpoint of the trunk instead of the download.",
-    )
-    group.add_argument("--not_pretrained", action="store_true", help="Start from random weights.")
-    group.add_argument(
-        "--image_size",
-        type=int,
-        default=224,
-        help="(new) Side N of the square crops in pixels; evaluation resizes the short side to N*256/224 and crops the centre.",
-    )
-    group.add_argument(
-        "--precision",
-        type=str,
-        default="fp32",
-        help=_one_of(
-            "precision",
-            "(new) Number format of the network; similarities and losses are always fp32",
+        Switch(
+            "data_ssl_set",
+            "Draw half a batch and repeat it, so that each image comes with two augmentations.",
+            needs=(BY_CLASS_RANDOM,),
         ),
-    )
-    group.add_argument("--use_float16", action="store_true", help="The same as --precision fp16.")
-    group.add_argument(
-        "--channels_last",
-        action="store_true",
-        help="(new) Channels-last memory layout, often faster for convolutions.",
-    )
-
-
-def batch_creation_parameters(parser: argparse.ArgumentParser) -> None:
-    """How batches are drawn."""
-    group = parser.add_argument_group("batch_creation_parameters")
-    group.add_argument(
-        "--data_sampler",
-        type=str,
-        default="class_random",
-        help=_one_of("data_sampler", "How batches are drawn"),
-    )
-    group.add_argument(
-        "--data_ssl_set",
-        action="store_true",
-        help="Draw half a batch and repeat it, so that each image comes with two augmentations.",
-    )
-    group.add_argument(
-        "--samples_per_class", type=int, default=2, help="Images drawn of each class in a batch."
-    )
-    group.add_argument(
-        "--data_batchmatch_bigbs",
-        type=int,
-        default=512,
-        help="(new) Size of the pool from which coreset and batch-matching samplers choose a batch.",
-    )
-    group.add_argument(
-        "--data_batchmatch_ncomps",
-        type=int,
-        default=10,
-        help="(new) Candidate batches that the batch-matching samplers compare.",
-    )
-    group.add_argument(
-        "--data_d2_coreset_lambda",
-        type=float,
-        default=1,
-        help="(new) Weight of the squared distances beside the uniform share in d2_coreset.",
-    )
-    group.add_argument(
-        "--data_sampler_lowproj_dim",
-        type=int,
-        default=-1,
-        help="(new) Project stored embeddings at random to this dimension before choosing; -1: do not.",
-    )
-
-
-def batchmining_specific_parameters(parser: argparse.ArgumentParser) -> None:
-    """Hyper-parameters of the batch miners, `--miner_<name>_<parameter>`."""
-    group = parser.add_argument_group("batchmining_specific_parameters")
-    group.add_argument(
-        "--miner_distance_lower_cutoff",
-        type=float,
-        default=0.5,
-        help="Smaller distances count as this one.",
-    )
-    group.add_argument(
-        "--miner_distance_upper_cutoff",
-        type=float,
-        default=1.4,
-        help="Negatives farther than this are left out in the textbook form; not applied in the paper's.",
-    )
-    group.add_argument(
-        "--miner_distance_form",
-        type=str,
-        default="paper",
-        help=_one_of(
-            "miner_distance_form", "(new) Form of the miner where code and literature differ"
+        Whole(
+            "samples_per_class",
+            2,
+            "Images drawn of each class in a batch.",
+            at_least(1),
+            needs=(needs_other_than("data_sampler", *WITHOUT_CLASSES),),
         ),
-    )
-    group.add_argument(
-        "--miner_rho_distance_lower_cutoff",
-        type=float,
-        default=0.5,
-        help="As in the distance miner.",
-    )
-    group.add_argument(
-        "--miner_rho_distance_upper_cutoff",
-        type=float,
-        default=1.4,
-        help="As in the distance miner.",
-    )
-    group.add_argument(
-        "--miner_rho_distance_cp",
-        type=float,
-        default=0.2,
-        help="Probability of a triplet that pushes a positive away.",
-    )
-    group.add_argument(
-        "--miner_rho_distance_form",
-        type=str,
-        default="paper",
-        help=_one_of("miner_rho_distance_form", "(new) As in the distance miner"),
-    )
-    group.add_argument(
-        "--miner_random_distance_lower_cutoff",
-        type=float,
-        default=0.5,
-        help="(new) As in the distance miner.",
-    )
-    group.add_argument(
-        "--miner_random_distance_upper_cutoff",
-        type=float,
-        default=1.4,
-        help="(new) As in the distance miner.",
-    )
-    group.add_argument(
-        "--miner_random_distance_shuffle_labels",
-        action="store_true",
-        help="(new) Triplets of random classes, as in the predecessor's code: a control.",
-    )
-    group.add_argument(
-        "--miner_random_distance_form",
-        type=str,
-        default="paper",
-        help=_one_of("miner_random_distance_form", "(new) As in the distance miner"),
-    )
-    group.add_argument(
-        "--miner_semihard_margin",
-        type=float,
-        default=0.2,
-        help="Width of the band behind the positive in which negatives are drawn.",
-    )
-    group.add_argument(
-        "--miner_semihard_form",
-        type=str,
-        default="paper",
-        help=_one_of(
-            "miner_semihard_form", "(new) Band over Euclidean (paper) or squared distances"
+        Whole(
+            "data_batchmatch_bigbs",
+            512,
+            "Size of the pool from which coreset and batch-matching samplers choose a batch.",
+            within(1, 1_000_000),
+            needs=(needs_one_of("data_sampler", *POOLED),),
         ),
-    )
-    group.add_argument(
-        "--miner_npair_form",
-        type=str,
-        default="paper",
-        help=_one_of(
-            "miner_npair_form", "(new) Every sample is an anchor (paper), or one pair per class"
+        Whole(
+            "data_batchmatch_ncomps",
+            10,
+            "Candidate batches that the batch-matching samplers compare.",
+            within(1, 100_000),
+            needs=(needs_one_of("data_sampler", *BATCH_MATCHING),),
         ),
-    )
-    group.add_argument(
-        "--miner_parametric_mode",
-        type=str,
-        default="semihards",
-        help=_one_of("miner_parametric_mode", "(new) Distances from which negatives come"),
-    )
-    group.add_argument(
-        "--miner_parametric_n_support",
-        type=int,
-        default=30,
-        help="(new) Borders of the distance bins.",
-    )
-    group.add_argument(
-        "--miner_parametric_support_lim",
-        type=float,
-        nargs="+",
-        default=[0.1, 1.9],
-        help="(new) Smallest and largest distance of a negative.",
-    )
-    group.add_argument(
-        "--miner_multisimilarity_margin",
-        type=float,
-        default=0.1,
-        help="(new) Margin within which pairs are informative.",
-    )
-    group.add_argument(
-        "--miner_pml_args",
-        metavar="JSON",
-        type=str,
-        default="{}",
-        help="(new) Arguments of a pml: miner as a JSON object.",
-    )
-
-
-def loss_specific_parameters(parser: argparse.ArgumentParser) -> None:
-    """Hyper-parameters of the objectives, `--loss_<name>_<parameter>`."""
-    group = parser.add_argument_group("loss_specific_parameters")
-    group.add_argument(
-        "--loss_contrastive_pos_margin",
-        type=float,
-        default=0,
-        help="Distance below which positives cost nothing.",
-    )
-    group.add_argument(
-        "--loss_contrastive_neg_margin",
-        type=float,
-        default=1,
-        help="Distance above which negatives cost nothing.",
-    )
-    group.add_argument(
-        "--loss_contrastive_form",
-        type=str,
-        default="paper",
-        help=_one_of("loss_contrastive_form", "(new) Hinges (paper) or half their squares"),
-    )
-    group.add_argument(
-        "--loss_triplet_margin",
-        type=float,
-        default=0.2,
-        help="Margin between positive and negative distance.",
-    )
-    group.add_argument(
-        "--loss_triplet_form",
-        type=str,
-        default="paper",
-        help=_one_of(
-            "loss_triplet_form", "(new) Squared distances (paper and textbook) or Euclidean ones"
+        Real(
+            "data_d2_coreset_lambda",
+            1,
+            "Weight of the squared distances beside the uniform share in d2_coreset.",
+            at_least(0),
+            needs=(needs_one_of("data_sampler", "d2_coreset"),),
         ),
-    )
-    group.add_argument(
-        "--loss_s2sd_source",
-        type=str,
-        default="multisimilarity",
-        help=_one_of("loss_s2sd_source", "Objective of the embedding"),
-    )
-    group.add_argument(
-        "--loss_s2sd_target",
-        type=str,
-        default="multisimilarity",
-        help=_one_of("loss_s2sd_target", "Objective of the target branches"),
-    )
-    group.add_argument(
-        "--loss_s2sd_T", type=float, default=1, help="Temperature of the distillation."
-    )
-    group.add_argument(
-        "--loss_s2sd_w",
-        type=float,
-        default=0,
-        help="Weight of the distillation from the target branches (0 in the published recipes).",
-    )
-    group.add_argument(
-        "--loss_s2sd_pool_aggr",
-        action="store_true",
-        help="Feed the target branches with average plus max pooling.",
-    )
-    group.add_argument(
-        "--loss_s2sd_target_dims",
-        type=int,
-        nargs="+",
-        default=[1024, 1536, 2048],
-        help="Dimensions of the target branches.",
-    )
-    group.add_argument(
-        "--loss_s2sd_feat_distill",
-        action="store_true",
-        help="Distill from the pooled features too.",
-    )
-    group.add_argument(
-        "--loss_s2sd_feat_w", type=float, default=50, help="Weight of the feature distillation."
-    )
-    group.add_argument(
-        "--loss_s2sd_feat_distill_delay",
-        type=int,
-        default=1000,
-        help="Iterations before the feature distillation begins.",
-    )
-    group.add_argument(
-        "--loss_margin_margin", type=float, default=0.2, help="Half width of the band around beta."
-    )
-    group.add_argument(
-        "--loss_margin_beta_lr",
-        type=float,
-        default=0.0005,
-        help="Learning rate of the class margins beta.",
-    )
-    group.add_argument("--loss_margin_beta", type=float, default=1.2, help="Initial value of beta.")
-    group.add_argument(
-        "--loss_margin_nu", type=float, default=0, help="Weight of the regulariser on beta."
-    )
-    group.add_argument(
-        "--loss_margin_beta_constant",
-        action="store_true",
-        help="Keep beta constant and the same for all classes.",
-    )
-    group.add_argument(
-        "--loss_margin_form",
-        type=str,
-        default="paper",
-        help=_one_of("loss_margin_form", "(new) Divide by active triplets (paper) or active pairs"),
-    )
-    group.add_argument(
-        "--loss_oproxy_mode",
-        type=str,
-        default="anchor",
-        help=_one_of("loss_oproxy_mode", "Sums per proxy (ProxyAnchor) or per sample"),
-    )
-    group.add_argument(
-        "--loss_oproxy_lrmulti",
-        type=float,
-        default=2000,
-        help="Learning rate of the proxies as a multiple of --lr.",
-    )
-    group.add_argument(
-        "--loss_oproxy_pos_alpha", type=float, default=32, help="Scale of positive similarities."
-    )
-    group.add_argument(
-        "--loss_oproxy_neg_alpha", type=float, default=32, help="Scale of negative similarities."
-    )
-    group.add_argument(
-        "--loss_oproxy_pos_delta",
-        type=float,
-        default=0.1,
-        help="Threshold of positive similarities.",
-    )
-    group.add_argument(
-        "--loss_oproxy_neg_delta",
-        type=float,
-        default=-0.1,
-        help="Threshold of negative similarities.",
-    )
-    group.add_argument(
-        "--loss_oproxy_form",
-        type=str,
-        default="paper",
-        help=_one_of(
-            "loss_oproxy_form",
-            "(new) Positive term averaged over samples and scaled nca (paper), or ProxyAnchor and ProxyNCA as published",
+        Whole(
+            "data_sampler_lowproj_dim",
+            -1,
+            "Project stored embeddings at random to this dimension before choosing; -1 does not.",
+            within(-1, 100_000),
+            needs=(
+                needs_one_of("data_sampler", *POOLED),
+                Need(
+                    lambda settings, dimension: dimension < settings.embed_dim,
+                    "a dimension below --embed_dim",
+                    "--embed_dim {embed_dim} is no larger",
+                ),
+            ),
         ),
-    )
-    group.add_argument(
-        "--loss_npair_l2", type=float, default=0.005, help="Weight of the embedding norms."
-    )
-    group.add_argument(
-        "--loss_npair_scale",
-        type=float,
-        default=1,
-        help="(new) Factor on the embeddings in the paper's form (its code: 0.25 for BN-Inception).",
-    )
-    group.add_argument(
-        "--loss_npair_form",
-        type=str,
-        default="paper",
-        help=_one_of(
-            "loss_npair_form",
-            "(new) Regulariser on norms (paper) or squared norms; textbook_mc fits --miner_npair_form mc",
+        needs=(TRAINS,),
+    ),
+    *in_block(
+        "network",
+        BASIC,
+        Text(
+            "arch",
+            "resnet50_frozen_normalize",
+            "<timm model>[_frozen][_double][_normalize]: fixed BatchNorm, max added to average "
+            "pooling, unit embeddings.",
+            metavar="NAME",
         ),
-    )
-    group.add_argument(
-        "--loss_multisimilarity_dim",
-        type=int,
-        default=0,
-        help="Axis of the similarity matrix that is summed over, 0 or 1 (the matrix is symmetric: no difference).",
-    )
-    group.add_argument(
-        "--loss_multisimilarity_pos_weight",
-        type=float,
-        default=2,
-        help="Scale alpha of positive similarities.",
-    )
-    group.add_argument(
-        "--loss_multisimilarity_neg_weight",
-        type=float,
-        default=40,
-        help="Scale beta of negative similarities.",
-    )
-    group.add_argument(
-        "--loss_multisimilarity_margin",
-        type=float,
-        default=0.1,
-        help="Margin epsilon of the pair mining.",
-    )
-    group.add_argument(
-        "--loss_multisimilarity_pos_thresh",
-        type=float,
-        default=0.5,
-        help="Threshold lambda of positive similarities.",
-    )
-    group.add_argument(
-        "--loss_multisimilarity_neg_thresh",
-        type=float,
-        default=0.5,
-        help="Threshold lambda of negative similarities.",
-    )
-    group.add_argument(
-        "--loss_multisimilarity_form",
-        type=str,
-        default="paper",
-        help=_one_of(
+        Whole("embed_dim", 128, "Dimension of the embedding.", DIMENSIONS),
+        Place(
+            "arch_weights",
+            None,
+            "Local checkpoint of the trunk instead of the download.",
+            metavar="FILE",
+            existing="file",
+            needs=(TRAINS, FRESH_WEIGHTS),
+        ),
+        Switch("not_pretrained", "Start from random weights.", needs=(TRAINS, FRESH_WEIGHTS)),
+        Switch("channels_last", "Channels-last memory layout, often faster for convolutions."),
+    ),
+    *in_block(
+        "losses",
+        BASIC,
+        Choice("loss", "margin", "Objective.", OBJECTIVE_LINES, patterns=PML_PATTERN, listed=True),
+        needs=(TRAINS,),
+    ),
+    *_objective(
+        "contrastive",
+        Real(
+            "loss_contrastive_pos_margin",
+            0,
+            "Distance below which positives cost nothing.",
+            at_least(0),
+        ),
+        Real(
+            "loss_contrastive_neg_margin",
+            1,
+            "Distance above which negatives cost nothing.",
+            at_least(0),
+        ),
+        Choice(
+            "loss_contrastive_form",
+            "paper",
+            "Shape of the cost.",
+            {"paper": "hinges", "textbook": "half the squares of hinges"},
+        ),
+    ),
+    *_objective(
+        "triplet",
+        Real(
+            "loss_triplet_margin",
+            0.2,
+            "Margin between positive and negative distance.",
+            at_least(0),
+        ),
+        Choice(
+            "loss_triplet_form",
+            "paper",
+            "Distances that are compared.",
+            {
+                "paper": "squared distances",
+                "textbook": "the same as paper",
+                "euclidean": "Euclidean distances",
+            },
+        ),
+    ),
+    *_objective(
+        "margin",
+        Real("loss_margin_margin", 0.2, "Half width of the band around beta.", at_least(0)),
+        Real("loss_margin_beta", 1.2, "Initial value of the class margins beta.", at_least(0)),
+        Real(
+            "loss_margin_beta_lr",
+            0.0005,
+            "Learning rate of the class margins beta.",
+            at_least(0),
+            needs=(needs_off("loss_margin_beta_constant"),),
+        ),
+        Real(
+            "loss_margin_nu",
+            0,
+            "Weight of the regulariser on beta.",
+            at_least(0),
+            needs=(needs_off("loss_margin_beta_constant"),),
+        ),
+        Switch("loss_margin_beta_constant", "Keep beta constant and the same for all classes."),
+        Choice(
+            "loss_margin_form",
+            "paper",
+            "What the sum is divided by.",
+            {"paper": "active triplets", "textbook": "active pairs"},
+        ),
+    ),
+    *_objective(
+        "multisimilarity",
+        Whole(
+            "loss_multisimilarity_dim",
+            0,
+            "Axis of the similarity matrix that is summed over.",
+            within(0, 1),
+            needs=(Need(lambda settings, _: False, "", "the similarity matrix is symmetric"),),
+        ),
+        Real(
+            "loss_multisimilarity_pos_weight", 2, "Scale alpha of positive similarities.", above(0)
+        ),
+        Real(
+            "loss_multisimilarity_neg_weight", 40, "Scale beta of negative similarities.", above(0)
+        ),
+        Real(
+            "loss_multisimilarity_margin", 0.1, "Margin epsilon of the pair mining.", SIMILARITIES
+        ),
+        Real(
+            "loss_multisimilarity_pos_thresh",
+            0.5,
+            "Threshold lambda of positive similarities.",
+            SIMILARITIES,
+        ),
+        Real(
+            "loss_multisimilarity_neg_thresh",
+            0.5,
+            "Threshold lambda of negative similarities.",
+            SIMILARITIES,
+        ),
+        Choice(
             "loss_multisimilarity_form",
-            "(new) With a softplus around the batch means (paper) or without",
+            "paper",
+            "Shape of the cost.",
+            {"paper": "a softplus around the batch means", "textbook": "the batch means"},
         ),
-    )
-    group.add_argument(
-        "--loss_softmax_lr", type=float, default=1e-5, help="Learning rate of the class weights."
-    )
-    group.add_argument("--loss_softmax_temperature", type=float, default=0.05, help="Temperature.")
-    group.add_argument(
-        "--loss_softmax_form",
-        type=str,
-        default="paper",
-        help=_one_of("loss_softmax_form", "(new) Embeddings as they come (paper) or normalised"),
-    )
-    group.add_argument(
-        "--loss_arcface_lr", type=float, default=0.0005, help="Learning rate of the class weights."
-    )
-    group.add_argument(
-        "--loss_arcface_angular_margin", type=float, default=0.5, help="Angular margin in radians."
-    )
-    group.add_argument(
-        "--loss_arcface_feature_scale", type=float, default=16, help="Inverse temperature."
-    )
-    group.add_argument(
-        "--loss_arcface_form",
-        type=str,
-        default="paper",
-        help=_one_of(
+    ),
+    *_objective(
+        "npair",
+        Real("loss_npair_l2", 0.005, "Weight of the embedding norms.", at_least(0)),
+        Real(
+            "loss_npair_scale",
+            1,
+            "Factor on the embeddings (the paper's code: 0.25 for BN-Inception).",
+            above(0),
+            needs=(needs_one_of("loss_npair_form", "paper"),),
+        ),
+        Choice(
+            "loss_npair_form",
+            "paper",
+            "What is regularised.",
+            {
+                "paper": "norms of the batch",
+                "textbook": "squared norms of the batch",
+                "textbook_mc": "squared norms in use, for --miner_npair_form mc",
+            },
+        ),
+    ),
+    *_objective(
+        "arcface",
+        Real("loss_arcface_lr", 0.0005, "Learning rate of the class weights.", at_least(0)),
+        Real("loss_arcface_angular_margin", 0.5, "Angular margin in radians.", within(0, 3.14)),
+        Real("loss_arcface_feature_scale", 16, "Inverse temperature.", above(0)),
+        Choice(
             "loss_arcface_form",
-            "(new) Cosines clamped to positive ones (paper) or not, embeddings normalised inside or not",
+            "paper",
+            "Cosines that are compared.",
+            {
+                "paper": "clamped to positive ones",
+                "textbook": "all, of embeddings as they come",
+                "textbook_normalised": "all, of normalised embeddings",
+            },
         ),
-    )
-    group.add_argument(
-        "--loss_proxynca_lrmulti",
-        type=float,
-        default=50,
-        help="(new) Learning rate of the proxies as a multiple of --lr.",
-    )
-    group.add_argument(
-        "--loss_proxynca_temperature",
-        type=float,
-        default=1 / 9,
-        help="(new) Temperature of the plusplus form.",
-    )
-    group.add_argument(
-        "--loss_proxynca_form",
-        type=str,
-        default="textbook",
-        help=_one_of("loss_proxynca_form", "(new) ProxyNCA or ProxyNCA++"),
-    )
-    group.add_argument(
-        "--loss_proxyanchor_lrmulti",
-        type=float,
-        default=100,
-        help="(new) Learning rate of the proxies as a multiple of --lr.",
-    )
-    group.add_argument(
-        "--loss_proxyanchor_alpha", type=float, default=32, help="(new) Scale of similarities."
-    )
-    group.add_argument(
-        "--loss_proxyanchor_margin",
-        type=float,
-        default=0.1,
-        help="(new) Margin of similarities on both sides.",
-    )
-    group.add_argument(
-        "--loss_softtriplet_n_centroids", type=int, default=2, help="(new) Centres per class."
-    )
-    group.add_argument(
-        "--loss_softtriplet_margin_delta",
-        type=float,
-        default=0.01,
-        help="(new) Margin of the target's similarity.",
-    )
-    group.add_argument(
-        "--loss_softtriplet_gamma",
-        type=float,
-        default=0.1,
-        help="(new) Temperature of the assignment to centres.",
-    )
-    group.add_argument(
-        "--loss_softtriplet_scale",
-        "--loss_softtriplet_lambda",
-        type=float,
-        default=8,
-        help="(new) Inverse temperature of the classes.",
-    )
-    group.add_argument(
-        "--loss_softtriplet_reg_weight",
-        type=float,
-        default=0.2,
-        help="(new) Weight of the regulariser that draws centres of a class together.",
-    )
-    group.add_argument(
-        "--loss_softtriplet_lrmulti",
-        type=float,
-        default=1,
-        help="(new) Learning rate of the centres as a multiple of --lr.",
-    )
-    group.add_argument(
-        "--loss_angular_alpha",
-        type=float,
-        default=45,
-        help="(new) Bound of the angle at the negative, in degrees.",
-    )
-    group.add_argument(
-        "--loss_angular_npair_ang_weight",
-        type=float,
-        default=2,
-        help="(new) Weight of the angular term beside the N-pair term.",
-    )
-    group.add_argument(
-        "--loss_angular_npair_l2",
-        type=float,
-        default=0.005,
-        help="(new) Weight of the embedding norms.",
-    )
-    group.add_argument(
-        "--loss_lifted_neg_margin",
-        type=float,
-        default=1,
-        help="(new) Margin of negative distances.",
-    )
-    group.add_argument(
-        "--loss_lifted_l2", type=float, default=0.005, help="(new) Weight of the embedding norms."
-    )
-    group.add_argument(
-        "--loss_lifted_form",
-        type=str,
-        default="paper",
-        help=_one_of(
+    ),
+    *_objective(
+        "softmax",
+        Real("loss_softmax_lr", 1e-5, "Learning rate of the class weights.", at_least(0)),
+        Real("loss_softmax_temperature", 0.05, "Temperature.", above(0)),
+        Choice(
+            "loss_softmax_form",
+            "paper",
+            "Embeddings that are classified.",
+            {"paper": "as they come", "textbook": "normalised"},
+        ),
+    ),
+    *_objective(
+        "oproxy",
+        Choice(
+            "loss_oproxy_mode",
+            "anchor",
+            "Whose sums are taken.",
+            {"anchor": "of each proxy (ProxyAnchor)", "nca": "of each sample"},
+        ),
+        Real(
+            "loss_oproxy_lrmulti",
+            2000,
+            "Learning rate of the proxies as a multiple of --lr.",
+            at_least(0),
+        ),
+        Real(
+            "loss_oproxy_pos_alpha",
+            32,
+            "Scale of positive similarities.",
+            above(0),
+            needs=(OPROXY_SCALED,),
+        ),
+        Real(
+            "loss_oproxy_neg_alpha",
+            32,
+            "Scale of negative similarities.",
+            above(0),
+            needs=(OPROXY_SCALED,),
+        ),
+        Real(
+            "loss_oproxy_pos_delta",
+            0.1,
+            "Threshold of positive similarities.",
+            COSINES,
+            needs=(OPROXY_SCALED,),
+        ),
+        Real(
+            "loss_oproxy_neg_delta",
+            -0.1,
+            "Threshold of negative similarities.",
+            COSINES,
+            needs=(OPROXY_SCALED,),
+        ),
+        Choice(
+            "loss_oproxy_form",
+            "paper",
+            "Mean over positives.",
+            {
+                "paper": "of samples, nca with scales",
+                "textbook": "ProxyAnchor and ProxyNCA as published",
+            },
+        ),
+    ),
+    *_objective(
+        "s2sd",
+        Choice(
+            "loss_s2sd_source",
+            "multisimilarity",
+            "Objective of the embedding.",
+            SIMPLE_OBJECTIVES,
+            patterns=PML_PATTERN,
+            listed=True,
+        ),
+        Choice(
+            "loss_s2sd_target",
+            "multisimilarity",
+            "Objective of the target branches.",
+            SIMPLE_OBJECTIVES,
+            patterns=PML_PATTERN,
+            listed=True,
+        ),
+        Real(
+            "loss_s2sd_T",
+            1,
+            "Temperature of the distillation.",
+            above(0),
+            needs=(
+                Need(
+                    lambda settings, _: _distils(settings),
+                    "a distillation (--loss_s2sd_w or --loss_s2sd_feat_distill)",
+                    "nothing is distilled (--loss_s2sd_w {loss_s2sd_w}, no feature distillation)",
+                ),
+            ),
+        ),
+        Real(
+            "loss_s2sd_w",
+            0,
+            "Weight of the distillation from the target branches (0 in the published recipes).",
+            at_least(0),
+        ),
+        Switch("loss_s2sd_pool_aggr", "Feed the target branches with average plus max pooling."),
+        Whole(
+            "loss_s2sd_target_dims",
+            (1024, 1536, 2048),
+            "Dimensions of the target branches.",
+            DIMENSIONS,
+        ),
+        Switch(
+            "loss_s2sd_feat_distill",
+            "Distill from the pooled features too.",
+            needs=(needs_above_zero("loss_s2sd_feat_w"),),
+        ),
+        Real(
+            "loss_s2sd_feat_w",
+            50,
+            "Weight of the feature distillation.",
+            at_least(0),
+            needs=(needs_on("loss_s2sd_feat_distill"),),
+        ),
+        Whole(
+            "loss_s2sd_feat_distill_delay",
+            1000,
+            "Iterations before the feature distillation begins.",
+            at_least(0),
+            needs=S2SD_FEATURES,
+        ),
+    ),
+    *_objective(
+        "proxynca",
+        Real(
+            "loss_proxynca_lrmulti",
+            50,
+            "Learning rate of the proxies as a multiple of --lr.",
+            at_least(0),
+        ),
+        Real(
+            "loss_proxynca_temperature",
+            1 / 9,
+            "Temperature.",
+            above(0),
+            needs=(needs_one_of("loss_proxynca_form", "plusplus"),),
+        ),
+        Choice(
+            "loss_proxynca_form",
+            "textbook",
+            "Whose softmax is taken.",
+            {
+                "textbook": "ProxyNCA, over the other proxies",
+                "plusplus": "ProxyNCA++, over all proxies with a temperature",
+            },
+        ),
+    ),
+    *_objective(
+        "proxyanchor",
+        Real(
+            "loss_proxyanchor_lrmulti",
+            100,
+            "Learning rate of the proxies as a multiple of --lr.",
+            at_least(0),
+        ),
+        Real("loss_proxyanchor_alpha", 32, "Scale of similarities.", above(0)),
+        Real("loss_proxyanchor_margin", 0.1, "Margin of similarities on both sides.", COSINES),
+    ),
+    *_objective(
+        "softtriplet",
+        Whole("loss_softtriplet_n_centroids", 2, "Centres per class.", within(1, 1000)),
+        Real(
+            "loss_softtriplet_margin_delta",
+            0.01,
+            "Margin of the target's similarity.",
+            within(0, 2),
+        ),
+        Real(
+            "loss_softtriplet_gamma",
+            0.1,
+            "Temperature of the assignment to centres.",
+            above(0),
+            needs=(SEVERAL_CENTRES,),
+        ),
+        Real(
+            "loss_softtriplet_scale",
+            8,
+            "Inverse temperature of the classes.",
+            above(0),
+            aliases=("loss_softtriplet_lambda",),
+        ),
+        Real(
+            "loss_softtriplet_reg_weight",
+            0.2,
+            "Weight of the regulariser that draws centres of a class together.",
+            at_least(0),
+            needs=(SEVERAL_CENTRES,),
+        ),
+        Real(
+            "loss_softtriplet_lrmulti",
+            1,
+            "Learning rate of the centres as a multiple of --lr.",
+            at_least(0),
+        ),
+    ),
+    *_objective(
+        "angular",
+        Real(
+            "loss_angular_alpha",
+            45,
+            "Bound of the angle at the negative, in degrees.",
+            Bounds(0, 90, low_excluded=True, high_excluded=True),
+            needs=(needs_above_zero("loss_angular_npair_ang_weight"),),
+        ),
+        Real(
+            "loss_angular_npair_ang_weight",
+            2,
+            "Weight of the angular term beside the N-pair term.",
+            at_least(0),
+        ),
+        Real("loss_angular_npair_l2", 0.005, "Weight of the embedding norms.", at_least(0)),
+    ),
+    *_objective(
+        "lifted",
+        Real("loss_lifted_neg_margin", 1, "Margin of negative distances.", at_least(0)),
+        Real("loss_lifted_l2", 0.005, "Weight of the embedding norms.", at_least(0)),
+        Choice(
             "loss_lifted_form",
-            "(new) Per anchor (paper, Hermans et al.) or per positive pair (Oh Song et al.)",
+            "paper",
+            "What is averaged.",
+            {"paper": "anchors (Hermans et al.)", "textbook": "positive pairs (Oh Song et al.)"},
         ),
-    )
-    group.add_argument(
-        "--loss_histogram_nbins", type=int, default=65, help="(new) Nodes of the histograms."
-    )
-    group.add_argument(
-        "--loss_quadruplet_margin_alpha_1",
-        type=float,
-        default=0.2,
-        help="(new) Margin to the negative of the anchor.",
-    )
-    group.add_argument(
-        "--loss_quadruplet_margin_alpha_2",
-        type=float,
-        default=0.2,
-        help="(new) Margin to the distance of two negatives.",
-    )
-    group.add_argument(
-        "--loss_snr_margin",
-        type=float,
-        default=0.2,
-        help="(new) Margin between noise-to-signal ratios.",
-    )
-    group.add_argument(
-        "--loss_snr_reg_lambda",
-        type=float,
-        default=0.005,
-        help="(new) Weight of the anchors' distance from zero mean.",
-    )
-    group.add_argument(
-        "--loss_adversarial_separation_source",
-        type=str,
-        default="multisimilarity",
-        help=_one_of("loss_adversarial_separation_source", "(new) Objective of the embedding"),
-    )
-    group.add_argument(
-        "--loss_adversarial_separation_target",
-        type=str,
-        default="multisimilarity",
-        help=_one_of(
-            "loss_adversarial_separation_target", "(new) Objective of the auxiliary embeddings"
+    ),
+    *_objective(
+        "histogram",
+        Whole("loss_histogram_nbins", 65, "Nodes of the histograms.", within(2, 100_000)),
+    ),
+    *_objective(
+        "quadruplet",
+        Real(
+            "loss_quadruplet_margin_alpha_1",
+            0.2,
+            "Margin to the negative of the anchor.",
+            at_least(0),
         ),
-    )
-    group.add_argument(
-        "--loss_adversarial_separation_target_dims",
-        type=int,
-        nargs="+",
-        default=[128],
-        help="(new) Dimensions of the auxiliary embeddings.",
-    )
-    group.add_argument(
-        "--loss_adversarial_separation_weight",
-        type=float,
-        default=1500,
-        help="(new) Weight of the separation.",
-    )
-    group.add_argument(
-        "--loss_adversarial_separation_hidden_dim",
-        type=int,
-        default=512,
-        help="(new) Hidden dimension of the regressors.",
-    )
-    group.add_argument(
-        "--loss_adversarial_separation_lr",
-        type=float,
-        default=1e-5,
-        help="(new) Learning rate of the regressors.",
-    )
-    group.add_argument(
-        "--loss_supcon_temperature", type=float, default=0.1, help="(new) Temperature."
-    )
-    group.add_argument("--loss_circle_m", type=float, default=0.4, help="(new) Relaxation margin.")
-    group.add_argument(
-        "--loss_circle_gamma", type=float, default=80, help="(new) Scale of similarities."
-    )
-    group.add_argument(
-        "--loss_smooth_ap_temperature",
-        type=float,
-        default=0.01,
-        help="(new) Temperature of the sigmoid that stands for a step.",
-    )
-    group.add_argument(
-        "--loss_recall_at_k_k",
-        type=int,
-        nargs="+",
-        default=[1, 2, 4, 8, 16],
-        help="(new) The k's, weighted alike.",
-    )
-    group.add_argument(
-        "--loss_recall_at_k_rank_temperature",
-        type=float,
-        default=1,
-        help="(new) Temperature of the sigmoid over ranks.",
-    )
-    group.add_argument(
-        "--loss_recall_at_k_similarity_temperature",
-        type=float,
-        default=0.01,
-        help="(new) Temperature of the sigmoid over similarities.",
-    )
-    group.add_argument(
-        "--loss_pml_args",
-        metavar="JSON",
-        type=str,
-        default="{}",
-        help='(new) Arguments of a pml: objective as a JSON object; {"pml": "distances.LpDistance", ...} inside it makes such an object.',
-    )
-    group.add_argument(
-        "--loss_pml_lr",
-        type=float,
-        default=-1,
-        help="(new) Learning rate of the parameters of a pml: objective; negative: the same as --lr.",
-    )
-
-
-def wandb_parameters(parser: argparse.ArgumentParser) -> None:
-    """Logging to Weights & Biases; the key comes from the environment (WANDB_API_KEY)."""
-    group = parser.add_argument_group("wandb_parameters")
-    group.add_argument(
-        "--log_online",
-        action="store_true",
-        help="Log to Weights & Biases as well (WANDB_MODE=offline works).",
-    )
-    group.add_argument(
-        "--wandb_key",
-        type=str,
-        default=WANDB_KEY_PLACEHOLDER,
-        help="Ignored, because a key on the command line is visible to everybody: set WANDB_API_KEY.",
-    )
-    group.add_argument("--project", type=str, default="DiVA_Sample_Runs", help="W&B project.")
-    group.add_argument(
-        "--group", type=str, default="Sample_Run", help="W&B group: the seeds of one setting."
-    )
-
-
-def language_guidance_parameters(parser: argparse.ArgumentParser) -> None:
-    """Language guidance, the contribution of the paper."""
-    group = parser.add_argument_group("language_guidance_parameters")
-    group.add_argument(
-        "--language_distill_w",
-        type=float,
-        default=0,
-        help="Weight of language guidance; 0 trains the objective alone.",
-    )
-    group.add_argument(
-        "--language_model",
-        type=str,
-        default="clip",
-        help=f"Text encoder: {', '.join(LANGUAGE_MODELS)} or hf:<name or folder>.",
-    )
-    group.add_argument(
-        "--language_weights",
-        metavar="PATH",
-        type=str,
-        help="(new) Local file or folder of the text encoder instead of the download.",
-    )
-    group.add_argument(
-        "--language_primer",
-        type=str,
-        default="a photo of a {}",
-        help="(new) Sentence around each class text; {} is where the text goes.",
-    )
-    group.add_argument(
-        "--class_text",
-        metavar="FILE",
-        type=str,
-        help="(new) Texts of the classes instead of their names, .json {class: text or [texts]} or .csv with columns class and text; the vectors of several texts are normalised and averaged. Whole sentences go with --language_primer '{}'.",
-    )
-    group.add_argument(
-        "--language_delay", type=int, default=0, help="Iterations before guidance begins."
-    )
-    group.add_argument(
-        "--language_pseudoclass",
-        action="store_true",
-        help="Use ImageNet pseudolabels (PLG) instead of the expert class names (ELG).",
-    )
-    group.add_argument(
-        "--language_pseudoclass_topk", type=int, default=5, help="Number of pseudolabels per class."
-    )
-    group.add_argument(
-        "--language_pseudoclass_level",
-        type=str,
-        default="class",
-        help=_one_of(
-            "language_pseudoclass_level", "(new) Pseudolabels of each class, or of each image"
+        Real(
+            "loss_quadruplet_margin_alpha_2",
+            0.2,
+            "Margin to the distance of two negatives.",
+            at_least(0),
         ),
-    )
-    group.add_argument(
-        "--language_pseudoclass_arch",
-        metavar="NAME",
-        type=str,
-        default="resnet50.tv_in1k",
-        help="(new) timm ImageNet classifier that gives the pseudolabels.",
-    )
-    group.add_argument(
-        "--language_pseudoclass_weights",
-        metavar="FILE",
-        type=str,
-        help="(new) Local checkpoint of that classifier instead of the download.",
-    )
-    group.add_argument(
-        "--language_shift",
-        type=float,
-        default=1,
-        help="Shift of the language similarities, and with 1 the value of same-class pairs.",
-    )
-    group.add_argument(
-        "--language_distill_dir",
-        type=str,
-        default="backward",
-        help=_one_of(
-            "language_distill_dir", "Direction of the divergence: backward is KL(image || language)"
+    ),
+    *_objective(
+        "snr",
+        Real("loss_snr_margin", 0.2, "Margin between noise-to-signal ratios.", at_least(0)),
+        Real(
+            "loss_snr_reg_lambda",
+            0.005,
+            "Weight of the anchors' distance from zero mean.",
+            at_least(0),
         ),
-    )
-    group.add_argument(
-        "--language_temp", type=float, default=1, help="Temperature of the row-wise softmax."
-    )
-
-
-GROUPS = (
-    basic_training_parameters,
-    batch_creation_parameters,
-    batchmining_specific_parameters,
-    loss_specific_parameters,
-    wandb_parameters,
-    language_guidance_parameters,
+    ),
+    *_objective(
+        "adversarial_separation",
+        Choice(
+            "loss_adversarial_separation_source",
+            "multisimilarity",
+            "Objective of the embedding.",
+            SIMPLE_OBJECTIVES,
+            patterns=PML_PATTERN,
+            listed=True,
+        ),
+        Choice(
+            "loss_adversarial_separation_target",
+            "multisimilarity",
+            "Objective of the auxiliary embeddings.",
+            SIMPLE_OBJECTIVES,
+            patterns=PML_PATTERN,
+            listed=True,
+        ),
+        Whole(
+            "loss_adversarial_separation_target_dims",
+            (128,),
+            "Dimensions of the auxiliary embeddings.",
+            DIMENSIONS,
+        ),
+        Real("loss_adversarial_separation_weight", 1500, "Weight of the separation.", at_least(0)),
+        Whole(
+            "loss_adversarial_separation_hidden_dim",
+            512,
+            "Hidden dimension of the regressors.",
+            DIMENSIONS,
+            needs=(needs_above_zero("loss_adversarial_separation_weight"),),
+        ),
+        Real(
+            "loss_adversarial_separation_lr",
+            1e-5,
+            "Learning rate of the regressors.",
+            at_least(0),
+            needs=(needs_above_zero("loss_adversarial_separation_weight"),),
+        ),
+    ),
+    *_objective("supcon", Real("loss_supcon_temperature", 0.1, "Temperature.", above(0))),
+    *_objective(
+        "circle",
+        Real("loss_circle_m", 0.4, "Relaxation margin.", COSINES),
+        Real("loss_circle_gamma", 80, "Scale of similarities.", above(0)),
+    ),
+    *_objective(
+        "smooth_ap",
+        Real(
+            "loss_smooth_ap_temperature",
+            0.01,
+            "Temperature of the sigmoid that stands for a step.",
+            above(0),
+        ),
+    ),
+    *_objective(
+        "recall_at_k",
+        Whole("loss_recall_at_k_k", (1, 2, 4, 8, 16), "The k's, weighted alike.", at_least(1)),
+        Real(
+            "loss_recall_at_k_rank_temperature",
+            1,
+            "Temperature of the sigmoid over ranks.",
+            above(0),
+        ),
+        Real(
+            "loss_recall_at_k_similarity_temperature",
+            0.01,
+            "Temperature of the sigmoid over similarities.",
+            above(0),
+        ),
+    ),
+    *_objective(
+        "pml",
+        Text(
+            "loss_pml_args",
+            "{}",
+            'Arguments of a pml: objective as a JSON object; {"pml": "distances.LpDistance", ...} '
+            "inside it makes such an object.",
+            metavar="JSON",
+            check=_is_json_object,
+            form=JSON_FORM,
+        ),
+        Real(
+            "loss_pml_lr",
+            -1,
+            "Learning rate of the parameters of a pml: objective; negative: the same as --lr.",
+            RATE_OR_THAT_OF_LR,
+        ),
+    ),
+    *in_block(
+        "miners",
+        BASIC,
+        Choice(
+            "batch_mining",
+            "distance",
+            "Batch miner, for objectives on triplets.",
+            MINER_LINES,
+            patterns=PML_PATTERN,
+            listed=True,
+        ),
+        needs=(TRAINS, MINES),
+    ),
+    *_miner(
+        "distance",
+        Real("miner_distance_lower_cutoff", 0.5, "Smaller distances count as this one.", CUTOFFS),
+        Real(
+            "miner_distance_upper_cutoff",
+            1.4,
+            "Negatives farther than this are left out.",
+            CUTOFFS,
+            needs=(needs_one_of("miner_distance_form", "textbook"),),
+        ),
+        Choice("miner_distance_form", "paper", "Which negatives are drawn.", DISTANCE_FORMS),
+    ),
+    *_miner(
+        "rho_distance",
+        Real(
+            "miner_rho_distance_lower_cutoff",
+            0.5,
+            "Smaller distances count as this one.",
+            CUTOFFS,
+            needs=(RHO_DRAWS,),
+        ),
+        Real(
+            "miner_rho_distance_upper_cutoff",
+            1.4,
+            "Negatives farther than this are left out.",
+            CUTOFFS,
+            needs=(RHO_DRAWS, needs_one_of("miner_rho_distance_form", "textbook")),
+        ),
+        Real(
+            "miner_rho_distance_cp",
+            0.2,
+            "Probability of a triplet that pushes a positive away.",
+            within(0, 1),
+        ),
+        Choice(
+            "miner_rho_distance_form",
+            "paper",
+            "Which negatives are drawn.",
+            DISTANCE_FORMS,
+            needs=(RHO_DRAWS,),
+        ),
+    ),
+    *_miner(
+        "random_distance",
+        Real(
+            "miner_random_distance_lower_cutoff",
+            0.5,
+            "Smaller distances count as this one.",
+            CUTOFFS,
+        ),
+        Real(
+            "miner_random_distance_upper_cutoff",
+            1.4,
+            "Negatives farther than this are left out.",
+            CUTOFFS,
+            needs=(needs_one_of("miner_random_distance_form", "textbook"),),
+        ),
+        Switch(
+            "miner_random_distance_shuffle_labels",
+            "Triplets of random classes, as in the predecessor's code: a control.",
+        ),
+        Choice("miner_random_distance_form", "paper", "Which negatives are drawn.", DISTANCE_FORMS),
+    ),
+    *_miner(
+        "semihard",
+        Real(
+            "miner_semihard_margin",
+            0.2,
+            "Width of the band behind the positive in which negatives are drawn.",
+            at_least(0),
+        ),
+        Choice(
+            "miner_semihard_form",
+            "paper",
+            "Distances of the band.",
+            {"paper": "Euclidean", "textbook": "squared"},
+        ),
+    ),
+    *_miner(
+        "npair",
+        Choice(
+            "miner_npair_form",
+            "paper",
+            "Who is an anchor.",
+            {"paper": "every sample", "mc": "one sample of each class"},
+        ),
+    ),
+    *_miner(
+        "parametric",
+        Choice(
+            "miner_parametric_mode",
+            "semihards",
+            "Distances from which negatives come.",
+            {
+                "uniform": "all",
+                "hards": "up to 0.5",
+                "semihards": "0.3 to 0.7",
+                "veryhards": "up to 0.3",
+            },
+        ),
+        Whole(
+            "miner_parametric_n_support",
+            30,
+            "Borders of the distance bins.",
+            within(3, 100_000),
+            needs=(needs_other_than("miner_parametric_mode", "uniform"),),
+        ),
+        Real(
+            "miner_parametric_support_lim",
+            (0.1, 1.9),
+            "Smallest and largest distance of a negative.",
+            at_least(0),
+        ),
+    ),
+    *_miner(
+        "multisimilarity",
+        Real(
+            "miner_multisimilarity_margin",
+            0.1,
+            "Margin within which pairs are informative.",
+            SIMILARITIES,
+        ),
+    ),
+    *_miner(
+        "pml",
+        Text(
+            "miner_pml_args",
+            "{}",
+            "Arguments of a pml: miner as a JSON object.",
+            metavar="JSON",
+            check=_is_json_object,
+            form=JSON_FORM,
+        ),
+    ),
+    *in_block(
+        "optimisation",
+        BASIC,
+        Whole("n_epochs", 150, "Number of epochs.", at_least(1), aliases=("epochs",)),
+        Choice("optim", "adam", "Optimiser.", {"adam": "Adam with L2 weight decay"}),
+        Real("lr", 1e-5, "Learning rate of the trunk.", above(0)),
+        Real(
+            "fc_lr",
+            -1,
+            "Learning rate of the embedding head; negative: the same as --lr.",
+            RATE_OR_THAT_OF_LR,
+        ),
+        Real("decay", 4e-4, "Weight decay.", at_least(0)),
+        Choice(
+            "scheduler",
+            "step",
+            "Learning rate schedule.",
+            {"step": "multiplied by --gamma at each epoch of --tau", "none": "constant"},
+        ),
+        Real(
+            "gamma",
+            0.3,
+            "Factor of the learning rate at each --tau.",
+            at_least(0),
+            needs=(
+                STEPS,
+                Need(
+                    lambda settings, _: any(epoch < settings.n_epochs for epoch in settings.tau),
+                    "",
+                    "training ends at --n_epochs {n_epochs}, before --tau {tau}",
+                ),
+            ),
+        ),
+        Whole(
+            "tau",
+            (10000,),
+            "Epochs at which the learning rate is multiplied by --gamma.",
+            at_least(1),
+            needs=(
+                STEPS,
+                Need(
+                    lambda settings, epoch: epoch < settings.n_epochs,
+                    "an epoch before --n_epochs",
+                    "training ends at --n_epochs {n_epochs}",
+                ),
+            ),
+        ),
+        Whole("warmup", 0, "Epochs in which the head is trained alone.", at_least(0)),
+        needs=(TRAINS,),
+    ),
+    *in_block(
+        "optimisation",
+        BASIC,
+        Choice(
+            "precision",
+            "fp32",
+            "Number format of the network; similarities and losses are always fp32.",
+            {"fp32": "single", "bf16": "bfloat16", "fp16": "half, with scaled losses"},
+        ),
+        Switch("use_float16", "The same as --precision fp16."),
+    ),
+    *in_block(
+        "evaluation",
+        BASIC,
+        Switch("no_train_metrics", "Do not evaluate on the training images."),
+        Switch("no_test_metrics", "Do not evaluate on the test images."),
+        Choice(
+            "evaluation_metrics",
+            ("e_recall@1", "e_recall@2", "e_recall@4", "e_recall@10", "nmi", "f1", "mAP_1000"),
+            "Metrics of each evaluation.",
+            METRIC_LINES,
+            patterns=METRIC_PARTS,
+            listed=True,
+            legend="K = 1, 2, ...; M other than 0",
+            needs=(EVALUATES,),
+        ),
+        Choice(
+            "evaltypes",
+            ("embeds",),
+            "What is evaluated.",
+            {"embeds": "the embedding", "avg_features": "the pooled features below it"},
+            needs=(EVALUATES,),
+        ),
+        Whole(
+            "evaluate_every",
+            1,
+            "Evaluate after every N-th epoch, and after the last.",
+            at_least(1),
+            needs=(TRAINS, EVALUATES),
+        ),
+        Place(
+            "evaluate_only",
+            None,
+            "Train nothing: evaluate this checkpoint, or the last one of this run folder, under "
+            "its own settings (but --log_online, --no_figures and --no_test_metrics) where no "
+            "flag says otherwise.",
+            metavar="CHECKPOINT",
+            stored=False,
+        ),
+        Choice(
+            "evaluation_backend",
+            "auto",
+            "What searches neighbours, with the same answer, and makes k-means clusters, which differ "
+            "a little.",
+            {
+                "auto": "torch searches, which is fastest; faiss clusters where it is installed",
+                "torch": "both by products of blocks",
+                "faiss": "its flat index and its k-means",
+            },
+            needs=(EVALUATES,),
+        ),
+        Text(
+            "evaluation_memory",
+            "auto",
+            "Memory of a search beside the embeddings, e.g. 256MB or 4GB; auto takes half of what "
+            "is free.",
+            metavar="SIZE",
+            check=_is_size,
+            form="a size such as 256MB or 4GB, nor auto",
+            needs=(EVALUATES,),
+        ),
+        Switch(
+            "evaluate_on_cpu",
+            "Search and cluster on the CPU even where there is a GPU.",
+            needs=(needs_other_than("device", "cpu"), EVALUATES),
+        ),
+        Switch(
+            "no_figures",
+            "Do not draw retrievals, projection and class similarities of the test split at the "
+            "end.",
+            needs=(TESTS,),
+        ),
+        Switch(
+            "store_improvements",
+            "Store a checkpoint each time a storage metric improves (the last epoch is always "
+            "stored).",
+            needs=(TRAINS,),
+        ),
+        Text(
+            "storage_metrics",
+            ("e_recall@1",),
+            "Metrics whose improvement stores a checkpoint.",
+            metavar="NAME",
+            needs=(TRAINS, needs_on("store_improvements")),
+        ),
+    ),
+    *in_block(
+        "wandb",
+        WANDB,
+        Switch("log_online", "Log to Weights & Biases as well (WANDB_MODE=offline works)."),
+        Text(
+            "wandb_key",
+            WANDB_KEY_PLACEHOLDER,
+            "Ignored, because a key on the command line is visible to everybody: set "
+            "WANDB_API_KEY.",
+            metavar="KEY",
+            stored=False,
+            secret=True,
+            needs=(
+                Need(
+                    lambda settings, _: False,
+                    "",
+                    "a key on the command line is visible to everybody on the machine: set "
+                    "WANDB_API_KEY",
+                ),
+            ),
+        ),
+        Text(
+            "project",
+            "DiVA_Sample_Runs",
+            "W&B project.",
+            metavar="NAME",
+            needs=(needs_on("log_online"),),
+        ),
+        Text(
+            "group",
+            "Sample_Run",
+            "W&B group: the seeds of one setting; it also names the run folder where --savename "
+            "does not.",
+            metavar="NAME",
+            needs=(
+                Need(
+                    lambda settings, _: settings.log_online or _named_by_group(settings),
+                    "--log_online or a run folder that it names",
+                    "--savename {savename} names the run folder and --log_online is not given",
+                ),
+            ),
+        ),
+    ),
+    *in_block(
+        "guidance",
+        GUIDANCE,
+        Real(
+            "language_distill_w",
+            0,
+            "Weight of language guidance; 0 trains the objective alone.",
+            at_least(0),
+            needs=(TRAINS_OR_DRAWS,),
+        ),
+        Choice(
+            "language_model",
+            "clip",
+            "Text encoder.",
+            LANGUAGE_MODEL_LINES,
+            patterns={"<name or folder>": r"(?s:.+)"},
+            listed=True,
+            needs=(READS_TEXTS,),
+        ),
+        Place(
+            "language_weights",
+            None,
+            "Local file or folder of the text encoder instead of the download.",
+            existing="file or folder",
+            needs=(READS_TEXTS,),
+        ),
+        Text(
+            "language_primer",
+            "a photo of a {}",
+            "Sentence around each class text; {} is where the text goes.",
+            check=_has_place_for_text,
+            form="a sentence with {} in the place of the class text",
+            needs=(READS_TEXTS,),
+        ),
+        Place(
+            "class_text",
+            None,
+            "Texts of the classes instead of their names, .json {class: text or [texts]} or .csv "
+            "with columns class and text; the vectors of several texts are normalised and "
+            "averaged. Whole sentences go with --language_primer '{}'.",
+            metavar="FILE",
+            existing="file",
+            needs=(READS_CLASS_TEXTS,),
+        ),
+        Whole(
+            "language_delay",
+            0,
+            "Iteration, counted from 1, in which guidance begins; 0 and 1 begin at once.",
+            at_least(0),
+            needs=GUIDED,
+        ),
+        Switch(
+            "language_pseudoclass",
+            "Use ImageNet pseudolabels (PLG) instead of the expert class names (ELG).",
+            needs=GUIDED,
+        ),
+        Whole(
+            "language_pseudoclass_topk",
+            5,
+            "Number of pseudolabels per class.",
+            within(1, 1000),
+            needs=(*GUIDED, PSEUDOLABELS),
+        ),
+        Choice(
+            "language_pseudoclass_level",
+            "class",
+            "Whose pseudolabels guide.",
+            {"class": "those of each class", "sample": "those of each image"},
+            needs=(*GUIDED, PSEUDOLABELS),
+        ),
+        Text(
+            "language_pseudoclass_arch",
+            "resnet50.tv_in1k",
+            "timm ImageNet classifier that gives the pseudolabels.",
+            metavar="NAME",
+            needs=(*GUIDED, PSEUDOLABELS),
+        ),
+        Place(
+            "language_pseudoclass_weights",
+            None,
+            "Local checkpoint of that classifier instead of the download.",
+            metavar="FILE",
+            existing="file",
+            needs=(*GUIDED, PSEUDOLABELS),
+        ),
+        Real(
+            "language_shift",
+            1,
+            "Shift of the language similarities, and with 1 the value of same-class pairs.",
+            SIMILARITIES,
+            needs=GUIDED,
+        ),
+        Choice(
+            "language_distill_dir",
+            "backward",
+            "Direction of the divergence.",
+            {"backward": "KL(image || language)", "forward": "KL(language || image)"},
+            needs=GUIDED,
+        ),
+        Real("language_temp", 1, "Temperature of the row-wise softmax.", above(0), needs=GUIDED),
+    ),
 )
 
+# What follows from the declarations
 
-class Settings(argparse.Namespace):
-    """The parsed flags."""
+BY_NAME = {flag.name: flag for flag in FLAGS}
+CHOICES = {flag.name: flag.names() for flag in FLAGS if isinstance(flag, Choice)}
+LANGUAGE_MODELS = CHOICES["language_model"]
+NOT_STORED = tuple(flag.name for flag in FLAGS if not flag.stored)
+
+
+class Subject(NamedTuple):
+    """What `--help` can be asked for: a topic, or a component by name."""
+
+    title: str
+    about: str
+    flags: tuple[Flag, ...]
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="main.py",
-        description="Train and evaluate a (language-guided) metric space.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
+    """All flags in their groups, for help and for the defaults; `parse` reads the command line."""
+    topics = "\n".join(f"  {name:<14}{about}" for name, about in TOPICS.items())
+    parser = _parser(
+        "Train and evaluate a (language-guided) metric space.\n\n"
+        f"Topics of --help TOPIC, which also takes an objective, miner or sampler:\n{topics}"
     )
-    for add_group in GROUPS:
-        add_group(parser)
+    for name in GROUPS:
+        group = parser.add_argument_group(name)
+        if name == BASIC:
+            text = "Show the flags of topics or components, or all, and end."
+            group.add_argument("-h", "--help", nargs="*", metavar="TOPIC", help=text)
+        for flag in FLAGS:
+            if flag.group == name:
+                flag.add_to(group)
     return parser
 
 
-def parse(argv: list[str] | None = None, defaults: dict | None = None) -> Settings:
-    """Settings from flags, over `--config`, over `defaults`; exits with status 2 and every problem if any is wrong.
+def answer() -> None:
+    """End the program where no work is asked for, or where the settings are wrong.
 
-    Args:
-        defaults: settings of a checkpoint, in the place of the flags' own defaults; what is no flag
-            any more, or NOT_INHERITED, is passed over.
+    For main.py, before it loads torch: `--help`, `--version` and `--list` take no time.
     """
-    parser = build_parser()
-    inherited = vars(parser.parse_args([])).keys() - set(NOT_INHERITED)
-    parser.set_defaults(
-        **{name: value for name, value in (defaults or {}).items() if name in inherited}
-    )
-    config = _config_path(argv)
-    problems = _apply_config(parser, config) if config else []
-    opt = parser.parse_args(argv, Settings())
-    problems += validate(opt)
-    if opt.list:
-        return opt
-    if problems:
-        parser.exit(2, "\n".join(f"main.py: error: {problem}" for problem in problems) + "\n")
-    if opt.use_float16:
-        opt.precision = "fp16"
-    if opt.savename == "group_plus_seed":
-        opt.savename = f"{opt.group}_s{opt.seed}"
-    return opt
+    if parse().list:
+        _end(0, listing())
 
 
-def stored(opt: argparse.Namespace) -> dict:
+def parse(argv: list[str] | None = None) -> Settings:
+    """Settings from flags, over `--config`, over the defaults.
+
+    Whatever is wrong is told together, a line each, and ends the program with status 2; `--help`
+    and `--version` end it with status 0.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    asked = _asked_for_help(words)
+    if asked is not None:
+        _show_help(asked)
+    typed, problems = read_command_line(FLAGS, words)
+    if typed.get("version"):
+        _end(0, f"{NAME} {VERSION}")
+    config, wrong_in_file = _configured(typed)
+    values = {flag.name: flag.initial() for flag in FLAGS} | config | typed
+    chosen = {name for name, value in config.items() if value != BY_NAME[name].initial()}
+    settings = Settings(values, given=chosen | typed.keys(), stated=config.keys() | typed.keys())
+    if settings.list:
+        return settings
+    return _checked(settings, problems + wrong_in_file)
+
+
+def inherit(opt: Settings, checkpoint: Mapping[str, object]) -> Settings:
+    """The settings with those of a checkpoint in the place of the flags' own defaults.
+
+    What is no flag any more, or NOT_INHERITED, is passed over. Ends the program as `parse` does.
+    """
+    inherited, problems = read_stored(_inherited(checkpoint), FLAGS)
+    stated = {name: value for name, value in vars(opt).items() if name in opt.stated}
+    values = {flag.name: flag.initial() for flag in FLAGS} | inherited | stated
+    return _checked(Settings(values, given=opt.given, stated=opt.stated), problems)
+
+
+def stored(opt: argparse.Namespace) -> dict[str, Any]:
     """The settings as plain values for args.yaml, checkpoints and W&B: a file for `--config`."""
     return {name: value for name, value in vars(opt).items() if name not in NOT_STORED}
 
 
-def hyperparameters(opt: argparse.Namespace, kind: str, name: str) -> dict:
-    """`--loss_margin_beta 1.2` gives `{"beta": 1.2}` for the loss `margin`; kind is `loss` or `miner`."""
-    name = name.split(":")[0]  # pml:<ClassName> has the flags of pml
-    prefix = f"{kind}_{name}_"
-    # --miner_random_distance_* are not the flags of the miner `random`.
-    longer = tuple(
-        f"{kind}_{other}_"
-        for other in CHOICES["loss" if kind == "loss" else "batch_mining"]
-        if other.startswith(f"{name}_")
-    )
+def hyperparameters(opt: argparse.Namespace, kind: str, name: str) -> dict[str, Any]:
+    """`--loss_margin_beta 1.2` gives `{"beta": 1.2}` for the `loss` or `miner` called margin."""
+    component = name.split(":")[0]  # pml:<ClassName> has the flags of pml
+    prefix = f"{kind}_{component}_"
     return {
-        flag[len(prefix) :]: value
-        for flag, value in vars(opt).items()
-        if flag.startswith(prefix) and not (longer and flag.startswith(longer))
+        flag.name.removeprefix(prefix): getattr(opt, flag.name)
+        for flag in FLAGS
+        if flag.owner == f"{kind} {component}"
     }
 
 
 def validate(opt: argparse.Namespace) -> list[str]:
-    """All problems of the settings, a sentence each; reads nothing but the existence of named files."""
-    return [
-        *_unknown_names(opt),
-        *_wrong_metrics(opt),
-        *_wrong_numbers(opt),
-        *_wrong_combinations(opt),
-        *_impossible_pairs(opt),
-        *_missing_files(opt),
-    ]
-
-
-def notices(opt: argparse.Namespace) -> list[str]:
-    """What a person should know of settings that are accepted but not what they may think."""
-    said = []
-    if opt.wandb_key != WANDB_KEY_PLACEHOLDER:
-        said.append(
-            "--wandb_key is ignored, because a key on the command line is visible to everybody on the machine: set WANDB_API_KEY."
-        )
-    if opt.cache_size and opt.cache == "none":
-        said.append("--cache_size has no effect without --cache ram or disk.")
-    if opt.language_pseudoclass and not opt.language_distill_w:
-        said.append("--language_pseudoclass has no effect without --language_distill_w above 0.")
-    if opt.class_text and (opt.language_pseudoclass or not opt.language_distill_w):
-        said.append(
-            "--class_text does not guide without --language_distill_w above 0, nor beside --language_pseudoclass."
-        )
-    if opt.data_sampler != "class_random" and (opt.data_ssl_set or opt.internal_split < 1):
-        said.append(
-            f"--data_ssl_set and --internal_split have no effect with --data_sampler {opt.data_sampler}: they belong to class_random."
-        )
-    if opt.batch_mining == "intra_random" and opt.samples_per_class < 3:
-        said.append(
-            "--batch_mining intra_random draws from classes with at least three images in a batch: raise --samples_per_class above 2."
-        )
-    return said
-
-
-def _one_of(flag: str, text: str) -> str:
-    return f"{text}. One of: {', '.join(CHOICES[flag])}."
-
-
-def _unknown_names(opt) -> list[str]:
-    problems = []
-    for flag, valid in CHOICES.items():
-        given = getattr(opt, flag)
-        for name in given if isinstance(given, list) else [given]:
-            if name not in valid and not (flag in BRIDGED and re.fullmatch(rf"{PML}\w+", name)):
-                problems.append(
-                    f"--{flag} {name} is not known{_nearest(name, valid)}; choose from: {', '.join(valid)}."
-                )
-    if opt.language_model not in LANGUAGE_MODELS and not re.fullmatch(r"hf:.+", opt.language_model):
-        problems.append(
-            f"--language_model {opt.language_model} is not known{_nearest(opt.language_model, LANGUAGE_MODELS)}; "
-            f"choose from: {', '.join(LANGUAGE_MODELS)}, hf:<name or folder>."
-        )
+    """All problems of the settings, a sentence each; only the existence of files is read."""
+    problems = [problem for flag in FLAGS for problem in flag.problems(getattr(opt, flag.name))]
+    for rule in COMBINATIONS:
+        problems += rule(opt)
     return problems
 
 
-def _wrong_metrics(opt) -> list[str]:
-    patterns = [
-        re.escape(pattern).replace("@K", r"@[1-9]\d*").replace("@M", r"@-?[1-9]\d*")
-        for pattern in METRIC_PATTERNS
+def notices(opt: Settings) -> list[str]:
+    """What a person should know of settings that are accepted but not what they may think.
+
+    First a sentence for each setting that was given and has no effect in this run. Given is what
+    stands on the command line, or in --config with another value than the default: the args.yaml of
+    a finished run states everything.
+    """
+    return [*idle_settings(FLAGS, opt), *_advice(opt)]
+
+
+def catalogue() -> dict[str, dict[str, str]]:
+    """Title -> name -> line: what `--list` shows."""
+    objectives = {name: line + _miners_of(name) for name, line in OBJECTIVE_LINES.items()}
+    return {
+        "Objectives (--loss)": objectives,
+        "Batch miners (--batch_mining)": MINER_LINES,
+        "Batch samplers (--data_sampler)": SAMPLER_LINES,
+        "Metrics (--evaluation_metrics)": METRIC_LINES,
+        "Datasets (--dataset)": DATASET_LINES,
+        "Language models (--language_model)": LANGUAGE_MODEL_LINES,
+    }
+
+
+def listing() -> str:
+    """The catalogue as text, aligned."""
+    sections = catalogue()
+    width = max(len(name) for lines in sections.values() for name in lines)
+    return "\n".join(
+        "\n".join([title, *(f"  {name:<{width}}  {line}" for name, line in lines.items()), ""])
+        for title, lines in sections.items()
+    )
+
+
+def documentation() -> str:
+    """docs/flags.md: a table for each topic."""
+    head = (
+        "# Flags\n\nWritten by `python parameters.py > docs/flags.md` from the declarations in "
+        "parameters.py; `python main.py --help TOPIC` shows the same, `--help margin` the flags "
+        "of one objective, miner or sampler, and `--list` what there is, with a line each. Where "
+        "a flag takes several values, they stand behind it with spaces between them. `--config "
+        "FILE.yaml` sets any of them, and flags override the file. A setting that is given and "
+        "has no effect in a run is told at its start."
+    )
+    parts = [
+        f"## {topic}\n\n{about[:1].upper()}{about[1:]}.\n\n{table(_of_topic(topic))}"
+        for topic, about in TOPICS.items()
     ]
-    known = [
-        metric
-        for metric in opt.evaluation_metrics
-        if any(re.fullmatch(pattern, metric) for pattern in patterns)
-    ]
-    problems = [
-        f"--evaluation_metrics {metric} is not known; choose from: {', '.join(METRIC_PATTERNS)} (K = 1, 2, ...; M other than 0)."
-        for metric in opt.evaluation_metrics
-        if metric not in known
-    ]
-    problems += [
-        f"--storage_metrics {metric} is not among --evaluation_metrics ({' '.join(opt.evaluation_metrics)})."
+    return "\n\n".join([head, *parts]) + "\n"
+
+
+# Help
+
+
+def _parser(description: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} [--flag value ...]",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+        allow_abbrev=False,
+    )
+
+
+def _asked_for_help(words: Iterable[str]) -> list[str] | None:
+    """What stands behind `--help` or `-h`; None where neither is there."""
+    asked: list[str] | None = None
+    for word in words:
+        flag, _, topic = word.partition("=")
+        if flag in ("-h", "--help"):
+            asked = [topic] if topic else []
+        elif asked is not None:
+            if word.startswith("-"):
+                break
+            asked.append(word)
+    return asked
+
+
+def _show_help(asked: list[str]) -> NoReturn:
+    subjects = _subjects()
+    unknown = [name for name in asked if name not in subjects]
+    if unknown:
+        lines = [
+            f"{PROGRAM}: error: --help {name} is not known{nearest(name, subjects)}; choose from: "
+            f"{', '.join(TOPICS)}, or an objective, miner or sampler of --list."
+            for name in unknown
+        ]
+        _end(2, "\n".join(lines))
+    if not asked:
+        _end(0, build_parser().format_help())
+    parser = _parser("")
+    for name in asked:
+        for title, about, flags in subjects[name]:
+            group = parser.add_argument_group(title, textwrap.fill(about, HELP_WIDTH))
+            for flag in flags:
+                flag.add_to(group)
+    _end(0, parser.format_help())
+
+
+def _subjects() -> dict[str, list[Subject]]:
+    """Topics and components by name; npair is an objective and a miner."""
+    subjects = {topic: [Subject(topic, about, _of_topic(topic))] for topic, about in TOPICS.items()}
+    components = (
+        ("loss", "loss", catalogue()["Objectives (--loss)"]),
+        ("batch_mining", "miner", MINER_LINES),
+        ("data_sampler", "sampler", SAMPLER_LINES),
+    )
+    for flag, kind, lines in components:
+        for name, line in lines.items():
+            short = name.split(":")[0]
+            flags = _of_sampler(name) if kind == "sampler" else _of_owner(f"{kind} {short}")
+            subjects.setdefault(short, []).append(Subject(f"--{flag} {name}", line, flags))
+    return subjects
+
+
+def _of_topic(topic: str) -> tuple[Flag, ...]:
+    return tuple(flag for flag in FLAGS if flag.topic == topic)
+
+
+def _of_owner(owner: str) -> tuple[Flag, ...]:
+    return tuple(flag for flag in FLAGS if flag.owner == owner)
+
+
+def _of_sampler(name: str) -> tuple[Flag, ...]:
+    """The flags whose effect depends on the sampler and is there with this one."""
+    settings = Settings({flag.name: flag.initial() for flag in FLAGS} | {"data_sampler": name})
+    return tuple(
+        flag
+        for flag in FLAGS
+        if any("data_sampler" in need.because for need in flag.needs)
+        and all(need.holds(settings, -1) for need in flag.needs)
+    )
+
+
+def _miners_of(objective: str) -> str:
+    """ " [miner: …]" for an objective that uses one."""
+    if objective == PML_CLASS:
+        return f" [miner: {PML_CLASS} or none]"
+    if objective in ANY_MINER:
+        return " [miner: any]"
+    return f" [miner: {' or '.join(MINERS[objective])}]" if objective in MINERS else ""
+
+
+def _end(status: int, text: str) -> NoReturn:
+    print(text.rstrip("\n"), file=sys.stderr if status else sys.stdout)
+    raise SystemExit(status)
+
+
+# Reading
+
+
+def _configured(typed: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
+    """Values of the file that `--config` names, if it is given, and what is wrong with it."""
+    return read_settings_file(str(typed["config"]), FLAGS) if "config" in typed else ({}, [])
+
+
+def _inherited(defaults: Mapping[str, object]) -> dict[str, object]:
+    """Of a checkpoint's settings those that an evaluation goes by."""
+    return {name: value for name, value in defaults.items() if name not in NOT_INHERITED}
+
+
+def _checked(settings: Settings, problems: list[str]) -> Settings:
+    """The whole settings, unless there are problems: these or others."""
+    problems = problems + validate(settings)
+    if problems:
+        _end(2, "\n".join(f"{PROGRAM}: error: {problem}" for problem in problems))
+    return _completed(settings)
+
+
+def _completed(settings: Settings) -> Settings:
+    """The settings with those that stand for others replaced."""
+    if settings.use_float16:
+        settings.precision = "fp16"
+    if settings.savename == NAMED_BY_GROUP:
+        settings.savename = f"{settings.group}_s{settings.seed}"
+    if settings.language_model.startswith("hf:~"):
+        settings.language_model = f"hf:{os.path.expanduser(settings.language_model[3:])}"
+    return settings
+
+
+# What is wrong only of several flags together, and what is worth saying
+
+
+def _storage_of_other_metrics(opt: argparse.Namespace) -> list[str]:
+    measured = opt.evaluation_metrics
+    return [
+        f"--storage_metrics {metric} is not among --evaluation_metrics ({' '.join(measured)})."
         for metric in opt.storage_metrics
-        if opt.store_improvements and metric not in opt.evaluation_metrics
+        if opt.store_improvements and metric not in measured
     ]
-    problems += [
+
+
+def _metrics_of_other_evaltypes(opt: argparse.Namespace) -> list[str]:
+    return [
         f"--evaluation_metrics {metric} needs --evaltypes {evaltype}."
-        for metric in known
+        for metric in opt.evaluation_metrics
         for evaltype in CHOICES["evaltypes"]
         if metric.endswith(f"@{evaltype}") and evaltype not in opt.evaltypes
     ]
-    return problems
 
 
-def _wrong_numbers(opt) -> list[str]:
-    at_least = {
-        "n_epochs": 1,
-        "evaluate_every": 1,
-        "kernels": 0,
-        "bs": 2,
-        "samples_per_class": 1,
-        "embed_dim": 1,
-        "image_size": 16,
-        "warmup": 0,
-        "seed": 0,
-        "decay": 0,
-        "gamma": 0,
-        "language_distill_w": 0,
-        "language_delay": 0,
-        "language_pseudoclass_topk": 1,
-        "loss_histogram_nbins": 2,
-        "loss_softtriplet_n_centroids": 1,
-        "loss_s2sd_feat_distill_delay": 0,
-        "miner_parametric_n_support": 3,
-        "cache_size": 0,
-        "loss_adversarial_separation_hidden_dim": 1,
-        "data_batchmatch_bigbs": 1,
-        "data_batchmatch_ncomps": 1,
-        "data_d2_coreset_lambda": 0,
-    }
-    above_zero = (
-        "lr",
-        "cache_limit",
-        "language_temp",
-        "loss_s2sd_T",
-        "loss_softmax_temperature",
-        "loss_proxynca_temperature",
-        "loss_softtriplet_gamma",
-        "loss_supcon_temperature",
-        "loss_smooth_ap_temperature",
-        "loss_recall_at_k_rank_temperature",
-        "loss_recall_at_k_similarity_temperature",
-        "loss_multisimilarity_pos_weight",
-        "loss_multisimilarity_neg_weight",
-    )
-    problems = [
-        f"--{flag} must be a finite number, not {value}."
-        for flag, value in vars(opt).items()
-        if isinstance(value, float) and not math.isfinite(value)
-    ]
-    problems += [
-        f"--{flag} must be at least {least}, not {getattr(opt, flag)}."
-        for flag, least in at_least.items()
-        if not getattr(opt, flag) >= least
-    ]
-    problems += [
-        f"--{flag} must be above 0, not {getattr(opt, flag)}."
-        for flag in above_zero
-        if not getattr(opt, flag) > 0
-    ]
-    problems += [
-        f"--{flag} must hold numbers of at least 1, not {' '.join(map(str, getattr(opt, flag)))}."
-        for flag in (
-            "loss_recall_at_k_k",
-            "loss_s2sd_target_dims",
-            "loss_adversarial_separation_target_dims",
-        )
-        if min(getattr(opt, flag)) < 1
-    ]
-    if opt.evaluation_memory != "auto" and not re.fullmatch(
-        r"[1-9]\d*[MG]B", opt.evaluation_memory
-    ):
-        problems.append(
-            f"--evaluation_memory {opt.evaluation_memory} is not a size such as 256MB or 4GB, nor auto."
-        )
-    if not 0 < opt.internal_split <= 1:
-        problems.append(
-            f"--internal_split must lie above 0 and be at most 1, not {opt.internal_split}."
-        )
-    if not 0 <= opt.miner_rho_distance_cp <= 1:
-        problems.append(
-            f"--miner_rho_distance_cp must lie between 0 and 1, not {opt.miner_rho_distance_cp}."
-        )
-    if (
-        len(opt.miner_parametric_support_lim) != 2
-        or not opt.miner_parametric_support_lim[0] < opt.miner_parametric_support_lim[1]
-    ):
-        problems.append(
-            f"--miner_parametric_support_lim must be a smaller and a larger distance, not {' '.join(map(str, opt.miner_parametric_support_lim))}."
-        )
-    if opt.loss_multisimilarity_dim not in (0, 1):
-        problems.append(
-            f"--loss_multisimilarity_dim must be 0 or 1, not {opt.loss_multisimilarity_dim}."
-        )
-    return problems
-
-
-def _wrong_combinations(opt) -> list[str]:
+def _batches_of_other_sizes(opt: argparse.Namespace) -> list[str]:
     problems = []
-    if opt.samples_per_class > 0 and opt.bs % opt.samples_per_class:
+    each = opt.samples_per_class if opt.data_sampler not in WITHOUT_CLASSES else 1
+    batch = abridged(opt.bs)
+    if each > 0 and opt.bs % each:
+        problems.append(f"--bs {batch} is not a multiple of --samples_per_class {abridged(each)}.")
+    if opt.data_ssl_set and each > 0 and opt.bs % (2 * each):
         problems.append(
-            f"--bs {opt.bs} is not a multiple of --samples_per_class {opt.samples_per_class}."
-        )
-    if opt.data_ssl_set and opt.samples_per_class > 0 and opt.bs % (2 * opt.samples_per_class):
-        problems.append(
-            f"--data_ssl_set repeats half a batch: --bs {opt.bs} must be a multiple of {2 * opt.samples_per_class}."
+            f"--data_ssl_set repeats half a batch: --bs {batch} must be a multiple of "
+            f"{abridged(2 * each)}."
         )
     if opt.data_sampler == "semi_class_random" and opt.bs % 2:
         problems.append(
-            f"--data_sampler semi_class_random draws pairs of images: --bs {opt.bs} must be even."
+            f"--data_sampler semi_class_random draws pairs of images: --bs {batch} must be even."
         )
-    if not 0 <= opt.tv_split_perc < 1:
-        problems.append(
-            f"--tv_split_perc is the share that stays in training, above 0 and below 1, or 0 for the usual 0.8 (given: {opt.tv_split_perc})."
-        )
-    if opt.tv_split_classes and (opt.tv_split_by_samples or not opt.use_tv_split):
-        problems.append(
-            "--tv_split_classes divides between classes: it needs --use_tv_split, without --tv_split_by_samples."
-        )
-    if opt.use_float16 and opt.precision == "bf16":
-        problems.append(
-            "--use_float16 and --precision bf16 contradict each other; give one of them."
-        )
-    if opt.not_pretrained and opt.arch_weights:
-        problems.append(
-            "--not_pretrained and --arch_weights contradict each other; give one of them."
-        )
-    if (
-        opt.store_improvements
-        and opt.no_test_metrics
-        and opt.no_train_metrics
-        and not opt.use_tv_split
-    ):
-        problems.append(
-            "--store_improvements has nothing to compare with --no_test_metrics and --no_train_metrics; drop one of the three."
-        )
-    if opt.evaluate_only and opt.resume:
-        problems.append("--evaluate_only and --resume contradict each other; give one of them.")
-    if opt.evaluate_only and opt.no_test_metrics and opt.no_train_metrics and not opt.use_tv_split:
-        problems.append(
-            "--evaluate_only has nothing to evaluate with --no_test_metrics and --no_train_metrics; drop one of them."
-        )
-    if 0 < opt.cache_size < opt.image_size:
-        problems.append(
-            f"--cache_size {opt.cache_size} is smaller than the crops of --image_size {opt.image_size}; raise it, or 0 keeps images as they are."
-        )
-    if "{}" not in opt.language_primer:
-        problems.append(
-            f"--language_primer {opt.language_primer!r} has no {{}} for the class text."
-        )
-    if "/" in opt.savename or opt.savename in ("", ".", ".."):
-        problems.append(f"--savename {opt.savename!r} must be the plain name of a folder.")
     return problems
 
 
-def _impossible_pairs(opt) -> list[str]:
+def _contradictions(opt: argparse.Namespace) -> list[str]:
+    pairs = (
+        ("--use_float16", opt.use_float16, "--precision bf16", opt.precision == "bf16"),
+        ("--not_pretrained", opt.not_pretrained, "--arch_weights", opt.arch_weights),
+        ("--evaluate_only", opt.evaluate_only, "--resume", opt.resume),
+    )
+    return [
+        f"{first} and {second} contradict each other; give one of them."
+        for first, has_first, second, has_second in pairs
+        if has_first and has_second
+    ]
+
+
+def _nothing_evaluated(opt: argparse.Namespace) -> list[str]:
+    if not (opt.no_test_metrics and opt.no_train_metrics and not opt.use_tv_split):
+        return []
+    problems = []
+    if opt.store_improvements:
+        problems.append(
+            "--store_improvements has nothing to compare with --no_test_metrics and "
+            "--no_train_metrics; drop one of the three."
+        )
+    if opt.evaluate_only:
+        problems.append(
+            "--evaluate_only has nothing to evaluate with --no_test_metrics and "
+            "--no_train_metrics; drop one of them."
+        )
+    return problems
+
+
+def _named_classes_without_split(opt: argparse.Namespace) -> list[str]:
+    if opt.tv_split_classes and (opt.tv_split_by_samples or not opt.use_tv_split):
+        return [
+            "--tv_split_classes divides between classes: it needs --use_tv_split, without "
+            "--tv_split_by_samples."
+        ]
+    return []
+
+
+def _cache_below_crops(opt: argparse.Namespace) -> list[str]:
+    if 0 < opt.cache_size < opt.image_size:
+        return [
+            f"--cache_size {opt.cache_size} is smaller than the crops of --image_size "
+            f"{abridged(opt.image_size)}; raise it, or 0 keeps images as they are."
+        ]
+    return []
+
+
+def _support_limits(opt: argparse.Namespace) -> list[str]:
+    limits = opt.miner_parametric_support_lim
+    if len(limits) == 2 and limits[0] < limits[1]:
+        return []
+    given = " ".join(map(str, limits))
+    return [f"--miner_parametric_support_lim must be a smaller and a larger distance, not {given}."]
+
+
+def _group_as_folder(opt: argparse.Namespace) -> list[str]:
+    if opt.savename == NAMED_BY_GROUP and "/" in opt.group:
+        return [
+            f"--group {opt.group} names the run folder, which takes no slash; give --savename for "
+            "another name of the folder."
+        ]
+    return []
+
+
+def _unfit_miners(opt: argparse.Namespace) -> list[str]:
     """Objectives and miners that do not fit together."""
-    used = {opt.loss: "--loss"} | {
-        getattr(opt, flag): f"--{flag}" for flag in COMPOSITES.get(opt.loss, ())
-    }
+    flags = ("loss", *COMPOSITES.get(opt.loss, ()))
+    used = {getattr(opt, flag): f"--{flag}" for flag in flags}
     problems = [
-        f"{flag} {name} needs --batch_mining {' or '.join(MINERS[name])} (given: {opt.batch_mining})."
+        f"{flag} {name} needs --batch_mining {' or '.join(MINERS[name])} "
+        f"(given: {opt.batch_mining})."
         for name, flag in used.items()
         if name in MINERS and opt.batch_mining not in MINERS[name]
     ]
-    if (
-        opt.loss.startswith(PML)
-        and not opt.batch_mining.startswith(PML)
-        and opt.batch_mining != "distance"
-    ):
+    takes_all_pairs = opt.batch_mining == BY_NAME["batch_mining"].default
+    if opt.loss.startswith(PML) and not (opt.batch_mining.startswith(PML) or takes_all_pairs):
         problems.append(
-            f"--loss {opt.loss} cannot take --batch_mining {opt.batch_mining}; choose {PML}<ClassName> of the same library, or leave it out to take all pairs."
+            f"--loss {opt.loss} cannot take --batch_mining {opt.batch_mining}; choose {PML_CLASS} "
+            "of the same library, or leave it out to take all pairs."
         )
-    for flag in ("loss_pml_args", "miner_pml_args"):
-        try:
-            valid = isinstance(json.loads(getattr(opt, flag)), dict)
-        except ValueError:
-            valid = False
-        if not valid:
-            problems.append(
-                f"--{flag} {getattr(opt, flag)!r} is not a JSON object such as '{{\"margin\": 0.1}}'."
-            )
     return problems
 
 
-def _missing_files(opt) -> list[str]:
-    problems = [
-        f"--{flag} {getattr(opt, flag)}: there is no such file."
-        for flag in (
-            "arch_weights",
-            "language_pseudoclass_weights",
-            "tv_split_classes",
-            "class_text",
-        )
-        if getattr(opt, flag) and not os.path.isfile(getattr(opt, flag))
-    ]
-    if opt.language_weights and not os.path.exists(opt.language_weights):
-        problems.append(
-            f"--language_weights {opt.language_weights}: there is no such file or folder."
-        )
+def _missing_checkpoints(opt: argparse.Namespace) -> list[str]:
+    problems = []
     if opt.evaluate_only:
         from utilities.run_folder import checkpoint_at  # here, because it imports yaml
 
         if not checkpoint_at(opt.evaluate_only).is_file():
             problems.append(
-                f"--evaluate_only {opt.evaluate_only}: there is no such checkpoint (a file, or a run folder with its last one)."
+                f"--evaluate_only {opt.evaluate_only}: there is no such checkpoint (a file, or a "
+                "run folder with its last one)."
             )
     if opt.resume and opt.resume != "auto" and not os.path.isfile(opt.resume):
         problems.append(f"--resume {opt.resume}: there is no such checkpoint (a path, or 'auto').")
     return problems
 
 
-def _config_path(argv: list[str] | None) -> str | None:
-    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    reader.add_argument("--config")
-    return reader.parse_known_args(argv)[0].config
+COMBINATIONS = (
+    _storage_of_other_metrics,
+    _metrics_of_other_evaltypes,
+    _batches_of_other_sizes,
+    _contradictions,
+    _nothing_evaluated,
+    _named_classes_without_split,
+    _cache_below_crops,
+    _support_limits,
+    _group_as_folder,
+    _unfit_miners,
+    _missing_checkpoints,
+)
 
 
-def _apply_config(parser: argparse.ArgumentParser, path: str) -> list[str]:
-    """Make the file's values the parser's defaults; returns the problems found."""
-    import yaml  # here, so that `--help` works before the requirements are installed
-
-    try:
-        settings = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        return [f"--config {path} cannot be read: {getattr(error, 'strerror', None) or error}."]
-    except yaml.YAMLError as error:
-        return [f"--config {path} is not valid YAML: {' '.join(str(error).split())}."]
-    if not isinstance(settings, dict):
-        return [f"--config {path} must hold lines of the form 'flag: value'."]
-    actions = {
-        action.dest: action
-        for action in parser._actions
-        if action.dest not in ("help", *NOT_STORED)
-    }
-    problems, defaults = [], {}
-    for name, value in settings.items():
-        if name not in actions:
-            problems.append(
-                f"--config {path}: there is no setting {name!r}{_nearest(str(name), actions)}."
-            )
-            continue
-        try:
-            defaults[name] = _typed(value, actions[name])
-        except (TypeError, ValueError):
-            problems.append(
-                f"--config {path}: {name}: {value!r} is not {_expected(actions[name])}."
-            )
-    parser.set_defaults(**defaults)
-    return problems
+def _advice(opt: argparse.Namespace) -> list[str]:
+    """What follows from several settings and is easily missed, given or not."""
+    if opt.evaluate_only:
+        return []
+    said = []
+    if opt.warmup >= opt.n_epochs:
+        said.append(
+            f"--warmup {opt.warmup} outlasts --n_epochs {opt.n_epochs}: the trunk never trains."
+        )
+    if opt.loss == "s2sd" and not _distils(opt):
+        said.append(
+            "--loss s2sd distils nothing, because --loss_s2sd_w is 0 and features are not "
+            "distilled (--loss_s2sd_feat_distill)."
+        )
+    if opt.class_text and opt.language_pseudoclass and _reads_class_texts(opt):
+        said.append(
+            "--class_text does not guide beside --language_pseudoclass; only figures and metrics "
+            "read it."
+        )
+    if opt.batch_mining == "intra_random" and _mines(opt) and opt.samples_per_class < 3:
+        said.append(
+            "--batch_mining intra_random draws from classes with at least three images in a batch: "
+            "raise --samples_per_class above 2."
+        )
+    return said
 
 
-def _typed(value, action):
-    """The YAML value in the type of its flag; raises ValueError where it has another."""
-    if value is None and action.default is None:
-        return None
-    if action.nargs == 0:
-        if not isinstance(value, bool):
-            raise ValueError
-        return value
-    if action.nargs == "+":
-        return [
-            _scalar(item, action.type) for item in (value if isinstance(value, list) else [value])
-        ]
-    return _scalar(value, action.type)
-
-
-def _scalar(value, kind):
-    if isinstance(value, (bool, list, dict, type(None))) or (
-        kind is int and int(value) != float(value)
-    ):
-        raise ValueError
-    return (kind or str)(value)
-
-
-def _expected(action) -> str:
-    if action.nargs == 0:
-        return "true or false"
-    noun = {int: "a whole number", float: "a number"}.get(action.type, "a text")
-    return f"a list, each item {noun}" if action.nargs == "+" else noun
-
-
-def _nearest(name: str, valid) -> str:
-    match = difflib.get_close_matches(name, list(valid), n=1)
-    return f" (did you mean {match[0]}?)" if match else ""
+if __name__ == "__main__":
+    print(documentation(), end="")

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 import timm
+import torch
+from PIL import Image
 from torch import nn
 
 from architectures import weights
@@ -12,7 +14,10 @@ IMAGENET_CLASSES = 1000
 
 
 def load_classifier(name: str, file: str | None) -> nn.Module:
-    """timm classifier `name` over the 1000 ImageNet classes, downloaded or from `file`. Raises UserError if it cannot be had."""
+    """timm classifier `name` over the 1000 ImageNet classes, downloaded or from `file`.
+
+    Raises UserError if it cannot be had.
+    """
     model = weights.create(
         name,
         pretrained=True,
@@ -22,14 +27,16 @@ def load_classifier(name: str, file: str | None) -> nn.Module:
     )
     if model.num_classes != IMAGENET_CLASSES:
         raise UserError(
-            f"--language_pseudoclass_arch {name} knows {model.num_classes} classes; pseudolabels need one of the "
-            f"{IMAGENET_CLASSES} ImageNet classes."
+            f"--language_pseudoclass_arch {name} knows {model.num_classes} classes; "
+            f"pseudolabels need one of the {IMAGENET_CLASSES} ImageNet classes."
         )
     return model
 
 
-def classifier_transform(model: nn.Module) -> Callable:
-    """The evaluation transform that the classifier was published with. The paper's code used a crop larger than the image."""
-    return timm.data.create_transform(
-        **timm.data.resolve_model_data_config(model), is_training=False
-    )
+def classifier_transform(model: nn.Module) -> Callable[[Image.Image], torch.Tensor]:
+    """The evaluation transform that the classifier was published with, image -> [3, H, W].
+
+    The paper's code used a crop larger than the image.
+    """
+    config = timm.data.resolve_model_data_config(model)
+    return timm.data.create_transform(**config, is_training=False)

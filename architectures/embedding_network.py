@@ -1,6 +1,7 @@
 """A timm trunk with a linear embedding head, as the paper's `--arch` describes it."""
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol, cast
 
 import timm
 import torch
@@ -11,6 +12,24 @@ from architectures import weights
 from utilities.types import ModelOutput
 
 OPTIONS = ("frozen", "double", "normalize")
+
+
+class Trunk(Protocol):
+    """The nn.Module below the head: what is asked of a timm model without its classifier."""
+
+    num_features: int  # C of the last feature map
+
+    def forward_features(self, images: torch.Tensor, /) -> torch.Tensor:
+        """[B, 3, H, W] -> a map [B, C, h, w] or [B, h, w, C], or tokens [B, T, C]."""
+
+    def forward_head(self, tokens: torch.Tensor, /, *, pre_logits: bool) -> torch.Tensor:
+        """What `forward_features` gave, pooled: [B, F] where `pre_logits`."""
+
+    def modules(self) -> Iterator[nn.Module]: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def requires_grad_(self, requires_grad: bool, /) -> object: ...
 
 
 class ArchSpec(NamedTuple):
@@ -32,13 +51,15 @@ def parse_arch(arch: str) -> ArchSpec:
 def select(
     arch: str, *, embed_dim: int, image_size: int, pretrained: bool, weights_file: str | None
 ) -> "EmbeddingNetwork":
-    """The network of `--arch`. Raises UserError for an unknown trunk, a foreign weights file, or no network."""
+    """The network of `--arch`.
+
+    Raises UserError for an unknown trunk, a foreign weights file, or no network.
+    """
     spec = parse_arch(arch)
     require_known(arch)
     config = timm.get_pretrained_cfg(weights.PAPER_TAGS.get(spec.trunk, spec.trunk))
-    sized = (
-        {"img_size": image_size} if config is not None and config.fixed_input_size else {}
-    )  # ViTs fit their positions to it
+    fits_positions = config is not None and config.fixed_input_size  # ViTs do
+    options = {"img_size": image_size} if fits_positions else {}
     trunk = weights.create(
         spec.trunk,
         pretrained=pretrained,
@@ -47,10 +68,14 @@ def select(
         file_flag="--arch_weights",
         alternative=", or start from random weights with --not_pretrained",
         num_classes=0,
-        **sized,
+        **options,
     )
     return EmbeddingNetwork(
-        trunk, embed_dim, frozen=spec.frozen, double=spec.double, unit_norm=spec.normalize
+        cast(Trunk, trunk),  # torch knows an attribute of a Module as Tensor or Module only
+        embed_dim,
+        frozen=spec.frozen,
+        double=spec.double,
+        unit_norm=spec.normalize,
     )
 
 
@@ -74,7 +99,7 @@ class EmbeddingNetwork(nn.Module):
 
     def __init__(
         self,
-        trunk: nn.Module,
+        trunk: Trunk,
         embed_dim: int,
         *,
         frozen: bool = False,
@@ -83,10 +108,9 @@ class EmbeddingNetwork(nn.Module):
     ):
         super().__init__()
         self.trunk = trunk
-        self.frozen, self.double, self.unit_norm = frozen, double, unit_norm
-        self.feature_dim = (
-            trunk.head_hidden_size if hasattr(trunk, "head_hidden_size") else trunk.num_features
-        )
+        self.frozen, self.adds_max_pooling, self.unit_norm = frozen, double, unit_norm
+        # Trunks whose head begins with layers of its own give features of another width.
+        self.feature_dim: int = getattr(trunk, "head_hidden_size", trunk.num_features)
         self.head = nn.Linear(self.feature_dim, embed_dim)
         config = timm.data.resolve_model_data_config(trunk)
         self.mean, self.std = config["mean"], config["std"]
@@ -115,30 +139,27 @@ class EmbeddingNetwork(nn.Module):
         tokens = self.trunk.forward_features(images)
         feature_map = self._as_map(tokens)
         features = self.trunk.forward_head(tokens, pre_logits=True)
-        if self.double:
+        if self.adds_max_pooling:
             features = features + self._max_pooled(tokens, feature_map)
         embeddings = self.head(features)
-        if self.unit_norm:
-            embeddings = normalize(
-                embeddings.float(), dim=-1
-            )  # in fp32: half precision loses the unit norm
+        if self.unit_norm:  # in fp32: half precision loses the unit norm
+            embeddings = normalize(embeddings.float(), dim=-1)
         return ModelOutput(embeddings, features, feature_map)
 
     def _as_map(self, tokens: torch.Tensor) -> torch.Tensor:
-        """[B, C, h, w] of the trunk's output: a map, a channels-last map, or prefix and patch tokens [B, T, C]."""
+        """[B, C, h, w] of what the trunk gives.
+
+        That is a map, a channels-last map, or prefix and patch tokens [B, T, C].
+        """
         if tokens.ndim == 4:
-            channels_last = (
-                tokens.shape[1] != self.trunk.num_features
-                and tokens.shape[-1] == self.trunk.num_features
-            )
+            width = self.trunk.num_features
+            channels_last = tokens.shape[1] != width and tokens.shape[-1] == width
             return tokens.permute(0, 3, 1, 2) if channels_last else tokens
         patches = tokens[:, getattr(self.trunk, "num_prefix_tokens", 0) :].transpose(1, 2)
         side = int(patches.shape[-1] ** 0.5)
-        return (
-            patches.unflatten(-1, (side, -1))
-            if side * side == patches.shape[-1]
-            else patches.unsqueeze(-1)
-        )
+        if side * side == patches.shape[-1]:
+            return patches.unflatten(-1, (side, -1))
+        return patches.unsqueeze(-1)
 
     def _max_pooled(self, tokens: torch.Tensor, feature_map: torch.Tensor) -> torch.Tensor:
         if tokens.ndim == 3:
@@ -146,6 +167,6 @@ class EmbeddingNetwork(nn.Module):
         # A 1 x 1 map passes any pooling unchanged, and with it whatever the trunk has between
         # pooling and classifier.
         pooled = feature_map.amax((-2, -1), keepdim=True)
-        return self.trunk.forward_head(
-            pooled if feature_map is tokens else pooled.permute(0, 2, 3, 1), pre_logits=True
-        )
+        if feature_map is not tokens:
+            pooled = pooled.permute(0, 2, 3, 1)
+        return self.trunk.forward_head(pooled, pre_logits=True)

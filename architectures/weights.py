@@ -3,6 +3,7 @@
 import difflib
 import sys
 from pathlib import Path
+from typing import Any
 
 import timm
 from torch import nn
@@ -20,7 +21,8 @@ def require_known(name: str, flag: str) -> None:
         nearest = difflib.get_close_matches(base, timm.list_models(), n=4)
         hint = f" (did you mean {', '.join(nearest)}?)" if nearest else ""
         raise UserError(
-            f"{flag}: timm has no model {name!r}{hint}; timm.list_models() shows all {len(timm.list_models())}."
+            f"{flag}: timm has no model {name!r}{hint}; "
+            f"timm.list_models() shows all {len(timm.list_models())}."
         )
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{base}.*")]
     if tag and tag not in tags:
@@ -37,7 +39,7 @@ def create(
     flag: str,
     file_flag: str,
     alternative: str = "",
-    **options,
+    **options: Any,
 ) -> nn.Module:
     """timm model `name`.
 
@@ -45,7 +47,8 @@ def create(
         pretrained: download timm's weights, unless `file` is given.
         flag, file_flag: named in messages: the flag that chose the model, and the one that takes a
             local file.
-        alternative: what else the person can do where nothing can be downloaded.
+        alternative: what else the person can do where nothing can be downloaded. options: of
+            timm's constructor.
     Raises:
         UserError: unknown name, foreign file, no network.
     """
@@ -60,25 +63,29 @@ def create(
         return timm.create_model(tagged, pretrained=True, **options)
     except Exception as error:  # timm and the hub client each raise types of their own
         raise UserError(
-            f"The ImageNet weights of {tagged} could not be downloaded ({type(error).__name__}): fetch "
-            f"timm/{tagged} (model.safetensors) on a machine with network and pass it with {file_flag} FILE{alternative}."
+            f"The ImageNet weights of {tagged} could not be downloaded ({type(error).__name__}): "
+            f"fetch timm/{tagged} (model.safetensors) on a machine with network "
+            f"and pass it with {file_flag} FILE{alternative}."
         ) from error
 
 
 def _load(model: nn.Module, file: str, name: str, file_flag: str) -> None:
-    """All weights of the model from a file, which may hold more: the classifier of a trunk. Raises UserError otherwise."""
+    """All weights of the model from a file, which may hold more: the classifier of a trunk.
+
+    Raises UserError if any is missing.
+    """
     # The filter of the model's own module fits old key names, and positions of a ViT to its image
     # size.
     fit = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     try:
-        missing = timm.models.load_checkpoint(
-            model, str(Path(file).expanduser()), strict=False, filter_fn=fit
-        ).missing_keys
+        path = str(Path(file).expanduser())
+        loaded = timm.models.load_checkpoint(model, path, strict=False, filter_fn=fit)
     except Exception as error:  # timm, safetensors and torch each raise types of their own
         raise UserError(
             f"{file_flag} {file} does not hold weights of {name} ({reason(error)})."
         ) from error
-    if missing:
+    if missing := loaded.missing_keys:
         raise UserError(
-            f"{file_flag} {file} does not hold weights of {name} ({len(missing)} are missing, the first {missing[0]})."
+            f"{file_flag} {file} does not hold weights of {name} "
+            f"({len(missing)} are missing, the first {missing[0]})."
         )

@@ -1,4 +1,10 @@
-"""Batch miners: (embeddings [B, D], labels [B]) -> triplets, a LongTensor [T, 3] of (anchor, positive, negative)."""
+"""Batch miners: (embeddings [B, D], labels [B]) -> triplets.
+
+Triplets are a LongTensor [T, 3] of anchor, positive and negative; `select(name, ...)` is the door.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 from batchminer.base import BatchMiner
 from batchminer.distance import DistanceMiner
@@ -16,7 +22,7 @@ from batchminer.softhard import SofthardMiner
 from utilities.pml import PREFIX
 from utilities.report import first_line
 
-REGISTRY: dict[str, type[BatchMiner]] = {
+REGISTRY: dict[str, Callable[..., BatchMiner]] = {
     "random": RandomMiner,
     "semihard": SemihardMiner,
     "softhard": SofthardMiner,
@@ -31,8 +37,12 @@ REGISTRY: dict[str, type[BatchMiner]] = {
 }
 
 
-def select(name: str, **hyperparameters) -> BatchMiner:
-    """The miner `name`, or `pml:<ClassName>` of pytorch-metric-learning."""
+def select(name: str, **hyperparameters: Any) -> BatchMiner:
+    """The miner `name`, or `pml:<ClassName>` of pytorch-metric-learning.
+
+    Raises:
+        TypeError: a hyper-parameter that it does not know.
+    """
     if name.startswith(PREFIX):
         return PytorchMetricLearningMiner(name.removeprefix(PREFIX), **hyperparameters)
     return REGISTRY[name](**hyperparameters)

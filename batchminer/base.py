@@ -2,6 +2,8 @@
 
 import torch
 
+from utilities.functional import at_least_float32
+
 
 class BatchMiner:
     """A subclass writes `mine(embeddings, labels)`.
@@ -14,29 +16,24 @@ class BatchMiner:
     @torch.no_grad()
     def __call__(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Triplets [T, 3] on the device of `embeddings` [B, D]; T = 0 if the batch has none."""
-        wide = (
-            embeddings.float()
-            if embeddings.dtype in (torch.float16, torch.bfloat16)
-            else embeddings
-        )
-        return self.mine(wide, labels)
+        return self.mine(at_least_float32(embeddings), labels)
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError(f"{type(self).__name__} must define mine(embeddings, labels)")
 
     def draw(self, weights: torch.Tensor) -> torch.Tensor:
-        """One column per row with probability proportional to its weight, [R, B] (bool: uniform) -> [R]; 0 for rows without weight."""
+        """One column per row with probability proportional to its weight, [R, B] -> [R].
+
+        Weights that are bool are alike; a row without weight gives 0.
+        """
         weights = weights.float() if weights.dtype == torch.bool else weights
         cumulated = weights.cumsum(1)
-        share = (
-            self.uniform(len(weights), weights.device).to(weights.dtype)[:, None]
-            * cumulated[:, -1:]
-        )
+        quantile = self.uniform(len(weights), weights.device).to(weights.dtype)[:, None]
+        share = quantile * cumulated[:, -1:]
         column = torch.searchsorted(cumulated, share, right=True).clamp(max=weights.shape[1] - 1)
         # Rounding of the sums may point beside the weights, once in millions of draws.
-        return torch.where(
-            weights.gather(1, column) > 0, column, weights.argmax(1, keepdim=True)
-        ).squeeze(1)
+        heaviest = weights.argmax(1, keepdim=True)
+        return torch.where(weights.gather(1, column) > 0, column, heaviest).squeeze(1)
 
     def below(self, limits: torch.Tensor) -> torch.Tensor:
         """A uniform integer in [0, limit) for each limit; 0 where the limit is 0."""
@@ -54,10 +51,13 @@ class BatchMiner:
 def per_anchor(
     positive: torch.Tensor, negative: torch.Tensor, usable: torch.Tensor
 ) -> torch.Tensor:
-    """The triplet of each sample that is usable as an anchor, from its positive [B] and its negative [B]; usable is bool [B]."""
-    return torch.stack(
-        [torch.arange(len(positive), device=positive.device), positive, negative], dim=1
-    )[usable]
+    """The triplet of each sample that is usable as an anchor.
+
+    Args:
+        positive, negative: [B], those of each sample. usable: bool [B].
+    """
+    anchors = torch.arange(len(positive), device=positive.device)
+    return torch.stack([anchors, positive, negative], dim=1)[usable]
 
 
 class Ranked:
@@ -75,16 +75,14 @@ class Ranked:
 def numbered(
     positives: Ranked, negatives: Ranked, anchors: torch.Tensor, numbers: torch.Tensor
 ) -> torch.Tensor:
-    """Triplets [T, 3] by anchor and number: its pairs of a positive and a negative are numbered, negatives first."""
+    """Triplets [T, 3] by anchor [T] and number [T].
+
+    The pairs of a positive and a negative of an anchor are numbered, negatives first.
+    """
     n_negatives = negatives.counts[anchors]
-    return torch.stack(
-        [
-            anchors,
-            positives(anchors, numbers // n_negatives),
-            negatives(anchors, numbers % n_negatives),
-        ],
-        dim=1,
-    )
+    positive = positives(anchors, numbers // n_negatives)
+    negative = negatives(anchors, numbers % n_negatives)
+    return torch.stack([anchors, positive, negative], dim=1)
 
 
 def spread(counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,11 +7,11 @@ from utilities.functional import masked_max, pair_masks, pairwise_distances
 
 
 class DistanceMiner(BatchMiner):
-    """A triplet per anchor: a uniform positive, and a negative drawn inversely to how common its distance is.
+    """A triplet per anchor, its negative drawn inversely to how common its distance is.
 
-    On the unit sphere in D dimensions pairs at distance d have density q(d) ~ d^(D-2) (1 -
-    d^2/4)^((D-3)/2). An anchor that is alone in its class is its own positive, as in the paper's
-    code; without a negative it is left out.
+    The positive is uniform. On the unit sphere in D dimensions pairs at distance d have density
+    q(d) ~ d^(D-2) (1 - d^2/4)^((D-3)/2). An anchor that is alone in its class is its own positive,
+    as in the paper's code; without a negative it is left out.
 
     Args:
         lower_cutoff: smaller distances count as this one.
@@ -25,11 +25,9 @@ class DistanceMiner(BatchMiner):
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         positives, negatives = pair_masks(labels)
         positives.diagonal().logical_or_(~positives.any(1))
-        return per_anchor(
-            self.draw(positives),
-            self.draw(self.negative_weights(embeddings, negatives)),
-            negatives.any(1),
-        )
+        positive = self.draw(positives)
+        negative = self.draw(self.negative_weights(embeddings, negatives))
+        return per_anchor(positive, negative, negatives.any(1))
 
     def negative_weights(self, embeddings: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
         """[B, B] weights 1/q over the negatives of each anchor, 1 at the largest."""

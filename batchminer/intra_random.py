@@ -1,4 +1,7 @@
-"""Random triplets within a class (Milbich et al., DiVA, ECCV 2020, section 3.1: intra-class features)."""
+"""Random triplets within a class.
+
+Milbich et al., DiVA, ECCV 2020, section 3.1: intra-class features.
+"""
 
 import torch
 
@@ -6,10 +9,10 @@ from batchminer.base import BatchMiner
 
 
 class IntraRandomMiner(BatchMiner):
-    """As many triplets as the batch has samples, each of three different samples of one class, the "negative" too.
+    """As many triplets as the batch has samples, each of three samples of one class.
 
-    Classes are drawn uniformly from those with at least three samples in the batch (raise
-    --samples_per_class above 2).
+    The three differ; the "negative" is of the class too. Classes are drawn uniformly from those
+    with at least three samples in the batch (raise --samples_per_class above 2).
     """
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

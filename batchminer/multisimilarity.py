@@ -18,9 +18,8 @@ class MultiSimilarityMiner(BatchMiner):
         self.margin = margin
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        positives, negatives = map(
-            Ranked, self.informative_pairs(embeddings @ embeddings.T, labels)
-        )
+        informative = self.informative_pairs(embeddings @ embeddings.T, labels)
+        positives, negatives = map(Ranked, informative)
         anchors, position = spread(positives.counts * negatives.counts)
         return numbered(positives, negatives, anchors, position)
 
@@ -31,6 +30,6 @@ class MultiSimilarityMiner(BatchMiner):
         positives, negatives = pair_masks(labels)
         hardest_negative = masked_max(similarities, negatives, 1)[:, None]
         hardest_positive = masked_min(similarities, positives, 1)[:, None]
-        return positives & (similarities < hardest_negative + self.margin), negatives & (
-            similarities > hardest_positive - self.margin
-        )
+        near_a_negative = similarities < hardest_negative + self.margin
+        near_a_positive = similarities > hardest_positive - self.margin
+        return positives & near_a_negative, negatives & near_a_positive

@@ -8,11 +8,11 @@ from utilities.types import Tuples
 
 
 class NPairMiner(BatchMiner):
-    """One uniform positive per anchor with all its negatives, as (anchor, positive, negative) for each of them.
+    """One uniform positive per anchor with all its negatives.
 
-    `paper`: every sample with a positive is an anchor, every sample of another class its negative.
-    `mc`: one random (anchor, positive) per class, and the negatives are the positives of the other
-    classes.
+    There is a triplet for each negative. `paper`: every sample with a positive is an anchor, every
+    sample of another class its negative. `mc`: one random (anchor, positive) per class, and the
+    negatives are the positives of the other classes.
     """
 
     def __init__(self, form: str = "paper"):
@@ -20,10 +20,9 @@ class NPairMiner(BatchMiner):
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         chosen = self.tuples(labels)
-        anchors, negatives = chosen.negatives.nonzero(as_tuple=True)
+        rows, columns = chosen.negatives.nonzero(as_tuple=True)
         return torch.stack(
-            [chosen.anchors[anchors], chosen.positives[anchors], chosen.candidates[negatives]],
-            dim=1,
+            [chosen.anchors[rows], chosen.positives[rows], chosen.candidates[columns]], dim=1
         )
 
     @torch.no_grad()
@@ -34,9 +33,8 @@ class NPairMiner(BatchMiner):
     def every_anchor(self, labels: torch.Tensor) -> Tuples:
         positives, negatives = pair_masks(labels)
         everybody = torch.arange(len(labels), device=labels.device)
-        return Tuples(
-            everybody, self.draw(positives), everybody, negatives & positives.any(1, keepdim=True)
-        )
+        negatives_of_anchors = negatives & positives.any(1, keepdim=True)
+        return Tuples(everybody, self.draw(positives), everybody, negatives_of_anchors)
 
     def one_pair_per_class(self, labels: torch.Tensor) -> Tuples:
         shuffled = self.permutation(len(labels), labels.device)
@@ -44,9 +42,5 @@ class NPairMiner(BatchMiner):
         counts = by_class.unique_consecutive(return_counts=True)[1]
         first = (counts.cumsum(0) - counts)[counts > 1]
         anchors, positives = shuffled[order[first]], shuffled[order[first + 1]]
-        return Tuples(
-            anchors,
-            positives,
-            positives,
-            ~torch.eye(len(first), dtype=torch.bool, device=labels.device),
-        )
+        other_classes = ~torch.eye(len(first), dtype=torch.bool, device=labels.device)
+        return Tuples(anchors, positives, positives, other_classes)

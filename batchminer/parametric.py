@@ -33,17 +33,18 @@ class ParametricMiner(BatchMiner):
         n_support: int = 30,
         support_lim: Sequence[float] = (0.1, 1.9),
     ):
-        self.support = torch.linspace(*support_lim, n_support)
-        centres, (low, high) = (self.support[1:] + self.support[:-1]) / 2, BANDS[mode]
+        nearest, farthest = support_lim
+        self.support = torch.linspace(nearest, farthest, n_support)
+        centres = (self.support[1:] + self.support[:-1]) / 2
+        low, high = BANDS[mode]
         self.bin_weights = torch.where((centres >= low) & (centres <= high), 1.0, 1e-15)
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         positives, negatives = pair_masks(labels)
         weights = self.distance_weights(pairwise_distances(embeddings)) * negatives
         weights = torch.where(weights.any(1, keepdim=True), weights, negatives.to(weights.dtype))
-        return per_anchor(
-            self.draw(positives), self.draw(weights), positives.any(1) & negatives.any(1)
-        )
+        usable = positives.any(1) & negatives.any(1)
+        return per_anchor(self.draw(positives), self.draw(weights), usable)
 
     def distance_weights(self, distances: torch.Tensor) -> torch.Tensor:
         """Weight of each distance, 0 outside the support."""

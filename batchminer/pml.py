@@ -1,4 +1,7 @@
-"""Bridge to the miners of pytorch-metric-learning (Musgrave et al., 2020), an optional dependency."""
+"""Bridge to the miners of pytorch-metric-learning (Musgrave et al., 2020).
+
+That library is an optional dependency.
+"""
 
 import torch
 

@@ -7,7 +7,10 @@ from utilities.functional import pair_masks
 
 
 class RandomMiner(BatchMiner):
-    """As many triplets as the batch has samples, from all admissible ones without replacement; all if there are fewer."""
+    """As many triplets as the batch has samples, from all admissible ones without replacement.
+
+    All of them if there are fewer.
+    """
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         positives, negatives = map(Ranked, pair_masks(labels))

@@ -7,11 +7,12 @@ from utilities.functional import pair_masks
 
 
 class RandomDistanceMiner(DistanceMiner):
-    """As many triplets as the batch has samples: random anchors with repetition, then as the distance miner.
+    """As many triplets as the batch has samples, of random anchors.
 
-    The predecessor's code shuffles the labels first, so that positives and negatives are of random
+    Anchors are drawn with repetition, their positives and negatives as in the distance miner. The
+    predecessor's code shuffles the labels first, so that positives and negatives are of random
     classes: a control, not a way to learn classes. `shuffle_labels` does that too. Anchors without
-        a positive or a negative are left out.
+    a positive or a negative are left out.
 
     Args:
         lower_cutoff, upper_cutoff, form: as in DistanceMiner.
@@ -36,6 +37,5 @@ class RandomDistanceMiner(DistanceMiner):
             return labels.new_zeros(0, 3)
         anchors = usable[self.below(torch.full_like(labels, len(usable)))]
         weights = self.negative_weights(embeddings, negatives)
-        return torch.stack(
-            [anchors, self.draw(positives[anchors]), self.draw(weights[anchors])], dim=1
-        )
+        positive, negative = self.draw(positives[anchors]), self.draw(weights[anchors])
+        return torch.stack([anchors, positive, negative], dim=1)

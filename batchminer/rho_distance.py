@@ -8,10 +8,10 @@ from utilities.functional import pair_masks
 
 
 class RhoDistanceMiner(DistanceMiner):
-    """Distance-weighted triplets, some of which push a positive away so that classes do not collapse.
+    """Distance-weighted triplets, some of which push a positive away.
 
-    With probability cp the triplet of an anchor is (anchor, anchor, another of its class). Anchors
-    alone in their class are left out.
+    They keep classes from collapsing. With probability cp the triplet of an anchor is (anchor,
+    anchor, another of its class). Anchors alone in their class are left out.
 
     Args:
         lower_cutoff, upper_cutoff, form: as in DistanceMiner. cp: probability of a switch, in [0,

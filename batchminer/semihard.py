@@ -7,10 +7,11 @@ from utilities.functional import pair_masks, pairwise_distances
 
 
 class SemihardMiner(BatchMiner):
-    """A triplet per anchor: a uniform positive and a negative in the margin behind it, any negative if none is there.
+    """A triplet per anchor: a uniform positive and a negative in the margin behind it.
 
     The negative is uniform among d_ap < d_an < d_ap + margin, with Euclidean distances (`paper`) or
-    squared ones (`textbook`). Anchors without a positive or a negative are left out.
+    squared ones (`textbook`), or among all negatives if none is there. Anchors without a positive
+    or a negative are left out.
     """
 
     def __init__(self, margin: float = 0.2, form: str = "paper"):

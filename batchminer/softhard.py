@@ -7,10 +7,11 @@ from utilities.functional import masked_max, masked_min, pair_masks, pairwise_di
 
 
 class SofthardMiner(BatchMiner):
-    """A triplet per anchor: a negative nearer than the farthest positive, a positive farther than the nearest negative.
+    """A triplet per anchor of a hard positive and a hard negative.
 
-    Both uniform among those, or among all of their kind if there are none. Anchors without a
-    positive or a negative are left out.
+    The negative is nearer than the farthest positive, the positive farther than the nearest
+    negative. Both are uniform among those, or among all of their kind if there are none. Anchors
+    without a positive or a negative are left out.
     """
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -18,10 +19,11 @@ class SofthardMiner(BatchMiner):
         distances = pairwise_distances(embeddings)
         hard_positives = positives & (distances > masked_min(distances, negatives, 1)[:, None])
         hard_negatives = negatives & (distances < masked_max(distances, positives, 1)[:, None])
-        positive = self.draw(
-            torch.where(hard_positives.any(1, keepdim=True), hard_positives, positives)
-        )
-        negative = self.draw(
-            torch.where(hard_negatives.any(1, keepdim=True), hard_negatives, negatives)
-        )
+        positive = self.draw(_hard_or_all(hard_positives, positives))
+        negative = self.draw(_hard_or_all(hard_negatives, negatives))
         return per_anchor(positive, negative, positives.any(1) & negatives.any(1))
+
+
+def _hard_or_all(hard: torch.Tensor, every: torch.Tensor) -> torch.Tensor:
+    """The rows of a mask [B, B], those of `every` where `hard` is empty."""
+    return torch.where(hard.any(1, keepdim=True), hard, every)

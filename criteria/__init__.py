@@ -1,6 +1,13 @@
-"""Objectives: one file each, an explicit registry, `select(name, ...)` and `build(name, ...)` are the doors."""
+"""Objectives: one file each, an explicit registry.
+
+`select(name, ...)` makes one, `build(name, ...)` one with those that it holds:
+
+    loss = criteria.select("margin", n_classes=100, miner=batchminer.select("distance"))
+    loss(embeddings, labels).backward()
+"""
 
 from collections.abc import Callable
+from typing import Any
 
 from criteria.adversarial_separation import AdversarialSeparationLoss
 from criteria.angular import AngularLoss
@@ -28,6 +35,7 @@ from criteria.supcon import SupConLoss
 from criteria.triplet import TripletLoss
 from utilities.pml import PREFIX
 from utilities.report import first_line
+from utilities.types import Miner
 
 REGISTRY: dict[str, type[Criterion]] = {
     "contrastive": ContrastiveLoss,
@@ -55,15 +63,22 @@ REGISTRY: dict[str, type[Criterion]] = {
 }
 
 
-def select(name: str, **arguments) -> Criterion:
-    """The objective `name`: hyper-parameters by name, and of the run's values (see Criterion.NEEDS) those that it needs."""
+def select(name: str, **arguments: Any) -> Criterion:
+    """The objective `name`, or `pml:<ClassName>` of pytorch-metric-learning.
+
+    Args:
+        arguments: its hyper-parameters, and what it needs of the run's values (see
+            Criterion.NEEDS); those of them that it does not need are left aside.
+    Raises:
+        TypeError: an argument that it does not know, or one missing that it needs.
+    """
     criterion = class_of(name)
     if criterion is PytorchMetricLearningLoss:
         arguments["name"] = name.removeprefix(PREFIX)
-    not_needed = {"n_classes", "embed_dim", "feature_dim", "miner"} - set(criterion.NEEDS)
-    return criterion(
-        **{argument: value for argument, value in arguments.items() if argument not in not_needed}
-    )
+    for value_of_the_run in ("n_classes", "embed_dim", "feature_dim", "miner"):
+        if value_of_the_run not in criterion.NEEDS:
+            arguments.pop(value_of_the_run, None)
+    return criterion(**arguments)
 
 
 def class_of(name: str) -> type[Criterion]:
@@ -71,37 +86,43 @@ def class_of(name: str) -> type[Criterion]:
     return PytorchMetricLearningLoss if name.startswith(PREFIX) else REGISTRY[name]
 
 
-def build(name: str, hyperparameters: Callable[[str], dict], **run) -> Criterion:
+def build(
+    name: str,
+    hyperparameters: Callable[[str], dict[str, Any]],
+    *,
+    n_classes: int,
+    embed_dim: int,
+    feature_dim: int,
+    miner: Miner | None,
+) -> Criterion:
     """The objective `name` with those that it holds, if any.
 
     Args:
-        hyperparameters: gives those of an objective by its name. run: n_classes, embed_dim,
-            feature_dim, miner.
+        hyperparameters: gives those of an objective by its name.
+        n_classes, embed_dim, feature_dim: the run's values. miner: None where no objective has one.
     """
-    own = hyperparameters(name)
+    run: dict[str, Any] = {"n_classes": n_classes, "feature_dim": feature_dim, "miner": miner}
+    arguments = hyperparameters(name)
     if "source" in class_of(name).NEEDS:
-        own["source"] = build(own["source"], hyperparameters, **run)
-        own["target"] = [
-            build(own["target"], hyperparameters, **run | {"embed_dim": dim})
-            for dim in own["target_dims"]
+        source, target = arguments["source"], arguments["target"]
+        arguments["source"] = build(source, hyperparameters, embed_dim=embed_dim, **run)
+        arguments["target"] = [
+            build(target, hyperparameters, embed_dim=dim, **run) for dim in arguments["target_dims"]
         ]
-    return select(name, **run, **own)
+    return select(name, embed_dim=embed_dim, **run, **arguments)
 
 
 def describe() -> dict[str, str]:
     """What each objective does, in a line, with the miners that it takes."""
-
-    def miners(criterion: type[Criterion]) -> str:
-        return (
-            f" [miner: {' or '.join(criterion.MINERS) if criterion.MINERS else 'any'}]"
-            if "miner" in criterion.NEEDS
-            else ""
-        )
-
     described = {
-        name: first_line(criterion) + miners(criterion) for name, criterion in REGISTRY.items()
+        name: first_line(criterion) + _miners(criterion) for name, criterion in REGISTRY.items()
     }
-    return described | {
-        f"{PREFIX}<ClassName>": first_line(PytorchMetricLearningLoss)
-        + f" [miner: {PREFIX}<ClassName> or none]"
-    }
+    bridge = f"{first_line(PytorchMetricLearningLoss)} [miner: {PREFIX}<ClassName> or none]"
+    return described | {f"{PREFIX}<ClassName>": bridge}
+
+
+def _miners(criterion: type[Criterion]) -> str:
+    """The miners that an objective takes, as an addition to its line."""
+    if "miner" not in criterion.NEEDS:
+        return ""
+    return f" [miner: {' or '.join(criterion.MINERS) if criterion.MINERS else 'any'}]"

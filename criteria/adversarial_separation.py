@@ -1,9 +1,13 @@
-"""Adversarial separation of two embeddings (Opitz et al., PAMI 2018, section 3.3; Milbich et al., ECCV 2020, eq. 6)."""
+"""Adversarial separation of two embeddings.
+
+Opitz et al., PAMI 2018, section 3.3; Milbich et al., ECCV 2020, eq. 6.
+"""
 
 from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.autograd.function import FunctionCtx
 from torch.nn.functional import normalize
 
 from criteria.base import CompositeCriterion, Criterion
@@ -28,6 +32,7 @@ class AdversarialSeparationLoss(CompositeCriterion):
     """
 
     NEEDS = ("embed_dim", "feature_dim", "source", "target")
+    READS = ("embeddings", "features")
 
     def __init__(
         self,
@@ -51,16 +56,14 @@ class AdversarialSeparationLoss(CompositeCriterion):
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         embeddings = normalize(output.embeddings, dim=1)
         auxiliary = [normalize(head(output.features), dim=1) for head in self.heads]
-        correlation = torch.stack(
-            [
-                self.correlation(embeddings, rows, regressor)
-                for rows, regressor in zip(auxiliary, self.regressors)
-            ]
-        ).sum()
+        correlations = [
+            self.correlation(embeddings, rows, regressor)
+            for rows, regressor in zip(auxiliary, self.regressors)
+        ]
         return (
             self.source_loss(output, embeddings, labels)
             + self.target_loss(output, auxiliary, labels)
-            - self.weight * correlation
+            - self.weight * torch.stack(correlations).sum()
         )
 
     @staticmethod
@@ -82,9 +85,9 @@ class _ReversedGradient(torch.autograd.Function):
     """Identity forward, the negated gradient backward."""
 
     @staticmethod
-    def forward(context, values: torch.Tensor) -> torch.Tensor:
+    def forward(context: FunctionCtx, values: torch.Tensor) -> torch.Tensor:
         return values.view_as(values)
 
     @staticmethod
-    def backward(context, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(context: FunctionCtx, gradient: torch.Tensor) -> torch.Tensor:
         return -gradient

@@ -5,35 +5,30 @@ import math
 import torch
 from torch.nn.functional import normalize
 
-from criteria.base import Criterion
+from criteria.base import MinedCriterion
 from criteria.npair import tuple_term, tuples
-from utilities.types import ModelOutput, Tuples
+from utilities.types import Miner, ModelOutput, Tuples
 
 
-class AngularLoss(Criterion):
-    """Bounds the angle at the negative of the triangle of anchor, positive and negative; N-pair loss beside it.
+class AngularLoss(MinedCriterion):
+    """Bounds the angle at the negative of each triangle; N-pair loss beside it.
 
-    On unit rows, f = 4 tan^2(alpha) (x_a + x_p).x_n - 2 (1 + tan^2(alpha)) x_a.x_p and the angular
-    term is the mean over anchors of log(1 + sum_n exp(f)). Loss: N-pair term (rows as they come) +
-    npair_ang_weight * angular term + npair_l2 * mean norm of the batch.
+    The triangle is that of anchor, positive and negative. On unit rows, f = 4 tan^2(alpha) (x_a +
+    x_p).x_n - 2 (1 + tan^2(alpha)) x_a.x_p and the angular term is the mean over anchors of log(1 +
+    sum_n exp(f)). Loss: N-pair term (rows as they come) + npair_ang_weight * angular term +
+    npair_l2 * mean norm of the batch.
 
     Args:
         miner: gives each anchor one positive and any number of negatives. alpha: bound in degrees.
     """
 
-    NEEDS = ("miner",)
     MINERS = ("npair",)
 
     def __init__(
-        self, miner, alpha: float = 45, npair_ang_weight: float = 2, npair_l2: float = 0.005
+        self, miner: Miner, alpha: float = 45, npair_ang_weight: float = 2, npair_l2: float = 0.005
     ):
-        super().__init__()
-        self.miner, self.alpha, self.npair_ang_weight, self.npair_l2 = (
-            miner,
-            alpha,
-            npair_ang_weight,
-            npair_l2,
-        )
+        super().__init__(miner)
+        self.alpha, self.npair_ang_weight, self.npair_l2 = alpha, npair_ang_weight, npair_l2
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         embeddings = output.embeddings
@@ -53,14 +48,15 @@ class AngularLoss(Criterion):
     def angular_term(
         self, cosines: torch.Tensor, unit: torch.Tensor, chosen: Tuples
     ) -> torch.Tensor:
-        """The part above the N-pair term, from the cosines of all samples with the candidates [B, N] and the unit rows."""
+        """The part above the N-pair term, from unit rows [B, D].
+
+        The cosines [B, N] are those of all samples with the candidates.
+        """
         squared_tangent = math.tan(math.radians(self.alpha)) ** 2
-        to_candidates = (
-            4 * squared_tangent * (_rows(cosines, chosen.anchors) + cosines[chosen.positives])
-        )
-        to_positive = (
-            2 * (1 + squared_tangent) * (unit[chosen.anchors] * unit[chosen.positives]).sum(1)
-        )
+        anchor_plus_positive = _rows(cosines, chosen.anchors) + cosines[chosen.positives]
+        to_candidates = 4 * squared_tangent * anchor_plus_positive
+        anchor_by_positive = (unit[chosen.anchors] * unit[chosen.positives]).sum(1)
+        to_positive = 2 * (1 + squared_tangent) * anchor_by_positive
         return tuple_term(to_candidates, to_positive, chosen.negatives)
 
 

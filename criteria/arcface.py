@@ -35,20 +35,14 @@ class ArcFaceLoss(Criterion):
         form: str = "paper",
     ):
         super().__init__()
-        self.lr, self.angular_margin, self.feature_scale, self.form = (
-            lr,
-            angular_margin,
-            feature_scale,
-            form,
-        )
+        self.lr, self.form = lr, form
+        self.angular_margin, self.feature_scale = angular_margin, feature_scale
         self.class_map = class_directions(n_classes, embed_dim)
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
-        embeddings = (
-            normalize(output.embeddings, dim=1)
-            if self.form == "textbook_normalised"
-            else output.embeddings
-        )
+        embeddings = output.embeddings
+        if self.form == "textbook_normalised":
+            embeddings = normalize(embeddings, dim=1)
         cosines = embeddings @ normalize(self.class_map, dim=1).T
         # At 1 the angle has no finite gradient; in float32 1 - 1e-10 is 1, so the bound is the
         # nearest number below.
@@ -58,9 +52,8 @@ class ArcFaceLoss(Criterion):
         target = cosines.gather(1, labels[:, None]).clamp(-bound, bound)
         sine = (1 - target.square()).sqrt()
         with_margin = target * math.cos(self.angular_margin) - sine * math.sin(self.angular_margin)
-        return cross_entropy(
-            self.feature_scale * cosines.scatter(1, labels[:, None], with_margin), labels
-        )
+        logits = self.feature_scale * cosines.scatter(1, labels[:, None], with_margin)
+        return cross_entropy(logits, labels)
 
     def parameter_groups(self, base_lr: float) -> list[dict]:
         return [{"params": [self.class_map], "lr": self.lr}]

@@ -1,4 +1,4 @@
-"""What all objectives share: checks, float32, and a zero with a graph where there is nothing to learn."""
+"""What all objectives share: checks, fp32, and a zero with a graph where nothing can be learnt."""
 
 from collections.abc import Sequence
 
@@ -6,43 +6,43 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from utilities.functional import graph_zero
-from utilities.types import ModelOutput
+from utilities.functional import at_least_float32, graph_zero
+from utilities.types import Miner, ModelOutput
 
 
 class Criterion(nn.Module):
     """A subclass writes `loss(output, labels)`; callers use `criterion(output, labels)`.
 
     NEEDS names the constructor arguments that come from the run: of `n_classes`, `embed_dim`,
-        `feature_dim`, `miner`,
-    and, of an objective around others, `source` and `target`. MINERS names the batch miners it can
-    work with; None: any.
+    `feature_dim`, `miner`, and, of an objective around others, `source` and `target`. MINERS names
+    the batch miners it can work with; None: any. READS names the fields of a ModelOutput that
+    `loss` uses; an objective that uses the embeddings alone can be called with them.
     """
 
     NEEDS: tuple[str, ...] = ()
     MINERS: tuple[str, ...] | None = None
+    READS: tuple[str, ...] = ("embeddings",)
 
-    def forward(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
+    def forward(self, output: ModelOutput | torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Scalar loss of a batch, in fp32 (fp64 stays) whatever the autocast.
 
         Args:
-            output: embeddings [B, D], features [B, F], feature_map [B, C, h, w].
+            output: embeddings [B, D], features [B, F], feature_map [B, C, h, w]; or the embeddings
+                [B, D] alone, where the objective reads nothing else.
             labels: [B] long.
         Raises:
-            ValueError: shapes that do not fit together.
+            ValueError: shapes that do not fit together, or embeddings alone where more is read.
         """
+        if isinstance(output, torch.Tensor):
+            output = self._without_features(output)
         embeddings = output.embeddings
         if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
             raise ValueError(
-                f"expected embeddings [B, D] and labels [B], got {tuple(embeddings.shape)} and {tuple(labels.shape)}"
+                "expected embeddings [B, D] and labels [B], "
+                f"got {tuple(embeddings.shape)} and {tuple(labels.shape)}"
             )
         with torch.autocast(embeddings.device.type, enabled=False):
-            output = ModelOutput(
-                *(
-                    part.float() if part.dtype in (torch.float16, torch.bfloat16) else part
-                    for part in output
-                )
-            )
+            output = ModelOutput(*map(at_least_float32, output))
             # NaN embeddings compare as False everywhere, so a loss may not see them: the added 0 is
             # NaN then.
             return self.loss(output, labels) + graph_zero(output.embeddings)
@@ -50,23 +50,58 @@ class Criterion(nn.Module):
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError(f"{type(self).__name__} must define loss(output, labels)")
 
+    def reads(self) -> set[str]:
+        """Fields of a ModelOutput that this objective, with its settings, uses."""
+        return set(self.READS)
+
     def is_mined(self) -> bool:
         """Whether this objective, or one that it holds, uses a batch miner."""
-        return any(getattr(module, "miner", None) is not None for module in self.modules())
+        return False
 
     def parameter_groups(self, base_lr: float) -> list[dict]:
-        """Optimizer groups of the learnable parts (proxies, class margins, networks); none by default."""
+        """Optimizer groups of the learnable parts: proxies, class margins, networks; or none."""
         return []
 
+    def _without_features(self, embeddings: torch.Tensor) -> ModelOutput:
+        """Embeddings as a ModelOutput, whose other fields are empty: nothing reads them."""
+        fields = self.reads()
+        further = [name for name in ModelOutput._fields if name in fields and name != "embeddings"]
+        if further:
+            raise ValueError(
+                f"{type(self).__name__} reads {' and '.join(further)} beside the embeddings: "
+                f"call it with a ModelOutput({', '.join(ModelOutput._fields)})"
+            )
+        nothing = embeddings.new_zeros(0)
+        return ModelOutput(embeddings, nothing, nothing)
 
-class TripletCriterion(Criterion):
-    """An objective on mined triplets; a subclass writes `triplet_loss(anchors, positives, negatives)` for T > 0 rows."""
 
-    NEEDS = ("miner",)
+class MinedCriterion(Criterion):
+    """An objective on what a batch miner chooses.
 
-    def __init__(self, miner):
+    Args:
+        miner: (embeddings [B, D], labels [B]) -> triplets [T, 3].
+    """
+
+    NEEDS: tuple[str, ...] = ("miner",)
+
+    def __init__(self, miner: Miner):
         super().__init__()
+        if not callable(miner):
+            raise TypeError(
+                f"{type(self).__name__} needs a miner, "
+                f"(embeddings [B, D], labels [B]) -> triplets [T, 3], not {miner!r}"
+            )
         self.miner = miner
+
+    def is_mined(self) -> bool:
+        return True
+
+
+class TripletCriterion(MinedCriterion):
+    """An objective on the rows of mined triplets.
+
+    A subclass writes `triplet_loss(anchors, positives, negatives)` for T > 0 rows.
+    """
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         triplets = self.miner(output.embeddings.detach(), labels)
@@ -77,13 +112,16 @@ class TripletCriterion(Criterion):
     def triplet_loss(
         self, anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
     ) -> torch.Tensor:
+        """Of rows [T, D] each."""
         raise NotImplementedError(
             f"{type(self).__name__} must define triplet_loss(anchors, positives, negatives)"
         )
 
 
 class ProxyCriterion(Criterion):
-    """An objective on cosine similarities to one learned proxy per class; a subclass writes `proxy_loss(similarities, labels)`.
+    """An objective on cosine similarities to one learned proxy per class.
+
+    A subclass writes `proxy_loss(similarities, labels)`.
 
     Args:
         n_classes, embed_dim: shape of the proxies, which start as in the paper's code. lrmulti:
@@ -98,9 +136,8 @@ class ProxyCriterion(Criterion):
         self.proxies = nn.Parameter(torch.randn(n_classes, embed_dim) / 8)
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
-        return self.proxy_loss(
-            normalize(output.embeddings, dim=1) @ normalize(self.proxies, dim=1).T, labels
-        )
+        similarities = normalize(output.embeddings, dim=1) @ normalize(self.proxies, dim=1).T
+        return self.proxy_loss(similarities, labels)
 
     def proxy_loss(self, similarities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Of similarities [B, C] and labels [B]."""
@@ -118,11 +155,18 @@ class ProxyCriterion(Criterion):
 
 
 class CompositeCriterion(Criterion):
-    """An objective around others: `source` on the embedding, one of `target` on each further embedding that it makes."""
+    """An objective around others.
+
+    `source` is that of the embedding, `target` has one for each further embedding that it makes.
+    """
 
     def __init__(self, source: Criterion, target: Sequence[Criterion]):
         super().__init__()
         self.source, self.targets = source, nn.ModuleList(target)
+
+    def objectives(self) -> list[Criterion]:
+        """Those inside, the source first."""
+        return [self.source, *self.targets]
 
     def source_loss(
         self, output: ModelOutput, embeddings: torch.Tensor, labels: torch.Tensor
@@ -133,17 +177,21 @@ class CompositeCriterion(Criterion):
         self, output: ModelOutput, further: list[torch.Tensor], labels: torch.Tensor
     ) -> torch.Tensor:
         """Mean over the further embeddings, [B, D_k] each."""
-        return torch.stack(
-            [
-                target(output._replace(embeddings=rows), labels)
-                for target, rows in zip(self.targets, further)
-            ]
-        ).mean()
+        losses = [
+            target(output._replace(embeddings=rows), labels)
+            for target, rows in zip(self.targets, further)
+        ]
+        return torch.stack(losses).mean()
+
+    def reads(self) -> set[str]:
+        return super().reads().union(*(objective.reads() for objective in self.objectives()))
+
+    def is_mined(self) -> bool:
+        return any(objective.is_mined() for objective in self.objectives())
 
     def parameter_groups(self, base_lr: float) -> list[dict]:
         """Those of the objectives inside; a subclass adds its networks."""
-        return [
-            group
-            for part in (self.source, *self.targets)
-            for group in part.parameter_groups(base_lr)
-        ]
+        groups: list[dict] = []
+        for objective in self.objectives():
+            groups += objective.parameter_groups(base_lr)
+        return groups

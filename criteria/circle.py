@@ -27,9 +27,8 @@ class CircleLoss(Criterion):
         columns, real = positive_columns(positives)
         near = similarities.gather(1, columns)
         pull = self.gamma * (near.detach() - 1 - self.m).clamp(max=0) * (near - 1 + self.m)
-        push = (similarities.detach() + self.m).clamp(min=0).mul(self.gamma) * (
-            similarities - self.m
-        )
+        push_weights = (similarities.detach() + self.m).clamp(min=0).mul(self.gamma)
+        push = push_weights * (similarities - self.m)
         per_anchor = softplus(
             masked_logsumexp(push, negatives, 1) + masked_logsumexp(pull, real, 1), threshold=50
         )

@@ -5,6 +5,7 @@ from torch.nn.functional import pairwise_distance, relu
 
 from criteria.base import TripletCriterion
 from utilities.functional import row_distances
+from utilities.types import Miner
 
 
 class ContrastiveLoss(TripletCriterion):
@@ -15,7 +16,9 @@ class ContrastiveLoss(TripletCriterion):
     distances (`textbook`).
     """
 
-    def __init__(self, miner, pos_margin: float = 0, neg_margin: float = 1, form: str = "paper"):
+    def __init__(
+        self, miner: Miner, pos_margin: float = 0, neg_margin: float = 1, form: str = "paper"
+    ):
         super().__init__(miner)
         self.pos_margin, self.neg_margin, self.form = pos_margin, neg_margin, form
 

@@ -33,7 +33,10 @@ class HistogramLoss(Criterion):
     def histograms(
         self, similarities: torch.Tensor, same: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised histograms [nbins] of positive and negative pairs; both empty where one kind is missing."""
+        """Normalised histograms [nbins] of positive and negative pairs.
+
+        Both are empty where the batch has pairs of one kind only.
+        """
         n_positives = same.sum()
         if n_positives == 0 or n_positives == len(same):
             return similarities[:0], similarities[:0]

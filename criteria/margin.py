@@ -4,20 +4,19 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
-from criteria.base import Criterion
-from utilities.types import ModelOutput
+from criteria.base import MinedCriterion
+from utilities.types import Miner, ModelOutput
 
 
-class MarginLoss(Criterion):
-    """Positives nearer than beta - margin, negatives farther than beta + margin, with a beta per class of the anchor.
+class MarginLoss(MinedCriterion):
+    """Positives nearer than beta - margin, negatives farther than beta + margin.
 
-    Over mined triplets: sum of [d_ap - beta + margin]+ + [beta - d_an + margin]+ and nu beta,
-        divided by the number of
-    triplets with an active term (`paper`) or of active pairs (`textbook`).
+    Each class has a beta, that of the anchor counts. Over mined triplets: sum of [d_ap - beta +
+    margin]+ + [beta - d_an + margin]+ and nu beta, divided by the number of triplets with an active
+    term (`paper`) or of active pairs (`textbook`).
 
     Args:
-        n_classes: number of training classes, one beta each. miner: (embeddings, labels) ->
-            triplets [T, 3].
+        n_classes: number of training classes, one beta each. miner: chooses the triplets.
         beta: initial value. beta_lr: its own learning rate. beta_constant: one fixed beta for all
             classes.
         nu: weight of the sum of the anchors' betas; the paper's code names it but cannot run with
@@ -29,7 +28,7 @@ class MarginLoss(Criterion):
     def __init__(
         self,
         n_classes: int,
-        miner,
+        miner: Miner,
         margin: float = 0.2,
         beta: float = 1.2,
         beta_lr: float = 0.0005,
@@ -37,35 +36,31 @@ class MarginLoss(Criterion):
         beta_constant: bool = False,
         form: str = "paper",
     ):
-        super().__init__()
-        self.miner, self.margin, self.beta_lr, self.nu, self.form = miner, margin, beta_lr, nu, form
-        self.beta = (
-            float(beta) if beta_constant else nn.Parameter(torch.full((n_classes,), float(beta)))
-        )
+        super().__init__(miner)
+        self.margin, self.beta_lr, self.nu, self.form = margin, beta_lr, nu, form
+        self.beta: float | nn.Parameter = float(beta)
+        if not beta_constant:
+            self.beta = nn.Parameter(torch.full((n_classes,), float(beta)))
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         embeddings = output.embeddings
         triplets = self.miner(embeddings.detach(), labels)
         anchors, positives, negatives = embeddings[triplets].unbind(1)  # [T, D] each
-        beta = (
-            self.beta[labels[triplets[:, 0]]]
-            if isinstance(self.beta, nn.Parameter)
-            else anchors.new_full((len(anchors),), self.beta)
-        )
+        if isinstance(self.beta, nn.Parameter):
+            beta = self.beta[labels[triplets[:, 0]]]
+        else:
+            beta = anchors.new_full((len(anchors),), self.beta)
         positive_term = relu(_distance(anchors, positives) - beta + self.margin)
         negative_term = relu(beta - _distance(anchors, negatives) + self.margin)
         active = torch.stack([positive_term > 0, negative_term > 0])
         count = active.any(0).sum() if self.form == "paper" else active.sum()
-        return (positive_term.sum() + negative_term.sum() + self.nu * beta.sum()) / count.clamp(
-            min=1
-        )
+        total = positive_term.sum() + negative_term.sum() + self.nu * beta.sum()
+        return total / count.clamp(min=1)
 
     def parameter_groups(self, base_lr: float) -> list[dict]:
-        return (
-            [{"params": [self.beta], "lr": self.beta_lr}]
-            if isinstance(self.beta, nn.Parameter)
-            else []
-        )
+        if not isinstance(self.beta, nn.Parameter):
+            return []
+        return [{"params": [self.beta], "lr": self.beta_lr}]
 
 
 def _distance(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

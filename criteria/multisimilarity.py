@@ -18,8 +18,8 @@ class MultiSimilarityLoss(Criterion):
     """Soft-weighted positive and negative pairs that the margin finds informative.
 
     Per anchor i, over its mined positives P and negatives N with similarities S:
-        r+ = log(1 + sum_P exp(-pos_weight (S - pos_thresh))),  r- = log(1 + sum_N exp(neg_weight (S
-        - neg_thresh)))
+        r+ = log(1 + sum_P exp(-pos_weight (S - pos_thresh))),
+        r- = log(1 + sum_N exp(neg_weight (S - neg_thresh))).
     The `textbook` loss is mean(r+) / pos_weight + mean(r-) / neg_weight. The `paper` form, with
     which the settings of the language-guidance paper were found, has a softplus around each batch
     mean.
@@ -55,22 +55,14 @@ class MultiSimilarityLoss(Criterion):
         columns, real = positive_columns(positives)
         near = similarities.gather(1, columns)
         with torch.no_grad():  # pairs that the margin finds informative
-            hardest_negative, hardest_positive = (
-                masked_max(similarities, negatives, 1),
-                masked_min(near, real, 1),
-            )
+            hardest_negative = masked_max(similarities, negatives, 1)
+            hardest_positive = masked_min(near, real, 1)
             hard_positives = real & (near < (hardest_negative + self.margin)[:, None])
             hard_negatives = negatives & (similarities > (hardest_positive - self.margin)[:, None])
-        positive_term = softplus(
-            masked_logsumexp(-self.pos_weight * near, hard_positives, 1)
-            + self.pos_weight * self.pos_thresh,
-            threshold=50,
-        ).mean()
-        negative_term = softplus(
-            masked_logsumexp(self.neg_weight * similarities, hard_negatives, 1)
-            - self.neg_weight * self.neg_thresh,
-            threshold=50,
-        ).mean()
+        pull = masked_logsumexp(-self.pos_weight * near, hard_positives, 1)
+        push = masked_logsumexp(self.neg_weight * similarities, hard_negatives, 1)
+        positive_term = softplus(pull + self.pos_weight * self.pos_thresh, threshold=50).mean()
+        negative_term = softplus(push - self.neg_weight * self.neg_thresh, threshold=50).mean()
         if self.form == "paper":
             positive_term, negative_term = softplus(positive_term), softplus(negative_term)
         return positive_term / self.pos_weight + negative_term / self.neg_weight

@@ -3,12 +3,12 @@
 import torch
 from torch.nn.functional import softplus
 
-from criteria.base import Criterion
+from criteria.base import MinedCriterion
 from utilities.functional import masked_logsumexp, masked_mean
-from utilities.types import ModelOutput, Tuples
+from utilities.types import Miner, ModelOutput, TupleMiner, Tuples
 
 
-class NPairLoss(Criterion):
+class NPairLoss(MinedCriterion):
     """One positive of each anchor against all its negatives at once, on inner products.
 
     mean over anchors of log(1 + sum_n exp(x_a.x_n - x_a.x_p)) + l2 * regulariser. The regulariser
@@ -22,12 +22,11 @@ class NPairLoss(Criterion):
             code has 0.25 for BN-Inception.
     """
 
-    NEEDS = ("miner",)
     MINERS = ("npair",)
 
-    def __init__(self, miner, l2: float = 0.005, scale: float = 1, form: str = "paper"):
-        super().__init__()
-        self.miner, self.l2, self.scale, self.form = miner, l2, scale, form
+    def __init__(self, miner: Miner, l2: float = 0.005, scale: float = 1, form: str = "paper"):
+        super().__init__(miner)
+        self.l2, self.scale, self.form = l2, scale, form
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         embeddings = output.embeddings * self.scale if self.form == "paper" else output.embeddings
@@ -40,22 +39,22 @@ class NPairLoss(Criterion):
             return torch.linalg.vector_norm(embeddings, dim=1).mean()
         if self.form == "textbook":
             return embeddings.square().sum(1).mean()
-        used = chosen.negatives.any(1)
-        squared = embeddings[chosen.anchors].square().sum(1) + embeddings[
-            chosen.positives
-        ].square().sum(1)
-        return masked_mean(squared, used) / 2
+        of_anchors = embeddings[chosen.anchors].square().sum(1)
+        of_positives = embeddings[chosen.positives].square().sum(1)
+        return masked_mean(of_anchors + of_positives, chosen.negatives.any(1)) / 2
 
 
-def tuples(miner, embeddings: torch.Tensor, labels: torch.Tensor) -> Tuples:
+def tuples(miner: Miner, embeddings: torch.Tensor, labels: torch.Tensor) -> Tuples:
     """The miner's choice, from its triplets if it does not give it directly."""
-    if hasattr(miner, "tuples"):
+    if isinstance(miner, TupleMiner):
         return miner.tuples(labels)
-    anchors, others, enemies = miner(embeddings, labels).unbind(1)
-    everybody, positives = torch.arange(len(labels), device=labels.device), torch.zeros_like(labels)
-    negatives = torch.zeros(len(labels), len(labels), dtype=torch.bool, device=labels.device)
-    positives[anchors], negatives[anchors, enemies] = others, True
-    return Tuples(everybody, positives, everybody, negatives)
+    anchors, positives, negatives = miner(embeddings, labels).unbind(1)
+    everybody = torch.arange(len(labels), device=labels.device)
+    positive_of = torch.zeros_like(labels)
+    positive_of[anchors] = positives
+    is_negative = torch.zeros(len(labels), len(labels), dtype=torch.bool, device=labels.device)
+    is_negative[anchors, negatives] = True
+    return Tuples(everybody, positive_of, everybody, is_negative)
 
 
 def npair_term(embeddings: torch.Tensor, chosen: Tuples) -> torch.Tensor:
@@ -71,6 +70,10 @@ def npair_term(embeddings: torch.Tensor, chosen: Tuples) -> torch.Tensor:
 def tuple_term(
     to_candidates: torch.Tensor, to_positive: torch.Tensor, negatives: torch.Tensor
 ) -> torch.Tensor:
-    """mean over rows with a negative of log(1 + sum_n exp(to_candidates - to_positive)), [A, N], [A], bool [A, N]."""
+    """mean over rows with a negative of log(1 + sum_n exp(to_candidates - to_positive)).
+
+    Args:
+        to_candidates: [A, N]. to_positive: [A]. negatives: bool [A, N].
+    """
     gap = masked_logsumexp(to_candidates, negatives, 1) - to_positive
     return masked_mean(softplus(gap, threshold=50), negatives.any(1))

@@ -1,4 +1,7 @@
-"""Proxy objectives of the paper's code: ProxyAnchor (Kim et al., CVPR 2020) and its per-sample sibling."""
+"""Proxy objectives of the paper's code.
+
+ProxyAnchor (Kim et al., CVPR 2020) and its per-sample sibling.
+"""
 
 import torch
 from torch.nn.functional import softplus
@@ -9,13 +12,14 @@ from utilities.functional import log1p_sum_exp, masked_mean
 
 
 class OProxyLoss(ProxyCriterion):
-    """Proxies pull their samples and push all others; `anchor` sums over samples, `nca` over proxies.
+    """Proxies pull their samples and push all others.
 
-    With cosine similarities s. `anchor`: log(1 + sum_+ exp(-pos_alpha (s - pos_delta))) of each
-    proxy, averaged over the batch's samples (`paper`: a class with K samples counts K times) or
-    over the proxies with samples (`textbook`), plus the mean over all proxies of log(1 + sum_-
-    exp(neg_alpha (s - neg_delta))). `nca`: the same two sums taken per sample, its positive counted
-    as often as its class is in the batch (`paper`), or ProxyNCA, which has no scales (`textbook`).
+    `anchor` sums over samples, `nca` over proxies. With cosine similarities s. `anchor`: log(1 +
+    sum_+ exp(-pos_alpha (s - pos_delta))) of each proxy, averaged over the batch's samples
+    (`paper`: a class with K samples counts K times) or over the proxies with samples (`textbook`),
+    plus the mean over all proxies of log(1 + sum_- exp(neg_alpha (s - neg_delta))). `nca`: the same
+    two sums taken per sample, its positive counted as often as its class is in the batch (`paper`),
+    or ProxyNCA, which has no scales (`textbook`).
 
     Args:
         n_classes, embed_dim: shape of the proxies. lrmulti: their learning rate as a multiple of
@@ -36,43 +40,33 @@ class OProxyLoss(ProxyCriterion):
     ):
         super().__init__(n_classes, embed_dim, lrmulti)
         self.mode, self.form = mode, form
-        self.pos_alpha, self.neg_alpha, self.pos_delta, self.neg_delta = (
-            pos_alpha,
-            neg_alpha,
-            pos_delta,
-            neg_delta,
-        )
+        self.pos_alpha, self.neg_alpha = pos_alpha, neg_alpha
+        self.pos_delta, self.neg_delta = pos_delta, neg_delta
 
     def proxy_loss(self, similarities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if self.mode == "nca" and self.form == "textbook":
             return proxy_nca(similarities, labels)
-        own = self.own_proxies(similarities, labels)
-        pull, push = (
-            -self.pos_alpha * (similarities - self.pos_delta),
-            self.neg_alpha * (similarities - self.neg_delta),
-        )
-        return (
-            self.per_proxy(pull, push, own, labels)
-            if self.mode == "anchor"
-            else self.per_sample(pull, push, own, labels)
-        )
+        is_own = self.own_proxies(similarities, labels)
+        pull = -self.pos_alpha * (similarities - self.pos_delta)
+        push = self.neg_alpha * (similarities - self.neg_delta)
+        if self.mode == "anchor":
+            return self.per_proxy(pull, push, is_own, labels)
+        return self.per_sample(pull, push, is_own, labels)
 
     def per_proxy(
-        self, pull: torch.Tensor, push: torch.Tensor, own: torch.Tensor, labels: torch.Tensor
+        self, pull: torch.Tensor, push: torch.Tensor, is_own: torch.Tensor, labels: torch.Tensor
     ) -> torch.Tensor:
-        positive_term = log1p_sum_exp(pull, own, 0)
-        positive_mean = (
-            positive_term[labels].mean()
-            if self.form == "paper"
-            else masked_mean(positive_term, own.any(0))
-        )
-        return positive_mean + log1p_sum_exp(push, ~own, 0).mean()
+        positive_term = log1p_sum_exp(pull, is_own, 0)
+        if self.form == "paper":
+            positive_mean = positive_term[labels].mean()
+        else:
+            positive_mean = masked_mean(positive_term, is_own.any(0))
+        return positive_mean + log1p_sum_exp(push, ~is_own, 0).mean()
 
     def per_sample(
-        self, pull: torch.Tensor, push: torch.Tensor, own: torch.Tensor, labels: torch.Tensor
+        self, pull: torch.Tensor, push: torch.Tensor, is_own: torch.Tensor, labels: torch.Tensor
     ) -> torch.Tensor:
-        class_sizes = own.sum(0)[labels].to(pull.dtype)
-        positive_term = softplus(
-            pull.gather(1, labels[:, None]).squeeze(1) + class_sizes.log(), threshold=50
-        )
-        return positive_term.mean() + log1p_sum_exp(push, ~own, 1).mean()
+        class_sizes = is_own.sum(0)[labels].to(pull.dtype)
+        own_pull = pull.gather(1, labels[:, None]).squeeze(1)
+        positive_term = softplus(own_pull + class_sizes.log(), threshold=50)
+        return positive_term.mean() + log1p_sum_exp(push, ~is_own, 1).mean()

@@ -1,10 +1,13 @@
-"""Bridge to the objectives of pytorch-metric-learning (Musgrave et al., 2020), an optional dependency."""
+"""Bridge to the objectives of pytorch-metric-learning (Musgrave et al., 2020).
+
+That library is an optional dependency.
+"""
 
 import torch
 
 from criteria.base import Criterion
 from utilities import pml
-from utilities.types import ModelOutput
+from utilities.types import Miner, ModelOutput, NativeMiner
 
 
 class PytorchMetricLearningLoss(Criterion):
@@ -12,10 +15,9 @@ class PytorchMetricLearningLoss(Criterion):
 
     Args:
         name: class in pytorch_metric_learning.losses. n_classes, embed_dim: go to its num_classes
-            and embedding_size
-            where it asks for them. miner: used if it is one of that library (batchminer/pml.py),
-                whose native
-            pairs or triplets it takes; all pairs otherwise.
+            and embedding_size where it asks for them.
+        miner: used if it is one of that library (batchminer/pml.py), whose native pairs or triplets
+            it takes; all pairs otherwise.
         args: JSON object of further arguments. lr: of its learnable parts; negative: the trunk's.
     Raises:
         UserError: the library is missing, knows no such class, or refuses the arguments.
@@ -28,7 +30,7 @@ class PytorchMetricLearningLoss(Criterion):
         name: str,
         n_classes: int,
         embed_dim: int,
-        miner=None,
+        miner: Miner | None = None,
         args: str = "{}",
         lr: float = -1,
     ):
@@ -40,16 +42,20 @@ class PytorchMetricLearningLoss(Criterion):
             args,
             "--loss_pml_args",
         )
-        self.miner, self.lr = miner if hasattr(miner, "native") else None, lr
+        self.miner = miner if isinstance(miner, NativeMiner) else None
+        self.lr = lr
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
-        mined = [self.miner.native(output.embeddings.detach(), labels)] if self.miner else []
-        return self.objective(output.embeddings, labels, *mined)
+        if self.miner is None:
+            return self.objective(output.embeddings, labels)
+        mined = self.miner.native(output.embeddings.detach(), labels)
+        return self.objective(output.embeddings, labels, mined)
+
+    def is_mined(self) -> bool:
+        return self.miner is not None
 
     def parameter_groups(self, base_lr: float) -> list[dict]:
         parameters = list(self.objective.parameters())
-        return (
-            [{"params": parameters, "lr": base_lr if self.lr < 0 else self.lr}]
-            if parameters
-            else []
-        )
+        if not parameters:
+            return []
+        return [{"params": parameters, "lr": base_lr if self.lr < 0 else self.lr}]

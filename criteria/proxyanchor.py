@@ -7,7 +7,7 @@ from utilities.functional import log1p_sum_exp, masked_mean
 
 
 class ProxyAnchorLoss(ProxyCriterion):
-    """Each proxy is an anchor that pulls all samples of its class and pushes all others of the batch.
+    """Each proxy is an anchor that pulls the samples of its class and pushes all others.
 
     mean over the proxies with samples of log(1 + sum_+ exp(-alpha (s - margin)))
     + mean over all proxies of log(1 + sum_- exp(alpha (s + margin))), s the cosine similarity.
@@ -29,9 +29,7 @@ class ProxyAnchorLoss(ProxyCriterion):
         self.alpha, self.margin = alpha, margin
 
     def proxy_loss(self, similarities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        own = self.own_proxies(similarities, labels)
-        positive_term = log1p_sum_exp(-self.alpha * (similarities - self.margin), own, 0)
-        return (
-            masked_mean(positive_term, own.any(0))
-            + log1p_sum_exp(self.alpha * (similarities + self.margin), ~own, 0).mean()
-        )
+        is_own = self.own_proxies(similarities, labels)
+        positive_term = log1p_sum_exp(-self.alpha * (similarities - self.margin), is_own, 0)
+        negative_term = log1p_sum_exp(self.alpha * (similarities + self.margin), ~is_own, 0)
+        return masked_mean(positive_term, is_own.any(0)) + negative_term.mean()

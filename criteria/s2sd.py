@@ -12,13 +12,13 @@ from utilities.types import ModelOutput
 
 
 class S2SDLoss(CompositeCriterion):
-    """An objective whose embedding also learns the similarities of wider embeddings that are trained beside it.
+    """An objective whose embedding also learns from wider embeddings that are trained beside it.
 
-    Branches Linear-ReLU-Linear on the pooled features, one per target dimension, all on unit rows:
-    (source(x) + mean of target(branch)) / 2 + w * mean of KL(branch || x) + feat_w * KL(features ||
-    x), where KL(teacher || student) is T^2 times the batch mean of the divergences of the
-    similarity rows at temperature T, the teacher detached. The features teach from iteration
-    feat_distill_delay on.
+    It learns their similarities. Branches Linear-ReLU-Linear on the pooled features, one per target
+    dimension, all on unit rows: (source(x) + mean of target(branch)) / 2 + w * mean of KL(branch ||
+    x) + feat_w * KL(features || x), where KL(teacher || student) is T^2 times the batch mean of the
+    divergences of the similarity rows at temperature T, the teacher detached. The features teach
+    from iteration feat_distill_delay on.
 
     Args:
         feature_dim: F of the pooled features. source: objective of the embedding. target: one
@@ -28,6 +28,8 @@ class S2SDLoss(CompositeCriterion):
     """
 
     NEEDS = ("feature_dim", "source", "target")
+
+    iterations: torch.Tensor  # [] long; in the checkpoint, because the delay counts it
 
     def __init__(
         self,
@@ -48,44 +50,38 @@ class S2SDLoss(CompositeCriterion):
             for dim in target_dims
         )
         self.T, self.w, self.pool_aggr = T, w, pool_aggr
-        self.feat_distill, self.feat_w, self.feat_distill_delay = (
-            feat_distill,
-            feat_w,
-            feat_distill_delay,
-        )
-        self.register_buffer(
-            "iterations", torch.zeros((), dtype=torch.long)
-        )  # in the checkpoint, because the delay counts it
+        self.feat_distill, self.feat_w = feat_distill, feat_w
+        self.feat_distill_delay = feat_distill_delay
+        self.register_buffer("iterations", torch.zeros((), dtype=torch.long))
+
+    def reads(self) -> set[str]:
+        return super().reads() | {"feature_map" if self.pool_aggr else "features"}
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         student = normalize(output.embeddings, dim=1)
-        features = (
-            output.feature_map.mean((2, 3)) + output.feature_map.amax((2, 3))
-            if self.pool_aggr
-            else output.features
-        )
+        features = self.pooled(output)
         branches = [normalize(branch(features), dim=1) for branch in self.target_nets]
-        total = (
-            self.source_loss(output, student, labels) + self.target_loss(output, branches, labels)
-        ) / 2
+        source_loss = self.source_loss(output, student, labels)
+        total = (source_loss + self.target_loss(output, branches, labels)) / 2
         if self.w:
-            total = (
-                total
-                + self.w
-                * torch.stack([self.distillation(student, branch) for branch in branches]).mean()
-            )
+            divergences = [self.distillation(student, branch) for branch in branches]
+            total = total + self.w * torch.stack(divergences).mean()
         if self.feat_distill and self.iterations >= self.feat_distill_delay:
             total = total + self.feat_w * self.distillation(student, normalize(features, dim=1))
         self.iterations += 1
         return total
 
+    def pooled(self, output: ModelOutput) -> torch.Tensor:
+        """What branches and features see, [B, F]."""
+        if not self.pool_aggr:
+            return output.features
+        return output.feature_map.mean((2, 3)) + output.feature_map.amax((2, 3))
+
     def distillation(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         """T^2 times the batch mean of KL(teacher rows || student rows)."""
         teacher = teacher.detach()
-        return (
-            rowwise_kl(teacher @ teacher.T / self.T, student @ student.T / self.T).mean()
-            * self.T**2
-        )
+        divergences = rowwise_kl(teacher @ teacher.T / self.T, student @ student.T / self.T)
+        return divergences.mean() * self.T**2
 
     def parameter_groups(self, base_lr: float) -> list[dict]:
         return [

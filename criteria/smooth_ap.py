@@ -37,9 +37,13 @@ class SmoothAPLoss(Criterion):
 def ranked_above(
     embeddings: torch.Tensor, queries: torch.Tensor, matches: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """How much sample j ranks above the match of a query, [M, B] in [0, 1]; 0 for the query and the match themselves."""
+    """How much sample j ranks above the match of a query, [M, B] in [0, 1].
+
+    0 for the query and the match themselves.
+    """
     unit = normalize(embeddings, dim=1)
     similarities = unit @ unit.T
-    above = ((similarities[queries] - similarities[queries, matches, None]) / temperature).sigmoid()
+    gap = similarities[queries] - similarities[queries, matches, None]
+    above = (gap / temperature).sigmoid()
     themselves = torch.stack([queries, matches], dim=1)
     return above.scatter(1, themselves, 0.0)

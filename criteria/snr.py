@@ -4,17 +4,18 @@ import torch
 from torch.nn.functional import relu
 
 from criteria.base import TripletCriterion
+from utilities.types import Miner
 
 
 class SNRLoss(TripletCriterion):
-    """A triplet loss whose distance is the variance of the difference over the variance of the anchor.
+    """A triplet loss whose distance is the variance of the difference over that of the anchor.
 
     d(a, x) = var(a - x) / var(a) over coordinates; the sum of [d_ap - d_an + margin]+ over its
     active triplets, plus reg_lambda times the mean |sum of coordinates| of the anchors, which keeps
     them centred.
     """
 
-    def __init__(self, miner, margin: float = 0.2, reg_lambda: float = 0.005):
+    def __init__(self, miner: Miner, margin: float = 0.2, reg_lambda: float = 0.005):
         super().__init__(miner)
         self.margin, self.reg_lambda = margin, reg_lambda
 
@@ -22,11 +23,8 @@ class SNRLoss(TripletCriterion):
         self, anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
     ) -> torch.Tensor:
         signal = anchors.var(-1, correction=0).clamp(min=1e-12)
-        noise_ratio = [
-            (anchors - others).var(-1, correction=0) / signal for others in (positives, negatives)
-        ]
-        hinge = relu(noise_ratio[0] - noise_ratio[1] + self.margin)
-        return (
-            hinge.sum() / (hinge > 0).sum().clamp(min=1)
-            + self.reg_lambda * anchors.sum(-1).abs().mean()
-        )
+        to_positive = (anchors - positives).var(-1, correction=0) / signal
+        to_negative = (anchors - negatives).var(-1, correction=0) / signal
+        hinge = relu(to_positive - to_negative + self.margin)
+        mean_of_active = hinge.sum() / (hinge > 0).sum().clamp(min=1)
+        return mean_of_active + self.reg_lambda * anchors.sum(-1).abs().mean()

@@ -32,12 +32,11 @@ class SoftmaxLoss(Criterion):
         self.class_map = class_directions(n_classes, embed_dim)
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
-        embeddings = (
-            output.embeddings if self.form == "paper" else normalize(output.embeddings, dim=1)
-        )
-        return cross_entropy(
-            embeddings @ normalize(self.class_map, dim=1).T / self.temperature, labels
-        )
+        embeddings = output.embeddings
+        if self.form != "paper":
+            embeddings = normalize(embeddings, dim=1)
+        logits = embeddings @ normalize(self.class_map, dim=1).T / self.temperature
+        return cross_entropy(logits, labels)
 
     def parameter_groups(self, base_lr: float) -> list[dict]:
         return [{"params": [self.class_map], "lr": self.lr}]

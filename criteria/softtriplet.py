@@ -36,40 +36,35 @@ class SoftTripletLoss(Criterion):
         lrmulti: float = 1,
     ):
         super().__init__()
-        self.n_centroids, self.margin_delta, self.gamma, self.scale = (
-            n_centroids,
-            margin_delta,
-            gamma,
-            scale,
-        )
+        self.n_centroids, self.margin_delta = n_centroids, margin_delta
+        self.gamma, self.scale = gamma, scale
         self.reg_weight, self.lrmulti = reg_weight, lrmulti
-        self.centroids = nn.Parameter(
-            normalize(torch.randn(n_classes, n_centroids, embed_dim), dim=2)
-        )
+        directions = torch.randn(n_classes, n_centroids, embed_dim)
+        self.centroids = nn.Parameter(normalize(directions, dim=2))
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         centroids = normalize(self.centroids, dim=2)
         # Centres before classes: a softmax over a short last axis is slow.
-        similarities = (
-            normalize(output.embeddings, dim=1) @ centroids.transpose(0, 1).flatten(0, 1).T
-        )
+        rows = centroids.transpose(0, 1).flatten(0, 1)  # [K C, D]
+        similarities = normalize(output.embeddings, dim=1) @ rows.T
         similarities = similarities.unflatten(1, (self.n_centroids, -1))  # [B, K, C]
         by_class = ((similarities / self.gamma).softmax(1) * similarities).sum(1)
-        with_margin = by_class.scatter_add(
-            1, labels[:, None], by_class.new_full((len(labels), 1), -self.margin_delta)
-        )
+        margins = by_class.new_full((len(labels), 1), -self.margin_delta)
+        with_margin = by_class.scatter_add(1, labels[:, None], margins)
         loss = cross_entropy(self.scale * with_margin, labels)
         return loss + self.reg_weight * self.regulariser(centroids) if self.reg_weight else loss
 
     def regulariser(self, centroids: torch.Tensor) -> torch.Tensor:
-        """Half the mean distance of the centres of a class, so that it uses no more of them than it needs."""
+        """Half the mean distance of the centres of a class [C, K, D].
+
+        It draws them together, so that a class uses no more of them than it needs.
+        """
         if self.n_centroids == 1:
             return centroids.new_zeros(())
         between = centroids @ centroids.transpose(1, 2)  # [C, K, K]
         pairs = torch.ones_like(between[0], dtype=torch.bool).triu(1)
-        return safe_sqrt(2 - 2 * between[:, pairs]).sum() / (
-            len(centroids) * self.n_centroids * (self.n_centroids - 1)
-        )
+        n_ordered_pairs = len(centroids) * self.n_centroids * (self.n_centroids - 1)
+        return safe_sqrt(2 - 2 * between[:, pairs]).sum() / n_ordered_pairs
 
     def parameter_groups(self, base_lr: float) -> list[dict]:
         return [{"params": [self.centroids], "lr": base_lr * self.lrmulti}]

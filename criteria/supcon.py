@@ -25,6 +25,5 @@ class SupConLoss(Criterion):
         logits = unit @ unit.T / self.temperature
         n_positives = positives.sum(1)
         mean_positive = logits.masked_fill(~positives, 0.0).sum(1) / n_positives.clamp(min=1)
-        return masked_mean(
-            masked_logsumexp(logits, positives | negatives, 1) - mean_positive, n_positives > 0
-        )
+        normaliser = masked_logsumexp(logits, positives | negatives, 1)
+        return masked_mean(normaliser - mean_positive, n_positives > 0)

@@ -5,6 +5,7 @@ from torch.nn.functional import relu
 
 from criteria.base import TripletCriterion
 from utilities.functional import row_distances
+from utilities.types import Miner
 
 
 class TripletLoss(TripletCriterion):
@@ -15,7 +16,7 @@ class TripletLoss(TripletCriterion):
     distances.
     """
 
-    def __init__(self, miner, margin: float = 0.2, form: str = "paper"):
+    def __init__(self, miner: Miner, margin: float = 0.2, form: str = "paper"):
         super().__init__(miner)
         self.margin, self.form = margin, form
 

@@ -38,16 +38,20 @@ def select(
     samples_per_class: int,
     seed: int,
     rank: int = 0,
-    **options,
+    **options: float,
 ) -> BatchSampler:
-    """The sampler `name` over a split with the given labels [N]; of the run's options it gets those that it names in OPTIONS."""
+    """The sampler `name` over a split with the given labels [N].
+
+    Args:
+        options: those of the run by name; the sampler gets the ones that it names in OPTIONS.
+    """
     sampler = REGISTRY[name]
-    own = {option: options[option] for option in sampler.OPTIONS if option in options}
+    sampler_options = {option: options[option] for option in sampler.OPTIONS if option in options}
     return sampler(
         labels,
         batch_size=batch_size,
         samples_per_class=samples_per_class,
         seed=seed,
         rank=rank,
-        **own,
+        **sampler_options,
     )

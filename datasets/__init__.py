@@ -1,13 +1,13 @@
-"""Folders and tables of images -> splits of training and of unseen classes. `select(name, ...)` is the door.
+"""Folders and tables of images -> splits of training and of unseen classes.
 
-Every dataset is a file with `read(path) -> Listing`; a benchmark's also has `FACTS`, against which
-it is counted. Any other name is a folder `<source_path>/<name>/images/<class folder>/*`.
+`select(name, ...)` is the door. Every dataset is a file with `read(path) -> Listing`; a benchmark's
+also has `FACTS`, against which it is counted. Any other name is a folder
+`<source_path>/<name>/images/<class folder>/*`.
 """
 
 import difflib
 import logging
 from pathlib import Path
-from typing import NamedTuple
 
 from datasets import (
     benchmark,
@@ -21,9 +21,11 @@ from datasets import (
     shapes,
     table,
 )
-from datasets.images import ImageSplit
+from datasets.images import ImageSplit, Splits
 from utilities.errors import UserError
 from utilities.report import first_line
+
+__all__ = ["BENCHMARKS", "ImageSplit", "Splits", "describe", "read", "select"]
 
 LOG = logging.getLogger(__name__)
 BENCHMARKS = {
@@ -37,25 +39,14 @@ OWN_DATA = {"folder": folder, "table": table}
 USUAL_TRAINING_SHARE = 0.8
 
 
-__all__ = ["ImageSplit", "Splits", "describe", "read", "select"]
-
-
-class Splits(NamedTuple):
-    """`validation` is there on request, or where the data divides off one."""
-
-    training: ImageSplit
-    validation: ImageSplit | None
-    testing: ImageSplit
-
-
 def describe() -> dict[str, str]:
     """What each dataset is, in a line."""
-    return {
-        name: first_line(module)
-        for name, module in (BENCHMARKS | {"shapes": shapes} | OWN_DATA).items()
-    } | {
-        "<any name>": "Your own: <source_path>/<name>/images/<class folder>/*, the first half of the classes trains."
-    }
+    modules = BENCHMARKS | {"shapes": shapes} | OWN_DATA
+    any_name = (
+        "Your own: <source_path>/<name>/images/<class folder>/*, "
+        "the first half of the classes trains."
+    )
+    return {name: first_line(module) for name, module in modules.items()} | {"<any name>": any_name}
 
 
 def select(
@@ -81,24 +72,20 @@ def select(
     Raises:
         UserError: missing data, wrong counts, fewer than two classes on a side.
     """
-    found = read(name, Path(source_path).expanduser())
+    data = read(name, Path(source_path).expanduser())
     if name in BENCHMARKS:
-        _require_whole(name, found, allow_partial=allow_partial)
+        _require_whole(name, data, allow_partial=allow_partial)
     if class_texts:
-        found = class_text.with_captions(found, class_texts)
+        data = class_text.with_captions(data, class_texts)
     if validation:
-        found = _held_out(
-            found, training_share or USUAL_TRAINING_SHARE, by_samples, validation_classes
-        )
-    _tell_shared_classes(found)
+        share = training_share or USUAL_TRAINING_SHARE
+        data = _held_out(data, share, by_samples, validation_classes)
+    _tell_shared_classes(data)
     splits = Splits(
-        *(listing.split(found, part) for part in (listing.TRAIN, listing.VALIDATION, listing.TEST))
+        training=_usable(name, "training", listing.split(data, listing.TRAIN)),
+        validation=listing.split(data, listing.VALIDATION),
+        testing=_usable(name, "test", listing.split(data, listing.TEST)),
     )
-    for part, images in (("training", splits.training), ("test", splits.testing)):
-        if not images or len(images.class_texts) < 2:
-            raise UserError(
-                f"--dataset {name}: the {part} part has {len(images.class_texts) if images else 0} classes; at least 2 are needed."
-            )
     if shared := len(set(splits.training.files) & set(splits.testing.files)):
         raise UserError(f"--dataset {name}: {shared:,} images are in training and in test.")
     return splits
@@ -108,33 +95,47 @@ def read(name: str, source: Path) -> listing.Listing:
     """Everything that the dataset holds. Raises UserError where it is missing."""
     if name in OWN_DATA:
         return OWN_DATA[name].read(source)
+    home = source / name
     if name in BENCHMARKS:
-        if not (source / name).is_dir():
+        if not home.is_dir():
             raise UserError(
-                f"--source_path/--dataset: there is no folder {source / name}; `python -m datasets.prepare {name} --help` says how to make it."
+                f"--source_path/--dataset: there is no folder {home}; "
+                f"`python -m programs.prepare {name} --help` says how to make it."
             )
-        return BENCHMARKS[name].read(source / name)
+        return BENCHMARKS[name].read(home)
     if name == "shapes":
-        try:
-            shapes.ensure_rendered(source / name)
-        except OSError as error:
-            raise UserError(
-                f"--source_path {source}: the {name} dataset cannot be rendered there ({error.strerror or error})."
-            ) from error
-    if not (source / name).is_dir() and (
-        close := difflib.get_close_matches(name.lower(), [*BENCHMARKS, *OWN_DATA, "shapes"], n=1)
-    ):
+        _render_shapes(home, source)
+    if not home.is_dir():
+        _suggest_name(name, home)
+    return folder.read_classes(home)
+
+
+def _render_shapes(home: Path, source: Path) -> None:
+    try:
+        shapes.ensure_rendered(home)
+    except OSError as error:
         raise UserError(
-            f"--source_path/--dataset: there is no folder {source / name}; did you mean --dataset {close[0]}?"
+            f"--source_path {source}: the shapes dataset cannot be rendered there "
+            f"({error.strerror or error})."
+        ) from error
+
+
+def _suggest_name(name: str, home: Path) -> None:
+    """Raises UserError where the name is close to that of a dataset."""
+    known = [*BENCHMARKS, *OWN_DATA, "shapes"]
+    if close := difflib.get_close_matches(name.lower(), known, n=1):
+        raise UserError(
+            f"--source_path/--dataset: there is no folder {home}; "
+            f"did you mean --dataset {close[0]}?"
         )
-    return folder.read_classes(source / name)
 
 
-def _require_whole(name: str, found: listing.Listing, *, allow_partial: bool) -> None:
-    differences = "; ".join(benchmark.differences(BENCHMARKS[name].FACTS, found))
+def _require_whole(name: str, data: listing.Listing, *, allow_partial: bool) -> None:
+    differences = "; ".join(benchmark.differences(BENCHMARKS[name].FACTS, data))
     if differences and not allow_partial:
         raise UserError(
-            f"--dataset {name} is not the published benchmark: {differences}. `python -m datasets.prepare {name} --help` says how to complete it; "
+            f"--dataset {name} is not the published benchmark: {differences}. "
+            f"`python -m programs.prepare {name} --help` says how to complete it; "
             "--allow_partial takes it as it is, with results that do not compare."
         )
     if differences:
@@ -146,23 +147,35 @@ def _require_whole(name: str, found: listing.Listing, *, allow_partial: bool) ->
 
 
 def _held_out(
-    found: listing.Listing, share: float, by_samples: bool, names: str | None
+    data: listing.Listing, share: float, by_samples: bool, classes_file: str | None
 ) -> listing.Listing:
-    if (found.parts == listing.VALIDATION).any():
+    if (data.parts == listing.VALIDATION).any():
         LOG.info("--use_tv_split: the data has a validation part of its own, which is taken.")
-        return found
-    if names:
-        return listing.hold_out_named(found, names)
-    return (listing.hold_out_samples if by_samples else listing.hold_out_classes)(found, share)
+        return data
+    if classes_file:
+        return listing.hold_out_named(data, classes_file)
+    if by_samples:
+        return listing.hold_out_samples(data, share)
+    return listing.hold_out_classes(data, share)
 
 
-def _tell_shared_classes(found: listing.Listing) -> None:
-    shared = set(found.labels[found.parts == listing.TRAIN].tolist()) & set(
-        found.labels[found.parts == listing.TEST].tolist()
-    )
-    if shared:
+def _tell_shared_classes(data: listing.Listing) -> None:
+    training = set(data.labels[data.parts == listing.TRAIN].tolist())
+    testing = set(data.labels[data.parts == listing.TEST].tolist())
+    if shared := training & testing:
         LOG.warning(
-            "%d classes, such as %s, are in training and in test: this does not measure retrieval of unseen classes.",
+            "%d classes, such as %s, are in training and in test: "
+            "this does not measure retrieval of unseen classes.",
             len(shared),
-            found.categories[min(shared)].name,
+            data.categories[min(shared)].name,
         )
+
+
+def _usable(name: str, part: str, split: ImageSplit | None) -> ImageSplit:
+    """The split of a part. Raises UserError where it has fewer than two classes."""
+    classes = len(split.class_texts) if split else 0
+    if split is None or classes < 2:
+        raise UserError(
+            f"--dataset {name}: the {part} part has {classes} classes; at least 2 are needed."
+        )
+    return split

@@ -14,11 +14,11 @@ class Benchmark(NamedTuple):
 
 def differences(facts: Benchmark, listing: Listing) -> list[str]:
     """What is not as published, part by part; nothing if all is."""
-    found = counts(listing)
+    present = counts(listing)
     return [
-        f"{part} has {_amount(*found.get(part, (0, 0)))} instead of {_amount(*expected)}"
+        f"{part} has {_amount(*present.get(part, (0, 0)))} instead of {_amount(*expected)}"
         for part, expected in facts.counts.items()
-        if found.get(part) != expected
+        if present.get(part) != expected
     ]
 
 

@@ -1,4 +1,7 @@
-"""Decoded images, kept in memory or in a file that all loading processes share. An image reads the same whether it is kept yet or not."""
+"""Decoded images, kept in memory or in a file that all loading processes share.
+
+An image reads the same whether it is kept yet or not.
+"""
 
 import fcntl
 import hashlib
@@ -7,31 +10,45 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 
 from datasets.decoding import Pixels, Source, open_image, resized
+from datasets.images import Splits
 from datasets.transforms import scaled_to
 from utilities.errors import UserError
 
 LOG = logging.getLogger(__name__)
 GB = 10**9
-HEIGHT, WIDTH, KEPT_HEIGHT, KEPT_WIDTH, START = range(
-    5
-)  # of an image: its size, that of its kept pixels, and their first byte
+# Columns of the table: the size of an image, that of its kept pixels, and their first byte.
+HEIGHT, WIDTH, KEPT_HEIGHT, KEPT_WIDTH, START = range(5)
+COLUMNS = 5
 ABSENT, BEING_WRITTEN = 0, -1  # instead of a START, which is behind the table
 
 
-def attached(splits, kind: str, *, limit: float, short_side: int, folder: str, fast: bool):
-    """The splits with their images read through one cache, or decoded each time.
+def attached(
+    splits: Splits, kind: str, *, limit: float, short_side: int, folder: str, fast: bool
+) -> Splits:
+    """The splits with their images read through one cache, or decoded each time: see `opener`."""
+    open_kept = opener(
+        splits.files(), kind, limit=limit, short_side=short_side, folder=folder, fast=fast
+    )
+    return splits.changed(lambda split: split.opened_by(open_kept))
+
+
+def opener(
+    files: list[str], kind: str, *, limit: float, short_side: int, folder: str, fast: bool
+) -> Callable[[str], Source]:
+    """How the files are read: through a cache, or decoded each time.
 
     Args:
-        splits: a NamedTuple of `ImageSplit`s or None. kind: `none`, `ram` or `disk`.
+        kind: `none`, `ram` or `disk`.
         limit: GB that pixels may take, but at most half of the machine's memory or of the free
             disk. folder: of the files of `disk`.
         short_side: keep larger images reduced to it; 0 keeps all as they are.
@@ -39,57 +56,49 @@ def attached(splits, kind: str, *, limit: float, short_side: int, folder: str, f
     Raises:
         UserError: the file or the memory cannot be had.
     """
-    opener = partial(open_image, fast=fast)
-    if kind != "none":
-        files = [file for split in splits if split for file in split.files]
-        try:
-            file = _file(Path(folder).expanduser(), files, short_side) if kind == "disk" else None
-            opener = ImageCache(
-                files, file=file, limit=int(limit * GB), short_side=short_side
-            ).open_image
-        except OSError as error:
-            where = f"--cache_path {folder}" if kind == "disk" else "memory"
-            raise UserError(
-                f"--cache {kind}: {limit:g} GB of images cannot be kept in {where} ({error.strerror}); lower --cache_limit or drop --cache."
-            ) from error
-    return splits._make(split and split.opened_by(opener) for split in splits)
+    if kind == "none":
+        return partial(open_image, fast=fast)
+    try:
+        file = _file(Path(folder).expanduser(), files, short_side) if kind == "disk" else None
+        images = ImageCache(files, file=file, limit=int(limit * GB), short_side=short_side)
+    except OSError as error:
+        where = f"--cache_path {folder}" if kind == "disk" else "memory"
+        raise UserError(
+            f"--cache {kind}: {limit:g} GB of images cannot be kept in {where} ({error.strerror}); "
+            "lower --cache_limit or drop --cache."
+        ) from error
+    return images.open_image
 
 
 class ImageCache:
-    """One mapping: bytes used, a table with a row per image, then pixels in the order in which images were first read.
+    """One mapping of memory or of a file, shared by all loading processes.
+
+    It holds the bytes used, a table with a row per image, then pixels in the order in which images
+    were first read.
 
     Args:
-        files: of all images. short_side: see `attached`.
+        files: of all images. short_side: see `opener`.
         file: where pixels stay for other runs; None: in memory. limit: bytes for pixels, see
-            `attached`.
+            `opener`.
     """
 
     def __init__(self, files: list[str], *, file: Path | None, limit: int, short_side: int):
         self.rows = {path: row for row, path in enumerate(files)}
         self.short_side = short_side
-        self.lock_file = open(file, "a+b") if file else tempfile.TemporaryFile()
-        start = 8 + 8 * 5 * len(files)
+        self.lock_file = _lock_file(file)
+        descriptor = self.lock_file.fileno()
+        start = 8 + 8 * COLUMNS * len(files)
         with self._alone():  # a file that is there keeps its limit
-            self.end = os.fstat(self.lock_file.fileno()).st_size or start + min(
-                limit, _room(file) // 2
-            )
+            size = os.fstat(descriptor).st_size
+            self.end = size or start + min(limit, _room(file) // 2)
             if file:
-                os.ftruncate(self.lock_file.fileno(), self.end)  # sparse: takes what is written
-        mapping = np.frombuffer(
-            mmap.mmap(self.lock_file.fileno() if file else -1, self.end), dtype=np.uint8
-        )
+                os.ftruncate(descriptor, self.end)  # sparse: takes what is written
+        mapping = np.frombuffer(mmap.mmap(descriptor if file else -1, self.end), dtype=np.uint8)
         self.used = mapping[:8].view(np.int64)
-        self.table = mapping[8:start].view(np.int64).reshape(-1, 5)
+        self.table = mapping[8:start].view(np.int64).reshape(-1, COLUMNS)
         self.pixels = torch.from_numpy(mapping)
         self.used[0] = max(self.used[0], start)
-        LOG.info(
-            "Decoded images are kept in %s, up to %.1f GB%s; those beyond are decoded each time.",
-            file or "memory",
-            (self.end - start) / GB,
-            f" ({int((self.table[:, START] > 0).sum()):,} of {len(files):,} are there)"
-            if file
-            else "",
-        )
+        self._tell_room(file, self.end - start)
 
     def open_image(self, path: str) -> Source:
         """The image as it is kept, and keep it if there is room; raises UNREADABLE."""
@@ -100,6 +109,15 @@ class ImageCache:
         values = self._shrunk(source)
         self._keep(entry, source, values)
         return _source(source.height, source.width, values)
+
+    def _tell_room(self, file: Path | None, room: int) -> None:
+        present = int((self.table[:, START] > 0).sum())
+        LOG.info(
+            "Decoded images are kept in %s, up to %.1f GB%s; those beyond are decoded each time.",
+            file or "memory",
+            room / GB,
+            f" ({present:,} of {len(self.table):,} are there)" if file else "",
+        )
 
     def _kept(self, entry: np.ndarray) -> torch.Tensor:
         """[h, w, 3], a view of the mapping."""
@@ -133,19 +151,22 @@ class ImageCache:
             fcntl.lockf(self.lock_file, fcntl.LOCK_UN)
 
 
+def _lock_file(file: Path | None) -> IO[bytes]:
+    """Open as long as the cache lives: the file of the pixels, or an empty one."""
+    return open(file, "a+b") if file else tempfile.TemporaryFile()
+
+
 def _source(height: int, width: int, values: torch.Tensor) -> Source:
-    return Source(
-        height,
-        width,
-        lambda reduction, rows: Pixels(values, values.shape[0] / height, values.shape[1] / width),
-    )
+    pixels = Pixels(values, values.shape[0] / height, values.shape[1] / width)
+    return Source(height, width, lambda reduction, rows: pixels)
 
 
 def _file(folder: Path, files: list[str], short_side: int) -> Path:
     """Named by the images, when they were changed, and how they are kept."""
-    facts = [
-        (path, status.st_size, status.st_mtime_ns) for path in files for status in [os.stat(path)]
-    ]
+    facts = []
+    for path in files:
+        status = os.stat(path)
+        facts.append((path, status.st_size, status.st_mtime_ns))
     digest = hashlib.sha256(repr((short_side, facts)).encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"images_{digest}.bin"
@@ -153,8 +174,6 @@ def _file(folder: Path, files: list[str], short_side: int) -> Path:
 
 def _room(file: Path | None) -> int:
     """Free bytes on the disk of the file, or the memory of the machine."""
-    return (
-        shutil.disk_usage(file.parent).free
-        if file
-        else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    )
+    if file:
+        return shutil.disk_usage(file.parent).free
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,7 +1,7 @@
-"""Stanford Cars (Krause et al. 2013): makes, models and years of cars; classes 1-98 train, 99-196 test.
+"""Stanford Cars (Krause et al. 2013): makes, models and years; classes 1-98 train, 99-196 test.
 
 The classification split into cars_train and cars_test is another one: all images of a class are on
-    one side here.
+one side here.
 """
 
 from datasets.benchmark import Benchmark
@@ -9,8 +9,11 @@ from datasets.folder import read_classes as read
 
 FACTS = Benchmark(
     counts={"train": (98, 8_054), "test": (98, 8_131)},
-    source="a mirror, because the authors' page is gone since 2023; any of these does: car_ims with cars_annos.mat, cars_train and cars_test with the "
-    "devkit and cars_test_annos_withlabels.mat, or images in a folder per class",
+    source=(
+        "a mirror, because the authors' page is gone since 2023; any of these does: "
+        "car_ims with cars_annos.mat, cars_train and cars_test with the "
+        "devkit and cars_test_annos_withlabels.mat, or images in a folder per class"
+    ),
     files={
         "car_ims.tgz": "d5c8f0aa497503f355e17dc7886c3f14",
         "cars_annos.mat": "b407c6086d669747186bd1d764ff9dbc",

@@ -1,4 +1,4 @@
-"""Caltech-UCSD Birds 200-2011 (Wah et al. 2011): bird species; classes 1-100 train, 101-200 test."""
+"""Caltech-UCSD Birds 200-2011 (Wah et al. 2011): species; classes 1-100 train, 101-200 test."""
 
 from datasets.benchmark import Benchmark
 from datasets.folder import read_classes as read

@@ -1,4 +1,7 @@
-"""Files -> pixels. JPEGs, which most images are, are decoded by libjpeg-turbo alone; Pillow reads everything else."""
+"""Files -> pixels.
+
+JPEGs, which most images are, are decoded by libjpeg-turbo alone; Pillow reads everything else.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,11 +14,8 @@ from PIL import Image
 
 # What is raised for damaged files.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-REDUCTIONS = (
-    8,
-    4,
-    2,
-)  # 1/8, 1/4 and 1/2: the scales that libjpeg-turbo decodes faster than the whole
+# 1/8, 1/4 and 1/2: the scales that libjpeg-turbo decodes faster than the whole.
+REDUCTIONS = (8, 4, 2)
 FOUR_CHANNELS = ("CMYK", "YCCK")
 MARGIN = 16  # rows below a crop that its last rows depend on, at most
 
@@ -33,13 +33,14 @@ class Source(NamedTuple):
 
     height: int
     width: int
-    pixels: Callable[
-        [int, int], Pixels
-    ]  # reduction 1, 2, 4 or 8, number of rows needed from the top; raises UNREADABLE
+    # Reduction (1, 2, 4 or 8) and number of rows needed from the top -> pixels; raises UNREADABLE.
+    pixels: Callable[[int, int], Pixels]
 
 
 def open_image(path: str, *, fast: bool = False) -> Source:
-    """The image as RGB, of any mode; raises UNREADABLE. EXIF orientation is not applied, as in the paper's code.
+    """The image as RGB, of any mode; raises UNREADABLE.
+
+    EXIF orientation is not applied, as in the paper's code.
 
     Args:
         fast: JPEGs by a quicker transform without smoothed colours, which moves values by 1 to 2 of
@@ -59,7 +60,10 @@ def open_image(path: str, *, fast: bool = False) -> Source:
 
 
 def read_rgb(path: str) -> Image.Image:
-    """An image of any mode as RGB; of an animation the first frame; transparency is laid on white."""
+    """An image of any mode as RGB.
+
+    Of an animation it is the first frame; transparency is laid on white.
+    """
     with Image.open(path) as image:
         return as_rgb(image)
 
@@ -83,27 +87,24 @@ def source_of(image: Image.Image) -> Source:
 
 
 def resized(values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """uint8 [h, w, 3] -> [*size, 3], bilinear with antialiasing: Pillow's resize to within one level of 255."""
+    """uint8 [h, w, 3] -> [*size, 3], bilinear with antialiasing.
+
+    The same as Pillow's resize to within one level of 255.
+    """
     if values.shape[:2] == size:
         return values
-    images = values[None].permute(
-        0, 3, 1, 2
-    )  # [1, 3, h, w] in the strides that torch recognises as channels last, a quarter faster
-    return torch.nn.functional.interpolate(images, size=size, mode="bilinear", antialias=True)[
-        0
-    ].permute(1, 2, 0)
+    # [1, 3, h, w] in the strides that torch recognises as channels last, a quarter faster
+    images = values[None].permute(0, 3, 1, 2)
+    scaled = torch.nn.functional.interpolate(images, size=size, mode="bilinear", antialias=True)
+    return scaled[0].permute(1, 2, 0)
 
 
 def largest_reduction(height: float, width: float, size: tuple[int, int]) -> int:
     """The strongest reduction that leaves height x width pixels no smaller than `size`."""
-    return next(
-        (
-            factor
-            for factor in REDUCTIONS
-            if height >= factor * size[0] and width >= factor * size[1]
-        ),
-        1,
-    )
+    for factor in REDUCTIONS:
+        if height >= factor * size[0] and width >= factor * size[1]:
+            return factor
+    return 1
 
 
 def _jpeg(
@@ -111,9 +112,9 @@ def _jpeg(
 ) -> Pixels:
     factor = reduction if fast else 1
     lines = min(height, rows + MARGIN)
-    smallest = (
-        {"min_height": -(-lines // factor), "min_width": -(-width // factor)} if factor > 1 else {}
-    )
+    smallest = {}
+    if factor > 1:
+        smallest = {"min_height": -(-lines // factor), "min_width": -(-width // factor)}
     shortened = _shortened(data, height, width, lines)
     try:  # strict: a missing end is an error; that bits are left over is not
         values = simplejpeg.decode_jpeg(
@@ -125,16 +126,15 @@ def _jpeg(
 
 
 def _shortened(data: bytes, height: int, width: int, lines: int) -> bytes:
-    """A whole baseline JPEG with another height in its header, where decoding ends; any other JPEG as it is.
+    """A whole baseline JPEG with another height in its header, where decoding then ends.
 
-    Half the time of decoding goes into reading bits, which cannot be skipped above a crop, only
-    left unread below it.
+    Any other JPEG stays as it is. Half the time of decoding goes into reading bits, which cannot be
+    skipped above a crop, only left unread below it.
     """
     if lines == height or not data.endswith(b"\xff\xd9"):
         return data
-    size = data.find(
-        b"\x08" + height.to_bytes(2, "big") + width.to_bytes(2, "big")
-    )  # behind a frame's marker, its length and its 8 bits
+    # The size is behind a frame's marker, its length and its 8 bits.
+    size = data.find(b"\x08" + height.to_bytes(2, "big") + width.to_bytes(2, "big"))
     if size < 4 or data[size - 4 : size - 2] not in (b"\xff\xc0", b"\xff\xc1"):
         return data
     return data[: size + 1] + lines.to_bytes(2, "big") + data[size + 3 :]

@@ -1,4 +1,7 @@
-"""Your own: --source_path is a tree in which a folder with images is a class; train/, val/ and test/ on top are the split."""
+"""Your own: --source_path is a tree in which a folder with images is a class.
+
+Folders train/, val/ and test/ on top are the split.
+"""
 
 from itertools import chain
 from pathlib import Path
@@ -23,68 +26,79 @@ def read(root: Path) -> Listing:
     """The tree below `root`. Raises UserError for a missing folder and for too few classes."""
     if not root.is_dir():
         raise UserError(
-            f"--source_path {root}: there is no such folder; with --dataset folder it is the folder that holds the class folders."
+            f"--source_path {root}: there is no such folder; "
+            "with --dataset folder it is the folder that holds the class folders."
         )
-    found = scan.image_folders(root)
-    parts = {
-        top: TOP_FOLDERS.get(top.lower()) for top in sorted({path.split("/")[0] for path in found})
-    }
-    if not {TRAIN, TEST} <= {parts[path.split("/")[0]] for path in found if "/" in path}:
-        return _listing(root, {path: found[path] for path in scan.ordered(found)})
-    if surplus := [top for top, part in parts.items() if part is None]:
+    images = scan.image_folders(root)
+    tops = sorted({path.split("/")[0] for path in images})
+    parts = {top: TOP_FOLDERS[top.lower()] for top in tops if top.lower() in TOP_FOLDERS}
+    with_classes = {parts.get(path.split("/")[0]) for path in images if "/" in path}
+    if not {TRAIN, TEST} <= with_classes:
+        return _listing(root, {path: images[path] for path in scan.ordered(images)})
+    if surplus := [top for top in tops if top not in parts]:
         raise UserError(
-            f"--source_path {root}: beside training and test folders there is {surplus[0]}, which belongs to no part; move it away."
+            f"--source_path {root}: beside training and test folders there is {surplus[0]}, "
+            "which belongs to no part; move it away."
         )
-    return _divided(found, parts)
+    return _divided(images, parts)
 
 
 def read_classes(root: Path) -> Listing:
-    """`<root>/images/<class folder>/<image>`; other images are ignored. Raises UserError for a missing folder and for too few classes."""
+    """`<root>/images/<class folder>/<image>`; other images are ignored.
+
+    Raises UserError for a missing folder and for too few classes.
+    """
     images = root / "images"
     if not images.is_dir():
         raise UserError(
-            f"--source_path/--dataset: there is no folder {images}; expected are images in {images}/<class folder>/."
+            f"--source_path/--dataset: there is no folder {images}; "
+            f"expected are images in {images}/<class folder>/."
         )
     return _listing(images, scan.class_folders(images))
 
 
-def _listing(root: Path, found: dict[str, list[str]]) -> Listing:
-    """The first half of the classes trains. Classes are called by their last folder; the folders above are their coarser classes."""
-    if len(found) < 4:
+def _listing(root: Path, images: dict[str, list[str]]) -> Listing:
+    """The first half of the classes trains.
+
+    Classes are called by their last folder; the folders above are their coarser classes.
+    """
+    if len(images) < 4:
         raise UserError(
-            f"--dataset: {root} has {len(found)} class folders with images; at least 4 are needed, "
+            f"--dataset: {root} has {len(images)} class folders with images; "
+            "at least 4 are needed, "
             "because the first half of the classes trains and the second half tests."
         )
-    labels = np.repeat(np.arange(len(found)), [len(files) for files in found.values()])
+    labels = np.repeat(np.arange(len(images)), [len(files) for files in images.values()])
     return Listing(
-        list(chain(*found.values())),
-        labels,
-        _categories(list(found)),
-        first_half_trains(labels, len(found)),
+        files=list(chain(*images.values())),
+        labels=labels,
+        categories=_categories(list(images)),
+        parts=first_half_trains(labels, len(images)),
     )
 
 
-def _divided(found: dict[str, list[str]], parts: dict[str, int]) -> Listing:
+def _divided(images: dict[str, list[str]], parts: dict[str, int]) -> Listing:
     """The top folder says the part, what is below it the class."""
-    tops, classes = zip(*(path.split("/", 1) for path in found if "/" in path))
-    files = [found[f"{top}/{name}"] for top, name in zip(tops, classes)]
+    folders = [path for path in images if "/" in path]
+    tops, classes = zip(*(path.split("/", 1) for path in folders))
     names = scan.ordered(set(classes))
-    sizes, position = [len(own) for own in files], {name: label for label, name in enumerate(names)}
-    labels, of_parts = (
-        np.repeat([position[name] for name in classes], sizes),
-        np.repeat([parts[top] for top in tops], sizes).astype(np.int8),
+    labels = {name: label for label, name in enumerate(names)}
+    sizes = [len(images[path]) for path in folders]
+    return Listing(
+        files=list(chain(*(images[path] for path in folders))),
+        labels=np.repeat([labels[name] for name in classes], sizes),
+        categories=_categories(names),
+        parts=np.repeat([parts[top] for top in tops], sizes).astype(np.int8),
     )
-    return Listing(list(chain(*files)), labels, _categories(names), of_parts)
 
 
 def _categories(names: list[str]) -> list[Category]:
-    above, last = (
-        [name.rpartition("/")[0] or None for name in names],
-        [name.rpartition("/")[2] for name in names],
-    )
-    superclasses = above if len(set(above)) > 1 else [None] * len(names)
-    numbered = scan.all_numbered(last)
+    superclasses = [name.rpartition("/")[0] or None for name in names]
+    folders = [name.rpartition("/")[2] for name in names]
+    if len(set(superclasses)) == 1:
+        superclasses = [None] * len(names)
+    numbered = scan.all_numbered(folders)
     return [
         Category(name, scan.readable(folder, numbered), superclass=superclass)
-        for name, folder, superclass in zip(names, last, superclasses)
+        for name, folder, superclass in zip(names, folders, superclasses)
     ]

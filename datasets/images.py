@@ -1,21 +1,28 @@
 """Images of a split, read one by one as RGB whatever their format."""
 
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 
 from datasets.decoding import UNREADABLE, Source, open_image, read_rgb
+from datasets.transforms import Crops
 
 
 class BrokenImage(NamedTuple):
-    """Takes the place of a batch in which an image could not be read (an exception in a worker would bring a traceback)."""
+    """Takes the place of a batch in which an image could not be read.
+
+    An exception in a worker would bring a traceback.
+    """
 
     path: str
     reason: str
 
 
+@dataclass(eq=False, repr=False)
 class ImageSplit(torch.utils.data.Dataset):
     """Images of some classes, each class with at least one.
 
@@ -32,64 +39,75 @@ class ImageSplit(torch.utils.data.Dataset):
             `Source` for the former.
     """
 
-    def __init__(
-        self,
-        files: list[str],
-        labels: np.ndarray,
-        class_texts: list[str],
-        *,
-        captions: list[tuple[str, ...]] | None = None,
-        superclasses: np.ndarray | None = None,
-        is_query: np.ndarray | None = None,
-        is_gallery: np.ndarray | None = None,
-        boxes: np.ndarray | None = None,
-        transform: Callable | None = None,
-    ):
-        self.files, self.labels, self.class_texts, self.superclasses = (
-            files,
-            labels,
-            class_texts,
-            superclasses,
-        )
-        self.captions = captions or [(text,) for text in class_texts]
-        self.is_query, self.is_gallery, self.boxes, self.transform = (
-            is_query,
-            is_gallery,
-            boxes,
-            transform,
-        )
-        self.open_image: Callable[[str], Source] = open_image
+    files: list[str]
+    labels: np.ndarray
+    class_texts: list[str]
+    _: KW_ONLY
+    captions: list[tuple[str, ...]] = field(default_factory=list)
+    superclasses: np.ndarray | None = None
+    is_query: np.ndarray | None = None
+    is_gallery: np.ndarray | None = None
+    boxes: np.ndarray | None = None
+    transform: Crops | Callable[[Image.Image], torch.Tensor] | None = None
+    open_image: Callable[[str], Source] = open_image
 
-    def with_transform(self, transform: Callable) -> "ImageSplit":
+    def __post_init__(self) -> None:
+        self.captions = self.captions or [(text,) for text in self.class_texts]
+
+    def with_transform(
+        self, transform: Crops | Callable[[Image.Image], torch.Tensor]
+    ) -> "ImageSplit":
         """The same images seen through another transform."""
-        return self._changed(transform=transform)
+        return replace(self, transform=transform)
 
     def opened_by(self, open_image: Callable[[str], Source]) -> "ImageSplit":
         """The same images, read by another function: from a cache, say."""
-        return self._changed(open_image=open_image)
+        return replace(self, open_image=open_image)
 
-    def only(self, kept: np.ndarray) -> "ImageSplit":
+    def only(self, chosen: np.ndarray) -> "ImageSplit":
         """The images for which bool [N] is true, with the labels they have."""
-        rows = {
-            name: None if values is None else values[kept]
-            for name in ("labels", "is_query", "is_gallery", "boxes")
-            for values in [getattr(self, name)]
-        }
-        return self._changed(files=[file for file, keep in zip(self.files, kept) if keep], **rows)
-
-    def _changed(self, **attributes) -> "ImageSplit":
-        view = object.__new__(ImageSplit)
-        view.__dict__.update(self.__dict__, **attributes)
-        return view
+        return replace(
+            self,
+            files=[file for file, is_chosen in zip(self.files, chosen) if is_chosen],
+            labels=self.labels[chosen],
+            is_query=None if self.is_query is None else self.is_query[chosen],
+            is_gallery=None if self.is_gallery is None else self.is_gallery[chosen],
+            boxes=None if self.boxes is None else self.boxes[chosen],
+        )
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int, int] | BrokenImage:
+        # Crops are cut by the loading processes, see `loading`.
+        assert self.transform is not None and not isinstance(self.transform, Crops)
         try:
-            image = read_rgb(self.files[index])
+            image = self.image(index)
         except UNREADABLE as error:
             return BrokenImage(self.files[index], str(error))
-        if self.boxes is not None:
-            image = image.crop(tuple(self.boxes[index].tolist()))
         return self.transform(image), int(self.labels[index]), index
+
+    def image(self, index: int) -> Image.Image:
+        """One image as people see it: the part of it that counts, in RGB; raises UNREADABLE."""
+        image = read_rgb(self.files[index])
+        if self.boxes is None:
+            return image
+        left, top, right, bottom = self.boxes[index].tolist()
+        return image.crop((left, top, right, bottom))
+
+
+class Splits(NamedTuple):
+    """`validation` is there on request, or where the data divides off one."""
+
+    training: ImageSplit
+    validation: ImageSplit | None
+    testing: ImageSplit
+
+    def changed(self, change: Callable[[ImageSplit], ImageSplit]) -> "Splits":
+        """The same parts, each changed by a function."""
+        validation = change(self.validation) if self.validation else None
+        return Splits(change(self.training), validation, change(self.testing))
+
+    def files(self) -> list[str]:
+        """Paths of all images."""
+        return [path for split in self if split for path in split.files]

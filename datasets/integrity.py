@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.decoding import UNREADABLE, open_image
+from datasets.images import ImageSplit, Splits
 from utilities.errors import UserError
 
 LOG = logging.getLogger(__name__)
@@ -18,11 +19,10 @@ ENDINGS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND\xaeB`\x82"}
 THREADS = 4
 
 
-def checked(splits, *, decode: bool, skip: bool):
+def checked(splits: Splits, *, decode: bool, skip: bool) -> tuple[Splits, dict[str, str]]:
     """The splits without broken images, and those: path -> what is wrong with it.
 
     Args:
-        splits: a NamedTuple of `ImageSplit`s or None.
         decode: decode every image, which finds damage inside files too; else only those whose last
             bytes are not those of a whole file.
         skip: leave broken images out, which needs `decode`: what is found later could not be left
@@ -30,23 +30,25 @@ def checked(splits, *, decode: bool, skip: bool):
     Raises:
         UserError: a broken image without `skip`, or a class of which no image is left.
     """
-    broken = broken_images(
-        (path for split in splits if split for path in split.files), decode=decode or skip
-    )
+    broken = broken_images(splits.files(), decode=decode or skip)
     if not broken:
         return splits, broken
     first, reason = next(iter(broken.items()))
     others = f" and {len(broken) - 1} more images" if len(broken) > 1 else ""
     if not skip:
         raise UserError(
-            f"--dataset: the image {first} cannot be read ({reason}){others}; replace or remove it, or leave such images out with --on_bad_image skip."
+            f"--dataset: the image {first} cannot be read ({reason}){others}; "
+            "replace or remove it, or leave such images out with --on_bad_image skip."
         )
     report(broken)
-    return splits._make(split and _without(split, broken) for split in splits), broken
+    return splits.changed(lambda split: _without(split, broken)), broken
 
 
-def readable(split, flag: str):
-    """The split without the images that cannot be decoded, which are named in the log. Raises UserError, naming `flag`, where none is left."""
+def readable(split: ImageSplit, flag: str) -> ImageSplit:
+    """The split without the images that cannot be decoded, which are named in the log.
+
+    Raises UserError, naming `flag`, where none is left.
+    """
     broken = broken_images(split.files, decode=True)
     if len(broken) == len(split):
         raise UserError(
@@ -59,9 +61,8 @@ def readable(split, flag: str):
 def broken_images(paths: Iterable[str], *, decode: bool) -> dict[str, str]:
     """Path -> what is wrong with it."""
     paths = list(paths)
-    with (
-        ThreadPoolExecutor(THREADS) as pool
-    ):  # decoders let other threads run; for the ends of files threads cost more than they save
+    with ThreadPoolExecutor(THREADS) as pool:
+        # Decoders let other threads run; for the ends of files threads cost more than they save.
         reasons = pool.map(_why_broken, paths) if decode else map(_why_suspicious, paths)
         bar = tqdm(
             zip(paths, reasons),
@@ -77,42 +78,41 @@ def broken_images(paths: Iterable[str], *, decode: bool) -> dict[str, str]:
 def report(broken: dict[str, str]) -> None:
     """How many images were left out, and which; nothing where none was."""
     if broken:
-        LOG.info(
-            "%s",
-            "\n".join(
-                [
-                    f"Broken images, left out: {len(broken)}",
-                    *(f"  {path} ({reason})" for path, reason in broken.items()),
-                ]
-            ),
-        )
+        images = [f"  {path} ({reason})" for path, reason in broken.items()]
+        LOG.info("%s", "\n".join([f"Broken images, left out: {len(broken)}", *images]))
 
 
-def _without(split, broken: dict[str, str]):
-    kept = np.array([path not in broken for path in split.files])
-    empty = np.bincount(split.labels[kept], minlength=len(split.class_texts)) == 0
+def _without(split: ImageSplit, broken: dict[str, str]) -> ImageSplit:
+    whole = np.array([path not in broken for path in split.files])
+    empty = np.bincount(split.labels[whole], minlength=len(split.class_texts)) == 0
     if empty.any():
+        class_text = split.class_texts[int(empty.argmax())]
         raise UserError(
-            f"--on_bad_image skip: every image of the class {split.class_texts[int(empty.argmax())]!r} is broken; remove its folder."
+            f"--on_bad_image skip: every image of the class {class_text!r} is broken; "
+            "remove its folder."
         )
-    return split.only(kept)
+    return split.only(whole)
 
 
 def _why_suspicious(path: str) -> str | None:
     """None for a JPEG or PNG that ends as a whole one does, else `_why_broken`."""
     try:
-        file = os.open(
-            path, os.O_RDONLY
-        )  # unbuffered: half the time, and there may be a hundred thousand
-        try:
-            start, end = os.pread(file, 2, 0), os.pread(file, 8, max(0, os.fstat(file).st_size - 8))
-        finally:
-            os.close(file)
-        if start in ENDINGS and end.endswith(ENDINGS[start]):
-            return None
+        start, end = _ends(path)
     except OSError as error:
         return str(error)
+    if start in ENDINGS and end.endswith(ENDINGS[start]):
+        return None
     return _why_broken(path)
+
+
+def _ends(path: str) -> tuple[bytes, bytes]:
+    """The first two and the last eight bytes of a file."""
+    # Unbuffered: half the time, and there may be a hundred thousand.
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return os.pread(file, 2, 0), os.pread(file, 8, max(0, os.fstat(file).st_size - 8))
+    finally:
+        os.close(file)
 
 
 def _why_broken(path: str) -> str | None:

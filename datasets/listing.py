@@ -1,4 +1,7 @@
-"""What a dataset holds, as columns: every image with its class and its part. Readers make a `Listing`, splits are cut from it."""
+"""What a dataset holds, as columns: every image with its class and its part.
+
+Readers make a `Listing`, splits are cut from it.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -32,78 +35,98 @@ class Listing(NamedTuple):
 
 
 def first_half_trains(labels: np.ndarray, classes: int) -> np.ndarray:
-    """The parts [N] of the usual protocol: the first half of the classes trains, the second half tests."""
+    """The parts [N] of the usual protocol: the first half of the classes trains, the rest tests."""
     return np.where(labels < classes // 2, TRAIN, TEST).astype(np.int8)
 
 
 def split(listing: Listing, part: int) -> ImageSplit | None:
-    """The images of a part, its classes labelled anew from 0 in their order; None where it has no image."""
+    """The images of a part, its classes labelled anew from 0 in their order.
+
+    None where it has no image.
+    """
     rows = np.flatnonzero(listing.parts == part)
     if not len(rows):
         return None
     present, labels = np.unique(listing.labels[rows], return_inverse=True)
     categories = [listing.categories[label] for label in present]
-    superclasses = [category.superclass for category in categories]
-    columns = {
-        name: None if values is None else values[rows]
-        for name in ("is_query", "is_gallery", "boxes")
-        for values in [getattr(listing, name)]
-    }
-    if (
-        columns["is_query"] is not None and not columns["is_query"].any()
-    ):  # the training part of a query/gallery protocol
-        columns["is_query"] = columns["is_gallery"] = None
+    is_query, is_gallery = _protocol(listing, rows)
     return ImageSplit(
         [listing.files[row] for row in rows],
         labels,
         [category.text for category in categories],
         captions=[category.captions or (category.text,) for category in categories],
-        superclasses=None
-        if None in superclasses
-        else np.unique(superclasses, return_inverse=True)[1],
-        **columns,
+        superclasses=_superclasses(categories),
+        is_query=is_query,
+        is_gallery=is_gallery,
+        boxes=None if listing.boxes is None else listing.boxes[rows],
     )
 
 
 def counts(listing: Listing) -> dict[str, tuple[int, int]]:
-    """Classes and images of each part that has any; the test part as query and gallery where it is divided."""
-    chosen = {name: listing.parts == part for name, part in PARTS.items()}
-    if listing.is_query is not None:
-        testing = chosen.pop("test")
-        chosen |= {"query": testing & listing.is_query, "gallery": testing & listing.is_gallery}
+    """Classes and images of each part that has any.
+
+    The test part counts as query and gallery where it is divided.
+    """
+    members = {name: listing.parts == part for name, part in PARTS.items()}
+    if listing.is_query is not None and listing.is_gallery is not None:
+        testing = members.pop("test")
+        members["query"] = testing & listing.is_query
+        members["gallery"] = testing & listing.is_gallery
     return {
         name: (len(np.unique(listing.labels[rows])), int(rows.sum()))
-        for name, rows in chosen.items()
+        for name, rows in members.items()
         if rows.any()
     }
+
+
+def _protocol(listing: Listing, rows: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Queries and gallery among the rows.
+
+    Both are None without such a protocol, and for its training part.
+    """
+    if listing.is_query is None or listing.is_gallery is None or not listing.is_query[rows].any():
+        return None, None
+    return listing.is_query[rows], listing.is_gallery[rows]
+
+
+def _superclasses(categories: list[Category]) -> np.ndarray | None:
+    """[C] int64, the coarser class of each; None unless all have one."""
+    names = [category.superclass for category in categories if category.superclass is not None]
+    return np.unique(names, return_inverse=True)[1] if len(names) == len(categories) else None
 
 
 # Cutting a validation part off the training part.
 
 
 def hold_out_classes(listing: Listing, share: float) -> Listing:
-    """The first `share` of the training classes go on training. Raises UserError if a side gets fewer than two."""
+    """The first `share` of the training classes go on training.
+
+    Raises UserError if a side gets fewer than two.
+    """
     classes = np.unique(listing.labels[listing.parts == TRAIN])
-    kept = int(len(classes) * share)
-    if kept < 2 or len(classes) - kept < 2:
+    remaining = int(len(classes) * share)
+    if remaining < 2 or len(classes) - remaining < 2:
         raise UserError(
-            f"--tv_split_perc {share} of {len(classes)} training classes leaves {kept} for training and "
-            f"{len(classes) - kept} for validation; both need at least 2."
+            f"--tv_split_perc {share} of {len(classes)} training classes leaves {remaining} "
+            f"for training and {len(classes) - remaining} for validation; both need at least 2."
         )
-    return _held_out(listing, np.isin(listing.labels, classes[kept:]))
+    return _held_out(listing, np.isin(listing.labels, classes[remaining:]))
 
 
 def hold_out_samples(listing: Listing, share: float) -> Listing:
-    """The first `share` of the images of each class, and at least one, go on training. Raises UserError if too little is left."""
+    """The first `share` of the images of each class, and at least one, go on training.
+
+    Raises UserError if too little is left.
+    """
     training = np.flatnonzero(listing.parts == TRAIN)
     labels = listing.labels[training]
-    order, sizes = np.argsort(labels, kind="stable"), np.bincount(labels)
-    rank = np.empty(len(labels), dtype=np.int64)
-    rank[order] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    rows = training[rank >= np.maximum(1, (sizes * share).astype(np.int64))[labels]]
+    sizes = np.bincount(labels)
+    remaining = np.maximum(1, (sizes * share).astype(np.int64))  # [C] images of each class
+    rows = training[_rank_in_class(labels, sizes) >= remaining[labels]]
     if len(np.unique(listing.labels[rows])) < 2:
         raise UserError(
-            f"--tv_split_perc {share} with --tv_split_by_samples leaves no images for validation; lower it."
+            f"--tv_split_perc {share} with --tv_split_by_samples leaves no images for validation; "
+            "lower it."
         )
     chosen = np.zeros(len(listing.parts), dtype=bool)
     chosen[rows] = True
@@ -111,34 +134,46 @@ def hold_out_samples(listing: Listing, share: float) -> Listing:
 
 
 def hold_out_named(listing: Listing, path: str) -> Listing:
-    """The training classes that a file names, one a line, are held out. Raises UserError for names that are none, and for too few."""
-    try:
-        wanted = {line.strip() for line in Path(path).read_text().splitlines()} - {""}
-    except (OSError, UnicodeDecodeError) as error:
+    """The training classes that a file names, one a line, are held out.
+
+    Raises UserError for names that are none, and for too few.
+    """
+    wanted = _names_in(path)
+    training = np.unique(listing.labels[listing.parts == TRAIN]).tolist()
+    names = {label: set(listing.categories[label][:2]) for label in training}
+    if unknown := sorted(wanted.difference(*names.values())):
+        verb = "is no training class" if len(unknown) == 1 else "are no training classes"
+        raise UserError(f"--tv_split_classes {path}: {named(unknown)} {verb}.")
+    labels = [label for label in training if wanted & names[label]]
+    remaining = len(training) - len(labels)
+    if len(labels) < 2 or remaining < 2:
         raise UserError(
-            f"--tv_split_classes {path} cannot be read ({getattr(error, 'strerror', None) or error})."
-        ) from error
-    training = set(np.unique(listing.labels[listing.parts == TRAIN]).tolist())
-    labels = [
-        label
-        for label, category in enumerate(listing.categories)
-        if label in training and wanted & {category.name, category.text}
-    ]
-    known = {name for label in training for name in listing.categories[label][:2]}
-    if unknown := sorted(wanted - known):
-        raise UserError(
-            f"--tv_split_classes {path}: {named(unknown)} {'is no training class' if len(unknown) == 1 else 'are no training classes'}."
-        )
-    if len(labels) < 2 or len(training) - len(labels) < 2:
-        raise UserError(
-            f"--tv_split_classes {path} leaves {len(training) - len(labels)} classes for training and {len(labels)} for validation; "
-            "both need at least 2."
+            f"--tv_split_classes {path} leaves {remaining} classes for training "
+            f"and {len(labels)} for validation; both need at least 2."
         )
     return _held_out(listing, np.isin(listing.labels, labels))
 
 
+def _rank_in_class(labels: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """[N], how many images of its class come before each; `sizes` [C] are those of the classes."""
+    order = np.argsort(labels, kind="stable")
+    rank = np.empty(len(labels), dtype=np.int64)
+    rank[order] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return rank
+
+
+def _names_in(path: str) -> set[str]:
+    """The lines of a file that have text. Raises UserError where it cannot be read."""
+    try:
+        return {line.strip() for line in Path(path).read_text().splitlines()} - {""}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"--tv_split_classes {path} cannot be read "
+            f"({getattr(error, 'strerror', None) or error})."
+        ) from error
+
+
 def _held_out(listing: Listing, chosen: np.ndarray) -> Listing:
     """Chosen [N] images of the training part become the validation part."""
-    return listing._replace(
-        parts=np.where(chosen & (listing.parts == TRAIN), VALIDATION, listing.parts).astype(np.int8)
-    )
+    parts = np.where(chosen & (listing.parts == TRAIN), VALIDATION, listing.parts)
+    return listing._replace(parts=parts.astype(np.int8))

@@ -1,10 +1,15 @@
-"""Data loaders: processes read whole batches, and name a broken image instead of showing a traceback."""
+"""Data loaders: processes read whole batches.
+
+They name a broken image instead of showing a traceback.
+"""
 
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -24,47 +29,57 @@ from utilities.errors import UserError
 from utilities.seeding import derive
 from utilities.types import Batch, PixelBatch
 
+Collated = TypeVar("Collated")
 
-def training_loader(split: ImageSplit, batch_sampler, *, workers: int) -> DataLoader:
-    """The sampler's batches, to be read through `Batches`, which seeds them; its processes live as long as it does.
+
+class BatchSource(Protocol):
+    """The rows of each batch of an epoch: a batch sampler, or a list."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[list[int]]: ...
+
+
+def training_loader(split: ImageSplit, batches: BatchSource, *, workers: int) -> DataLoader:
+    """The sampler's batches, to be read through `Batches`, which seeds them.
+
+    Its processes live as long as it does.
 
     Args:
         workers: processes that read, but no more than there are cores; 0 reads in this one.
     """
-    return _loader(split, batch_sampler, workers, lasting=True)
+    return _loader(split, batches, workers, lasting=True)
 
 
 def evaluation_batches(split: ImageSplit, *, batch_size: int, workers: int) -> "Batches":
     """Every image once, in order."""
+    batches = BatchSampler(SequentialSampler(split), batch_size, drop_last=False)
     # Lasting processes would be ended by the loader's __del__, where Python swallows a Ctrl-C.
-    return Batches(
-        _loader(
-            split,
-            BatchSampler(SequentialSampler(split), batch_size, drop_last=False),
-            workers,
-            lasting=False,
-        )
-    )
+    return Batches(_loader(split, batches, workers, lasting=False))
 
 
-def _loader(split: ImageSplit, batch_sampler, workers: int, *, lasting: bool) -> DataLoader:
+def _loader(split: ImageSplit, batches: BatchSource, workers: int, *, lasting: bool) -> DataLoader:
     workers = min(workers, _cores())
     return DataLoader(
         _BatchReader(split),
         batch_size=None,
-        sampler=_Requests(batch_sampler),
+        sampler=_Requests(batches),
         collate_fn=_as_it_is,
         generator=torch.Generator(),
         num_workers=workers,
         persistent_workers=lasting and workers > 0,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_leave_quietly,
+        # Forked processes share the split and its cache.
         multiprocessing_context="fork" if workers else None,
-    )  # forked processes share the split and its cache
+    )
 
 
 class Batches:
-    """The batches of a loader, counted; `seed` fixes their augmentation. Raises UserError for an unreadable image."""
+    """The batches of a loader, counted; `seed` fixes their augmentation.
+
+    Raises UserError for an unreadable image.
+    """
 
     def __init__(self, loader: DataLoader, seed: int = 0):
         self.loader, self.seed = loader, seed
@@ -73,28 +88,34 @@ class Batches:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch | PixelBatch]:
-        self.loader.sampler.seed = self.seed
+        requests = self.loader.sampler
+        assert isinstance(requests, _Requests)
+        requests.seed = self.seed
         with _interrupts_wait():
             batches = iter(self.loader)
         for batch in batches:
             if isinstance(batch, BrokenImage):
                 raise UserError(
-                    f"The image {batch.path} cannot be read ({batch.reason}); replace or remove it, or leave such images out with --on_bad_image skip."
+                    f"The image {batch.path} cannot be read ({batch.reason}); "
+                    "replace or remove it, or leave such images out with --on_bad_image skip."
                 )
             yield batch
 
 
 class _Requests(Sampler):
-    """The batches of a sampler, each with a seed of its own: augmentation depends on (seed, batch, row), not on which process reads it."""
+    """The batches of a sampler, each with a seed of its own.
 
-    def __init__(self, batch_sampler):
-        self.batch_sampler, self.seed = batch_sampler, 0
+    Augmentation depends on (seed, batch, row), not on which process reads it.
+    """
+
+    def __init__(self, batches: BatchSource):
+        self.batches, self.seed = batches, 0
 
     def __len__(self) -> int:
-        return len(self.batch_sampler)
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
-        for number, indices in enumerate(self.batch_sampler):
+        for number, indices in enumerate(self.batches):
             yield derive(self.seed, number), indices
 
 
@@ -119,12 +140,10 @@ class _BatchReader(Dataset):
         images = torch.empty(len(indices), crops.size, crops.size, 3, dtype=torch.uint8)
         boxes = self.split.boxes
         for row, index in enumerate(indices):
+            box = None if boxes is None else tuple(boxes[index].tolist())
             try:
-                images[row] = crops.crop(
-                    self.split.open_image(self.split.files[index]),
-                    random,
-                    None if boxes is None else boxes[index].tolist(),
-                )
+                source = self.split.open_image(self.split.files[index])
+                images[row] = crops.crop(source, random, box)
             except UNREADABLE as error:
                 return BrokenImage(self.split.files[index], str(error))
         mirrored = np.flatnonzero(random.random(len(indices)) < (0.5 if crops.flips else 0))
@@ -144,25 +163,35 @@ class _BatchReader(Dataset):
         return broken[0] if broken else Batch(*default_collate(samples))
 
 
-def _as_it_is(batch):
+def _as_it_is(batch: Collated) -> Collated:
     return batch
 
 
 def _leave_quietly(worker: int) -> None:
     """No traceback of a loading process whose reader was interrupted while it took a batch."""
-    sys.excepthook = lambda kind, *rest: (
-        None if issubclass(kind, (EOFError, ConnectionError)) else sys.__excepthook__(kind, *rest)
-    )
+    sys.excepthook = _told_unless_interrupted
+
+
+def _told_unless_interrupted(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if not issubclass(kind, (EOFError, ConnectionError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _cores() -> int:
     """Those that this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager
-def _interrupts_wait():
-    """Ctrl-C waits until the workers are started; they inherit the mask, so that only the main process answers to it."""
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C waits until the workers are started.
+
+    They inherit the mask, so that only the main process answers to it.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,6 +1,8 @@
-"""Stanford Online Products (Oh Song et al. 2016): products sold online, split by its lists; guidance reads the 12 super-classes."""
+"""Stanford Online Products (Oh Song et al. 2016): products sold online, split by its lists.
 
-import logging
+Guidance reads the 12 super-classes.
+"""
+
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,8 @@ import numpy as np
 from datasets import scan
 from datasets.benchmark import Benchmark
 from datasets.listing import TEST, TRAIN, Category, Listing
-from utilities.errors import UserError, named
+from utilities.errors import UserError
 
-LOG = logging.getLogger(__name__)
 LISTS = {"Ebay_train.txt": TRAIN, "Ebay_test.txt": TEST}
 COLUMNS = ["image_id", "class_id", "super_class_id", "path"]
 FACTS = Benchmark(
@@ -22,43 +23,36 @@ FACTS = Benchmark(
 
 
 def read(root: Path) -> Listing:
-    """`<root>/images/<super-class>_final/*` and `<root>/Info_Files/Ebay_{train,test}.txt`; listed images that are missing are left out, and told."""
-    images, rows, parts = root / "images", [], []
+    """`<root>/images/<super-class>_final/*` and `<root>/Info_Files/Ebay_{train,test}.txt`.
+
+    Listed images that are missing are left out, and told.
+    """
+    images = root / "images"
+    rows: list[tuple[int, str]] = []
+    parts: list[int] = []
     for name, part in LISTS.items():
         listed = read_list(root / "Info_Files" / name)
         rows += listed
         parts += [part] * len(listed)
     existing = scan.relative_images(images) if images.is_dir() else set()
-    kept = [number for number, (_, path) in enumerate(rows) if path in existing]
-    if missing := [path for _, path in rows if path not in existing]:
-        LOG.warning(
-            "%s of the %s listed images are not in %s: %s.",
-            f"{len(missing):,}",
-            f"{len(rows):,}",
-            images,
-            named(missing),
-        )
-    superclass = {
-        rows[number][0]: rows[number][1].split("/")[0].removesuffix("_final") for number in kept
-    }
-    names = sorted(superclass)
-    labels = np.searchsorted(names, [rows[number][0] for number in kept])
-    categories = [
-        Category(
-            str(name), scan.readable(superclass[name], numbered=False), superclass=superclass[name]
-        )
-        for name in names
-    ]
+    scan.tell_missing([path for _, path in rows], existing, images)
+    present = [number for number, (_, path) in enumerate(rows) if path in existing]
+    rows = [rows[number] for number in present]
+    superclasses = {label: path.split("/")[0].removesuffix("_final") for label, path in rows}
+    class_numbers = sorted(superclasses)
     return Listing(
-        [f"{images}/{rows[number][1]}" for number in kept],
-        labels,
-        categories,
-        np.array(parts, dtype=np.int8)[kept],
+        files=[f"{images}/{path}" for _, path in rows],
+        labels=np.searchsorted(class_numbers, [label for label, _ in rows]),
+        categories=[_category(number, superclasses[number]) for number in class_numbers],
+        parts=np.array(parts, dtype=np.int8)[present],
     )
 
 
 def read_list(path: Path) -> list[tuple[int, str]]:
-    """Class number and image path of each line. Raises UserError for a missing file and for one of another form."""
+    """Class number and image path of each line.
+
+    Raises UserError for a missing file and for one of another form.
+    """
     try:
         header, *lines = path.read_text().splitlines()
         rows = [line.split() for line in lines if line.strip()]
@@ -69,3 +63,7 @@ def read_list(path: Path) -> list[tuple[int, str]]:
         raise UserError(
             f"{path} cannot be read ({getattr(error, 'strerror', None) or error})."
         ) from error
+
+
+def _category(number: int, superclass: str) -> Category:
+    return Category(str(number), scan.readable(superclass, numbered=False), superclass=superclass)

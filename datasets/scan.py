@@ -1,9 +1,14 @@
 """The folder scan that all datasets share."""
 
+import logging
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
+from utilities.errors import named
+
+LOG = logging.getLogger(__name__)
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 NUMBERED = re.compile(r"(\d+)\.(.+)")
 
@@ -26,12 +31,13 @@ def images_in(folder: str | Path) -> list[str]:
 
 def class_folders(images: Path) -> dict[str, list[str]]:
     """Name -> images of each folder in `images` that has any, in the order of the classes."""
-    found = {
+    folders = {
         entry.name: images_in(entry.path)
         for entry in os.scandir(images)
         if entry.is_dir() and not is_stray(entry.name)
     }
-    return {name: found[name] for name in ordered(name for name in found if found[name])}
+    names = ordered(name for name, files in folders.items() if files)
+    return {name: folders[name] for name in names}
 
 
 def image_folders(root: Path) -> dict[str, list[str]]:
@@ -44,8 +50,12 @@ def image_folders(root: Path) -> dict[str, list[str]]:
 
 
 def tree(root: str | Path) -> dict[str, list[str]]:
-    """Folder -> images of `root` and all folders below it that have any, sorted. Links are followed, but no folder is entered twice."""
-    found, entered = {}, set()
+    """Folder -> images of `root` and all folders below it that have any, sorted.
+
+    Links are followed, but no folder is entered twice.
+    """
+    images_of: dict[str, list[str]] = {}
+    entered = set()
     for folder, folders, _ in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if not is_stray(name)]
         if (place := os.path.realpath(folder)) in entered:
@@ -53,8 +63,8 @@ def tree(root: str | Path) -> dict[str, list[str]]:
             continue
         entered.add(place)
         if images := images_in(folder):
-            found[folder] = images
-    return dict(sorted(found.items()))
+            images_of[folder] = images
+    return dict(sorted(images_of.items()))
 
 
 def relative_images(root: Path) -> set[str]:
@@ -66,21 +76,42 @@ def relative_images(root: Path) -> set[str]:
     }
 
 
-def ordered(paths) -> list[str]:
-    """Folders by number if all are called "12.Something", within the folders above them, else by the codes of their letters, upper case first."""
+def tell_missing(listed: list[str], existing: set[str], images: Path) -> None:
+    """Names the listed paths that are not among the existing ones, all relative to `images`."""
+    if missing := [path for path in listed if path not in existing]:
+        LOG.warning(
+            "%s of the %s listed images are not in %s: %s.",
+            f"{len(missing):,}",
+            f"{len(listed):,}",
+            images,
+            named(missing),
+        )
+
+
+def ordered(paths: Iterable[str]) -> list[str]:
+    """Folders by number if all are called "12.Something", within the folders above them.
+
+    Else by the codes of their letters, upper case first.
+    """
     paths = sorted(paths)
     if not all_numbered(path.rpartition("/")[2] for path in paths):
         return paths
-    return sorted(
-        paths,
-        key=lambda path: (path.rpartition("/")[0], int(path.rpartition("/")[2].split(".")[0])),
-    )
+    return sorted(paths, key=_by_number)
 
 
-def all_numbered(names) -> bool:
+def all_numbered(names: Iterable[str]) -> bool:
     return all(NUMBERED.fullmatch(name) for name in names)
 
 
 def readable(name: str, numbered: bool) -> str:
-    """A folder name as text: with spaces for underscores and without the "12." in front, where that is a number."""
-    return " ".join((NUMBERED.fullmatch(name)[2] if numbered else name).replace("_", " ").split())
+    """A folder name as text: with spaces for underscores.
+
+    Without the "12." in front, where that is a number.
+    """
+    text = name.partition(".")[2] if numbered else name
+    return " ".join(text.replace("_", " ").split())
+
+
+def _by_number(path: str) -> tuple[str, int]:
+    above, _, name = path.rpartition("/")
+    return above, int(name.split(".")[0])

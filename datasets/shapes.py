@@ -13,8 +13,9 @@ import math
 import os
 import random
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -50,11 +51,13 @@ def crescent() -> np.ndarray:
     return np.concatenate([limb, terminator[::-1]])
 
 
+def cross() -> np.ndarray:
+    """Four arms, each a quarter turn from the one before, float [12, 2]."""
+    arm = np.array([(-0.3, -0.9), (0.3, -0.9), (0.3, -0.3)])
+    return np.concatenate([arm, arm[:, ::-1] * [-1, 1], -arm, arm[:, ::-1] * [1, -1]])
+
+
 ARROW = [(0, -1), (0.8, -0.1), (0.3, -0.1), (0.3, 1), (-0.3, 1), (-0.3, -0.1), (-0.8, -0.1)]
-CROSS = [
-    (-0.3, -0.9), (0.3, -0.9), (0.3, -0.3), (0.9, -0.3), (0.9, 0.3), (0.3, 0.3),
-    (0.3, 0.9), (-0.3, 0.9), (-0.3, 0.3), (-0.9, 0.3), (-0.9, -0.3), (-0.3, -0.3),
-]  # fmt: skip
 BOLT = [(0.5, -1), (-0.7, 0.2), (-0.1, 0.2), (-0.5, 1), (0.7, -0.3), (0.1, -0.3)]
 
 # Outlines in a frame with its origin in the middle of the shape, x to the right and y down.
@@ -66,7 +69,7 @@ SHAPES: dict[str, np.ndarray] = {
     "heart": heart(),
     "flower": radial(0.76 + 0.24 * np.cos(np.pi * np.arange(120) / 10)),
     "crescent": crescent(),
-    "cross": np.array(CROSS),
+    "cross": cross(),
     "arrow": np.array(ARROW),
     "bolt": np.array(BOLT),
 }

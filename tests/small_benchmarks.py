@@ -9,6 +9,7 @@ import io
 import json
 import tarfile
 import zipfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import numpy as np
 from PIL import Image
 
 from datasets import BENCHMARKS
+
+Files = Mapping[str, bytes | str]  # path -> content
 
 BIRDS = [
     "001.Black_footed_Albatross",
@@ -54,14 +57,10 @@ COUNTS = {
 @cache
 def jpeg(*seed: int) -> bytes:
     """A noisy image of 40 x 48 pixels."""
-    random = np.random.default_rng(seed)
-    pixels = (
-        (np.random.default_rng(seed[0]).uniform(40, 215, 3) + random.normal(0, 30, (40, 48, 3)))
-        .clip(0, 255)
-        .astype(np.uint8)
-    )
+    colour = np.random.default_rng(seed[0]).uniform(40, 215, 3)
+    pixels = colour + np.random.default_rng(seed).normal(0, 30, (40, 48, 3))
     with io.BytesIO() as file:
-        Image.fromarray(pixels).save(file, "JPEG")
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG")
         return file.getvalue()
 
 
@@ -70,15 +69,14 @@ def digest(content: bytes) -> str:
 
 
 def use_small_counts(monkeypatch) -> None:
-    """The facts of the small benchmarks in the places of the published ones; the archives have checksums of their own."""
+    """The facts of the small benchmarks in the places of the published ones.
+
+    Their archives have checksums of their own.
+    """
     for name, dataset in BENCHMARKS.items():
-        monkeypatch.setattr(
-            dataset,
-            "FACTS",
-            dataset.FACTS._replace(
-                counts=COUNTS[name], files={file: None for file in dataset.FACTS.files}
-            ),
-        )
+        files = dict.fromkeys(dataset.FACTS.files)
+        facts = dataset.FACTS._replace(counts=COUNTS[name], files=files)
+        monkeypatch.setattr(dataset, "FACTS", facts)
 
 
 def expected(name: str) -> dict[str, set[tuple[str, str]]]:
@@ -89,30 +87,28 @@ def expected(name: str) -> dict[str, set[tuple[str, str]]]:
         "online_products": [PRODUCTS[number % 3].replace("_", " ") for number in range(6)],
         "inshop": [folder.replace("/", " ").replace("_", " ").lower() for folder in ITEMS.values()],
     }[name]
-    images = {
-        part: {
-            (texts[label], digest(jpeg(label, image))) for label in labels for image in range(EACH)
-        }
-        for part, labels in (("train", range(3)), ("test", range(3, 6)))
+    images = [(label, image) for label in range(6) for image in range(EACH)]
+    return {
+        part: {(texts[label], digest(jpeg(label, image))) for label, image in images[rows]}
+        for part, rows in (("train", slice(3 * EACH)), ("test", slice(3 * EACH, None)))
     }
-    return images
 
 
-def write(folder: Path, files: dict[str, bytes | str]) -> Path:
+def write(folder: Path, files: Files) -> Path:
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     return folder
 
 
-def zipped(path: Path, files: dict[str, bytes | str]) -> Path:
+def zipped(path: Path, files: Files) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             archive.writestr(name, content)
     return path
 
 
-def tarred(path: Path, files: dict[str, bytes | str]) -> Path:
+def tarred(path: Path, files: Files) -> Path:
     with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as archive:
         for name, content in files.items():
             content = content if isinstance(content, bytes) else content.encode()
@@ -122,7 +118,7 @@ def tarred(path: Path, files: dict[str, bytes | str]) -> Path:
     return path
 
 
-def below(folder: str, files: dict[str, bytes | str]) -> dict[str, bytes | str]:
+def below(folder: str, files: Files) -> dict[str, bytes | str]:
     return {f"{folder}/{name}": content for name, content in files.items()}
 
 
@@ -139,24 +135,20 @@ def bird_images() -> dict[str, bytes]:
 
 def cub_as_published() -> dict[str, bytes | str]:
     """With what macOS leaves in archives."""
-    images = list(bird_images())
+    numbered = list(enumerate(bird_images(), 1))
+    lists = {
+        "images.txt": "".join(f"{number} {path}\n" for number, path in numbered),
+        "image_class_labels.txt": "".join(
+            f"{number} {int(path[:3])}\n" for number, path in numbered
+        ),
+        "classes.txt": "".join(f"{int(folder[:3])} {folder}\n" for folder in BIRDS),
+    }
     strays = {
         "images/._001.Black_footed_Albatross": b"x",
         "images/001.Black_footed_Albatross/._stray.jpg": b"x",
         ".DS_Store": b"x",
     }
-    return below(
-        "CUB_200_2011",
-        {
-            "images.txt": "".join(f"{number} {path}\n" for number, path in enumerate(images, 1)),
-            "image_class_labels.txt": "".join(
-                f"{number} {int(path[:3])}\n" for number, path in enumerate(images, 1)
-            ),
-            "classes.txt": "".join(f"{int(folder[:3])} {folder}\n" for folder in BIRDS),
-            **below("images", bird_images()),
-            **strays,
-        },
-    )
+    return below("CUB_200_2011", {**lists, **below("images", bird_images()), **strays})
 
 
 # Cars.
@@ -178,9 +170,8 @@ def car_names() -> dict[str, np.ndarray]:
 
 
 def cars_in_one_folder(folder: Path) -> list[Path]:
-    cells = [
-        (label, image) for image in range(EACH) for label in range(6)
-    ]  # numbered across classes
+    # Numbered across classes.
+    cells = [(label, image) for image in range(EACH) for label in range(6)]
     images = {f"car_ims/{number:06}.jpg": jpeg(*cell) for number, cell in enumerate(cells, 1)}
     records = [
         (path, 1.0, 2.0, 3.0, 4.0, cell[0] + 1, int(cell[1] > 1))
@@ -197,21 +188,19 @@ def cars_in_one_folder(folder: Path) -> list[Path]:
 
 def cars_with_devkit(folder: Path, nested: str = "") -> list[Path]:
     """Half of each class is in cars_train, half in cars_test, under the same file names."""
-    for part, own in (("train", (0, 1)), ("test", (2, 3))):
-        cells = [(label, image) for image in own for label in range(6)]
-        write(
-            folder / f"cars_{part}{nested.format(part)}",
-            {f"{number:05}.jpg": jpeg(*cell) for number, cell in enumerate(cells, 1)},
-        )
-        name = {"train": "devkit/cars_train_annos.mat", "test": "cars_test_annos_withlabels.mat"}[
-            part
-        ]
-        annotations(
-            folder / name,
-            [(1, 2, 3, 4, cell[0] + 1, f"{number:05}.jpg") for number, cell in enumerate(cells, 1)],
-            ["bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname"],
-        )
     from scipy.io import savemat
+
+    columns = ["bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname"]
+    for part, own, annotation in (
+        ("train", (0, 1), "devkit/cars_train_annos.mat"),
+        ("test", (2, 3), "cars_test_annos_withlabels.mat"),
+    ):
+        cells = [(label, image) for image in own for label in range(6)]
+        names = [f"{number:05}.jpg" for number in range(1, len(cells) + 1)]
+        images = {name: jpeg(*cell) for name, cell in zip(names, cells)}
+        write(folder / f"cars_{part}{nested.format(part)}", images)
+        records = [(1, 2, 3, 4, label + 1, name) for name, (label, _) in zip(names, cells)]
+        annotations(folder / annotation, records, columns)
 
     savemat(folder / "devkit" / "cars_meta.mat", car_names())
     return [folder]
@@ -220,24 +209,15 @@ def cars_with_devkit(folder: Path, nested: str = "") -> list[Path]:
 def cars_by_class(
     folder: Path, root: str = "", divided: bool = False, names_csv: bool = False
 ) -> list[Path]:
-    files = {
-        f"{root}{('train/', 'test/')[image // 2] if divided else ''}{model.replace('/', '-')}/{label if divided else image:05}_{image % 2}.jpg": jpeg(
-            label, image
-        )
-        for label, model in enumerate(CARS)
-        for image in range(EACH)
-    }
-    return [
-        write(
-            folder,
-            files
-            | (
-                {f"{root.split('/')[0]}/names.csv": "".join(f"{model}\n" for model in CARS)}
-                if names_csv
-                else {}
-            ),
-        )
-    ]
+    files: dict[str, bytes | str] = {}
+    for label, model in enumerate(CARS):
+        for image in range(EACH):
+            part = ("train/", "test/")[image // 2] if divided else ""
+            name = f"{label if divided else image:05}_{image % 2}.jpg"
+            files[f"{root}{part}{model.replace('/', '-')}/{name}"] = jpeg(label, image)
+    if names_csv:
+        files[f"{root.split('/')[0]}/names.csv"] = "".join(f"{model}\n" for model in CARS)
+    return [write(folder, files)]
 
 
 # Online products and In-Shop.
@@ -245,30 +225,30 @@ def cars_by_class(
 
 def products() -> dict[str, bytes | str]:
     """Classes 1-3 train, 4-6 test; two classes of each super-class."""
-    rows = {
-        part: [
-            (label + 1, label % 3 + 1, f"{PRODUCTS[label % 3]}_final/{1000 + label}_{image}.JPG")
-            for label in labels
-            for image in range(EACH)
-        ]
-        for part, labels in (("train", range(3)), ("test", range(3, 6)))
-    }
-    lists = {
-        f"Ebay_{part}.txt": "image_id class_id super_class_id path\n"
-        + "".join(f"{number} {' '.join(map(str, row))}\n" for number, row in enumerate(own, 1))
-        for part, own in rows.items()
-    }
-    return lists | {
-        path: jpeg(label - 1, int(path[-5])) for own in rows.values() for label, _, path in own
-    }
+    return {**product_lists(), **product_images()}
+
+
+def product_path(label: int, image: int) -> str:
+    return f"{PRODUCTS[label % 3]}_final/{1000 + label}_{image}.JPG"
 
 
 def product_images() -> dict[str, bytes]:
-    return {name: content for name, content in products().items() if name.endswith(".JPG")}
+    return {
+        product_path(label, image): jpeg(label, image)
+        for label in range(6)
+        for image in range(EACH)
+    }
 
 
 def product_lists() -> dict[str, str]:
-    return {name: content for name, content in products().items() if name.endswith(".txt")}
+    lists = {}
+    for part, labels in (("train", range(3)), ("test", range(3, 6))):
+        images = [(label, image) for label in labels for image in range(EACH)]
+        lines = ["image_id class_id super_class_id path\n"]
+        for number, (label, image) in enumerate(images, 1):
+            lines.append(f"{number} {label + 1} {label % 3 + 1} {product_path(label, image)}\n")
+        lists[f"Ebay_{part}.txt"] = "".join(lines)
+    return lists
 
 
 def clothes() -> dict[str, bytes]:
@@ -280,11 +260,14 @@ def clothes() -> dict[str, bytes]:
 
 
 def partition() -> str:
-    """The first three items train; of the others two images are queries and two the gallery. Columns are padded."""
-    rows = [
-        f"{path:<60}{path.split('/')[3]:<14}{'train' if number < 12 else ('query', 'gallery')[number % 4 // 2]}"
-        for number, path in enumerate(clothes())
-    ]
+    """The first three items train; of the others two images are queries and two the gallery.
+
+    Columns are padded.
+    """
+    rows = []
+    for number, path in enumerate(clothes()):
+        status = "train" if number < 12 else ("query", "gallery")[number % 4 // 2]
+        rows.append(f"{path:<60}{path.split('/')[3]:<14}{status}")
     return "\n".join([str(len(rows)), "image_name  item_id  evaluation_status", *rows]) + "\n"
 
 

@@ -30,15 +30,9 @@ def arguments(entry, options):
         for name, value in entry["hparams"].items()
         if name not in NOT_ARGUMENTS
     }
-    return (
-        given
-        | {
-            "n_classes": entry["n_classes"],
-            "embed_dim": entry["embed_dim"],
-            "feature_dim": entry["hparams"].get("feature_dim"),
-        }
-        | options
-    )
+    of_the_run = {name: entry[name] for name in ("n_classes", "embed_dim")}
+    of_the_run["feature_dim"] = entry["hparams"].get("feature_dim")
+    return given | of_the_run | options
 
 
 def build(entry, reference, inputs, dtype):
@@ -51,14 +45,8 @@ def build(entry, reference, inputs, dtype):
             for part in ("source", *["target"] * len(given["target_dims"]))
         ]
     if reference == "textbook_proxyncapp":
-        name, given = (
-            "proxynca",
-            {
-                argument: value
-                for argument, value in given.items()
-                if argument not in PROXYNCA_HAS_NO
-            },
-        )
+        name = "proxynca"
+        given = {key: value for key, value in given.items() if key not in PROXYNCA_HAS_NO}
     criterion = criteria.select(name, **given).to(dtype)
     parameters = dict(criterion.named_parameters())
     for parameter, value in resolve(entry, entry.get("params") or {}).items():
@@ -84,7 +72,10 @@ def triplets(inputs, reference):
 
 
 def leaves(inputs, dtype):
-    """Embeddings, features and feature map that take gradients; an entry without features gets its embeddings'."""
+    """Embeddings, features and feature map that take gradients.
+
+    An entry without features gets its embeddings'.
+    """
     embeddings = torch.from_numpy(inputs["embeddings"]).to(dtype).requires_grad_()
     if "batch_features" not in inputs:
         return ModelOutput(embeddings, embeddings.detach(), embeddings.detach()[..., None, None])

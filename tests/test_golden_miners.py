@@ -28,7 +28,7 @@ def batch(entry):
 
 
 def draw(miner, embeddings, labels, columns) -> tuple[dict, int]:
-    """How often each combination of the columns came in about 20,000 draws, and in how many batches."""
+    """How often each combination of the columns came in about 20,000 draws; in how many batches."""
     batches = DRAWS // len(labels)
     drawn = np.concatenate(
         [np.unique(miner(embeddings, labels).numpy()[:, :columns], axis=0) for _ in range(batches)]

@@ -762,7 +762,7 @@ def test_pseudolabels_from_a_local_classifier_are_cached(call, tmp_path, capsys,
 
 
 def test_runs_without_optional_packages(call, monkeypatch, capsys):
-    """faiss and wandb cannot be imported here; scikit-learn clusters, logging goes to files."""
+    """faiss and wandb cannot be imported here; torch clusters, logging goes to files."""
     from evaluation import faiss_library
 
     for name in ("faiss", "wandb"):

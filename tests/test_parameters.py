@@ -15,11 +15,23 @@ import yaml
 import batchminer
 import criteria
 import datasampler
+import datasets
 import metrics
 import parameters
 from batchminer.pml import PytorchMetricLearningMiner
 from criteria.pml import PytorchMetricLearningLoss
+from language_guidance import language_models
+from utilities.flags import LARGEST, Choice, Flag, Need, Number, Place, Switch
+from utilities.version import VERSION
 
+SECTIONS = (
+    "Objectives (--loss)",
+    "Batch miners (--batch_mining)",
+    "Batch samplers (--data_sampler)",
+    "Metrics (--evaluation_metrics)",
+    "Datasets (--dataset)",
+    "Language models (--language_model)",
+)
 ROOT = Path(__file__).resolve().parents[1]
 FILLED_BY_THE_RUN = {"n_classes", "embed_dim", "feature_dim", "miner", "self"}
 BUILT_BEFORE = {"source", "target"}  # the flag names an objective, the argument is that objective
@@ -67,6 +79,31 @@ def test_every_flag_of_the_paper_with_name_type_default_and_group():
     assert {"--epochs", "--n_epochs"} <= set(flags()["n_epochs"].option_strings)
 
 
+def test_the_catalogue_names_what_the_registries_hold():
+    sections = dict(zip(("loss", "miner", "sampler", "metric", "dataset", "model"), SECTIONS))
+    held = {
+        "loss": {*criteria.REGISTRY, "pml:<ClassName>"},
+        "miner": {*batchminer.REGISTRY, "pml:<ClassName>"},
+        "sampler": set(datasampler.REGISTRY),
+        "metric": set(metrics.REGISTRY),
+        "dataset": {*datasets.BENCHMARKS, *datasets.OWN_DATA, "shapes", "<any name>"},
+        "model": set(language_models.DESCRIPTIONS),
+    }
+    assert {kind: set(parameters.catalogue()[title]) for kind, title in sections.items()} == held
+    assert set(parameters.BENCHMARK_LINES) == set(datasets.BENCHMARKS)
+    assert set(parameters.OWN_DATA_LINES) == set(datasets.OWN_DATA)
+
+
+def test_who_mines_and_who_pools_is_as_in_the_components():
+    mining = {name for name, component in criteria.REGISTRY.items() if "miner" in component.NEEDS}
+    assert {*parameters.ANY_MINER, *parameters.MINERS} == mining
+    pooled = {name for name, part in datasampler.REGISTRY.items() if "pool_size" in part.OPTIONS}
+    assert set(parameters.POOLED) == pooled
+    assert set(parameters.BATCH_MATCHING) == {
+        name for name, part in datasampler.REGISTRY.items() if "candidates" in part.OPTIONS
+    }
+
+
 def test_choices_are_the_registries():
     assert set(parameters.CHOICES["loss"]) == set(criteria.REGISTRY)
     assert set(parameters.CHOICES["batch_mining"]) == set(batchminer.REGISTRY)
@@ -108,9 +145,9 @@ def test_signatures_match_the_flags(kind, name, component):
 
 
 def test_the_table_of_miners_is_that_of_the_objectives():
-    assert parameters.MINERS == {
+    assert {
         name: component.MINERS for name, component in criteria.REGISTRY.items() if component.MINERS
-    }
+    } == parameters.MINERS
     assert set(parameters.COMPOSITES) == {
         name for name, component in criteria.REGISTRY.items() if "source" in component.NEEDS
     }
@@ -294,7 +331,8 @@ def test_savename_is_group_plus_seed():
     "path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name
 )
 def test_shipped_configs_are_valid(path):
-    parameters.parse(["--config", str(path)])
+    opt = parameters.parse(["--config", str(path)])
+    assert parameters.notices(opt) == []
 
 
 @pytest.mark.parametrize("schedule", ["constant", "suggested"])
@@ -353,3 +391,480 @@ def test_the_papers_runs_are_valid_commands(schedule):
                 and guided.loss_s2sd_feat_distill
                 and guided.loss_s2sd_pool_aggr
             )
+
+
+# Bounds
+
+NUMBERS = [flag for flag in parameters.FLAGS if isinstance(flag, Number)]
+
+
+def beyond(flag: Number) -> list:
+    """Numbers just outside the bounds, in the type of the flag."""
+    bounds = flag.bounds
+    step = 1 if flag.kind is int else 1e-6
+    low = bounds.low if bounds.low_excluded else bounds.low - step
+    high = bounds.high if bounds.high_excluded else bounds.high + max(step, 1e-6 * bounds.high)
+    return [flag.kind(low), flag.kind(high)]
+
+
+def lines_about(flag: Flag, message: str) -> list[str]:
+    lines = message.splitlines()
+    assert all(line.startswith("main.py: error: ") for line in lines)
+    return [line for line in lines if re.search(rf"\b{flag.name}\b", line)]
+
+
+def test_no_number_is_declared_elsewhere():
+    assert len(NUMBERS) > 90
+    assert not {flag.name for flag in parameters.FLAGS if flag.kind in (int, float)} - {
+        flag.name for flag in NUMBERS
+    }
+
+
+@pytest.mark.parametrize("flag", NUMBERS, ids=lambda flag: flag.name)
+def test_each_bound_holds_on_the_command_line_and_in_yaml(capsys, tmp_path, flag):
+    for value in [*beyond(flag), 10**30, -(10**30), 10**400]:
+        rule = rf"--{flag.name} must be (at least|at most|above|below) "
+        assert re.search(rule, fails(capsys, f"--{flag.name}={value}")) or value == 10**400
+        assert lines_about(flag, in_yaml(capsys, tmp_path, flag, str(value)))
+    inside = [flag.bounds.low] * (not flag.bounds.low_excluded)
+    assert not flag.problems(inside + [flag.bounds.high] * (not flag.bounds.high_excluded))
+
+
+@pytest.mark.parametrize("flag", NUMBERS, ids=lambda flag: flag.name)
+def test_what_is_no_finite_number_is_refused(capsys, tmp_path, flag):
+    for text in ("nan", "inf", "-inf", "-infinity", "x", "", "1,5", "true", "0x10"):
+        assert lines_about(flag, fails(capsys, f"--{flag.name}={text}")), text
+    assert lines_about(flag, fails(capsys, f"--{flag.name}"))
+    assert lines_about(flag, fails(capsys, f"--{flag.name}", "-inf"))
+    for text in (".nan", ".inf", "-.inf", "true", "null", "[[1]]", "{}", "0x" + "f" * 9000):
+        assert lines_about(flag, in_yaml(capsys, tmp_path, flag, text)), text
+    if flag.kind is int:
+        assert lines_about(flag, fails(capsys, f"--{flag.name}=2.5"))
+        assert lines_about(flag, in_yaml(capsys, tmp_path, flag, "2.5"))
+
+
+def in_yaml(capsys, tmp_path, flag: Flag, text: str) -> str:
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"{flag.name}: {text}\n")
+    return fails(capsys, "--config", str(path))
+
+
+def test_learning_rates_do_not_ascend_but_where_minus_one_stands_for_another():
+    rates = [flag for flag in NUMBERS if re.search(r"(^|_)(lr|lrmulti)$", flag.name)]
+    assert len(rates) == 11
+    negative = {flag.name for flag in rates if flag.bounds.low < 0}
+    assert negative == {"fc_lr", "loss_pml_lr"}
+
+
+# What has no effect
+
+
+def other_value(need: Need, flag: str, holds: bool) -> list[str]:
+    """The flag with a name under which the need holds, or does not."""
+    for name in parameters.CHOICES[flag]:
+        settings = parameters.parse([])
+        setattr(settings, flag, name)
+        if need.holds(settings, None) == holds:
+            return [f"--{flag}", name]
+    raise AssertionError(f"no name of --{flag} is of that kind")
+
+
+def meeting(need: Need, flag: Flag, file: str) -> tuple[list[str], list[str]] | None:
+    """Flags under which the need holds, and flags under which it does not; None: it never holds."""
+    own = {
+        "--evaluate_only trains nothing": ([], ["--evaluate_only", file]),
+        "--evaluate_only trains nothing and draws no figures": (
+            [],
+            ["--evaluate_only", file, "--no_figures"],
+        ),
+        "the checkpoint of --resume brings its own weights": ([], ["--resume", file]),
+        "--tv_split_classes is given": ([], ["--tv_split_classes", file]),
+        "neither --cache disk, guidance nor a metric keeps anything there": (
+            ["--cache", "disk"],
+            ["--cache", "ram"],
+        ),
+        "--embed_dim {embed_dim} is no larger": ([], ["--embed_dim", "8"]),
+        "training ends at --n_epochs {n_epochs}": ([], ["--n_epochs", "3"]),
+        "training ends at --n_epochs {n_epochs}, before --tau {tau}": (["--tau", "3"], []),
+        "no split is evaluated (--no_train_metrics, --no_test_metrics)": (
+            [],
+            ["--no_train_metrics", "--no_test_metrics"],
+        ),
+        "figures show the test split (--no_test_metrics)": ([], ["--no_test_metrics"]),
+        "--savename {savename} names the run folder and --log_online is not given": (
+            [],
+            ["--savename", "other"],
+        ),
+        "the objective mines nothing (--loss {loss})": (
+            ["--loss", "margin"],
+            ["--loss", "supcon"],
+        ),
+        "nothing is distilled (--loss_s2sd_w {loss_s2sd_w}, no feature distillation)": (
+            ["--loss_s2sd_w", "1"],
+            ["--loss_s2sd_w", "0"],
+        ),
+        "ProxyNCA has no scales (--loss_oproxy_mode nca, --loss_oproxy_form textbook)": (
+            ["--loss_oproxy_mode", "nca"],
+            ["--loss_oproxy_mode", "nca", "--loss_oproxy_form", "textbook"],
+        ),
+        "--loss_softtriplet_n_centroids is {loss_softtriplet_n_centroids}": (
+            [],
+            ["--loss_softtriplet_n_centroids", "1"],
+        ),
+        "every triplet pushes a positive away (--miner_rho_distance_cp {miner_rho_distance_cp})": (
+            [],
+            ["--miner_rho_distance_cp", "1"],
+        ),
+        "neither guidance (--language_distill_w {language_distill_w}) nor a metric reads texts": (
+            ["--evaluation_metrics", "e_recall@1", "semantic_consistency"],
+            [],
+        ),
+        "neither guidance (--language_distill_w {language_distill_w}), figures nor a metric reads "
+        "class texts": (["--language_distill_w", "1"], []),
+    }
+    if need.because in own:
+        return own[need.because]
+    owner = flag.owner.split(" ")[-1]
+    if need.because.startswith("this run has no objective"):
+        name = "pml:TripletMarginLoss" if owner == "pml" else owner
+        miner = (
+            ["--batch_mining", parameters.MINERS[owner][0]] if owner in parameters.MINERS else []
+        )
+        other = "circle" if owner == "supcon" else "supcon"
+        return ["--loss", name, *miner], ["--loss", other]
+    if need.because == "--batch_mining is {batch_mining}":
+        name = "pml:MultiSimilarityMiner" if owner == "pml" else owner
+        return ["--batch_mining", name], ["--batch_mining", "random"]
+    match = re.fullmatch(r"--(\w+) is (.+)", need.because)
+    if match is None:
+        assert not need.words
+        return None
+    name, state = match.groups()
+    if state == "not given":
+        return [f"--{name}"], []
+    if state == "given":
+        return [], [f"--{name}"]
+    if name in parameters.CHOICES:
+        return other_value(need, name, True), other_value(need, name, False)
+    return [f"--{name}", "1"], [f"--{name}", "0"]
+
+
+GIVEN = {
+    "tau": ["3"],
+    "data_sampler_lowproj_dim": ["8"],
+    "cache_size": ["300"],
+    "evaluation_metrics": ["e_recall@1", "semantic_consistency"],
+    "storage_metrics": ["e_recall@1"],
+    "data_sampler": ["class_balanced"],
+}
+
+
+def giving(flag: Flag, file: str) -> list[str]:
+    """The flag with a value that is right."""
+    if isinstance(flag, Switch):
+        return [f"--{flag.name}"]
+    if isinstance(flag, Place):
+        return [f"--{flag.name}", file]
+    value = flag.initial() if isinstance(flag.initial(), list) else [flag.initial()]
+    return [f"--{flag.name}", *GIVEN.get(flag.name, map(str, value))]
+
+
+def said_of(flag: Flag, argv: list[str]) -> list[str]:
+    notices = parameters.notices(parameters.parse(argv))
+    return [
+        line for line in notices if re.match(rf"--{flag.name} (.*)has no effect, because", line)
+    ]
+
+
+@pytest.mark.parametrize(
+    "flag", [flag for flag in parameters.FLAGS if flag.needs], ids=lambda flag: flag.name
+)
+def test_a_setting_without_effect_is_told_for_each_reason_and_only_then(tmp_path, flag):
+    """With all needs but one met the notice names that one; with all met there is none."""
+    file = tmp_path / "a file"
+    file.write_text("x")
+    given = giving(flag, str(file))
+    meetings = [meeting(need, flag, str(file)) for need in flag.needs]
+    for number, (need, met) in enumerate(zip(flag.needs, meetings)):
+        others = [
+            word
+            for place, other in enumerate(meetings)
+            if other and place != number
+            for word in other[0]
+        ]
+        argv = [*others, *(met[1] if met else []), *given]
+        (sentence,) = said_of(flag, argv)
+        opt = parameters.parse(argv)
+        assert sentence.endswith(f", because {need.because.format_map(shown(opt))}."), argv
+        assert sentence.startswith(f"--{flag.name}") and sentence.count(".") >= 1
+        assert not said_of(flag, argv[: len(argv) - len(given)])
+    if all(meetings):
+        assert not said_of(flag, [*(word for met in meetings if met for word in met[0]), *given])
+
+
+def shown(opt) -> dict[str, str]:
+    """Settings as notices write them."""
+    return {
+        name: " ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in vars(opt).items()
+    }
+
+
+@pytest.mark.parametrize(
+    "argv, parts",
+    [
+        (["--language_temp", "2"], ["--language_temp 2.0", "--language_distill_w is 0"]),
+        (["--tau", "10", "200"], ["--tau 200 has no effect", "--n_epochs 150"]),
+        (["--scheduler", "none", "--gamma", "0.5"], ["--gamma 0.5", "--scheduler is none"]),
+        (["--loss", "triplet", "--loss_margin_nu", "1"], ["no objective margin (--loss triplet)"]),
+        (["--loss", "supcon", "--batch_mining", "semihard"], ["--batch_mining semihard", "supcon"]),
+        (["--loss", "pml:NTXentLoss", "--batch_mining", "distance"], ["mines nothing"]),
+        (["--warmup", "150"], ["--warmup 150", "the trunk never trains"]),
+        (["--loss", "s2sd"], ["--loss s2sd distils nothing"]),
+        (
+            ["--loss", "s2sd", "--loss_s2sd_feat_distill", "--loss_s2sd_feat_w", "0"],
+            ["distils nothing"],
+        ),
+        (
+            ["--language_distill_w", "1", "--language_pseudoclass", "--class_text", __file__],
+            ["--class_text does not guide beside --language_pseudoclass"],
+        ),
+        (
+            [
+                "--language_distill_w",
+                "1",
+                "--language_pseudoclass",
+                "--no_figures",
+                "--class_text",
+                __file__,
+            ],
+            ["--class_text", "has no effect"],
+        ),
+        (["--batch_mining", "intra_random"], ["--samples_per_class above 2"]),
+        (["--project", "p"], ["--project p", "--log_online"]),
+    ],
+)
+def test_notices_in_words(argv, parts):
+    said = parameters.notices(parameters.parse(argv))
+    assert any(all(part in sentence for part in parts) for sentence in said), said
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["--seed", "3", "--optim", "adam", "--bs", "90", "--group", "g"],
+        [
+            "--loss",
+            "s2sd",
+            "--loss_s2sd_target",
+            "margin",
+            "--loss_s2sd_w",
+            "1",
+            "--loss_margin_nu",
+            "1",
+        ],
+        ["--loss", "adversarial_separation", "--loss_multisimilarity_margin", "0.2"],
+        ["--loss", "pml:TripletMarginLoss", "--batch_mining", "pml:TripletMarginMiner"],
+        ["--language_distill_w", "1", "--language_primer", "{}", "--language_pseudoclass"],
+        ["--evaluation_metrics", "semantic_consistency", "--class_text", __file__],
+        ["--tau", "100", "149", "--gamma", "0.5", "--warmup", "149"],
+        ["--cache", "disk", "--cache_path", "x", "--cache_limit", "1"],
+        ["--dataset", "folder", "--no_train_metrics", "--no_test_metrics", "--evaltypes", "embeds"],
+        ["--log_online", "--savename", "s", "--group", "g", "--project", "p"],
+    ],
+    ids=" ".join,
+)
+def test_settings_with_effect_are_not_told(argv):
+    assert parameters.notices(parameters.parse(argv)) == []
+
+
+def test_a_config_gives_what_is_not_the_default(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "language_temp: 1\nlanguage_shift: 2\nstore_improvements: false\ntau: [10000]\n"
+    )
+    (sentence,) = parameters.notices(parameters.parse(["--config", str(path)]))
+    assert sentence == "--language_shift 2.0 has no effect, because --language_distill_w is 0."
+
+
+def test_the_settings_of_a_finished_run_bring_no_notice(tmp_path):
+    path = tmp_path / "args.yaml"
+    opt = parameters.parse(["--seed", "3", "--group", "g"])
+    path.write_text(yaml.safe_dump(parameters.stored(opt)))
+    assert parameters.notices(parameters.parse(["--config", str(path)])) == []
+
+
+def test_what_a_checkpoint_says_was_not_given():
+    opt = parameters.inherit(
+        parameters.parse([]), {"language_temp": 3.0, "no_figures": True, "gone": 1}
+    )
+    assert (opt.language_temp, opt.no_figures, opt.given) == (3.0, False, frozenset())
+
+
+def test_a_checkpoint_with_settings_of_another_kind(capsys):
+    with pytest.raises(SystemExit):
+        parameters.inherit(parameters.parse([]), {"bs": "many"})
+    assert "the settings of the checkpoint: bs" in capsys.readouterr().err
+
+
+def test_settings_hold_nothing_but_values():
+    opt = parameters.parse(["--bs", "20"])
+    assert opt.given == {"bs"} and "given" not in vars(opt)
+    assert set(vars(opt)) == {flag.name for flag in parameters.FLAGS}
+    yaml.safe_dump(parameters.stored(opt))
+
+
+# The command line
+
+
+@pytest.mark.parametrize(
+    "argv, line",
+    [
+        (["--los", "margin"], "--los is not known (did you mean --loss?)."),
+        (["--los=margin"], "--los is not known (did you mean --loss?)."),
+        (["--bs"], "--bs needs a value: a whole number."),
+        (["--bs", "many"], "--bs many is not a whole number."),
+        (["--bs=1.5"], "--bs 1.5 is not a whole number."),
+        (["--tau", "3", "x"], "--tau x is not a whole number."),
+        (["--log_online", "true"], "--log_online takes no value (given: true)."),
+        (["--seed", "-1"], "--seed must be at least 0, not -1."),
+        (["--seed", str(2**70)], f"--seed must be at most {2**32 - 1}, not {2**70}."),
+        (
+            ["--loss_margin_beta_lr", "-1e-3"],
+            "--loss_margin_beta_lr must be at least 0, not -0.001.",
+        ),
+        (
+            ["--language_pseudoclass_topk", "1001"],
+            "--language_pseudoclass_topk must be at most 1000,",
+        ),
+        (["--n_epochs", str(LARGEST + 1)], f"--n_epochs must be at most {LARGEST}"),
+        (["--gpu", "0", "-1"], "--gpu must be at least 0, not -1."),
+        (["--tau", "0"], "--tau must be at least 1, not 0."),
+        (["--group", "exp/1"], "--group exp/1 names the run folder"),
+        (["--language_model", "hf:"], "--language_model hf: is not known"),
+    ],
+)
+def test_one_line_without_the_usage(capsys, argv, line):
+    message = fails(capsys, *argv)
+    assert message.startswith(f"main.py: error: {line}") and message.count("\n") == 1
+
+
+def test_wrong_words_and_wrong_values_are_told_together(capsys):
+    message = fails(capsys, "--los", "margin", "--bs", "x", "--lr", "0", "--loss", "marign")
+    named = {line.split()[2] for line in message.splitlines()}
+    assert named == {"--los", "--bs", "--lr", "--loss"}
+
+
+def test_forms_of_a_flag():
+    opt = parameters.parse(
+        [
+            "--bs=20",
+            "--epochs",
+            "7",
+            "--datapath=x",
+            "--loss_softtriplet_lambda",
+            "9",
+            "--fc_lr",
+            "-2",
+        ]
+    )
+    assert (opt.bs, opt.n_epochs, opt.source_path, opt.loss_softtriplet_scale, opt.fc_lr) == (
+        20,
+        7,
+        "x",
+        9.0,
+        -2.0,
+    )
+
+
+def test_samples_per_class_is_no_reason_where_it_has_no_effect(capsys):
+    assert parameters.parse(["--bs", "91", "--data_sampler", "random"]).bs == 91
+    assert "must be even" in fails(capsys, "--bs", "91", "--data_sampler", "semi_class_random")
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run.yaml").write_bytes(b"\xef\xbb\xbfsave_path: ~/runs\n")
+    opt = parameters.parse(["--config", "~/run.yaml", "--language_model", "hf:~/model"])
+    assert opt.save_path == str(tmp_path / "runs")
+    assert opt.language_model == f"hf:{tmp_path}/model"
+    assert opt.cache_path == "~/.cache/language_guided_dml"  # as stored; expanded where it is used
+
+
+# Help, list, version, documentation
+
+
+def shown_by(capsys, *argv: str) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        parameters.parse(list(argv))
+    assert not stopped.value.code
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("topic", parameters.TOPICS)
+def test_help_on_a_topic_shows_its_flags_and_no_others(capsys, topic):
+    shown = shown_by(capsys, "--help", topic)
+    for flag in parameters.FLAGS:
+        assert bool(re.search(rf"^  --{flag.name}\b", shown, re.MULTILINE)) == (flag.topic == topic)
+
+
+def test_every_flag_has_a_topic_and_a_group():
+    assert {flag.topic for flag in parameters.FLAGS} == set(parameters.TOPICS)
+    assert {flag.group for flag in parameters.FLAGS} == set(parameters.GROUPS)
+    assert all(flag.help.endswith((".", ":")) for flag in parameters.FLAGS)
+
+
+@pytest.mark.parametrize(
+    "argv, parts",
+    [
+        (
+            ["--help", "margin"],
+            ["--loss margin", "a beta per class", "--loss_margin_nu", "At least 0"],
+        ),
+        (["-h", "npair"], ["--loss_npair_l2", "--miner_npair_form", "[miner: npair]"]),
+        (["--help=pml"], ["--loss_pml_args", "--miner_pml_args"]),
+        (["--help", "random"], ["--batch_mining random", "--data_sampler random"]),
+        (["--help", "d2_coreset"], ["--data_d2_coreset_lambda", "--samples_per_class"]),
+        (["--help", "wandb", "guidance"], ["--log_online", "--language_temp"]),
+        (["--bs", "x", "--help"], [*parameters.TOPICS, *parameters.GROUPS]),
+    ],
+)
+def test_help_on_components_and_topics(capsys, argv, parts):
+    shown = " ".join(shown_by(capsys, *argv).split())
+    assert all(part in shown for part in parts)
+    if len(argv) == 2 and argv[-1] == "margin":
+        assert "--loss_triplet_margin" not in shown
+
+
+def test_help_on_what_is_not_known_is_one_line(capsys):
+    message = fails(capsys, "--help", "lossess")
+    assert "--help lossess is not known (did you mean losses?)" in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "flag, expected", [("--version", f"language-guided-dml {VERSION}"), ("--list", SECTIONS[-1])]
+)
+def test_version_and_list_import_nothing_heavy(flag, expected):
+    shown = subprocess.run(
+        [sys.executable, "-X", "importtime", "main.py", flag],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert shown.returncode == 0 and expected in shown.stdout
+    assert not re.search(r"\|\s+(torch|numpy|timm|yaml)$", shown.stderr, re.MULTILINE)
+
+
+def test_the_documentation_is_what_the_declarations_say():
+    """`python parameters.py > docs/flags.md` writes it."""
+    text = (ROOT / "docs" / "flags.md").read_text()
+    assert text == parameters.documentation()
+    assert all(f"`--{flag.name}`" in text for flag in parameters.FLAGS)
+
+
+def test_each_choice_has_a_line():
+    for flag in parameters.FLAGS:
+        if isinstance(flag, Choice):
+            assert all(line.strip() for line in flag.choices.values()), flag.name

@@ -3,17 +3,27 @@
 import torch
 
 
+def at_least_float32(values: torch.Tensor) -> torch.Tensor:
+    """Half precision in fp32, everything else as it is."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
 def pair_masks(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positive pairs (same class, not the sample itself) and negative pairs of a batch, [B] -> two bool [B, B]."""
+    """Positive and negative pairs of a batch, [B] -> two bool [B, B].
+
+    Positive are two samples of a class, but not a sample with itself; negative are two samples of
+    two classes.
+    """
     same = labels[:, None] == labels[None, :]
     return same.clone().fill_diagonal_(False), ~same
 
 
 def positive_columns(positives: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The pairs of a mask [B, B] as columns: indices [B, K], padded with 0, and which of them are real, bool [B, K].
+    """The pairs of a mask [B, B] as columns.
 
-    K is the largest number in a row, at least 1. Classes are small in a batch, so reductions over
-    their [B, K] pairs are much cheaper than over a masked [B, B].
+    Gives indices [B, K], padded with 0, and which of them are real, bool [B, K]. K is the largest
+    number in a row, at least 1. Classes are small in a batch, so reductions over their [B, K] pairs
+    are much cheaper than over a masked [B, B].
     """
     counts, (rows, columns) = positives.sum(1), positives.nonzero(as_tuple=True)
     ranks = torch.arange(len(rows), device=positives.device) - (counts.cumsum(0) - counts)[rows]
@@ -37,12 +47,12 @@ def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def masked_logsumexp(values: torch.Tensor, mask: torch.Tensor, dim: int) -> torch.Tensor:
-    """log of the sum of exp(values) where `mask` holds; very small (never -inf) for an empty set."""
+    """log of the sum of exp(values) where `mask` holds; very small, never -inf, if nowhere."""
     return values.masked_fill(~mask, torch.finfo(values.dtype).min / 2).logsumexp(dim)
 
 
 def log1p_sum_exp(values: torch.Tensor, mask: torch.Tensor, dim: int) -> torch.Tensor:
-    """log(1 + sum of exp(values) where `mask` holds): 0 for an empty set, stable for large values."""
+    """log(1 + sum of exp(values) where `mask` holds): 0 if nowhere, stable for large values."""
     return torch.nn.functional.softplus(masked_logsumexp(values, mask, dim), threshold=50)
 
 
@@ -53,18 +63,27 @@ def rowwise_kl(first_logits: torch.Tensor, second_logits: torch.Tensor) -> torch
 
 
 def safe_sqrt(squared: torch.Tensor) -> torch.Tensor:
-    """Square root of what should not be negative: as good as 0, with gradient 0, where it is not positive."""
+    """Square root of what should not be negative.
+
+    Where it is not positive the root is as good as 0 and the gradient is 0.
+    """
     return squared.clamp(min=torch.finfo(squared.dtype).tiny).sqrt()
 
 
 def pairwise_distances(embeddings: torch.Tensor) -> torch.Tensor:
-    """Euclidean distances of all pairs of rows, [B, D] -> [B, B]; 0 with a finite gradient for equal rows."""
+    """Euclidean distances of all pairs of rows, [B, D] -> [B, B].
+
+    Equal rows are at distance 0 and have a finite gradient.
+    """
     squared = embeddings.square().sum(-1)
     return safe_sqrt(torch.addmm(squared, embeddings, embeddings.T, alpha=-2) + squared[:, None])
 
 
 def row_distances(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Euclidean distance of each row to its counterpart, [T, D] and [T, D] -> [T]; finite gradient for equal rows."""
+    """Euclidean distance of each row to its counterpart, [T, D] and [T, D] -> [T].
+
+    Equal rows have a finite gradient.
+    """
     return safe_sqrt((first - second).square().sum(-1))
 
 

@@ -1,8 +1,8 @@
-"""The values that flow between the rooms."""
+"""The values that flow between the rooms, and what they ask of parts."""
 
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -53,12 +53,46 @@ class Guide(Stateful, Protocol):
 
 
 class Tuples(NamedTuple):
-    """Anchors with one positive and any number of negatives each: what triplets (a, p, n) say, without writing all of them out."""
+    """Anchors with one positive and any number of negatives each.
+
+    They say the same as triplets (a, p, n), without writing all of them out.
+    """
 
     anchors: torch.Tensor  # [A] samples
     positives: torch.Tensor  # [A] the positive of each anchor
     candidates: torch.Tensor  # [N] samples that are a negative of any anchor
     negatives: torch.Tensor  # bool [A, N], which candidates are negatives of which anchor
+
+
+class Miner(Protocol):
+    """Chooses the triplets of a batch; any function with these arguments is one."""
+
+    def __call__(self, embeddings: torch.Tensor, labels: torch.Tensor, /) -> torch.Tensor:
+        """Embeddings [B, D] and labels [B] -> long [T, 3], rows of anchor, positive, negative."""
+
+
+@runtime_checkable
+class TupleMiner(Miner, Protocol):
+    """A miner that also gives its choice as tuples, which costs less than every triplet."""
+
+    def tuples(self, labels: torch.Tensor, /) -> Tuples:
+        """A choice for labels [B], drawn as a call would draw it."""
+
+
+@runtime_checkable
+class PairMiner(Miner, Protocol):
+    """A miner that also gives all pairs of each anchor, which costs less than triplets of them."""
+
+    def pairs(self, labels: torch.Tensor, /) -> tuple[torch.Tensor, torch.Tensor]:
+        """Labels [B] -> two bool [B, B], the positives and the negatives of the anchor of a row."""
+
+
+@runtime_checkable
+class NativeMiner(Miner, Protocol):
+    """A miner of pytorch-metric-learning that also gives what that library's objectives take."""
+
+    def native(self, embeddings: torch.Tensor, labels: torch.Tensor, /) -> tuple[torch.Tensor, ...]:
+        """Index vectors: three of triplets, or four of positive and of negative pairs."""
 
 
 class Batch(NamedTuple):
@@ -79,7 +113,7 @@ class Batch(NamedTuple):
 
 
 class PixelBatch(NamedTuple):
-    """What a data loader yields: a quarter of the bytes of a `Batch`, which `to` makes of it on the device."""
+    """What a data loader yields, a quarter of the bytes of the `Batch` that `to` makes of it."""
 
     images: torch.Tensor  # [B, 3, H, W] uint8, channels last in memory
     labels: torch.Tensor  # [B] long, 0..C-1 within the split
@@ -91,14 +125,10 @@ class PixelBatch(NamedTuple):
     def to(self, device: torch.device, channels_last: bool = False) -> Batch:
         """Flipped and normalised on the device; no step of it waits for the device."""
         mean, std = _per_channel(tuple(self.mean), device), _per_channel(tuple(self.std), device)
-        images = (
-            self._normalised_here(mean, std)
-            if device.type == "cpu"
-            else self._normalised_there(mean, std)
-        )
+        normalised = self._normalised_here if device.type == "cpu" else self._normalised_there
         layout = torch.channels_last if channels_last else torch.contiguous_format
         return Batch(
-            images.contiguous(memory_format=layout),
+            normalised(mean, std).contiguous(memory_format=layout),
             self.labels.to(device, non_blocking=True),
             self.indices.to(device, non_blocking=True),
         )
@@ -110,11 +140,12 @@ class PixelBatch(NamedTuple):
         return images.to(torch.float32, memory_format=torch.contiguous_format).sub_(mean).div_(std)
 
     def _normalised_here(self, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-        """On the CPU, twice as fast: single images stay in its cache, and numpy asks for large pages for its large arrays."""
-        images, mirrored = (
-            torch.from_numpy(np.empty(self.images.shape, dtype=np.float32)),
-            set(self.mirrored.tolist()),
-        )
+        """On the CPU, twice as fast.
+
+        Single images stay in its cache, and numpy asks for large pages for its large arrays.
+        """
+        images = torch.from_numpy(np.empty(self.images.shape, dtype=np.float32))
+        mirrored = set(self.mirrored.tolist())
         for row, image in enumerate(self.images):
             images[row].copy_(image.flip(2) if row in mirrored else image).sub_(mean).div_(std)
         return images

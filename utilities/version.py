@@ -1,3 +1,4 @@
 """The version of the program; CHANGELOG.md says what each one brought."""
 
+NAME = "language-guided-dml"
 VERSION = "1.0.0"

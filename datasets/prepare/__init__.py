@@ -1,9 +1,9 @@
-"""Benchmarks as they are passed around -> the layout that is read here. `prepare(name, ...)` is the door, `python -m datasets.prepare` its command.
+"""Benchmarks as they are passed around -> the layout that is read here.
 
-Everything is made beside its place and moved there when it is whole: what a broken-off attempt has
-    left is removed by the next one.
-The sources are only read; images are hard links to them where the disk is the same, and otherwise
-copies.
+`prepare(name, ...)` is the door, `python -m programs.prepare` its command. Everything is made
+beside its place and moved there when it is whole: what a broken-off attempt has left is removed by
+the next one. The sources are only read; images are hard links to them where the disk is the same,
+and otherwise copies.
 """
 
 import logging
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import datasets
 from datasets import benchmark, scan
-from datasets.images import UNREADABLE, read_rgb
+from datasets.decoding import UNREADABLE, read_rgb
 from datasets.prepare import layouts, unpack
 from utilities.errors import UserError
 
@@ -34,7 +34,9 @@ def prepare(
     short_side: int = 0,
     allow_partial: bool = False,
 ) -> Path:
-    """Make `<target>/<name>` of archives, folders and single files, in any layout of `layouts.LAYOUTS`.
+    """Make `<target>/<name>` of archives, folders and single files.
+
+    They may be in any layout of `layouts.LAYOUTS`.
 
     Args:
         short_side: reduce larger images to this many pixels on their short side, which encodes them
@@ -47,17 +49,12 @@ def prepare(
     if missing := [source for source in sources if not source.exists()]:
         raise UserError(f"--from {missing[0]}: there is no such file or folder.")
     if home.exists():
-        _require_whole(
-            name,
-            target,
-            allow_partial=allow_partial,
-            hint=f"{home} exists; move it away to make it anew",
-        )
+        hint = f"{home} exists; move it away to make it anew"
+        _require_whole(name, target, allow_partial=allow_partial, hint=hint)
         LOG.info("%s is there already; nothing to do.", home)
         return home
-    files, archives = _given(
-        name, [source.absolute() for source in sources], check=not allow_partial
-    )
+    sources = [source.absolute() for source in sources]
+    files, archives = _given(name, sources, check=not allow_partial)
     target.mkdir(parents=True, exist_ok=True)
     unpack.require_space(target, sum(unpack.unpacked_size(archive) for archive in archives))
     workshop = target / f".{name}.partial"
@@ -75,20 +72,22 @@ def prepare(
 
 
 def _given(name: str, sources: list[Path], *, check: bool) -> tuple[list[str], list[Path]]:
-    """All files of the sources, and the archives among them: those given, and in folders the published ones, which are checked on request."""
-    known = datasets.BENCHMARKS[name].FACTS.files
+    """All files of the sources, and the archives among them.
+
+    Archives are those given, and in folders the published ones. They and the single files are
+    checked on request.
+    """
+    checksums = datasets.BENCHMARKS[name].FACTS.files
     files = [file for source in sources for file in unpack.files_of(source)]
     archives = [
         path
-        for file in files
-        if unpack.is_archive(path := Path(file)) and (path in sources or path.name in known)
+        for path in map(Path, files)
+        if unpack.is_archive(path) and (path in sources or path.name in checksums)
     ]
-    for path in [
-        *archives,
-        *(source for source in sources if source.is_file() and source not in archives),
-    ]:
-        if check and known.get(path.name):
-            unpack.require_checksum(path, known[path.name])
+    single = [source for source in sources if source.is_file() and source not in archives]
+    for path in archives + single:
+        if check and (checksum := checksums.get(path.name)):
+            unpack.require_checksum(path, checksum)
     return files, archives
 
 
@@ -102,17 +101,21 @@ def _plan(name: str, files: list[str]) -> layouts.Plan:
 
 
 def _require_whole(name: str, parent: Path, *, allow_partial: bool, hint: str) -> None:
-    """Reads `<parent>/<name>` as training would. Raises UserError with the hint where it is no such dataset or not all of it."""
+    """Reads `<parent>/<name>` as training would.
+
+    Raises UserError with the hint where it is no such dataset or not all of it.
+    """
     try:
-        found = datasets.read(name, parent)
+        listing = datasets.read(name, parent)
     except UserError as error:
         raise UserError(f"{error} ({hint})") from error
-    if differences := benchmark.differences(datasets.BENCHMARKS[name].FACTS, found):
-        if not allow_partial:
-            raise UserError(
-                f"{name} is not whole: {'; '.join(differences)}; {hint}, or take it as it is with --allow_partial."
-            )
-        LOG.warning("%s is not whole: %s.", name, "; ".join(differences))
+    differences = "; ".join(benchmark.differences(datasets.BENCHMARKS[name].FACTS, listing))
+    if differences and not allow_partial:
+        raise UserError(
+            f"{name} is not whole: {differences}; {hint}, or take it as it is with --allow_partial."
+        )
+    if differences:
+        LOG.warning("%s is not whole: %s.", name, differences)
 
 
 def _build(plan: layouts.Plan, folder: Path, short_side: int) -> None:
@@ -123,11 +126,11 @@ def _build(plan: layouts.Plan, folder: Path, short_side: int) -> None:
     if short_side or any(os.stat(file).st_dev != disk for file in plan.values()):
         unpack.require_space(folder, sum(os.path.getsize(file) for file in plan.values()))
     place = partial(_reduce, short_side=short_side) if short_side else _link
+    targets = [f"{folder}/{path}" for path in plan]
+    title = f"Making {folder.name}"
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders let other threads run
-        placed = pool.map(place, plan.values(), (f"{folder}/{path}" for path in plan))
-        for _ in tqdm(
-            placed, total=len(plan), desc=f"Making {folder.name}", unit="file", leave=False, delay=2
-        ):
+        placed = pool.map(place, plan.values(), targets)
+        for _ in tqdm(placed, total=len(plan), desc=title, unit="file", leave=False, delay=2):
             pass
 
 
@@ -144,12 +147,12 @@ def _reduce(source: str, target: str, short_side: int) -> None:
         return _link(source, target)
     try:
         with Image.open(source) as image:
-            size = image.size
-        if min(size) <= short_side:
+            width, height = image.size
+        if min(width, height) <= short_side:
             return _link(source, target)
-        scale = short_side / min(size)
-        read_rgb(source).resize(
-            [round(side * scale) for side in size], Image.Resampling.BICUBIC
-        ).save(target, quality=JPEG_QUALITY)
+        scale = short_side / min(width, height)
+        size = round(scale * width), round(scale * height)
+        smaller = read_rgb(source).resize(size, Image.Resampling.BICUBIC)
+        smaller.save(target, quality=JPEG_QUALITY)
     except UNREADABLE as error:
         raise UserError(f"--from: the image {source} cannot be reduced ({error}).") from error

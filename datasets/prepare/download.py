@@ -1,4 +1,7 @@
-"""Fetching a file over an unreliable network: it goes on where it stopped, and is checked at the end."""
+"""Fetching a file over an unreliable network.
+
+It goes on where it stopped, and is checked at the end.
+"""
 
 import http.client
 import urllib.error
@@ -15,10 +18,10 @@ BLOCK = 1 << 20
 
 
 def fetch(url: str, folder: Path, md5: str) -> Path:
-    """The file of the address in `folder`, as it was published; one that is there already is only checked.
+    """The file of the address in `folder`, as it was published.
 
-    Raises UserError if the address does not answer, the connection breaks (the next call goes on
-    from there), or the checksum differs.
+    One that is there already is only checked. Raises UserError if the address does not answer, the
+    connection breaks (the next call goes on from there), or the checksum differs.
     """
     target = folder / url.rpartition("/")[2]
     part = target.with_name(f"{target.name}.part")
@@ -26,16 +29,20 @@ def fetch(url: str, folder: Path, md5: str) -> Path:
         unpack.require_checksum(target, md5)
         return target
     _fetch_rest(url, part)
-    if (found := unpack.checksum(part)) != md5:
+    if (received := unpack.checksum(part)) != md5:
         part.unlink()
         raise UserError(
-            f"--download: what {url} sent is not the published file (MD5 {found} instead of {md5}) and was removed; fetch it again."
+            f"--download: what {url} sent is not the published file "
+            f"(MD5 {received} instead of {md5}) and was removed; fetch it again."
         )
     return part.rename(target)
 
 
 def _fetch_rest(url: str, part: Path) -> None:
-    """Append to `part` what it lacks; a server that cannot begin in the middle sends all anew."""
+    """Append to `part` what it lacks.
+
+    A server that cannot begin in the middle sends all anew.
+    """
     have, total = part.stat().st_size if part.exists() else 0, None
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -53,18 +60,18 @@ def _fetch_rest(url: str, part: Path) -> None:
                     have += len(block)
                     bar.update(len(block))
     except urllib.error.HTTPError as error:
-        if (
-            error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-        ):  # everything was there already
-            return
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return  # everything was there already
         raise UserError(
-            f"--download: {url} answers {error.code} {error.reason}; fetch it by other means and pass it with --from."
+            f"--download: {url} answers {error.code} {error.reason}; "
+            "fetch it by other means and pass it with --from."
         ) from error
     except (OSError, http.client.HTTPException) as error:
         if have:
             raise _stopped(url, have, total) from error
         raise UserError(
-            f"--download: {url} does not answer ({getattr(error, 'reason', None) or error}); fetch it on another machine and pass it with --from."
+            f"--download: {url} does not answer ({getattr(error, 'reason', None) or error}); "
+            "fetch it on another machine and pass it with --from."
         ) from error
     if total is not None and have < total:
         raise _stopped(url, have, total)
@@ -73,5 +80,6 @@ def _fetch_rest(url: str, part: Path) -> None:
 def _stopped(url: str, have: int, total: int | None) -> UserError:
     whole = f" of {total / 1e6:,.1f}" if total else ""
     return UserError(
-        f"--download: the connection to {url} broke after {have / 1e6:,.1f}{whole} MB; the same command goes on from there."
+        f"--download: the connection to {url} broke after {have / 1e6:,.1f}{whole} MB; "
+        "the same command goes on from there."
     )

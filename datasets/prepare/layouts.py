@@ -1,16 +1,22 @@
-"""The layouts in which benchmarks are passed around: how to recognise each, and where its files go in ours."""
+"""The layouts in which benchmarks are passed around.
+
+How to recognise each, and where its files go in ours.
+"""
 
 import csv
 import filecmp
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from datasets import inshop, online_products, scan
 from utilities.errors import UserError, reason
 
 Plan = dict[str, str]  # path in our layout -> file
+CARS_TEST_LABELS = re.compile(r"cars_test_annos_withlabels.*\.mat")
 
 
 class Layout(NamedTuple):
@@ -20,13 +26,18 @@ class Layout(NamedTuple):
 
 
 def detect(name: str, files: list[str]) -> Layout:
-    """The first layout of the benchmark that fits. Raises UserError that says what was looked for."""
+    """The first layout of the benchmark that fits.
+
+    Raises UserError that says what was looked for.
+    """
     for layout in LAYOUTS[name]:
         if layout.found(files):
             return layout
     looked_for = "; or ".join(layout.title for layout in LAYOUTS[name])
+    folders = {Path(file).parent for file in files}
     raise UserError(
-        f"--from: {len(files):,} files in {len({Path(file).parent for file in files}):,} folders are no layout of {name} that is known: {looked_for}."
+        f"--from: {len(files):,} files in {len(folders):,} folders are no layout of {name} "
+        f"that is known: {looked_for}."
     )
 
 
@@ -35,11 +46,10 @@ def detect(name: str, files: list[str]) -> Layout:
 
 def _cub_as_published(files: list[str]) -> Plan:
     """By the class number of each image, which the folder names repeat."""
-    paths, classes = (
-        dict(_rows(_named(files, name), columns=2))
-        for name in ("images.txt", "image_class_labels.txt")
-    )
-    existing, plan = _by_ending(files, 2), {}
+    paths = _pairs(_named(files, "images.txt"))
+    classes = _pairs(_named(files, "image_class_labels.txt"))
+    existing = _by_ending(files, 2)
+    plan = {}
     for image, path in paths.items():
         folder, _, file = path.rpartition("/")
         match = scan.NUMBERED.fullmatch(folder)
@@ -67,50 +77,44 @@ def _cars_annotated(files: list[str]) -> Plan:
 
 
 def _cars_with_devkit(files: list[str]) -> Plan:
-    """Training and test images have the same names, hence a prefix. An image is known by its name and its folder, which archives nest."""
-    folders, existing = (
-        _car_folders(_mat(_named(files, "cars_meta.mat"), "class_names")),
-        _by_ending(files, 2),
-    )
-    lists = {"train": _named(files, "cars_train_annos.mat"), "test": _cars_test_labels(files)}
+    """Training and test images have the same names, hence a prefix.
+
+    An image is known by its name and its folder, which archives nest.
+    """
+    folders = _car_folders(_mat(_named(files, "cars_meta.mat"), "class_names"))
+    existing = _by_ending(files, 2)
+    train_labels, test_labels = _named(files, "cars_train_annos.mat"), _cars_test_labels(files)[0]
     return {
         f"images/{folders[number]}/{part}_{name}": existing[f"cars_{part}/{name}"]
-        for part, path in lists.items()
+        for part, path in (("train", train_labels), ("test", test_labels))
         for name, number in _labels(path, "fname")
         if f"cars_{part}/{name}" in existing and number in folders
     }
 
 
 def _cars_by_class(files: list[str]) -> Plan:
-    """Numbered by names.csv, where that has the classes in their order, else by the codes of their letters, which is that order too."""
+    """Numbered by names.csv, where that has the classes in their order.
+
+    Else by the codes of their letters, which is that order too.
+    """
     parents = _parents(files)
     if scan.all_numbered(parents):
         return _numbered_folders(files)
     names = sorted(parents, key=lambda name: name.replace("_", " "))
-    if path := _named(files, "names.csv"):
-        listed = [
-            row[0].strip().replace("/", "-")
-            for row in csv.reader(Path(path).read_text(errors="replace").splitlines())
-            if row
-        ]
+    if path := _find(files, "names.csv"):
+        rows = csv.reader(Path(path).read_text(errors="replace").splitlines())
+        listed = [row[0].strip().replace("/", "-") for row in rows if row]
         names = listed if sorted(listed) == sorted(names) else names
-    return _class_folders(
-        files, {name: f"{number:03}.{name}" for number, name in enumerate(names, 1)}
-    )
+    numbered = {name: f"{number:03}.{name}" for number, name in enumerate(names, 1)}
+    return _class_folders(files, numbered)
 
 
-def _cars_test_labels(files: list[str]) -> str | None:
-    return next(
-        (
-            file
-            for file in files
-            if re.fullmatch(r"cars_test_annos_withlabels.*\.mat", Path(file).name)
-        ),
-        None,
-    )
+def _cars_test_labels(files: list[str]) -> list[str]:
+    """The lists of test images with their class numbers; usually one."""
+    return [file for file in files if CARS_TEST_LABELS.fullmatch(Path(file).name)]
 
 
-def _car_folders(class_names) -> dict[int, str]:
+def _car_folders(class_names: Iterable[object]) -> dict[int, str]:
     """Class number (from 1) -> folder; one class has a slash in its name."""
     return {
         number: f"{number:03}.{str(name).strip().replace('/', '-')}"
@@ -124,24 +128,24 @@ def _car_folders(class_names) -> dict[int, str]:
 def _products(files: list[str]) -> Plan:
     lists = {name: _named(files, name) for name in online_products.LISTS}
     existing = _by_ending(files, 2)
-    plan = {
-        f"images/{path}": existing[path]
-        for file in lists.values()
-        for _, path in online_products.read_list(Path(file))
-        if path in existing
-    }
-    return plan | {f"Info_Files/{name}": file for name, file in lists.items()}
+    plan = {f"Info_Files/{name}": file for name, file in lists.items()}
+    for file in lists.values():
+        for _, path in online_products.read_list(Path(file)):
+            if path in existing:
+                plan[f"images/{path}"] = existing[path]
+    return plan
 
 
 def _clothes(files: list[str]) -> Plan:
-    lists = {
-        name: file
-        for name in (inshop.PARTITION, inshop.DESCRIPTIONS)
-        if (file := _named(files, name))
-    }
-    records, existing = inshop.read_partition(Path(lists[inshop.PARTITION])), _by_ending(files, 4)
-    plan = {f"images/{path}": existing[path] for path, _, _ in records if path in existing}
-    return plan | {f"Info_Files/{name}": file for name, file in lists.items()}
+    partition = _named(files, inshop.PARTITION)
+    plan = {f"Info_Files/{inshop.PARTITION}": partition}
+    if descriptions := _find(files, inshop.DESCRIPTIONS):
+        plan[f"Info_Files/{inshop.DESCRIPTIONS}"] = descriptions
+    existing = _by_ending(files, 4)
+    for path, _, _ in inshop.read_partition(Path(partition)):
+        if path in existing:
+            plan[f"images/{path}"] = existing[path]
+    return plan
 
 
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
@@ -164,7 +168,8 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
             _cars_annotated,
         ),
         Layout(
-            "cars_train/ and cars_test/ with cars_meta.mat, cars_train_annos.mat and cars_test_annos_withlabels.mat",
+            "cars_train/ and cars_test/ with cars_meta.mat, cars_train_annos.mat "
+            "and cars_test_annos_withlabels.mat",
             lambda files: (
                 _has(files, "cars_meta.mat", "cars_train_annos.mat")
                 and bool(_cars_test_labels(files))
@@ -201,8 +206,14 @@ def _has(files: list[str], *names: str) -> bool:
     return set(names) <= {Path(file).name for file in files}
 
 
-def _named(files: list[str], name: str) -> str | None:
+def _find(files: list[str], name: str) -> str | None:
+    """The first file of that name, if there is one."""
     return next((file for file in files if Path(file).name == name), None)
+
+
+def _named(files: list[str], name: str) -> str:
+    """The first file of a name by which the layout was recognised."""
+    return next(file for file in files if Path(file).name == name)
 
 
 def _by_ending(files: list[str], depth: int) -> dict[str, str]:
@@ -216,36 +227,38 @@ def _parents(files: list[str]) -> set[str]:
 
 
 def _class_folders(files: list[str], folders: dict[str, str]) -> Plan:
-    """Images by the folder that holds them; another image of the same name gets the name of the folder above it, a copy is left out."""
+    """Images by the folder that holds them.
+
+    Another image of the same name gets the name of the folder above it, a copy is left out.
+    """
     plan: Plan = {}
     for file in files:
         *_, above, folder, name = file.split("/")
-        target = f"images/{folders.get(folder)}/{name}"
-        if (
-            folder not in folders
-            or not scan.is_image(name)
-            or (target in plan and filecmp.cmp(plan[target], file, shallow=False))
-        ):
+        if folder not in folders or not scan.is_image(name):
             continue
-        plan[f"images/{folders[folder]}/{above}_{name}" if target in plan else target] = file
+        target = f"images/{folders[folder]}/{name}"
+        if target not in plan:
+            plan[target] = file
+        elif not filecmp.cmp(plan[target], file, shallow=False):
+            plan[f"images/{folders[folder]}/{above}_{name}"] = file
     return plan
 
 
-def _rows(path: str, columns: int) -> list[list[str]]:
-    """The columns of a text file, separated by spaces. Raises UserError for another form."""
-    rows = [
-        line.split(maxsplit=columns - 1)
-        for line in Path(path).read_text(errors="replace").splitlines()
-        if line.strip()
-    ]
-    if wrong := [row for row in rows if len(row) != columns]:
-        raise UserError(
-            f"--from: {path} has the line {' '.join(wrong[0])!r}; expected are {columns} columns."
-        )
-    return rows
+def _pairs(path: str) -> dict[str, str]:
+    """First column -> second column of a text file, separated by spaces.
+
+    Raises UserError for another form.
+    """
+    pairs = {}
+    for line in filter(str.strip, Path(path).read_text(errors="replace").splitlines()):
+        columns = line.split(maxsplit=1)
+        if len(columns) != 2:
+            raise UserError(f"--from: {path} has the line {columns[0]!r}; expected are 2 columns.")
+        pairs[columns[0]] = columns[1]
+    return pairs
 
 
-def _mat(path: str, name: str):
+def _mat(path: str, name: str) -> np.ndarray:
     """A variable of a MATLAB file. Raises UserError where it has none of that name."""
     from scipy.io import loadmat
 
@@ -253,17 +266,22 @@ def _mat(path: str, name: str):
         return loadmat(path, squeeze_me=True)[name]
     except Exception as error:  # scipy raises many types for files that are no .mat
         raise UserError(
-            f"--from: {path} is no MATLAB file with {name} in it ({type(error).__name__}: {reason(error)})."
+            f"--from: {path} is no MATLAB file with {name} in it "
+            f"({type(error).__name__}: {reason(error)})."
         ) from error
 
 
 def _labels(path: str, image: str) -> list[tuple[str, int]]:
-    """Image and class number of each annotation. Raises UserError where they have none, as the lists of unlabelled images do."""
+    """Image and class number of each annotation.
+
+    Raises UserError where they have none, as the lists of unlabelled images do.
+    """
     annotations = _mat(path, "annotations")
-    if not {image, "class"} <= set(annotations.dtype.names or ()):
+    fields = annotations.dtype.names or ()
+    if not {image, "class"} <= set(fields):
         raise UserError(
-            f"--from: the annotations of {path} have {', '.join(annotations.dtype.names or ['no fields'])}; needed are {image} and class."
+            f"--from: the annotations of {path} have {', '.join(fields or ['no fields'])}; "
+            f"needed are {image} and class."
         )
-    return [
-        (str(file), int(label)) for file, label in zip(annotations[image], annotations["class"])
-    ]
+    pairs = zip(annotations[image], annotations["class"])
+    return [(str(file), int(label)) for file, label in pairs]

@@ -35,18 +35,21 @@ def is_archive(path: Path) -> bool:
 
 def files_of(source: Path) -> list[str]:
     """All files below a folder, sorted, without stray ones; or the one file."""
-    found = [] if source.is_dir() else [str(source)]
+    if not source.is_dir():
+        return [str(source)]
+    files = []
     for current, folders, names in os.walk(source, followlinks=True):
         folders[:] = [name for name in folders if not scan.is_stray(name)]
-        found += [os.path.join(current, name) for name in names if not scan.is_stray(name)]
-    return sorted(found)
+        files += [os.path.join(current, name) for name in names if not scan.is_stray(name)]
+    return sorted(files)
 
 
 def require_checksum(path: Path, md5: str) -> None:
     """Raises UserError if the file is not the published one."""
-    if (found := checksum(path)) != md5:
+    if (actual := checksum(path)) != md5:
         raise UserError(
-            f"--from: {path} is not the published file: its MD5 is {found}, that of the published one {md5}. Fetch it again, "
+            f"--from: {path} is not the published file: its MD5 is {actual}, "
+            f"that of the published one {md5}. Fetch it again, "
             "or take it as it is with --allow_partial."
         )
 
@@ -92,10 +95,13 @@ def require_space(folder: Path, needed: int) -> None:
 
 
 def unpack(path: Path, folder: Path) -> list[str]:
-    """The files of the archive, now in a new folder. Raises UserError for a damaged archive and for paths that would leave the folder."""
+    """The files of the archive, now in a new folder.
+
+    Raises UserError for a damaged archive and for paths that would leave the folder.
+    """
     folder.mkdir(parents=True)
     try:
-        members = (_zip_members if _is_zip(path) else _tar_members)(path, folder)
+        members = _zip_members(path, folder) if _is_zip(path) else _tar_members(path, folder)
         for _ in tqdm(members, desc=f"Unpacking {path.name}", unit="file", leave=False, delay=2):
             pass
     except tarfile.FilterError as error:
@@ -111,9 +117,8 @@ def _is_zip(path: Path) -> bool:
 
 def _tar_members(path: Path, folder: Path) -> Iterator[str]:
     with tarfile.open(path) as archive:
-        if (
-            path.suffix.lower() == ".tar"
-        ):  # compressed ones know where they end, of plain ones tarfile takes any end
+        # Compressed ones know where they end, of plain ones tarfile takes any end.
+        if path.suffix.lower() == ".tar":
             _require_empty_end(path)
         for member in archive:
             if _wanted(path, member.name):
@@ -147,7 +152,8 @@ def _wanted(archive: Path, name: str) -> bool:
 
 def _escaping(archive: Path, name: str) -> UserError:
     return UserError(
-        f"--from: {archive} holds {name!r}, which would be written outside the folder; nothing of it was taken."
+        f"--from: {archive} holds {name!r}, which would be written outside the folder; "
+        "nothing of it was taken."
     )
 
 
@@ -157,5 +163,6 @@ def _damaged(path: Path, error: Exception) -> UserError:
     if "password" in str(error):
         return UserError(f"--from: {path} is locked with a password that only its authors give.")
     return UserError(
-        f"--from: {path} is damaged or no archive ({reason(error) or type(error).__name__}); fetch it again."
+        f"--from: {path} is damaged or no archive ({reason(error) or type(error).__name__}); "
+        "fetch it again."
     )

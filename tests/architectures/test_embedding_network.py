@@ -1,4 +1,4 @@
-"""Trunks with a head: parsing of --arch, shapes, pooling, frozen BatchNorm, and weights from files."""
+"""Trunks with a head: parsing of --arch, shapes, pooling, frozen BatchNorm, weights from files."""
 
 import pytest
 import timm

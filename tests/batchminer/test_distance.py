@@ -1,4 +1,4 @@
-"""Distance-weighted sampling: admissible triplets, and draws with the probabilities of the paper."""
+"""Distance-weighted sampling: admissible triplets, draws with the probabilities of the paper."""
 
 import math
 

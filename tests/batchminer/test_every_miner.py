@@ -1,7 +1,11 @@
-"""What every miner must keep: form of the triplets, only admissible ones, every admissible one, seeds, and batches without any."""
+"""What every miner must keep.
+
+The form of the triplets, only admissible ones, every admissible one, seeds, batches without any.
+"""
 
 import math
 from itertools import permutations, product
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +16,7 @@ from utilities.types import ModelOutput
 
 LIMIT = 20_000  # triplets drawn at most to reach every admissible one
 CUTOFFS = {"lower_cutoff": 0.2, "upper_cutoff": 1.1}
-VARIANTS = [
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("random", {}),
     ("softhard", {}),
     ("intra_random", {}),
@@ -95,8 +99,8 @@ def label_rule(name: str, options: dict, y: list, a: int, p: int, n: int) -> boo
 
 def admissible(name: str, options: dict, x: torch.Tensor, y: list) -> set:
     """Every triplet that the miner may draw, by its own rule, in plain loops."""
-    x, everyone = x.tolist(), range(len(y))
-    d = [[math.dist(first, second) for second in x] for first in x]
+    everyone, points = range(len(y)), x.tolist()
+    d = [[math.dist(first, second) for second in points] for first in points]
     if name == "intra_random":
         return {
             triplet
@@ -110,12 +114,8 @@ def admissible(name: str, options: dict, x: torch.Tensor, y: list) -> set:
         }
     if options.get("shuffle_labels"):
         fixed = options | {"shuffle_labels": False}
-        return set().union(
-            *(
-                admissible(name, fixed, torch.tensor(x), list(shuffled))
-                for shuffled in set(permutations(y))
-            )
-        )
+        orders, again = set(permutations(y)), torch.tensor(points)
+        return set().union(*(admissible(name, fixed, again, list(order)) for order in orders))
     found = set()
     for a in everyone:
         positives = [j for j in everyone if j != a and y[j] == y[a]]
@@ -129,35 +129,26 @@ def admissible(name: str, options: dict, x: torch.Tensor, y: list) -> set:
         if name == "semihard":
             power = 2 if options["form"] == "textbook" else 1
             for p in positives:
-                band = [
-                    n
-                    for n in negatives
-                    if d[a][p] ** power < d[a][n] ** power < d[a][p] ** power + options["margin"]
-                ]
+                near = d[a][p] ** power
+                far = near + options["margin"]
+                band = [n for n in negatives if near < d[a][n] ** power < far]
                 found |= {(a, p, n) for n in band or negatives}
             continue
         if name == "softhard":
             nearest, farthest = min(d[a][n] for n in negatives), max(d[a][p] for p in positives)
-            positives, negatives = (
-                [p for p in positives if d[a][p] > nearest] or positives,
-                [n for n in negatives if d[a][n] < farthest] or negatives,
-            )
+            positives = [p for p in positives if d[a][p] > nearest] or positives
+            negatives = [n for n in negatives if d[a][n] < farthest] or negatives
         elif name == "parametric":
             negatives = by_bins(options, d[a], negatives)
         elif name == "multisimilarity":
-            s = [sum(u * v for u, v in zip(x[a], other)) for other in x]
-            hardest_negative, hardest_positive = (
-                max(s[n] for n in negatives),
-                min(s[p] for p in positives),
-            )
+            s = [sum(u * v for u, v in zip(points[a], other)) for other in points]
+            hardest_negative = max(s[n] for n in negatives)
+            hardest_positive = min(s[p] for p in positives)
             positives = [p for p in positives if s[p] < hardest_negative + options["margin"]]
             negatives = [n for n in negatives if s[n] > hardest_positive - options["margin"]]
         elif options.get("form") == "textbook":  # of the distance miners
-            negatives = [
-                n
-                for n in negatives
-                if max(d[a][n], options["lower_cutoff"]) < options["upper_cutoff"]
-            ] or negatives
+            lower, upper = options["lower_cutoff"], options["upper_cutoff"]
+            negatives = [n for n in negatives if max(d[a][n], lower) < upper] or negatives
         found |= set(product([a], positives, negatives))
     return found
 

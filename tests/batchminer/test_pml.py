@@ -6,7 +6,7 @@ import torch
 import batchminer
 import criteria
 from utilities.errors import UserError
-from utilities.types import ModelOutput
+from utilities.types import ModelOutput, NativeMiner
 
 pytest.importorskip("pytorch_metric_learning")
 
@@ -35,7 +35,7 @@ def test_multisimilarity_agrees_with_the_own_miner(margin, labels):
 
 
 def test_ties_are_left_out_by_both():
-    """Similarities that differ by exactly the margin: both ask for strictly less and strictly more."""
+    """Similarities that differ by exactly the margin: both ask for strictly less and more."""
     x, labels = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], dtype=torch.float64), [0, 0, 1]
     for margin, expected in ((0.0, {1}), (0.5, {0, 1}), (-1.0, set())):
         own = batchminer.select("multisimilarity", margin=margin)
@@ -97,6 +97,11 @@ def test_native_tuples_are_the_library_s_own_form(name, parts):
     positives = labels[mined[0]] == labels[mined[1]]
     negatives = labels[mined[parts - 2 if parts == 4 else 0]] != labels[mined[-1]]
     assert len(positives) and positives.all() and len(negatives) and negatives.all()
+
+
+def test_only_miners_of_the_library_are_native():
+    assert isinstance(batchminer.select("pml:MultiSimilarityMiner"), NativeMiner)
+    assert not any(isinstance(batchminer.select(name), NativeMiner) for name in batchminer.REGISTRY)
 
 
 def test_a_distance_of_the_library_can_be_named():

@@ -1,4 +1,7 @@
-"""Probabilities of the draws against plain loops: chi-squared tests over 20,000 draws with a fixed seed."""
+"""Probabilities of the draws against plain loops.
+
+Chi-squared tests over 20,000 draws with a fixed seed.
+"""
 
 import math
 from collections import Counter
@@ -105,7 +108,7 @@ def test_draw_is_proportional_to_the_weights(weights, dtype):
 def test_draw_is_uniform_over_a_mask():
     mask = torch.tensor([False, True, True, False, True, False])
     drawn = seeded(BatchMiner()).draw(mask.expand(DRAWS, -1))
-    agree(Counter(drawn.tolist()), {column: DRAWS / 3 for column in (1, 2, 4)})
+    agree(Counter(drawn.tolist()), dict.fromkeys((1, 2, 4), DRAWS / 3))
 
 
 def test_draw_takes_each_row_by_its_own_weights():
@@ -154,15 +157,15 @@ def test_below_is_uniform():
         if limit == 1:
             assert found == {0: DRAWS}
         else:
-            agree(found, {number: DRAWS / limit for number in range(limit)})
+            agree(found, dict.fromkeys(range(limit), DRAWS / limit))
 
 
 def test_below_reaches_large_ranges_evenly():
     limit = 3 * 2**40
     drawn = seeded(BatchMiner()).below(torch.full((DRAWS,), limit))
     assert drawn.min() >= 0 and drawn.max() < limit
-    agree(Counter((drawn // 2**38).tolist()), {part: DRAWS / 12 for part in range(12)})
-    agree(Counter((drawn % 8).tolist()), {part: DRAWS / 8 for part in range(8)})
+    agree(Counter((drawn // 2**38).tolist()), dict.fromkeys(range(12), DRAWS / 12))
+    agree(Counter((drawn % 8).tolist()), dict.fromkeys(range(8), DRAWS / 8))
 
 
 def test_below_takes_each_limit_by_itself():
@@ -283,7 +286,7 @@ def test_random_distance_with_shuffled_labels_treats_all_samples_alike():
     found = Counter(
         tuple(miner(x, torch.tensor([0, 0, 0, 1, 1, 2]))[0].tolist()) for _ in range(DRAWS // 4)
     )
-    agree(found, {triplet: DRAWS / 4 / 120 for triplet in permutations(range(6), 3)})
+    agree(found, dict.fromkeys(permutations(range(6), 3), DRAWS / 4 / 120))
 
 
 def random_triplets(labels: list, calls: int) -> None:
@@ -315,13 +318,14 @@ def test_random():
 
 def test_random_in_a_batch_with_many_more_triplets_than_wanted():
     labels = [i // 6 for i in range(24)]
-    assert 24 * 5 * 18 > 64 * len(labels)  # drawn with repetition, which is then removed
+    available = 24 * 5 * 18
+    assert available > 64 * len(labels)  # drawn with repetition, which is then removed
     random_triplets(labels, DRAWS // 24)
 
 
 @pytest.mark.parametrize("available, wanted", [(10, 4), (600, 3)])
 def test_random_numbers_are_drawn_without_order(available, wanted):
-    """First and last of them are uniform, so that no number comes earlier or more often with another."""
+    """First and last are uniform, so that no number comes earlier or more often with another."""
     miner = seeded(batchminer.select("random"))
     chosen = torch.stack(
         [miner.choose(available, wanted, torch.device("cpu")) for _ in range(DRAWS // 4)]
@@ -330,7 +334,7 @@ def test_random_numbers_are_drawn_without_order(available, wanted):
     for place in (0, wanted - 1):
         agree(
             Counter((chosen[:, place] * 10 // available).tolist()),
-            {part: DRAWS / 40 for part in range(10)},
+            dict.fromkeys(range(10), DRAWS / 40),
         )
 
 

@@ -1,8 +1,8 @@
-"""Every objective as plain loops over samples, pairs and triplets, from the formula of its paper: slow and readable.
+"""Every objective as plain loops over samples, pairs and triplets: slow and readable.
 
-Arguments: rows x [B][D] (a tensor, so that autograd gives the gradient), labels y, then the
-    hyper-parameters; triplets
-where the objective is mined, class weights w where it has them. Each returns a scalar tensor.
+Each follows the formula of its paper. Arguments: rows x [B][D] (a tensor, so that autograd gives
+the gradient), labels y, then the hyper-parameters; triplets where the objective is mined, class
+weights w where it has them. Each returns a scalar tensor.
 """
 
 import math
@@ -367,7 +367,10 @@ def recall_at_k(x, y, k=(1, 2, 4, 8, 16), rank_temperature=1, similarity_tempera
 
 
 def similarity_kl(teacher, student, temperature):
-    """temperature^2 times the mean over rows of KL(softmax teacher similarities || softmax student similarities)."""
+    """temperature^2 times the mean over rows of KL(teacher || student).
+
+    Both are the softmax of a row of similarities.
+    """
     total = 0
     for i in range(len(student)):
         t = torch.stack([dot(teacher[i], row).detach() for row in teacher]) / temperature
@@ -378,7 +381,10 @@ def similarity_kl(teacher, student, temperature):
 
 
 def s2sd(x, y, features, branches, source, targets, T=1, w=0, feat_w=0):
-    """`branches` maps a feature vector to a target embedding each; source and targets are loops of their objectives."""
+    """`branches` maps a feature vector to a target embedding each.
+
+    Source and targets are loops of their objectives.
+    """
     student = [unit(row) for row in x]
     teachers = [[unit(branch(row)) for row in features] for branch in branches]
     loss = (

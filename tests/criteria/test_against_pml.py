@@ -1,6 +1,10 @@
-"""Agreement with pytorch-metric-learning wherever it has the same objective, and the bridge to all of it."""
+"""Agreement with pytorch-metric-learning wherever it has the same objective.
+
+And the bridge to all of its objectives.
+"""
 
 import math
+from types import ModuleType
 
 import pytest
 import torch
@@ -13,14 +17,19 @@ from criteria.smooth_ap import ranked_above
 from utilities.errors import UserError
 from utilities.types import ModelOutput
 
-pml = pytest.importorskip(
-    "pytorch_metric_learning",
-    reason="pytorch-metric-learning, an optional package, is not installed",
-)
-from pytorch_metric_learning import distances, losses, miners, reducers  # noqa: E402
-from pytorch_metric_learning.utils.loss_and_miner_utils import (
-    convert_to_pos_pairs_with_unique_labels,
-)  # noqa: E402
+
+def theirs_or_skip(module: str) -> ModuleType:
+    return pytest.importorskip(
+        f"pytorch_metric_learning.{module}",
+        reason="pytorch-metric-learning, an optional package, is not installed",
+    )
+
+
+distances, losses = theirs_or_skip("distances"), theirs_or_skip("losses")
+miners, reducers = theirs_or_skip("miners"), theirs_or_skip("reducers")
+pairs_with_unique_labels = theirs_or_skip(
+    "utils.loss_and_miner_utils"
+).convert_to_pos_pairs_with_unique_labels
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
 CLASSES, DIM = 6, 8
@@ -119,13 +128,13 @@ def test_on_pairs():
 
 
 def test_in_tuples():
-    triplets, miner = mined("npair")
+    _, miner = mined("npair")
     x = rows()
     found = ours("angular", miner=miner, alpha=40).angular_term(
         x @ x.T, x, tuples(miner, x, LABELS)
     )
     torch.testing.assert_close(found, losses.AngularLoss(alpha=40)(x, LABELS))
-    triplets, miner = mined("lifted")
+    _, miner = mined("lifted")
     agree(
         ours("lifted", miner=miner, l2=0),
         losses.GeneralizedLiftedStructureLoss(neg_margin=1, pos_margin=0),
@@ -134,11 +143,11 @@ def test_in_tuples():
         ours("lifted", miner=miner, l2=0, form="textbook"),
         losses.LiftedStructureLoss(neg_margin=1, pos_margin=0),
     )
-    anchors, positives = convert_to_pos_pairs_with_unique_labels(None, LABELS)
+    anchors, positives = pairs_with_unique_labels(None, LABELS)
     here, there = (~torch.eye(CLASSES, dtype=torch.bool)).nonzero(as_tuple=True)
     pairs = torch.stack([anchors[here], positives[here], positives[there]], dim=1)
     theirs = losses.NPairsLoss()
-    theirs_pairs = convert_to_pos_pairs_with_unique_labels(None, LABELS)
+    theirs_pairs = pairs_with_unique_labels(None, LABELS)
     agree(
         ours("npair", miner=lambda embeddings, labels: pairs, l2=0, form="textbook_mc"),
         theirs,
@@ -230,6 +239,11 @@ def test_the_bridge_gives_their_value_with_and_without_their_miner():
     )
 
 
+def test_the_bridge_takes_embeddings_alone():
+    x, bridged = rows(), ours("pml:MultiSimilarityLoss")
+    assert torch.equal(bridged(x, LABELS), bridged(ModelOutput(x, x, x), LABELS))
+
+
 def test_the_bridge_fills_class_count_and_dimension_and_builds_nested_objects():
     criterion = ours("pml:ProxyAnchorLoss")
     assert [tuple(parameter.shape) for parameter in criterion.parameters()] == [(CLASSES, DIM)]
@@ -241,7 +255,8 @@ def test_the_bridge_fills_class_count_and_dimension_and_builds_nested_objects():
     assert ours("pml:SupConLoss").parameter_groups(0.1) == []
     nested = ours(
         "pml:TripletMarginLoss",
-        args='{"distance": {"pml": "distances.LpDistance", "power": 2}, "reducer": {"pml": "reducers.MeanReducer"}}',
+        args='{"distance": {"pml": "distances.LpDistance", "power": 2}, '
+        '"reducer": {"pml": "reducers.MeanReducer"}}',
     )
     x = rows()
     torch.testing.assert_close(

@@ -81,6 +81,87 @@ def build(name: str, settings: dict, miner=None) -> Criterion:
     )
 
 
+LABELS = torch.tensor([0, 0, 1, 1, 3, 3])
+
+
+def value_and_gradients(criterion: Criterion, output, embeddings: torch.Tensor) -> list:
+    """The loss of a batch, the gradients of its embeddings and of the learnable parts."""
+    loss = criterion(output, LABELS)
+    loss.backward()
+    gradients = [parameter.grad for parameter in criterion.parameters()]
+    return [loss.detach(), embeddings.grad, *(part for part in gradients if part is not None)]
+
+
+@pytest.mark.parametrize("name, settings", every_form())
+def test_embeddings_alone_are_enough_where_nothing_else_is_read(name, settings):
+    embeddings = unit(6).float().requires_grad_()
+    further = build(name, settings).reads() - {"embeddings"}
+    if further:
+        with pytest.raises(ValueError, match=f"reads {' and '.join(further)} beside.*ModelOutput"):
+            build(name, settings)(embeddings, LABELS)
+        return
+    plain = value_and_gradients(build(name, settings), embeddings, embeddings)
+    again = unit(6).float().requires_grad_()
+    full = value_and_gradients(build(name, settings), output_of(again), again)
+    assert len(plain) == len(full) and all(map(torch.equal, plain, full))
+
+
+@pytest.mark.parametrize("name, settings", every_form())
+def test_what_is_not_read_does_not_matter_and_what_is_read_does(name, settings):
+    output = output_of(unit(6).float())
+    expected = build(name, settings)(output, LABELS)
+    for field in output._fields:
+        broken = output._replace(**{field: getattr(output, field) * float("nan")})
+        criterion = build(name, settings)
+        loss = criterion(broken, LABELS)
+        assert loss.isnan() if field in criterion.reads() else torch.equal(loss, expected)
+
+
+def test_only_objectives_with_further_embeddings_read_features():
+    reads = {name: build(name, {}).reads() for name in criteria.REGISTRY}
+    assert {name for name, fields in reads.items() if fields != {"embeddings"}} == {
+        "s2sd",
+        "adversarial_separation",
+    }
+    assert build("s2sd", {}).reads() == {"embeddings", "features"}
+    assert build("s2sd", {"pool_aggr": True}).reads() == {"embeddings", "feature_map"}
+
+
+def test_a_composite_reads_what_those_inside_read():
+    class Around(criteria.base.CompositeCriterion):
+        """Needs nothing but the embeddings for itself."""
+
+    around = Around(build("supcon", {}), [build("adversarial_separation", {})])
+    assert around.reads() == {"embeddings", "features"}
+    with pytest.raises(ValueError, match="Around reads features beside"):
+        around(unit(6).float(), LABELS)
+
+
+def test_embeddings_alone_are_cast_up_and_checked_as_well():
+    recorder = Recorder()
+    assert recorder(unit(6).to(torch.bfloat16), LABELS).dtype == torch.float32
+    with pytest.raises(ValueError, match="embeddings"):
+        recorder(unit(6)[0], LABELS)
+
+
+def test_from_own_code():
+    embeddings = unit(6).float().requires_grad_()
+    margin = criteria.select("margin", n_classes=4, miner=batchminer.select("distance"))
+    margin(embeddings, LABELS).backward()
+    assert embeddings.grad.any() and margin.is_mined()
+    assert not criteria.select("multisimilarity").is_mined()
+
+
+@pytest.mark.parametrize("name", criteria.REGISTRY)
+def test_a_mined_objective_knows_itself_and_asks_for_its_miner(name):
+    held = build(name, {}).modules()
+    mined = [module for module in held if isinstance(module, criteria.base.MinedCriterion)]
+    assert build(name, {}).is_mined() == bool(mined)
+    if "miner" in criteria.REGISTRY[name].NEEDS:
+        with pytest.raises(TypeError, match="needs a miner.*triplets"):
+            criteria.select(name, n_classes=4, embed_dim=5, miner=None)
+
+
 @pytest.mark.parametrize("shape, labels", [((4, 3), 5), ((4, 3), 3), ((4, 3, 1), 4), ((4,), 4)])
 def test_shapes_that_do_not_fit_are_refused(shape, labels):
     embeddings = torch.zeros(shape)

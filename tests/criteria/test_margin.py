@@ -32,7 +32,7 @@ def rows(seed: int = 0) -> torch.Tensor:
 
 def build(**settings) -> MarginLoss:
     criterion = MarginLoss(5, settings.pop("miner", miner), **settings)
-    if not settings.get("beta_constant"):
+    if isinstance(criterion.beta, torch.nn.Parameter):
         criterion.beta.data = torch.tensor(BETAS, dtype=torch.float64)
     return criterion
 

@@ -1,4 +1,4 @@
-"""The four benchmarks: what their files state, how they are read, and that a wrong count is refused."""
+"""The four benchmarks: what their files state, how they are read, wrong counts."""
 
 import re
 from pathlib import Path
@@ -49,20 +49,16 @@ def source(tmp_path, monkeypatch) -> Path:
     """All four in the layout that is read, the first two as the paper's code has them."""
     small.use_small_counts(monkeypatch)
     small.write(tmp_path / "cub200" / "images", small.bird_images())
-    small.write(
-        tmp_path / "cars196" / "images",
-        {
-            f"{model.replace('/', '-')}/{image}.jpg": small.jpeg(label, image)
-            for label, model in enumerate(small.CARS)
-            for image in range(4)
-        },
-    )
+    cars = {
+        f"{model.replace('/', '-')}/{image}.jpg": small.jpeg(label, image)
+        for label, model in enumerate(small.CARS)
+        for image in range(4)
+    }
+    small.write(tmp_path / "cars196" / "images", cars)
     small.write(tmp_path / "online_products" / "images", small.product_images())
     small.write(tmp_path / "online_products" / "Info_Files", small.product_lists())
-    small.write(
-        tmp_path / "inshop" / "images",
-        {path.removeprefix("img/"): content for path, content in small.clothes().items()},
-    )
+    clothes = {path.removeprefix("img/"): content for path, content in small.clothes().items()}
+    small.write(tmp_path / "inshop" / "images", clothes)
     small.write(tmp_path / "inshop" / "Info_Files", {"list_eval_partition.txt": small.partition()})
     return tmp_path
 
@@ -82,11 +78,8 @@ def test_a_whole_benchmark_is_read(source, name):
 def test_products_have_super_classes_and_are_guided_by_them(source):
     splits = datasets.select("online_products", str(source))
     assert splits.training.captions == [("bicycle",), ("coffee maker",), ("chair",)]
-    assert splits.training.superclasses.tolist() == [
-        0,
-        2,
-        1,
-    ] and splits.testing.superclasses.tolist() == [0, 2, 1]
+    assert splits.training.superclasses.tolist() == [0, 2, 1]
+    assert splits.testing.superclasses.tolist() == [0, 2, 1]
 
 
 def test_clothes_are_queries_or_gallery_and_the_first_record_counts(source):
@@ -95,10 +88,8 @@ def test_clothes_are_queries_or_gallery_and_the_first_record_counts(source):
         file.endswith("WOMEN/Dresses/id_00000001/01_1_front.jpg") for file in splits.training.files
     )
     assert splits.training.is_query is splits.training.is_gallery is None
-    assert (
-        splits.testing.is_query.tolist() == [True, True, False, False] * 3
-        and splits.testing.is_gallery.tolist() == [False, False, True, True] * 3
-    )
+    assert splits.testing.is_query.tolist() == [True, True, False, False] * 3
+    assert splits.testing.is_gallery.tolist() == [False, False, True, True] * 3
     assert splits.training.superclasses.tolist() == [2, 1, 0]
     small.write(
         source / "inshop" / "Info_Files", {"list_description_inshop.json": small.descriptions()}
@@ -142,11 +133,8 @@ def test_a_missing_image_is_refused_or_told(source, name, caplog):
     (source / name / "images" / path).unlink()
     with pytest.raises(UserError) as error:
         datasets.select(name, str(source))
-    assert (
-        f"--dataset {name}" in str(error.value)
-        and difference in str(error.value)
-        and "--allow_partial" in str(error.value)
-    )
+    said = str(error.value)
+    assert f"--dataset {name}" in said and difference in said and "--allow_partial" in said
     if name in ("online_products", "inshop"):
         assert path in caplog.text
     caplog.clear()
@@ -156,7 +144,7 @@ def test_a_missing_image_is_refused_or_told(source, name, caplog):
 
 @pytest.mark.parametrize("name", datasets.BENCHMARKS)
 def test_a_missing_benchmark_says_how_to_make_it(tmp_path, name):
-    with pytest.raises(UserError, match=f"datasets.prepare {name}") as error:
+    with pytest.raises(UserError, match=f"programs.prepare {name}") as error:
         datasets.select(name, str(tmp_path))
     assert str(tmp_path / name) in str(error.value)
 

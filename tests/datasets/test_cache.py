@@ -1,8 +1,7 @@
-"""Decoded images that are kept: what is read does not depend on it, and memory is bounded and shared."""
+"""Decoded images that are kept: reading does not depend on it, memory is bounded and shared."""
 
 import multiprocessing
 import os
-from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,9 @@ from PIL import Image
 from datasets import cache, loading, transforms
 from datasets.cache import START, ImageCache
 from datasets.decoding import UNREADABLE, open_image
-from datasets.images import ImageSplit
+from datasets.images import ImageSplit, Splits
 from utilities.errors import UserError
 
-Splits = namedtuple("Splits", ["training", "validation", "testing"])
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 BATCHES = [[0, 5, 2], [1, 1, 4], [3], [2, 4]]
 
@@ -56,14 +54,8 @@ def whole(source) -> torch.Tensor:
 
 
 def epoch(split, workers: int) -> torch.Tensor:
-    return torch.cat(
-        [
-            batch.images
-            for batch in loading.Batches(
-                loading.training_loader(split, BATCHES, workers=workers), 3
-            )
-        ]
-    )
+    loader = loading.training_loader(split, BATCHES, workers=workers)
+    return torch.cat([batch.images for batch in loading.Batches(loader, 3)])
 
 
 def kept(images: ImageCache) -> int:
@@ -76,9 +68,8 @@ def test_images_read_the_same_before_and_after_they_are_kept(files, tmp_path, ki
     for path in files:
         first, second, expected = images.open_image(path), images.open_image(path), open_image(path)
         assert first[:2] == second[:2] == expected[:2]
-        assert torch.equal(whole(first), whole(expected)) and torch.equal(
-            whole(second), whole(expected)
-        )
+        assert torch.equal(whole(first), whole(expected))
+        assert torch.equal(whole(second), whole(expected))
     assert kept(images) == 6
     for path in files:
         os.remove(path)
@@ -167,11 +158,12 @@ def test_a_changed_image_or_size_makes_another_file(files, tmp_path):
 
 
 def test_larger_images_are_kept_at_the_size_of_evaluation(files, tmp_path):
-    """Reduced to the short side of evaluation its crops are the same; those of training come from fewer pixels."""
-    images, evaluation = (
-        make(files, tmp_path, "ram", short_side=18),
-        transforms.evaluation("base", 16, MEAN, STD),
-    )
+    """Reduced to the short side of evaluation its crops are the same.
+
+    Those of training come from fewer pixels.
+    """
+    images = make(files, tmp_path, "ram", short_side=18)
+    evaluation = transforms.evaluation("base", 16, MEAN, STD)
     for path in files:
         images.open_image(path)
         source, expected = images.open_image(path), open_image(path)
@@ -185,9 +177,8 @@ def test_larger_images_are_kept_at_the_size_of_evaluation(files, tmp_path):
 
 
 def test_crops_of_a_reduced_image_lie_where_they_would_in_the_whole(tmp_path):
-    ramp = np.stack(np.broadcast_arrays(np.arange(200)[:, None], np.arange(240), 0), axis=2).astype(
-        np.uint8
-    )
+    channels = np.broadcast_arrays(np.arange(200)[:, None], np.arange(240), 0)
+    ramp = np.stack(channels, axis=2).astype(np.uint8)
     Image.fromarray(ramp).save(tmp_path / "a.png")
     path, crops = str(tmp_path / "a.png"), transforms.training("base", 32, MEAN, STD)
     images = make([path], tmp_path, "ram", short_side=100)

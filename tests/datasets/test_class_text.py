@@ -38,7 +38,8 @@ def select(source: str, path):
         ),
         (
             "a.CSV",
-            '\ufeffclass,text,note\n001.Black_footed_Albatross,"a large\nseabird",x\nCrested Auklet,a small seabird,\n001.Black_footed_Albatross,black feet,y\n',
+            '\ufeffclass,text,note\n001.Black_footed_Albatross,"a large\nseabird",x\n'
+            "Crested Auklet,a small seabird,\n001.Black_footed_Albatross,black feet,y\n",
         ),
     ],
 )

@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,18 +20,22 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """Sends `content`; `ranges`: whether it can begin in the middle, `stop`: break the connection after so many bytes."""
+    """Sends `content`.
 
-    content, ranges, stop, asked = CONTENT, True, None, []
+    `ranges`: whether it can begin in the middle; `stop`: break the connection after so many bytes.
+    """
+
+    content, ranges, stop = CONTENT, True, None
+    asked: ClassVar[list[str | None]] = []  # the ranges of all requests
 
     def do_GET(self):
         wanted = self.headers.get("Range")
         self.asked.append(wanted)
         if self.path != "/file.zip":
             return self.send_error(404)
-        start = (
-            int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.ranges else 0
-        )
+        start = 0
+        if wanted and self.ranges:
+            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
         if start >= len(self.content):
             return self.send_error(416)
         self.send_response(206 if start else 200)
@@ -129,11 +134,8 @@ def test_download_and_prepare_in_one_command(server, tmp_path, monkeypatch, caps
     assert len(datasets.select("online_products", str(tmp_path / "to")).training) == 12
     (tmp_path / "to" / "file.zip").unlink()
     capsys.readouterr()
-    assert (
-        command.main(argv) == 0
-        and "nothing to do" in capsys.readouterr().out
-        and not (tmp_path / "to" / "file.zip").exists()
-    )
+    assert command.main(argv) == 0 and "nothing to do" in capsys.readouterr().out
+    assert not (tmp_path / "to" / "file.zip").exists()
 
 
 @pytest.mark.parametrize(

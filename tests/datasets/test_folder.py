@@ -20,9 +20,8 @@ def make(root: Path, classes, images: int = 2, dataset: str = "made") -> Path:
     for name in classes:
         (root / dataset / "images" / name).mkdir(parents=True)
         for number in range(images):
-            Image.new("RGB", (12, 10), (40 * number, 0, 0)).save(
-                root / dataset / "images" / name / f"{number}.jpg"
-            )
+            image = Image.new("RGB", (12, 10), (40 * number, 0, 0))
+            image.save(root / dataset / "images" / name / f"{number}.jpg")
     return root
 
 
@@ -66,16 +65,8 @@ def test_only_images_in_class_folders_count(tmp_path):
         (images / "1.a" / name).write_bytes(b"x")
     (images / "1.a" / "folder.jpg").mkdir()
     found = folder.read_classes(tmp_path / "made")
-    assert texts(found) == ["a", "b", "c", "d"] and found.labels.tolist() == [
-        0,
-        0,
-        1,
-        1,
-        2,
-        2,
-        3,
-        3,
-    ]
+    assert texts(found) == ["a", "b", "c", "d"]
+    assert found.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert [Path(file).name for file in found.files] == ["0.jpg", "1.jpg"] * 4
 
 
@@ -209,12 +200,10 @@ IMAGES = {
 @pytest.mark.parametrize("name", IMAGES)
 def test_every_mode_is_read_as_rgb(tmp_path, name):
     image, extension, expected = IMAGES[name]
-    options = {"transparency": image.info["transparency"]} if "transparency" in image.info else {}
-    image.save(
-        tmp_path / f"a.{extension}",
-        **options,
-        **({"lossless": True} if extension == "webp" else {}),
-    )
+    options = {"lossless": True} if extension == "webp" else {}
+    if "transparency" in image.info:
+        options["transparency"] = image.info["transparency"]
+    image.save(tmp_path / f"a.{extension}", **options)
     found = read_rgb(str(tmp_path / f"a.{extension}"))
     assert found.mode == "RGB" and found.size == image.size
     assert np.abs(np.asarray(found).astype(int) - expected).max() <= 1
@@ -236,3 +225,9 @@ def test_a_box_is_cut_out_before_the_transform(tmp_path):
         transform=lambda image: image.size,
     )
     assert split[3] == ((5, 8), 1, 3)
+    assert split.image(3).size == (5, 8) and whole(tmp_path).image(3).size == (12, 10)
+
+
+def test_a_misspelt_column_is_an_error():
+    with pytest.raises(TypeError, match="is_querry"):
+        ImageSplit([], np.arange(0), [], is_querry=None)

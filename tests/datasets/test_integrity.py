@@ -2,21 +2,14 @@
 
 import io
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.images import ImageSplit
+from datasets.images import ImageSplit, Splits
 from datasets.integrity import broken_images, checked, report
 from utilities.errors import UserError
-
-
-class Splits(NamedTuple):
-    training: ImageSplit
-    validation: ImageSplit | None
-    testing: ImageSplit
 
 
 def noise(kind: str) -> bytes:

@@ -41,21 +41,15 @@ def test_a_split_has_the_columns_of_its_rows():
     ]
     testing = listing.split(found._replace(categories=categories), TEST)
     assert testing.files == found.files[3:] and testing.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert (
-        testing.class_texts == ["c2", "c3"]
-        and testing.captions == [("y thing",), ("x thing",)]
-        and testing.superclasses.tolist() == [1, 0]
-    )
-    assert (
-        testing.is_query.tolist() == columns["is_query"][3:].tolist()
-        and testing.is_gallery.tolist() == columns["is_gallery"][3:].tolist()
-    )
+    assert testing.class_texts == ["c2", "c3"]
+    assert testing.captions == [("y thing",), ("x thing",)]
+    assert testing.superclasses.tolist() == [1, 0]
+    assert testing.is_query.tolist() == columns["is_query"][3:].tolist()
+    assert testing.is_gallery.tolist() == columns["is_gallery"][3:].tolist()
     assert testing.boxes.tolist() == columns["boxes"][3:].tolist()
     plain = listing.split(made([2, 1, 3, 3]), TRAIN)
-    assert (
-        plain.captions == [("c0",), ("c1",)]
-        and plain.superclasses is plain.is_query is plain.is_gallery is plain.boxes is None
-    )
+    assert plain.captions == [("c0",), ("c1",)]
+    assert plain.superclasses is plain.is_query is plain.is_gallery is plain.boxes is None
     assert listing.split(found, VALIDATION) is None
 
 
@@ -72,9 +66,8 @@ def test_the_training_part_of_a_query_gallery_protocol_has_neither():
 def test_the_last_training_classes_are_held_out(share, kept):
     found = made([1, 2, 1, 1, 2, 1] + [2] * 6)
     held = listing.hold_out_classes(found, share)
-    assert set(held.labels[held.parts == TRAIN]) == set(range(kept)) and set(
-        held.labels[held.parts == VALIDATION]
-    ) == set(range(kept, 6))
+    assert set(held.labels[held.parts == TRAIN]) == set(range(kept))
+    assert set(held.labels[held.parts == VALIDATION]) == set(range(kept, 6))
     assert images(held, TEST) == images(found, TEST)
 
 
@@ -108,9 +101,8 @@ def test_classes_are_held_out_by_name_or_text(tmp_path):
     path = tmp_path / "classes.txt"
     path.write_text("003.c3\n\n  c1  \n")
     held = listing.hold_out_named(made([2] * 10), str(path))
-    assert images(held, VALIDATION) == ["1-0.jpg", "1-1.jpg", "3-0.jpg", "3-1.jpg"] and images(
-        held, TRAIN
-    )[:2] == ["0-0.jpg", "0-1.jpg"]
+    assert images(held, VALIDATION) == ["1-0.jpg", "1-1.jpg", "3-0.jpg", "3-1.jpg"]
+    assert images(held, TRAIN)[:2] == ["0-0.jpg", "0-1.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -150,28 +142,20 @@ def names(split) -> list[str]:
 
 def test_validation_by_classes_keeps_four_fifths_unless_told(folders):
     usual = datasets.select("made", folders, validation=True)
-    assert usual.training.class_texts == [
-        f"c{number}" for number in range(1, 9)
-    ] and usual.validation.class_texts == ["c9", "c10"]
-    assert (
-        usual.validation.labels.tolist() == [0] * 5 + [1] * 5
-        and len(usual.testing.class_texts) == 10
-    )
+    assert usual.training.class_texts == [f"c{number}" for number in range(1, 9)]
+    assert usual.validation.class_texts == ["c9", "c10"]
+    assert usual.validation.labels.tolist() == [0] * 5 + [1] * 5
+    assert len(usual.testing.class_texts) == 10
     half = datasets.select("made", folders, validation=True, training_share=0.5)
     assert len(half.training.class_texts) == len(half.validation.class_texts) == 5
 
 
 def test_validation_by_samples(folders):
     splits = datasets.select("made", folders, validation=True, by_samples=True)
-    assert (
-        splits.training.class_texts
-        == splits.validation.class_texts
-        == [f"c{number}" for number in range(1, 11)]
-    )
-    assert (
-        names(splits.training) == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"] * 10
-        and names(splits.validation) == ["4.jpg"] * 10
-    )
+    classes = [f"c{number}" for number in range(1, 11)]
+    assert splits.training.class_texts == splits.validation.class_texts == classes
+    assert names(splits.training) == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"] * 10
+    assert names(splits.validation) == ["4.jpg"] * 10
 
 
 def test_validation_classes_from_a_file(folders, tmp_path):

@@ -46,9 +46,8 @@ def images_of(batches) -> list[torch.Tensor]:
 
 
 def drawn(split, seed: int, workers: int) -> torch.Tensor:
-    return torch.cat(
-        images_of(loading.Batches(loading.training_loader(split, BATCHES, workers=workers), seed))
-    )
+    loader = loading.training_loader(split, BATCHES, workers=workers)
+    return torch.cat(images_of(loading.Batches(loader, seed)))
 
 
 def test_every_image_once_in_order(split):
@@ -60,10 +59,8 @@ def test_every_image_once_in_order(split):
     assert torch.cat([batch.indices for batch in found]).tolist() == list(range(6))
     assert torch.cat([batch.labels for batch in found]).tolist() == [0, 0, 0, 0, 1, 1]
     assert [tuple(batch.images.shape) for batch in found] == [(4, 3, 16, 16), (2, 3, 16, 16)]
-    assert (
-        found[0].images.dtype == torch.uint8
-        and found[0].labels.dtype == found[0].indices.dtype == torch.long
-    )
+    assert found[0].images.dtype == torch.uint8
+    assert found[0].labels.dtype == found[0].indices.dtype == torch.long
     assert not any(len(batch.mirrored) for batch in found)
 
 
@@ -124,11 +121,8 @@ def test_no_more_processes_than_cores(split, monkeypatch, kernels, cores, expect
 def test_half_of_the_images_are_flipped(split):
     indices = np.random.default_rng(0).integers(6, size=2000)
     (batch,) = loading.Batches(loading.training_loader(split, [indices.tolist()], workers=0))
-    assert (
-        900 < len(batch.mirrored) < 1100
-        and (batch.mirrored.diff() > 0).all()
-        and batch.mirrored[-1] < 2000
-    )
+    assert 900 < len(batch.mirrored) < 1100
+    assert (batch.mirrored.diff() > 0).all() and batch.mirrored[-1] < 2000
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -136,19 +130,10 @@ def test_loading_does_not_draw_from_the_global_streams(split, workers):
     torch.manual_seed(0)
     np.random.seed(0)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()
-    list(
-        loading.Batches(
-            loading.training_loader(
-                split.with_transform(transforms.training("adv", 16, MEAN, STD)),
-                BATCHES,
-                workers=workers,
-            )
-        )
-    )
-    assert (
-        torch.equal(before[0], torch.get_rng_state())
-        and np.random.get_state()[1].tolist() == before[1]
-    )
+    coloured = split.with_transform(transforms.training("adv", 16, MEAN, STD))
+    list(loading.Batches(loading.training_loader(coloured, BATCHES, workers=workers)))
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert np.random.get_state()[1].tolist() == before[1]
 
 
 @pytest.mark.parametrize(
@@ -162,12 +147,9 @@ def test_loading_does_not_draw_from_the_global_streams(split, workers):
 )
 def test_a_broken_image_is_named(split, workers, transform):
     Path(split.files[4]).write_bytes(b"no image")
+    seen = split.with_transform(transform)
     with pytest.raises(UserError, match="--on_bad_image") as error:
-        list(
-            loading.evaluation_batches(
-                split.with_transform(transform), batch_size=3, workers=workers
-            )
-        )
+        list(loading.evaluation_batches(seen, batch_size=3, workers=workers))
     assert split.files[4] in str(error.value)
 
 
@@ -176,13 +158,11 @@ def test_any_function_of_a_pillow_image_is_a_transform(split):
     transform = v2.Compose(
         [v2.Resize((8, 12)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]
     )
-    found = list(
-        loading.evaluation_batches(split.with_transform(transform), batch_size=4, workers=0)
-    )
+    seen = split.with_transform(transform)
+    found = list(loading.evaluation_batches(seen, batch_size=4, workers=0))
     for batch in found:
-        expected = torch.stack(
-            [transform(Image.open(split.files[index])) for index in batch.indices]
-        )
+        images = [Image.open(split.files[index]) for index in batch.indices]
+        expected = torch.stack([transform(image) for image in images])
         assert torch.equal(batch.to(torch.device("cpu")).images, expected)
     assert torch.cat([batch.labels for batch in found]).tolist() == [0, 0, 0, 0, 1, 1]
 

@@ -42,15 +42,10 @@ def test_folders_with_images_are_classes(tmp_path, above):
         ".hidden/a.jpg",
     )
     splits = datasets.select("folder", str(tmp_path))
-    assert splits.training.class_texts == ["class 1", "class 2"] and splits.testing.class_texts == [
-        "class 3",
-        "class 10",
-    ]
-    assert (
-        splits.training.superclasses is None
-        and splits.validation is None
-        and len(splits.training) == len(splits.testing) == 4
-    )
+    assert splits.training.class_texts == ["class 1", "class 2"]
+    assert splits.testing.class_texts == ["class 3", "class 10"]
+    assert splits.training.superclasses is None and splits.validation is None
+    assert len(splits.training) == len(splits.testing) == 4
 
 
 def test_folders_above_are_coarser_classes(tmp_path):
@@ -112,10 +107,8 @@ def test_classes_on_both_sides_are_told(tmp_path, caplog):
         ),
     )
     splits = datasets.select("folder", str(tmp_path))
-    assert (
-        splits.training.class_texts == splits.testing.class_texts == ["a", "b"]
-        and names(splits.testing) == ["test0.png", "test1.png"] * 2
-    )
+    assert splits.training.class_texts == splits.testing.class_texts == ["a", "b"]
+    assert names(splits.testing) == ["test0.png", "test1.png"] * 2
     assert "2 classes, such as a," in caplog.text
 
 
@@ -154,9 +147,8 @@ ROWS = [
 
 def written(folder: Path, rows: list[dict], kind: str = "csv") -> str:
     """A table beside its images."""
-    touch(
-        folder, *(row["path"] for row in rows if "path" in row and not row["path"].startswith("/"))
-    )
+    paths = [row["path"] for row in rows if "path" in row]
+    touch(folder, *(path for path in paths if not path.startswith("/")))
     path = folder / f"table.{kind}"
     if kind == "parquet":
         parquet.write_table(pyarrow.Table.from_pylist(rows), path)
@@ -184,56 +176,37 @@ def test_a_table_by_its_columns(tmp_path, kind):
         for number, row in enumerate(ROWS)
     ]
     splits = datasets.select("table", written(tmp_path, extra, kind))
-    assert splits.training.class_texts == ["Name 1", "Name 2"] and splits.testing.class_texts == [
-        "Name 9",
-        "Name 10",
-    ]
-    assert names(splits.testing) == [
-        "10_0.jpg",
-        "10_1.jpg",
-        "9_0.jpg",
-        "9_1.jpg",
-    ] and splits.testing.labels.tolist() == [1, 1, 0, 0]
+    assert splits.training.class_texts == ["Name 1", "Name 2"]
+    assert splits.testing.class_texts == ["Name 9", "Name 10"]
+    assert names(splits.testing) == ["10_0.jpg", "10_1.jpg", "9_0.jpg", "9_1.jpg"]
+    assert splits.testing.labels.tolist() == [1, 1, 0, 0]
     assert all(
         Path(file).is_file() for split in (splits.training, splits.testing) for file in split.files
     )
-    assert splits.training.captions == [
-        ("caption, number 0\nof it",),
-        ("Name 2",),
-    ] and splits.testing.captions == [("caption, number 6\nof it",), ("caption, number 3\nof it",)]
-    assert (
-        splits.testing.superclasses.tolist() == [1, 0]
-        and splits.testing.boxes.tolist() == [[1, 2, 30, 40]] * 4
-    )
-    assert (
-        splits.testing.is_query.tolist() == [True, False] * 2
-        and splits.testing.is_gallery.tolist() == [False, True] * 2
-    )
+    texts = [(f"caption, number {number}\nof it",) for number in (0, 6, 3)]
+    assert splits.training.captions == [texts[0], ("Name 2",)]
+    assert splits.testing.captions == texts[1:]
+    assert splits.testing.superclasses.tolist() == [1, 0]
+    assert splits.testing.boxes.tolist() == [[1, 2, 30, 40]] * 4
+    assert splits.testing.is_query.tolist() == [True, False] * 2
+    assert splits.testing.is_gallery.tolist() == [False, True] * 2
 
 
 def test_only_path_and_label_are_needed(tmp_path):
     rows = [{"path": row["path"], "label": "abcd"[number // 2]} for number, row in enumerate(ROWS)]
     splits = datasets.select("table", written(tmp_path, rows))
-    assert (
-        splits.training.class_texts == ["a", "b"]
-        and splits.testing.class_texts == ["c", "d"]
-        and splits.testing.is_query is None
-        and splits.testing.boxes is None
-    )
+    assert splits.training.class_texts == ["a", "b"] and splits.testing.class_texts == ["c", "d"]
+    assert splits.testing.is_query is None and splits.testing.boxes is None
 
 
 def test_labels_keep_their_zeros_and_paths_may_be_absolute(tmp_path):
     touch(tmp_path / "elsewhere", "0.jpg")
-    rows = [
-        {"path": row["path"], "label": f"00{number // 2}"} for number, row in enumerate(ROWS)
-    ] + [{"path": str(tmp_path / "elsewhere" / "0.jpg"), "label": "003"}]
+    absolute = str(tmp_path / "elsewhere" / "0.jpg")
+    rows = [{"path": row["path"], "label": f"00{number // 2}"} for number, row in enumerate(ROWS)]
+    rows.append({"path": absolute, "label": "003"})
     found = table.read(Path(written(tmp_path, rows)))
-    assert [category.name for category in found.categories] == [
-        "000",
-        "001",
-        "002",
-        "003",
-    ] and found.files[-1] == str(tmp_path / "elsewhere" / "0.jpg")
+    assert [category.name for category in found.categories] == ["000", "001", "002", "003"]
+    assert found.files[-1] == absolute
 
 
 def test_validation_rows_are_the_validation_split(tmp_path):
@@ -247,9 +220,8 @@ def test_validation_rows_are_the_validation_split(tmp_path):
     assert found.parts.tolist() == [
         part for part in (TRAIN, TRAIN, VALIDATION, VALIDATION, TEST, TEST) for _ in range(2)
     ]
-    assert datasets.select(
-        "table", str(tmp_path / "table.csv"), validation=True
-    ).validation.class_texts == ["2", "3"]
+    chosen = datasets.select("table", str(tmp_path / "table.csv"), validation=True)
+    assert chosen.validation.class_texts == ["2", "3"]
 
 
 def changed(row: int | None = None, **cells) -> list[dict]:

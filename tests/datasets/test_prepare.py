@@ -76,36 +76,20 @@ def test_copies_where_links_are_impossible(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "link", refuse)
     prepare("cub200", made(tmp_path, "cub200", "unpacked"), tmp_path / "to")
-    assert (
-        found(datasets.select("cub200", str(tmp_path / "to")).training)
-        == small.expected("cub200")["train"]
-    )
+    splits = datasets.select("cub200", str(tmp_path / "to"))
+    assert found(splits.training) == small.expected("cub200")["train"]
 
 
 @pytest.mark.parametrize("short_side, expected", [(20, (24, 20)), (40, (48, 40)), (100, (48, 40))])
 def test_smaller_copies(tmp_path, short_side, expected):
-    sources = made(tmp_path, "online_products", "archive")
-    assert (
-        command.main(
-            [
-                "online_products",
-                "--from",
-                str(sources[0]),
-                "--to",
-                str(tmp_path / "to"),
-                "--short_side",
-                str(short_side),
-            ]
-        )
-        == 0
-    )
-    splits = datasets.select("online_products", str(tmp_path / "to"))
-    assert {Image.open(file).size for file in splits.training.files + splits.testing.files} == {
-        expected
-    }
-    assert (found(splits.training) == small.expected("online_products")["train"]) == (
-        short_side >= 40
-    )
+    source, target = made(tmp_path, "online_products", "archive")[0], tmp_path / "to"
+    argv = ["online_products", "--from", str(source), "--to", str(target)]
+    assert command.main([*argv, "--short_side", str(short_side)]) == 0
+    splits = datasets.select("online_products", str(target))
+    files = splits.training.files + splits.testing.files
+    assert {Image.open(file).size for file in files} == {expected}
+    unchanged = found(splits.training) == small.expected("online_products")["train"]
+    assert unchanged == (short_side >= 40)
 
 
 def test_a_second_call_has_nothing_to_do(tmp_path, capsys):
@@ -127,10 +111,8 @@ def test_what_a_killed_attempt_left_is_made_anew(tmp_path):
     )
     prepare("cub200", made(tmp_path, "cub200", "archive"), tmp_path / "to")
     assert os.listdir(tmp_path / "to") == ["cub200"]
-    assert (
-        found(datasets.select("cub200", str(tmp_path / "to")).testing)
-        == small.expected("cub200")["test"]
-    )
+    splits = datasets.select("cub200", str(tmp_path / "to"))
+    assert found(splits.testing) == small.expected("cub200")["test"]
 
 
 def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch, capsys):
@@ -138,18 +120,8 @@ def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(datasets.prepare, "_build", interrupted)
-    assert (
-        command.main(
-            [
-                "cub200",
-                "--from",
-                str(made(tmp_path, "cub200", "archive")[0]),
-                "--to",
-                str(tmp_path / "to"),
-            ]
-        )
-        == 130
-    )
+    source = made(tmp_path, "cub200", "archive")[0]
+    assert command.main(["cub200", "--from", str(source), "--to", str(tmp_path / "to")]) == 130
     assert os.listdir(tmp_path / "to") == [] and "interrupted" in capsys.readouterr().err
 
 
@@ -163,9 +135,8 @@ def without(files: dict, part: str) -> dict:
 def swapped_lists(folder: Path) -> list[Path]:
     """Ebay_train.txt has one class more, Ebay_test.txt one less: as many images, another split."""
     lists = small.product_lists()
-    train, test = (
-        lists[f"Ebay_{part}.txt"].splitlines(keepends=True) for part in ("train", "test")
-    )
+    train = lists["Ebay_train.txt"].splitlines(keepends=True)
+    test = lists["Ebay_test.txt"].splitlines(keepends=True)
     moved = {
         "Ebay_train.txt": "".join(train + test[1:5]),
         "Ebay_test.txt": "".join(test[:1] + test[5:]),
@@ -180,6 +151,11 @@ def truncated(archive: Path) -> list[Path]:
 
 def zip_without_its_end(folder: Path) -> list[Path]:
     return truncated(small.zipped(folder / "sop.zip", small.products()))
+
+
+def birds_without_numbers(folder: Path) -> list[Path]:
+    images = small.bird_images()
+    return [small.write(folder, {path[4:]: content for path, content in images.items()})]
 
 
 def unlabelled_cars(folder: Path) -> list[Path]:
@@ -198,22 +174,16 @@ def nameless_cars(folder: Path) -> list[Path]:
 def short_partition(folder: Path) -> list[Path]:
     """The first record is dropped, as some loaders do."""
     lines = small.partition().splitlines(keepends=True)
-    return [
-        small.zipped(folder / "img.zip", small.clothes()),
-        small.write(folder, {"list_eval_partition.txt": "".join(lines[:2] + lines[3:])})
-        / "list_eval_partition.txt",
-    ]
+    partition = {"list_eval_partition.txt": "".join(lines[:2] + lines[3:])}
+    small.write(folder, partition)
+    images = small.zipped(folder / "img.zip", small.clothes())
+    return [images, folder / "list_eval_partition.txt"]
 
 
 WRONG = {
     "a class is missing": (
         "cub200",
-        lambda folder: [
-            small.write(
-                folder,
-                without(small.bird_images(), "Auklet/"),
-            )
-        ],
+        lambda folder: [small.write(folder, without(small.bird_images(), "Auklet/"))],
         ["train has", "instead of 12 images of 3 classes"],
     ),
     "images are missing": (
@@ -255,11 +225,7 @@ WRONG = {
     "no class names": ("cars196", nameless_cars, ["cars_meta.mat", "class_names"]),
     "no class numbers": (
         "cub200",
-        lambda folder: [
-            small.write(
-                folder, {path[4:]: content for path, content in small.bird_images().items()}
-            )
-        ],
+        birds_without_numbers,
         ["NNN.Name"],
     ),
     "bad lines": (
@@ -338,9 +304,8 @@ def test_a_link_that_leaves_the_folder_is_refused(tmp_path, capsys):
         link = tarfile.TarInfo("images/001.x")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc"
         archive.addfile(link)
-    assert "outside" in refused(
-        capsys, "cub200", "--from", tmp_path / "a.tar", "--to", tmp_path / "to"
-    )
+    said = refused(capsys, "cub200", "--from", tmp_path / "a.tar", "--to", tmp_path / "to")
+    assert "outside" in said
 
 
 def test_a_locked_zip_says_so(tmp_path, capsys):
@@ -354,12 +319,8 @@ def test_a_locked_zip_says_so(tmp_path, capsys):
 
 def test_partial_data_on_request(tmp_path, capsys):
     source = small.write(tmp_path / "from", without(small.bird_images(), "Towhee_0002"))
-    assert (
-        command.main(
-            ["cub200", "--from", str(source), "--to", str(tmp_path / "to"), "--allow_partial"]
-        )
-        == 0
-    )
+    argv = ["cub200", "--from", str(source), "--to", str(tmp_path / "to"), "--allow_partial"]
+    assert command.main(argv) == 0
     assert "11 images of 3 classes" in capsys.readouterr().out
     assert len(datasets.select("cub200", str(tmp_path / "to"), allow_partial=True).testing) == 11
 
@@ -375,14 +336,10 @@ def test_a_published_archive_must_have_the_published_checksum(
     )
     given = archive.parent if inside else archive
     message = refused(capsys, "cub200", "--from", given, "--to", tmp_path / "to")
-    assert (
-        "MD5" in message and unpack.checksum(archive) in message and not (tmp_path / "to").exists()
-    )
-    monkeypatch.setattr(
-        datasets.cub200,
-        "FACTS",
-        facts._replace(files={"CUB_200_2011.tgz": unpack.checksum(archive)}),
-    )
+    checksum = unpack.checksum(archive)
+    assert "MD5" in message and checksum in message and not (tmp_path / "to").exists()
+    published = facts._replace(files={"CUB_200_2011.tgz": checksum})
+    monkeypatch.setattr(datasets.cub200, "FACTS", published)
     prepare("cub200", [given], tmp_path / "to")
 
 
@@ -397,16 +354,9 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path, capsys, monkey
 def test_a_broken_image_cannot_be_reduced(tmp_path, capsys):
     files = small.bird_images()
     files["001.Black_footed_Albatross/Black_footed_Albatross_0000.jpg"] = b"broken"
-    assert "Albatross_0000.jpg" in refused(
-        capsys,
-        "cub200",
-        "--from",
-        small.write(tmp_path / "from", files),
-        "--to",
-        tmp_path / "to",
-        "--short_side",
-        "20",
-    )
+    source = small.write(tmp_path / "from", files)
+    argv = ["cub200", "--from", source, "--to", tmp_path / "to", "--short_side", "20"]
+    assert "Albatross_0000.jpg" in refused(capsys, *argv)
 
 
 @pytest.mark.parametrize(

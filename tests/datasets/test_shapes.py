@@ -105,7 +105,7 @@ def test_renders_only_once(tmp_path: Path, small: None, monkeypatch: pytest.Monk
 def test_interrupted_rendering_leaves_nothing(
     tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ):
-    drawn = []
+    drawn: list[shapes.Look] = []
     draw_image = shapes.draw_image
 
     def draw_two_images(look: shapes.Look, rng: np.random.Generator) -> Image.Image:

@@ -25,21 +25,16 @@ def picture(width: int, height: int) -> Image.Image:
 
 
 def source(image: Image.Image) -> Source:
-    return Source(
-        image.height, image.width, lambda reduction, rows: Pixels(torch.from_numpy(np.array(image)))
-    )
+    pixels = Pixels(torch.from_numpy(np.array(image)))
+    return Source(image.height, image.width, lambda reduction, rows: pixels)
 
 
 def normalised(crop: torch.Tensor, mirrored: bool = False, mean=MEAN, std=STD) -> torch.Tensor:
     """[N, N, 3] as the device makes it: float [3, N, N]."""
     zero = torch.zeros(1, dtype=torch.long)
-    return (
-        PixelBatch(
-            crop[None].permute(0, 3, 1, 2), zero, zero, torch.arange(int(mirrored)), mean, std
-        )
-        .to(torch.device("cpu"))
-        .images[0]
-    )
+    rows = torch.arange(int(mirrored))
+    batch = PixelBatch(crop[None].permute(0, 3, 1, 2), zero, zero, rows, mean, std)
+    return batch.to(torch.device("cpu")).images[0]
 
 
 @pytest.mark.parametrize("image_size, short, big", [(224, 256, 256), (96, 110, 110), (64, 73, 73)])
@@ -60,6 +55,15 @@ def test_training_and_evaluation_agree_on_the_size(name, shape):
         assert found.shape == (size, size, 3) and found.dtype == torch.uint8
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_transforms_of_a_run_are_both_of_its_augmentation(name):
+    image, pair = picture(150, 130), transforms.select(name, 96, MEAN, STD)
+    for crops, build in zip(pair, (transforms.training, transforms.evaluation)):
+        expected = build(name, 96, MEAN, STD).crop(source(image), np.random.default_rng(0))
+        assert torch.equal(crops.crop(source(image), np.random.default_rng(0)), expected)
+    assert pair.training.flips and not pair.evaluation.flips
+
+
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("name, image_size", [("base", 64), ("base", 224), ("big", 64)])
 def test_training_crops_are_torchvisions(name, image_size, mirrored):
@@ -68,9 +72,8 @@ def test_training_crops_are_torchvisions(name, image_size, mirrored):
     for seed in range(20):
         placement = crops.place(130, 150, np.random.default_rng(seed))
         expected = reference.resized_crop(image, *placement.box, [crops.size, crops.size])
-        expected = reference.normalize(
-            reference.to_tensor(reference.hflip(expected) if mirrored else expected), MEAN, STD
-        )
+        expected = reference.hflip(expected) if mirrored else expected
+        expected = reference.normalize(reference.to_tensor(expected), MEAN, STD)
         found = normalised(crops.crop(source(image), np.random.default_rng(seed)), mirrored)
         assert (found - expected).abs().max() <= 1.01 * LEVEL
         assert (found - expected).abs().mean() <= 0.1 * LEVEL
@@ -80,11 +83,10 @@ def test_training_crops_are_torchvisions(name, image_size, mirrored):
 @pytest.mark.parametrize("name", ["base", "big"])
 def test_evaluation_is_torchvisions(width, height, name):
     image, crops = picture(width, height), transforms.evaluation(name, 96, MEAN, STD)
-    expected = reference.center_crop(reference.resize(image, 110), crops.size)
+    cropped = reference.center_crop(reference.resize(image, 110), crops.size)
+    expected = reference.normalize(reference.to_tensor(cropped), MEAN, STD)
     found = normalised(crops.crop(source(image), np.random.default_rng(0)))
-    assert (
-        found - reference.normalize(reference.to_tensor(expected), MEAN, STD)
-    ).abs().max() <= 1.01 * LEVEL
+    assert (found - expected).abs().max() <= 1.01 * LEVEL
 
 
 @pytest.mark.parametrize("width, height", [(500, 375), (30, 300), (300, 30)])
@@ -92,10 +94,8 @@ def test_crops_are_distributed_as_torchvisions(width, height):
     """Means of area, log ratio, centre, each within five standard errors."""
     torch.manual_seed(0)
     random, count = np.random.default_rng(0), 4000
-    place, image = (
-        transforms.training("base", 224, MEAN, STD).place,
-        Image.new("L", (width, height)),
-    )
+    place = transforms.training("base", 224, MEAN, STD).place
+    image = Image.new("L", (width, height))
     ours = [place(height, width, random).box for _ in range(count)]
     theirs = [RandomResizedCrop.get_params(image, (0.08, 1), (3 / 4, 4 / 3)) for _ in range(count)]
     facts = [
@@ -118,11 +118,8 @@ def test_evaluation_is_not_random():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_training_is_random_and_flips(name):
-    image, crops, random = (
-        picture(120, 120),
-        transforms.training(name, 32, MEAN, STD),
-        np.random.default_rng(0),
-    )
+    image, random = picture(120, 120), np.random.default_rng(0)
+    crops = transforms.training(name, 32, MEAN, STD)
     found = [crops.crop(source(image), random) for _ in range(5)]
     assert crops.flips and not any(
         torch.equal(first, second)
@@ -134,14 +131,10 @@ def test_training_is_random_and_flips(name):
 def test_red_only_crops_the_scaled_image():
     """`red` keeps the scale: every crop is a window of the resized image."""
     image = picture(140, 120)
-    resized = np.asarray(image.resize((int(37 * 140 / 120), 37), Image.Resampling.BILINEAR)).astype(
-        int
-    )
-    found = (
-        transforms.training("red", 32, MEAN, STD)
-        .crop(source(image), np.random.default_rng(0))
-        .numpy()
-    )
+    scaled = image.resize((int(37 * 140 / 120), 37), Image.Resampling.BILINEAR)
+    resized = np.asarray(scaled).astype(int)
+    crops = transforms.training("red", 32, MEAN, STD)
+    found = crops.crop(source(image), np.random.default_rng(0)).numpy()
     windows = [
         resized[top : top + 32, left : left + 32]
         for top in range(resized.shape[0] - 31)
@@ -161,9 +154,8 @@ def test_adv_sometimes_is_grey_and_changes_colours():
     }
     assert all(colour.tolist() == [200, 60, 20] for colour in colours["base"])
     grey = [colour for colour in colours["adv"] if colour.max() - colour.min() <= 2]
-    assert (
-        20 <= len(grey) <= 62 and len({tuple(colour.tolist()) for colour in colours["adv"]}) > 100
-    )
+    assert 20 <= len(grey) <= 62
+    assert len({tuple(colour.tolist()) for colour in colours["adv"]}) > 100
 
 
 @pytest.mark.parametrize(
@@ -176,7 +168,7 @@ def test_adv_sometimes_is_grey_and_changes_colours():
     ],
 )
 def test_a_box_is_all_that_is_seen_of_an_image(box, part):
-    """Left, top, right, bottom; what lies outside the image is not there, and a pixel at least is."""
+    """Left, top, right, bottom; what lies outside the image is not there, a pixel at least is."""
     image = picture(150, 130)
     for build in (transforms.training, transforms.evaluation):
         crops = build("base", 64, MEAN, STD)
@@ -198,21 +190,16 @@ def test_a_batch_is_flipped_and_normalised_where_it_is_asked_for(channels_last):
         STD,
     )
     before = batch.images.clone()
-    found = [batch.to(torch.device("cpu"), channels_last) for _ in range(2)][
-        1
-    ]  # the second is not flipped back
+    batch.to(torch.device("cpu"), channels_last)
+    found = batch.to(torch.device("cpu"), channels_last)  # a second call does not flip back
     expected = torch.stack(
         [reference.normalize(reference.to_tensor(image.numpy()), MEAN, STD) for image in pixels]
     )
     expected[[1, 3]] = expected[[1, 3]].flip(3)
     torch.testing.assert_close(found.images, expected, atol=1e-5, rtol=0)
-    assert found.images.is_contiguous(
-        memory_format=torch.channels_last if channels_last else torch.contiguous_format
-    )
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    assert found.images.is_contiguous(memory_format=layout)
     mean, std = (255 * torch.tensor(values).view(-1, 1, 1) for values in (MEAN, STD))
     assert torch.equal(found.images, batch._normalised_there(mean, std))  # as other devices do it
-    assert (
-        torch.equal(batch.images, before)
-        and found.labels.tolist() == [0, 1, 2, 3]
-        and found.indices.tolist() == [7, 8, 9, 10]
-    )
+    assert torch.equal(batch.images, before)
+    assert found.labels.tolist() == [0, 1, 2, 3] and found.indices.tolist() == [7, 8, 9, 10]
