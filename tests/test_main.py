@@ -26,7 +26,7 @@ import datasampler
 import datasets
 import main
 import parameters
-from datasets.prepare import __main__ as prepare_command
+from programs import prepare as prepare_command
 from utilities import run_folder
 
 ROOT = Path(__file__).resolve().parents[1]
