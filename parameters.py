@@ -47,6 +47,7 @@ from utilities.flags import (
     within,
 )
 from utilities.flags import notices as idle_settings
+from utilities.streams import reader_may_leave
 from utilities.version import NAME, VERSION
 
 PROGRAM = "main.py"
@@ -1934,7 +1935,8 @@ def _miners_of(objective: str) -> str:
 
 
 def _end(status: int, text: str) -> NoReturn:
-    print(text.rstrip("\n"), file=sys.stderr if status else sys.stdout)
+    with reader_may_leave():
+        print(text.rstrip("\n"), file=sys.stderr if status else sys.stdout, flush=True)
     raise SystemExit(status)
 
 

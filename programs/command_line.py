@@ -4,7 +4,6 @@ Imports nothing heavy, so that `--help` and wrong flags answer first.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TypeVar
 
 from programs.constants import DEVICES, PRECISIONS
 from utilities.run_folder import LAST_CHECKPOINT, checkpoint_at
+from utilities.streams import reader_may_leave
 
 Flags = TypeVar("Flags", bound=argparse.Namespace)
 
@@ -103,12 +103,9 @@ def run(program: str, work: Callable[[Flags], None], flags: Flags) -> int:
     from utilities import report  # here, because it loads torch
 
     report.configure_logging(sys.stderr)
-    try:
+    status = 0
+    with reader_may_leave():
         status = report.exit_status(work, flags, program=f"python -m programs.{program}")
-        sys.stdout.flush()
-    except BrokenPipeError:  # who reads the results, `head` say, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return status
 
 

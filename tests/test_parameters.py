@@ -868,3 +868,10 @@ def test_each_choice_has_a_line():
     for flag in parameters.FLAGS:
         if isinstance(flag, Choice):
             assert all(line.strip() for line in flag.choices.values()), flag.name
+
+
+@pytest.mark.parametrize("flag", ["--list", "--help"])
+def test_a_reader_that_has_had_enough_is_no_error(flag):
+    command = f"{sys.executable} main.py {flag} | head -n 1"
+    ended = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert ended.stdout.count("\n") == 1 and not ended.stderr
