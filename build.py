@@ -28,7 +28,7 @@ from datasets import ImageSplit, Splits, cache, integrity, loading, transforms
 from datasets.transforms import Transforms
 from evaluation import Evaluator, figures
 from evaluation.embedding import embed
-from language_guidance import GuidanceSettings
+from language_guidance import Guidance, GuidanceSettings
 from training import Learner, optimizers, schedules
 from utilities.errors import UserError
 from utilities.runtime import Runtime, select_device
@@ -47,16 +47,6 @@ class Data(NamedTuple):
     splits: Splits
     sampler: BatchSampler
     left_out: dict[str, str]
-
-
-class Guidance(NamedTuple):
-    """
-    Attributes:
-        texts: of each training class, what guidance reads: its captions or ranked pseudolabels.
-    """
-
-    guide: language_guidance.LanguageGuide
-    texts: list[list[str]]
 
 
 def build_runtime(opt: parameters.Settings) -> Runtime:
@@ -164,26 +154,33 @@ def build_guidance(
     """
     if not opt.language_distill_w:
         return None
-    weights = opt.language_pseudoclass_weights
-    classifier = language_guidance.Classifier(
-        identity=(opt.language_pseudoclass_arch, Path(weights) if weights else None),
-        load=lambda: architectures.load_classifier(opt.language_pseudoclass_arch, weights),
+    return language_guidance.build(
+        guidance_settings(opt),
+        training.captions,
+        torch.from_numpy(training.labels),
+        cache=Path(opt.cache_path).expanduser(),
+        device=runtime.device,
+        classifier=build_classifier(opt, training) if opt.language_pseudoclass else None,
+    )
+
+
+def build_classifier(
+    opt: parameters.Settings, training: ImageSplit
+) -> language_guidance.Classifier:
+    """The classifier of the training images, with all that its logits depend on."""
+    name, weights = opt.language_pseudoclass_arch, opt.language_pseudoclass_weights
+    preprocessing = architectures.classifier_identity(name)
+    return language_guidance.Classifier(
+        identity=(name, preprocessing, Path(weights) if weights else None),
+        files=training.files,
+        boxes=training.boxes,
+        load=lambda: architectures.load_classifier(name, weights),
         batches=lambda network: loading.evaluation_batches(
             training.with_transform(architectures.classifier_transform(network)),
             batch_size=opt.bs,
             workers=opt.kernels,
         ),
     )
-    guide, texts = language_guidance.build(
-        guidance_settings(opt),
-        training.captions,
-        training.files,
-        torch.from_numpy(training.labels),
-        cache=Path(opt.cache_path).expanduser(),
-        device=runtime.device,
-        classifier=classifier,
-    )
-    return Guidance(guide, texts)
 
 
 def guidance_settings(opt: parameters.Settings) -> GuidanceSettings:

@@ -47,6 +47,7 @@ from utilities.flags import (
     within,
 )
 from utilities.flags import notices as idle_settings
+from utilities.streams import reader_may_leave
 from utilities.version import NAME, VERSION
 
 PROGRAM = "main.py"
@@ -1500,11 +1501,12 @@ FLAGS: tuple[Flag, ...] = (
         Choice(
             "evaluation_backend",
             "auto",
-            "What searches neighbours; all give the same answer.",
+            "What searches neighbours, with the same answer, and makes k-means clusters, which "
+            "differ a little.",
             {
-                "auto": "the fastest, which is torch",
-                "torch": "products of blocks",
-                "faiss": "faiss's flat index",
+                "auto": "torch searches, which is fastest; faiss clusters where it is installed",
+                "torch": "both by products of blocks",
+                "faiss": "its flat index and its k-means",
             },
             needs=(EVALUATES,),
         ),
@@ -1933,7 +1935,8 @@ def _miners_of(objective: str) -> str:
 
 
 def _end(status: int, text: str) -> NoReturn:
-    print(text.rstrip("\n"), file=sys.stderr if status else sys.stdout)
+    with reader_may_leave():
+        print(text.rstrip("\n"), file=sys.stderr if status else sys.stdout, flush=True)
     raise SystemExit(status)
 
 

@@ -33,6 +33,15 @@ def load_classifier(name: str, file: str | None) -> nn.Module:
     return model
 
 
+def classifier_identity(name: str) -> str:
+    """What timm says of classifier `name`: its preprocessing and where its weights come from.
+
+    Needs neither weights nor network. Raises UserError for a name that timm does not know.
+    """
+    weights.require_known(name, "--language_pseudoclass_arch")
+    return repr(timm.get_pretrained_cfg(weights.PAPER_TAGS.get(name, name)))
+
+
 def classifier_transform(model: nn.Module) -> Callable[[Image.Image], torch.Tensor]:
     """The evaluation transform that the classifier was published with, image -> [3, H, W].
 

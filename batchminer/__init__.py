@@ -20,7 +20,6 @@ from batchminer.rho_distance import RhoDistanceMiner
 from batchminer.semihard import SemihardMiner
 from batchminer.softhard import SofthardMiner
 from utilities.pml import PREFIX
-from utilities.report import first_line
 
 REGISTRY: dict[str, Callable[..., BatchMiner]] = {
     "random": RandomMiner,
@@ -46,10 +45,3 @@ def select(name: str, **hyperparameters: Any) -> BatchMiner:
     if name.startswith(PREFIX):
         return PytorchMetricLearningMiner(name.removeprefix(PREFIX), **hyperparameters)
     return REGISTRY[name](**hyperparameters)
-
-
-def describe() -> dict[str, str]:
-    """What each miner does, in a line."""
-    return {name: first_line(miner) for name, miner in REGISTRY.items()} | {
-        f"{PREFIX}<ClassName>": first_line(PytorchMetricLearningMiner)
-    }

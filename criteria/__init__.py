@@ -34,7 +34,6 @@ from criteria.softtriplet import SoftTripletLoss
 from criteria.supcon import SupConLoss
 from criteria.triplet import TripletLoss
 from utilities.pml import PREFIX
-from utilities.report import first_line
 from utilities.types import Miner
 
 REGISTRY: dict[str, type[Criterion]] = {
@@ -110,19 +109,3 @@ def build(
             build(target, hyperparameters, embed_dim=dim, **run) for dim in arguments["target_dims"]
         ]
     return select(name, embed_dim=embed_dim, **run, **arguments)
-
-
-def describe() -> dict[str, str]:
-    """What each objective does, in a line, with the miners that it takes."""
-    described = {
-        name: first_line(criterion) + _miners(criterion) for name, criterion in REGISTRY.items()
-    }
-    bridge = f"{first_line(PytorchMetricLearningLoss)} [miner: {PREFIX}<ClassName> or none]"
-    return described | {f"{PREFIX}<ClassName>": bridge}
-
-
-def _miners(criterion: type[Criterion]) -> str:
-    """The miners that an objective takes, as an addition to its line."""
-    if "miner" not in criterion.NEEDS:
-        return ""
-    return f" [miner: {' or '.join(criterion.MINERS) if criterion.MINERS else 'any'}]"

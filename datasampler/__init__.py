@@ -11,7 +11,6 @@ from datasampler.fid_batchmatch import FIDBatchMatchSampler
 from datasampler.greedy_coreset import GreedyCoresetSampler
 from datasampler.random import RandomSampler
 from datasampler.semi_class_random import SemiClassRandomSampler
-from utilities.report import first_line
 
 REGISTRY: dict[str, type[BatchSampler]] = {
     "class_random": ClassRandomSampler,
@@ -25,11 +24,6 @@ REGISTRY: dict[str, type[BatchSampler]] = {
 }
 
 
-def describe() -> dict[str, str]:
-    """What each sampler does, in a line."""
-    return {name: first_line(sampler) for name, sampler in REGISTRY.items()}
-
-
 def select(
     name: str,
     labels: np.ndarray,
@@ -38,16 +32,20 @@ def select(
     samples_per_class: int,
     seed: int,
     rank: int = 0,
-    **options,
+    **options: float,
 ) -> BatchSampler:
-    """The sampler `name` over a split with the given labels [N]; of the run's options it gets those that it names in OPTIONS."""
+    """The sampler `name` over a split with the given labels [N].
+
+    Args:
+        options: those of the run by name; the sampler gets the ones that it names in OPTIONS.
+    """
     sampler = REGISTRY[name]
-    own = {option: options[option] for option in sampler.OPTIONS if option in options}
+    sampler_options = {option: options[option] for option in sampler.OPTIONS if option in options}
     return sampler(
         labels,
         batch_size=batch_size,
         samples_per_class=samples_per_class,
         seed=seed,
         rank=rank,
-        **own,
+        **sampler_options,
     )

@@ -40,7 +40,8 @@ class BatchSampler(ABC):
     ):
         if len(labels) < batch_size:
             raise UserError(
-                f"--bs {batch_size} is larger than the training set of {len(labels)} images; lower it."
+                f"--bs {batch_size} is larger than the training set of {len(labels)} images; "
+                "lower it."
             )
         self.by_class = np.argsort(labels, kind="stable")  # indices, class after class
         self.positions = np.argsort(self.by_class)  # where by_class names each image
@@ -72,10 +73,10 @@ class BatchSampler(ABC):
         return -(-self.counts // self.samples_per_class)
 
     def groups(self, random: np.random.Generator, classes: np.ndarray) -> np.ndarray:
-        """Shuffle the images of each class and cut them: indices [G, samples_per_class], class after class in the given order.
+        """Shuffle the images of each class and cut them: indices [G, samples_per_class].
 
-        The last group of a class is filled up with other random images of it, repeated where the
-        class has fewer than samples_per_class.
+        The groups come class after class in the given order. The last group of a class is filled up
+        with other random images of it, repeated where the class has fewer than samples_per_class.
         """
         counts = self.counts[classes]
         owner, place = ragged(counts)
@@ -86,18 +87,20 @@ class BatchSampler(ABC):
         return shuffled[first[owner] + place % counts[owner]].reshape(-1, self.samples_per_class)
 
     def with_classmates(self, random: np.random.Generator, indices: np.ndarray) -> np.ndarray:
-        """Follow each image by samples_per_class - 1 others of its class: indices [n] -> [n, samples_per_class].
+        """Follow each image by samples_per_class - 1 others of its class.
 
-        They differ from the image and from each other where the class is large enough; else they
-        are drawn with replacement from its other images, and the only image of a class is repeated.
+        Indices [n] -> [n, samples_per_class]. They differ from the image and from each other where
+        the class is large enough; else they are drawn with replacement from its other images, and
+        the only image of a class is repeated.
         """
         positions = self.positions[indices]
         classes = np.searchsorted(self.starts, positions, side="right") - 1
-        own = (positions - self.starts[classes])[:, None]
-        others = self.counts[classes] - 1
-        drawn = draw_distinct(random, others, self.samples_per_class - 1)
-        drawn += (drawn >= own) & (others > 0)[:, None]
-        return self.by_class[self.starts[classes][:, None] + np.hstack([own, drawn])]
+        image_places = (positions - self.starts[classes])[:, None]  # within the class
+        other_counts = self.counts[classes] - 1
+        mate_places = draw_distinct(random, other_counts, self.samples_per_class - 1)
+        mate_places += (mate_places >= image_places) & (other_counts > 0)[:, None]
+        places = np.hstack([image_places, mate_places])
+        return self.by_class[self.starts[classes][:, None] + places]
 
 
 def ragged(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -107,15 +110,17 @@ def ragged(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_distinct(random: np.random.Generator, counts: np.ndarray, number: int) -> np.ndarray:
-    """In each row `number` different values of 0..count-1, with replacement where the count is smaller: [n] -> [n, number].
+    """In each row `number` different values of 0..count-1: counts [n] -> [n, number].
 
-    Floyd's algorithm (Bentley and Floyd, CACM 1987): no row is shuffled. Rows with count 0 are 0.
+    They are drawn with replacement where the count is smaller than `number`. Floyd's algorithm
+    (Bentley and Floyd, CACM 1987): no row is shuffled. Rows with count 0 are 0.
     """
     drawn = random.integers(np.maximum(counts, 1)[:, None], size=(len(counts), number))
     enough = counts >= number
     for column in range(number):
         last = np.maximum(counts - number + column, 0)
         value = random.integers(last + 1)
-        value = np.where((drawn[:, :column] == value[:, None]).any(1), last, value)
+        is_taken = (drawn[:, :column] == value[:, None]).any(1)
+        value = np.where(is_taken, last, value)
         drawn[enough, column] = value[enough]
     return drawn

@@ -45,12 +45,9 @@ class ClassRandomSampler(BatchSampler):
         random = self.generator()
         low, high = np.zeros(self.draws, int), np.full(self.draws, len(self.counts))
         if self.first_classes < len(self.counts):
-            high[: self.first_draws], low[self.first_draws :] = (
-                self.first_classes,
-                self.first_classes,
-            )
-        classes = random.integers(low, high, size=(self.batches, self.draws)).repeat(
-            self.samples_per_class, axis=1
-        )
+            high[: self.first_draws] = self.first_classes
+            low[self.first_draws :] = self.first_classes
+        drawn_classes = random.integers(low, high, size=(self.batches, self.draws))
+        classes = drawn_classes.repeat(self.samples_per_class, axis=1)
         positions = self.starts[classes] + random.integers(self.counts[classes])
         yield from np.tile(self.by_class[positions], (1, self.repeats)).tolist()

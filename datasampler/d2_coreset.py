@@ -7,25 +7,23 @@ from datasampler.storage import CoresetSampler, squared_distances
 
 
 class D2CoresetSampler(CoresetSampler):
-    """Draws images of a random pool by their squared distance to those drawn before, and adds others of their classes.
+    """Draws images of a random pool by their squared distances, and adds others of their classes.
 
-    The first is uniform. Each following one is drawn among the n images of the pool not drawn yet
-    with probability
+    The distances are to the images drawn before. The first is uniform. Each following one is drawn
+    among the n images of the pool not drawn yet with probability
 
         q_i = (lambda * d_i^2 / sum_j d_j^2 + 1 / n) / (lambda + 1),
 
     d_i the distance to the nearest image drawn: 0 draws uniformly, 1 mixes both halves as
-        lightweight coresets do, and
-    large values approach k-means++. Where all distances are zero the draw is uniform. Each of the
-    batch_size / samples_per_class images is followed by samples_per_class - 1 other random images
-    of its class, from the whole split (with replacement where the class has fewer; two drawn images
-    of one class may bring the same ones).
+    lightweight coresets do, and large values approach k-means++. Where all distances are zero the
+    draw is uniform. Each of the batch_size / samples_per_class images is followed by
+    samples_per_class - 1 other random images of its class, from the whole split (with replacement
+    where the class has fewer; two drawn images of one class may bring the same ones).
 
     Source: Arthur and Vassilvitskii, "k-means++", SODA 2007; Bachem et al., "Scalable k-Means
-        Clustering via Lightweight
-    Coresets", KDD 2018; as a batch sampler in Roth et al., ICML 2020. The published code of the
-    latter weights instead by a Gaussian density times a power of the squared distances summed over
-    all images drawn, lambda being the power.
+    Clustering via Lightweight Coresets", KDD 2018; as a batch sampler in Roth et al., ICML 2020.
+    The published code of the latter weights instead by a Gaussian density times a power of the
+    squared distances summed over all images drawn, lambda being the power.
 
     Args:
         d2_lambda: weight of the squared distances against the uniform share.
@@ -61,14 +59,8 @@ class D2CoresetSampler(CoresetSampler):
         nearest, free = squared_distances(embeddings, chosen[0]), np.ones(len(embeddings), bool)
         while len(chosen) < self.blocks:
             free[chosen[-1]] = False
-            chosen.append(
-                int(
-                    random.choice(
-                        len(free),
-                        p=d2_probabilities(nearest.double().numpy(), free, self.d2_lambda),
-                    )
-                )
-            )
+            shares = d2_probabilities(nearest.double().numpy(), free, self.d2_lambda)
+            chosen.append(int(random.choice(len(free), p=shares)))
             nearest = torch.minimum(nearest, squared_distances(embeddings, chosen[-1]))
         return chosen
 

@@ -14,8 +14,7 @@ class FIDBatchMatchSampler(BatchMatchSampler):
         ||m1 - m2||^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)).
 
     Source: Dowson and Landau, 1982; Heusel et al., NeurIPS 2017 (the Frechet inception distance);
-        as a batch sampler in
-    Roth et al., ICML 2020.
+    as a batch sampler in Roth et al., ICML 2020.
     """
 
     def costs(self, pool: torch.Tensor, candidates: torch.Tensor) -> torch.Tensor:
@@ -23,7 +22,10 @@ class FIDBatchMatchSampler(BatchMatchSampler):
 
 
 def frechet_distances(batches: torch.Tensor, pool: torch.Tensor) -> torch.Tensor:
-    """Frechet distance between the Gaussians of each batch and of the pool, [c, B, D] and [n, D] -> [c] in double precision."""
+    """Frechet distance between the Gaussians of each batch and of the pool, in double precision.
+
+    [c, B, D] and [n, D] -> [c].
+    """
     batches, pool = batches.double(), pool.double()
     means, pool_mean = batches.mean(1, keepdim=True), pool.mean(0)
     # With S1 = A'A and S2 = R'R the trace of (S1 S2)^(1/2) is the sum of the singular values of A
@@ -31,9 +33,6 @@ def frechet_distances(batches: torch.Tensor, pool: torch.Tensor) -> torch.Tensor
     # are harmless.
     roots = (batches - means) / max(batches.shape[1] - 1, 1) ** 0.5
     pool_root = torch.linalg.qr((pool - pool_mean) / max(len(pool) - 1, 1) ** 0.5, mode="r").R
-    traces = (
-        roots.square().sum((1, 2))
-        + pool_root.square().sum()
-        - 2 * torch.linalg.svdvals(roots @ pool_root.T).sum(1)
-    )
+    root_traces = torch.linalg.svdvals(roots @ pool_root.T).sum(1)
+    traces = roots.square().sum((1, 2)) + pool_root.square().sum() - 2 * root_traces
     return (means.squeeze(1) - pool_mean).square().sum(1) + traces

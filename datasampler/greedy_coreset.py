@@ -7,16 +7,16 @@ from datasampler.storage import CoresetSampler, squared_distances
 
 
 class GreedyCoresetSampler(CoresetSampler):
-    """Chooses images that cover a random pool best by greedy k-center, and adds others of their classes.
+    """Chooses images that cover a random pool best, and adds others of their classes.
 
-    The first of batch_size / samples_per_class images is random; each following one is the image of
-    the pool that is farthest from its nearest chosen one. Each is followed by samples_per_class - 1
-    other random images of its class, from the whole split (with replacement where the class has
-    fewer; two chosen images of one class may bring the same ones).
+    The choice is greedy k-center. The first of batch_size / samples_per_class images is random;
+    each following one is the image of the pool that is farthest from its nearest chosen one. Each
+    is followed by samples_per_class - 1 other random images of its class, from the whole split
+    (with replacement where the class has fewer; two chosen images of one class may bring the same
+    ones).
 
     Source: Sener and Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set
-        Approach", ICLR 2018,
-    algorithm 1; as a batch sampler in Roth et al., ICML 2020.
+    Approach", ICLR 2018, algorithm 1; as a batch sampler in Roth et al., ICML 2020.
     """
 
     def coreset(self, random: np.random.Generator, embeddings: torch.Tensor) -> list[int]:
@@ -24,7 +24,10 @@ class GreedyCoresetSampler(CoresetSampler):
 
 
 def k_center(embeddings: torch.Tensor, number: int, first: int) -> list[int]:
-    """Rows of [n, D], each the farthest from those before it; never one twice, also where rows are equal."""
+    """Rows of [n, D], each the farthest from those before it.
+
+    No row comes twice, also where rows are equal.
+    """
     chosen, nearest = [first], squared_distances(embeddings, first)
     while len(chosen) < number:
         nearest[chosen[-1]] = -1

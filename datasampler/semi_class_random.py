@@ -31,13 +31,13 @@ class SemiClassRandomSampler(BatchSampler):
     ):
         if batch_size % 2:
             raise UserError(
-                f"--data_sampler semi_class_random draws pairs of images: --bs {batch_size} must be even."
+                "--data_sampler semi_class_random draws pairs of images: "
+                f"--bs {batch_size} must be even."
             )
         super().__init__(labels, batch_size=batch_size, samples_per_class=2, seed=seed, rank=rank)
 
     def __iter__(self) -> Iterator[list[int]]:
         random = self.generator()
         images = random.integers(len(self.by_class), size=self.batches * self.blocks)
-        yield from (
-            self.with_classmates(random, images).reshape(self.batches, self.batch_size).tolist()
-        )
+        pairs = self.with_classmates(random, images)
+        yield from pairs.reshape(self.batches, self.batch_size).tolist()

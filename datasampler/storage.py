@@ -1,7 +1,7 @@
 """What the samplers that choose batches by the embeddings of the split share.
 
 Source: Roth et al., "Revisiting Training Strategies and Generalization Performance in Deep Metric
-    Learning", ICML 2020.
+Learning", ICML 2020.
 """
 
 from abc import abstractmethod
@@ -15,11 +15,12 @@ from utilities.seeding import derive
 
 
 class StorageSampler(BatchSampler):
-    """Chooses each of N // batch_size batches from a pool of random images by their stored embeddings.
+    """Chooses each batch from a pool of random images by their stored embeddings.
 
-    The pool of a batch is made of random classes with samples_per_class random images each
-    (repeated where a class has fewer). A class comes again only after all others are in the pool,
-    and then with other images, so the pool of a small dataset ends at the whole split.
+    An epoch is N // batch_size batches. The pool of a batch is made of random classes with
+    samples_per_class random images each (repeated where a class has fewer). A class comes again
+    only after all others are in the pool, and then with other images, so the pool of a small
+    dataset ends at the whole split.
 
     Args:
         pool_size: images in the pool, rounded down to a multiple of samples_per_class; at least a
@@ -29,7 +30,7 @@ class StorageSampler(BatchSampler):
     """
 
     NEEDS_EMBEDDINGS = True
-    OPTIONS = ("pool_size", "projection_dim")
+    OPTIONS: tuple[str, ...] = ("pool_size", "projection_dim")
 
     def __init__(
         self,
@@ -45,9 +46,8 @@ class StorageSampler(BatchSampler):
         super().__init__(
             labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, rank=rank
         )
-        self.pool_groups = max(
-            min(pool_size // samples_per_class, int(self.groups_per_class().sum())), self.blocks
-        )
+        all_groups = int(self.groups_per_class().sum())
+        self.pool_groups = max(min(pool_size // samples_per_class, all_groups), self.blocks)
         self.projection_dim = projection_dim
         self.embeddings: torch.Tensor | None = None
 
@@ -59,39 +59,48 @@ class StorageSampler(BatchSampler):
         if 0 < self.projection_dim < embeddings.shape[1]:
             generator = torch.Generator().manual_seed(derive(self.seed, 0))
             matrix = torch.randn(embeddings.shape[1], self.projection_dim, generator=generator)
-            embeddings = (
-                embeddings @ matrix / self.projection_dim**0.5
-            )  # keeps squared distances in expectation
+            # The divisor keeps squared distances in expectation.
+            embeddings = embeddings @ matrix / self.projection_dim**0.5
         self.embeddings = embeddings
 
     def __iter__(self) -> Iterator[list[int]]:
         if self.embeddings is None:
             raise RuntimeError(
-                f"{type(self).__name__} chooses batches by embeddings: call refresh(embeddings) before iterating."
+                f"{type(self).__name__} chooses batches by embeddings: "
+                "call refresh(embeddings) before iterating."
             )
         random = self.generator()
         return (self.batch(random, self.pool(random)).ravel().tolist() for _ in range(self.batches))
 
     @abstractmethod
     def batch(self, random: np.random.Generator, pool: np.ndarray) -> np.ndarray:
-        """Indices of the pool [G, samples_per_class] -> those of a batch [batch_size / samples_per_class, samples_per_class]."""
+        """Indices of the pool [G, samples_per_class] -> those of a batch [B, samples_per_class].
+
+        B is batch_size / samples_per_class.
+        """
 
     def pool(self, random: np.random.Generator) -> np.ndarray:
         """Indices [pool_size / samples_per_class, samples_per_class], a class per row."""
         classes = random.permutation(len(self.counts))[: self.pool_groups]
         groups = self.groups(random, classes)
         _, turn = ragged(self.groups_per_class()[classes])
-        return groups[np.lexsort((random.random(len(groups)), turn))[: self.pool_groups]]
+        order = np.lexsort((random.random(len(groups)), turn))
+        return groups[order[: self.pool_groups]]
+
+    def stored(self, indices: np.ndarray) -> torch.Tensor:
+        """[n] indices of the split -> their embeddings [n, D]."""
+        if self.embeddings is None:
+            raise RuntimeError(f"{type(self).__name__} has no embeddings yet")
+        return self.embeddings[torch.from_numpy(indices)]
 
 
 class CoresetSampler(StorageSampler):
-    """Chooses batch_size / samples_per_class images of the pool and adds others of their classes."""
+    """Chooses batch_size / samples_per_class images of the pool, and others of their classes."""
 
     def batch(self, random: np.random.Generator, pool: np.ndarray) -> np.ndarray:
         images = pool.ravel()
-        return self.with_classmates(
-            random, images[self.coreset(random, self.embeddings[torch.from_numpy(images)])]
-        )
+        chosen = images[self.coreset(random, self.stored(images))]
+        return self.with_classmates(random, chosen)
 
     @abstractmethod
     def coreset(self, random: np.random.Generator, embeddings: torch.Tensor) -> list[int]:
@@ -132,14 +141,9 @@ class BatchMatchSampler(StorageSampler):
 
     def batch(self, random: np.random.Generator, pool: np.ndarray) -> np.ndarray:
         chosen = random.random((self.candidates, len(pool))).argsort(1)[:, : self.blocks]
-        images = (
-            np.arange(pool.size)
-            .reshape(pool.shape)[chosen]
-            .reshape(self.candidates, self.batch_size)
-        )
-        costs = self.costs(
-            self.embeddings[torch.from_numpy(pool.ravel())], torch.from_numpy(images)
-        )
+        rows_of_group = np.arange(pool.size).reshape(pool.shape)
+        rows = rows_of_group[chosen].reshape(self.candidates, self.batch_size)
+        costs = self.costs(self.stored(pool.ravel()), torch.from_numpy(rows))
         return pool[chosen[costs.argmin()]]
 
     @abstractmethod

@@ -23,9 +23,8 @@ from datasets import (
 )
 from datasets.images import ImageSplit, Splits
 from utilities.errors import UserError
-from utilities.report import first_line
 
-__all__ = ["BENCHMARKS", "ImageSplit", "Splits", "describe", "read", "select"]
+__all__ = ["BENCHMARKS", "ImageSplit", "Splits", "read", "select"]
 
 LOG = logging.getLogger(__name__)
 BENCHMARKS = {
@@ -37,16 +36,6 @@ BENCHMARKS = {
 # --source_path is the data itself for these, for all others the folder that holds <name>/.
 OWN_DATA = {"folder": folder, "table": table}
 USUAL_TRAINING_SHARE = 0.8
-
-
-def describe() -> dict[str, str]:
-    """What each dataset is, in a line."""
-    modules = BENCHMARKS | {"shapes": shapes} | OWN_DATA
-    any_name = (
-        "Your own: <source_path>/<name>/images/<class folder>/*, "
-        "the first half of the classes trains."
-    )
-    return {name: first_line(module) for name, module in modules.items()} | {"<any name>": any_name}
 
 
 def select(

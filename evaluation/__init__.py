@@ -5,7 +5,7 @@
 
 from evaluation.evaluate import evaluate_embeddings
 from evaluation.evaluator import EvaluatedSplit, Evaluator, Search, SplitEvaluation
-from evaluation.faiss_library import searches_with
+from evaluation.faiss_library import clusters_with, searches_with
 from evaluation.retrieval import Protocol
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Protocol",
     "Search",
     "SplitEvaluation",
+    "clusters_with",
     "evaluate_embeddings",
     "searches_with",
 ]

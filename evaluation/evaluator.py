@@ -8,7 +8,7 @@ from torch import nn
 
 from evaluation.embedding import Batches, embed
 from evaluation.evaluate import by_family, evaluate_embeddings
-from evaluation.faiss_library import searches_with
+from evaluation.faiss_library import clusters_with, searches_with
 from evaluation.retrieval import Protocol
 from metrics import Metric
 from utilities.meters import NonFiniteLoss
@@ -88,8 +88,11 @@ class Evaluator:
         return {name: self._evaluate(network, name, split) for name, split in self.splits.items()}
 
     def describe(self) -> str:
-        """What searches."""
-        return f"search with {searches_with(self.search.backend, self.search_device)}"
+        """What searches, and what clusters if a metric reads clusters."""
+        where = (self.search.backend, self.search_device)
+        clustering = any(metric.clusters for metric in self.metrics)
+        clusters = f", clusters with {clusters_with(*where)}" if clustering else ""
+        return f"search with {searches_with(*where)}{clusters}"
 
     def memory(self) -> int:
         """Bytes that a search may use now beside the embeddings."""

@@ -1,14 +1,33 @@
-"""The only place that knows faiss: exact flat search and k-means on the CPU or one GPU. It is optional."""
+"""The only place that knows faiss: exact flat search and k-means on the CPU or one GPU.
 
+faiss is optional.
+"""
+
+from collections.abc import Callable
 from functools import cache
 from types import ModuleType
+from typing import Protocol
 
+import numpy as np
 import torch
 
 from utilities.errors import UserError
 
 GPU_LARGEST_K = 2048  # of faiss's GPU indices
-BLAS_THRESHOLD = 20  # faiss 1.15 keeps the block of a search (hundreds of queries) from the matrix product, which is 3 times as fast
+# Of queries. faiss 1.15 keeps the block of a search (hundreds of them) from the matrix product,
+# which is 3 times as fast.
+BLAS_THRESHOLD = 20
+
+# (queries [Q, D], k) -> (squared distances [Q, k], gallery rows [Q, k])
+FlatSearch = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
+
+
+class FlatIndex(Protocol):
+    """What is used of faiss's exact index."""
+
+    def add(self, rows: np.ndarray) -> None: ...
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 @cache
@@ -22,59 +41,77 @@ def library() -> ModuleType | None:
     return faiss
 
 
-def is_on_gpu(device: torch.device) -> bool:
-    """Whether faiss can use the GPU of tensors on `device`."""
-    return (
-        device.type == "cuda"
-        and hasattr(library(), "StandardGpuResources")
-        and library().get_num_gpus() > 0
-    )
-
-
-def searches_with(backend: str, device: torch.device) -> str:
-    """What `--evaluation_backend` means on this machine: torch, faiss, or faiss-gpu.
-
-    Raises UserError where faiss is missing.
-    """
-    if backend != "faiss":
-        return "torch"
-    if library() is None:
+def required() -> ModuleType:
+    """faiss. Raises UserError where it is not installed."""
+    faiss = library()
+    if faiss is None:
         raise UserError(
             "--evaluation_backend faiss: faiss is not installed; pip install faiss-cpu (or "
-            "faiss-gpu), or leave the flag out: torch gives the same answer."
+            "faiss-gpu), or leave the flag out: torch finds the same neighbours."
         )
+    return faiss
+
+
+def is_on_gpu(device: torch.device) -> bool:
+    """Whether faiss can use the GPU of tensors on `device`."""
+    faiss = required()
+    if device.type != "cuda" or not hasattr(faiss, "StandardGpuResources"):
+        return False
+    return faiss.get_num_gpus() > 0
+
+
+def name_on(device: torch.device) -> str:
+    """faiss or faiss-gpu: which of them works on tensors on `device`."""
     return "faiss-gpu" if is_on_gpu(device) else "faiss"
 
 
-def flat_index(rows: torch.Tensor, k: int):
-    """A search function (queries [Q, D], k) -> (squared distances [Q, k], indices [Q, k]) over rows [N, D], for k up to `k`."""
-    index = _empty_index(rows, on_gpu=k <= GPU_LARGEST_K)
+def searches_with(backend: str, device: torch.device) -> str:
+    """What searches on this machine under `--evaluation_backend`: torch, faiss, or faiss-gpu.
+
+    Raises UserError where faiss is missing.
+    """
+    return name_on(device) if backend == "faiss" else "torch"
+
+
+def clusters_with(backend: str, device: torch.device) -> str:
+    """What clusters on this machine under `--evaluation_backend`: torch, faiss, or faiss-gpu.
+
+    Under `auto` torch searches, and faiss clusters where it is installed, as the paper's code does.
+    Raises UserError where faiss is missing.
+    """
+    is_faiss = backend == "faiss" or (backend == "auto" and library() is not None)
+    return name_on(device) if is_faiss else "torch"
+
+
+def flat_index(rows: torch.Tensor, k: int) -> FlatSearch:
+    """A search function over rows [N, D], for k up to `k`."""
+    index = _empty_index(rows, may_use_gpu=k <= GPU_LARGEST_K)
     index.add(rows.cpu().numpy())
 
     def search(queries: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-        distances, indices = index.search(queries.cpu().numpy(), k)
-        return torch.from_numpy(distances).to(queries.device), torch.from_numpy(indices).to(
-            queries.device
-        )
+        distances, places = index.search(queries.cpu().numpy(), k)
+        device = queries.device
+        return torch.from_numpy(distances).to(device), torch.from_numpy(places).to(device)
 
     return search
 
 
-def kmeans(rows: torch.Tensor, clusters: int, seed: int, iterations: int) -> torch.Tensor:
-    """[N] long: the nearest of `clusters` centroids for each row."""
+def kmeans(rows: torch.Tensor, clusters: int, *, seed: int, iterations: int) -> torch.Tensor:
+    """[N] long: the nearest of `clusters` centroids for each of the rows [N, D]."""
     numbers = rows.cpu().numpy()
-    means = library().Clustering(numbers.shape[1], clusters)
+    means = required().Clustering(numbers.shape[1], clusters)
     means.niter, means.seed = iterations, seed
     means.min_points_per_centroid = 1  # silences a warning on small splits
     index = _empty_index(rows)
     means.train(numbers, index)  # leaves the centroids in the index
-    return torch.from_numpy(index.search(numbers, 1)[1][:, 0]).to(rows.device)
+    _, nearest = index.search(numbers, 1)
+    return torch.from_numpy(nearest[:, 0]).to(rows.device)
 
 
-def _empty_index(rows: torch.Tensor, on_gpu: bool = True):
-    index = library().IndexFlatL2(rows.shape[1])
-    if on_gpu and is_on_gpu(rows.device):
-        index = library().index_cpu_to_gpu(
-            library().StandardGpuResources(), rows.device.index or 0, index
-        )
+def _empty_index(rows: torch.Tensor, may_use_gpu: bool = True) -> FlatIndex:
+    faiss = required()
+    index = faiss.IndexFlatL2(rows.shape[1])
+    if may_use_gpu and is_on_gpu(rows.device):
+        gpu = rows.device.index or 0
+        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), gpu, index)
     return index

@@ -1,11 +1,12 @@
-"""Figures of a split as the network sees it: what it retrieves, how its classes lie, and how language relates them.
+"""Figures of a split as the network sees it.
 
-They show samples, so that they take seconds whatever the size of the split.
+What it retrieves, how its classes lie, and how language relates them. They show samples, so that
+they take seconds whatever the size of the split.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,11 @@ from evaluation.neighbours import Gallery, nearest
 from evaluation.retrieval import Protocol, per_query
 from metrics import COSINE
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PRECISION = metrics.parse("c_mAP@R")  # by which queries are chosen
 QUERIES = 1000  # whose average precision is compared
 GROUP, NEAREST = 3, 8  # queries of each kind, and neighbours of each
 CLASSES = 30  # with their names: more cannot be read
@@ -24,6 +30,7 @@ POINTS, STEPS = 900, 500  # of the projection: t-SNE takes seconds for them
 THUMBNAIL = 128  # pixels
 CAPTION, NAME = 20, 24  # characters under a thumbnail, of a class
 QUERY, RIGHT, WRONG, UNKNOWN = "black", "tab:green", "tab:red", "lightgrey"  # frames
+LEFT_MARGIN, PANEL_WIDTH, PANEL_HEIGHT = 0.6, 1.25, 1.5  # inches of a picture in a panel
 
 
 class Thumbnail(NamedTuple):
@@ -61,9 +68,7 @@ def draw(
     """
     folder.mkdir(exist_ok=True)
     embeddings = normalize(embeddings.float(), dim=1)
-    protocol = Protocol(
-        *(part if part is None else part.to(embeddings.device) for part in protocol)
-    )
+    protocol = protocol.to(embeddings.device)
     classes = shown_classes(protocol.labels)
     names = [class_texts[label] for label in classes.tolist()]
     files = {}
@@ -73,12 +78,10 @@ def draw(
         folder / "projection.png", embeddings, protocol.labels, classes, names
     )
     if text_vectors is not None:
-        images = class_similarities(embeddings, protocol.labels, classes)
+        by_images = class_similarities(embeddings, protocol.labels, classes)
+        by_texts = (text_vectors @ text_vectors.T).cpu().numpy()
         files["class_similarity"] = draw_similarities(
-            folder / "class_similarity.png",
-            images,
-            (text_vectors @ text_vectors.T).cpu().numpy(),
-            names,
+            folder / "class_similarity.png", by_images, by_texts, names
         )
     return files
 
@@ -95,87 +98,63 @@ def extreme_queries(
     read: Callable[[int], Image.Image],
     memory: int,
 ) -> list[Panel]:
-    """Queries of the best, median and worst average precision (mAP@R, by cosine), each of another class; none if every class has one image."""
+    """Queries of the best, median and worst average precision, each of another class.
+
+    The precision is mAP@R by cosine. There are none if every class has one image.
+    """
     everyone = torch.arange(len(embeddings), device=embeddings.device)
+    gallery_rows = everyone if protocol.gallery is None else protocol.gallery
     queries = _at_even_steps(everyone if protocol.queries is None else protocol.queries, QUERIES)
-    rows = everyone if protocol.gallery is None else protocol.gallery
-    places = torch.full_like(everyone, -1).index_put_(
-        (rows,), torch.arange(len(rows), device=rows.device)
-    )
-    precisions = per_query(
-        embeddings, protocol._replace(queries=queries), [metrics.parse("c_mAP@R")], memory=memory
-    )["c_mAP@R"]
-    queries, precisions = queries[~precisions.isnan()], precisions[~precisions.isnan()]
-    gallery = Gallery(embeddings[rows], COSINE, depth=NEAREST)
+    sampled = protocol._replace(queries=queries)
+    precisions = per_query(embeddings, sampled, [PRECISION], memory=memory)[PRECISION.name]
+    is_defined = ~precisions.isnan()
+    queries, precisions = queries[is_defined], precisions[is_defined]
+    places = torch.full_like(everyone, -1)
+    places[gallery_rows] = torch.arange(len(gallery_rows), device=places.device)
+    gallery = Gallery(embeddings[gallery_rows], COSINE, depth=NEAREST)
 
-    def panel(kind: str, query: int, precision: float) -> Panel:
-        squared, found = nearest(gallery, embeddings[query][None], places[query][None], NEAREST)
-        label = int(protocol.labels[query])
-        neighbours = [
-            Thumbnail(
-                read(row),
-                f"{1 - distance / 2:.2f}  {class_texts[other]}",
-                RIGHT if other == label else WRONG,
-            )
-            for row, other, distance in zip(
-                rows[found[0]].tolist(),
-                protocol.labels[rows[found[0]]].tolist(),
-                squared[0].tolist(),
-            )
-        ]
-        return Panel(
-            f"{kind}\nAP {precision:.2f}",
-            Thumbnail(read(query), class_texts[label], QUERY),
-            neighbours,
-        )
-
-    order = precisions.argsort(descending=True, stable=True)
-    from_middle = (
-        (torch.arange(len(order), device=order.device) - len(order) // 2).abs().argsort(stable=True)
-    )
-    kinds = {"best": order, "median": order[from_middle], "worst": order.flip(0)}
-    return [
-        panel(kind, int(queries[place]), float(precisions[place]))
-        for kind, ranked in kinds.items()
-        for place in _first_of_classes(ranked, protocol.labels[queries])
-    ]
+    panels = []
+    for kind, ranked in _kinds(precisions).items():
+        for chosen in _first_of_classes(ranked, protocol.labels[queries]):
+            row = int(queries[chosen])
+            squared, found_at = nearest(gallery, embeddings[row][None], places[row][None], NEAREST)
+            similarities = [1 - distance / 2 for distance in squared[0].tolist()]
+            neighbours = dict(zip(gallery_rows[found_at[0]].tolist(), similarities))
+            title = f"{kind}\nAP {float(precisions[chosen]):.2f}"
+            panels.append(_panel(title, row, neighbours, protocol.labels, class_texts, read))
+    return panels
 
 
 def class_similarities(
     embeddings: torch.Tensor, labels: torch.Tensor, classes: torch.Tensor
 ) -> np.ndarray:
     """[S, S] cosine similarities of the classes' mean embeddings."""
-    means = normalize(
-        torch.stack([embeddings[labels == label].mean(0) for label in classes]), dim=1
-    )
-    return (means @ means.T).cpu().numpy()
+    class_means = torch.stack([embeddings[labels == label].mean(0) for label in classes])
+    directions = normalize(class_means, dim=1)
+    return (directions @ directions.T).cpu().numpy()
 
 
 def draw_panels(file: Path, panels: list[Panel]) -> Path:
-    """Pictures with their captions, framed: queries black, right neighbours green, wrong ones red. Returns the file."""
+    """Pictures with their captions, framed: queries black, right neighbours green, wrong ones red.
+
+    Returns the file.
+    """
     columns = 1 + max(len(panel.neighbours) for panel in panels)
-    figure = _figure(1.25 * columns + 0.6, 1.5 * len(panels))
-    axes = figure.subplots(
-        len(panels),
-        columns,
-        squeeze=False,
-        gridspec_kw={
-            "left": 0.6 / (1.25 * columns + 0.6),
-            "right": 0.995,
-            "top": 0.995,
-            "bottom": 0.18 / len(panels),
-            "wspace": 0.06,
-            "hspace": 0.24,
-        },
-    )
+    width = PANEL_WIDTH * columns + LEFT_MARGIN
+    figure = _figure(width, PANEL_HEIGHT * len(panels))
+    margins = {
+        "left": LEFT_MARGIN / width,
+        "right": 0.995,
+        "top": 0.995,
+        "bottom": 0.18 / len(panels),
+        "wspace": 0.06,
+        "hspace": 0.24,
+    }
+    axes = figure.subplots(len(panels), columns, squeeze=False, gridspec_kw=margins)
     for line, panel in zip(axes, panels):
         line[0].set_ylabel(panel.title, rotation=0, ha="right", va="center", fontsize=9)
         for place, thumbnail in zip(line, [panel.query, *panel.neighbours]):
-            place.imshow(
-                np.asarray(ImageOps.pad(thumbnail.image, (THUMBNAIL, THUMBNAIL), color="white"))
-            )
-            place.set_xlabel(_short(thumbnail.caption, CAPTION), fontsize=7, labelpad=2)
-            place.spines[:].set(color=thumbnail.frame, linewidth=2.5)
+            _draw_thumbnail(place, thumbnail)
         for place in line:
             place.set(xticks=[], yticks=[])
         for unused in line[1 + len(panel.neighbours) :]:
@@ -190,36 +169,30 @@ def draw_projection(
     classes: torch.Tensor,
     names: list[str],
 ) -> Path:
-    """t-SNE of images of some classes, each class in its colour with its name near its median. Returns the file."""
-    from matplotlib import colormaps, patheffects
+    """t-SNE of images of some classes, each class in its colour with its name near its median.
 
-    shown = _of_each_class(labels, classes, POINTS // len(classes))
-    points, owners = (
-        _in_two_dimensions(embeddings[shown].cpu().numpy()),
-        torch.searchsorted(classes, labels[shown]).cpu().numpy(),
-    )
+    Returns the file.
+    """
+    from matplotlib import colormaps
+
+    rows = _of_each_class(labels, classes, POINTS // len(classes))
+    points = _in_two_dimensions(embeddings[rows].cpu().numpy())
+    class_of_point = torch.searchsorted(classes, labels[rows]).cpu().numpy()
     colours = colormaps["turbo"](np.linspace(0.03, 0.97, len(names)))
     figure = _figure(9, 8)
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.94), xticks=[], yticks=[])
-    axes.scatter(*points.T, c=colours[owners], s=9, alpha=0.65, linewidths=0)
-    shown_names = [_short(name) for name in names]
-    medians = np.stack([np.median(points[owners == owner], axis=0) for owner in range(len(names))])
+    axes.scatter(
+        points[:, 0], points[:, 1], c=colours[class_of_point], s=9, alpha=0.65, linewidths=0
+    )
+    medians = np.stack(
+        [np.median(points[class_of_point == place], axis=0) for place in range(len(names))]
+    )
     extent = np.ptp(points, axis=0).clip(1e-6)
-    for name, colour, place in zip(
-        shown_names,
-        colours,
-        _apart(medians / extent, np.array(list(map(len, shown_names)))) * extent,
-    ):
-        axes.annotate(
-            name,
-            place,
-            ha="center",
-            va="center",
-            fontsize=9,
-            weight="bold",
-            color=0.7 * colour[:3],
-            path_effects=[patheffects.withStroke(linewidth=3, foreground="white")],
-        )
+    shown_names = [_short(name) for name in names]
+    letters = np.array([len(name) for name in shown_names])
+    places = _apart(medians / extent, letters) * extent
+    for name, colour, place in zip(shown_names, colours, places):
+        _write_name(axes, name, place, colour)
     axes.set_title(
         f"t-SNE of {len(points):,} images of {len(names)} of {len(labels.unique()):,} classes",
         fontsize=11,
@@ -227,56 +200,107 @@ def draw_projection(
     return _save(figure, file)
 
 
-def draw_similarities(file: Path, images: np.ndarray, texts: np.ndarray, names: list[str]) -> Path:
-    """Similarities [S, S] of classes by their images and by their texts side by side, related texts next to each other. Returns the file."""
-    from scipy.stats import spearmanr  # here, because it takes two seconds to load
+def draw_similarities(
+    file: Path, by_images: np.ndarray, by_texts: np.ndarray, names: list[str]
+) -> Path:
+    """Similarities [S, S] of classes by their images and by their texts, side by side.
 
-    order = _related_first(texts)
+    Related texts stand next to each other. Returns the file.
+    """
+    order = _related_first(by_texts)
+    ordered_names = [_short(names[place]) for place in order]
     figure = _figure(13, 6.6)
-    above = np.triu_indices(len(order), 1)
-    correlation = (
-        f", rank correlation {spearmanr(images[above], texts[above]).statistic:.2f}"
-        if len(order) > 2
-        else ""
-    )
-    names = [_short(names[place]) for place in order]
-    for axes, values, title in zip(
-        figure.subplots(
-            1,
-            2,
-            sharey=True,
-            gridspec_kw={"left": 0.1, "right": 0.96, "top": 0.94, "bottom": 0.19, "wspace": 0.14},
-        ),
-        (images, texts),
-        ("image embeddings, mean of each class" + correlation, "language"),
-    ):
-        values = values[np.ix_(order, order)]
-        low, high = (
-            np.percentile(values[above], (1, 99)) if len(order) > 1 else (0, 1)
-        )  # the diagonal would take all contrast
-        drawn = axes.imshow(values, vmin=low, vmax=high, cmap="magma")
-        axes.set_title(title, fontsize=11)
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
-        axes.set_yticks(range(len(names)), names, fontsize=8)
-        figure.colorbar(drawn, ax=axes, fraction=0.045, pad=0.02)
+    margins = {"left": 0.1, "right": 0.96, "top": 0.94, "bottom": 0.19, "wspace": 0.14}
+    left, right = figure.subplots(1, 2, sharey=True, gridspec_kw=margins)
+    title = f"image embeddings, mean of each class{_correlation(by_images, by_texts)}"
+    _draw_matrix(figure, left, by_images[np.ix_(order, order)], ordered_names, title)
+    _draw_matrix(figure, right, by_texts[np.ix_(order, order)], ordered_names, "language")
     return _save(figure, file)
 
 
+def _kinds(precisions: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Kind -> all queries by their precision [Q], those that show the kind best first."""
+    order = precisions.argsort(descending=True, stable=True)
+    ranks = torch.arange(len(order), device=order.device)
+    from_middle = (ranks - len(order) // 2).abs().argsort(stable=True)
+    return {"best": order, "median": order[from_middle], "worst": order.flip(0)}
+
+
+def _panel(
+    title: str,
+    query: int,
+    similarities: dict[int, float],
+    labels: torch.Tensor,
+    class_texts: list[str],
+    read: Callable[[int], Image.Image],
+) -> Panel:
+    """Of a query and its neighbours, the nearest first: row -> cosine similarity."""
+    own_label = int(labels[query])
+    neighbours = []
+    for row, similarity in similarities.items():
+        label = int(labels[row])
+        frame = RIGHT if label == own_label else WRONG
+        neighbours.append(Thumbnail(read(row), f"{similarity:.2f}  {class_texts[label]}", frame))
+    return Panel(title, Thumbnail(read(query), class_texts[own_label], QUERY), neighbours)
+
+
+def _draw_thumbnail(axes: "Axes", thumbnail: Thumbnail) -> None:
+    square = ImageOps.pad(thumbnail.image, (THUMBNAIL, THUMBNAIL), color="white")
+    axes.imshow(np.asarray(square))
+    axes.set_xlabel(_short(thumbnail.caption, CAPTION), fontsize=7, labelpad=2)
+    axes.spines[:].set(color=thumbnail.frame, linewidth=2.5)
+
+
+def _write_name(axes: "Axes", name: str, place: np.ndarray, colour: np.ndarray) -> None:
+    """A class name in a darker shade of its colour, with a white rim."""
+    from matplotlib import patheffects
+
+    axes.annotate(
+        name,
+        (place[0], place[1]),
+        ha="center",
+        va="center",
+        fontsize=9,
+        weight="bold",
+        color=0.7 * colour[:3],
+        path_effects=[patheffects.withStroke(linewidth=3, foreground="white")],
+    )
+
+
+def _draw_matrix(
+    figure: "Figure", axes: "Axes", values: np.ndarray, names: list[str], title: str
+) -> None:
+    low, high = 0.0, 1.0
+    if len(names) > 1:  # the diagonal would take all contrast
+        low, high = np.percentile(values[np.triu_indices(len(names), 1)], (1, 99))
+    image = axes.imshow(values, vmin=low, vmax=high, cmap="magma")
+    axes.set_title(title, fontsize=11)
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    figure.colorbar(image, ax=axes, fraction=0.045, pad=0.02)
+
+
+def _correlation(by_images: np.ndarray, by_texts: np.ndarray) -> str:
+    """How the two rank the pairs of classes, as the end of a title; nothing for one pair."""
+    from scipy.stats import spearmanr  # here, because it takes two seconds to load
+
+    if len(by_texts) <= 2:
+        return ""
+    pairs = np.triu_indices(len(by_texts), 1)
+    correlation = spearmanr(by_images[pairs], by_texts[pairs]).statistic
+    return f", rank correlation {correlation:.2f}"
+
+
 def _at_even_steps(values: torch.Tensor, count: int) -> torch.Tensor:
-    return values[
-        torch.linspace(
-            0, len(values) - 1, min(count, len(values)), dtype=torch.float64, device=values.device
-        )
-        .round()
-        .long()
-    ]
+    steps = min(count, len(values))
+    places = torch.linspace(0, len(values) - 1, steps, dtype=torch.float64, device=values.device)
+    return values[places.round().long()]
 
 
 def _of_each_class(labels: torch.Tensor, classes: torch.Tensor, count: int) -> torch.Tensor:
     """Rows of some classes, at most `count` of each, in the order of the classes."""
-    return torch.cat(
-        [_at_even_steps((labels == label).nonzero().squeeze(1), count) for label in classes]
-    )
+    rows_by_class = [(labels == label).nonzero().squeeze(1) for label in classes]
+    return torch.cat([_at_even_steps(rows, count) for rows in rows_by_class])
 
 
 def _first_of_classes(ranked: torch.Tensor, labels: torch.Tensor) -> list[int]:
@@ -293,40 +317,43 @@ def _in_two_dimensions(rows: np.ndarray) -> np.ndarray:
     """[P, 2] t-SNE of rows [P, D]."""
     from sklearn.manifold import TSNE
 
-    is_flat = (
-        np.count_nonzero(rows.std(0) > 1e-6) < 2
-    )  # a collapsed space has no principal components to begin with
-    return TSNE(
+    # A collapsed space has no principal components to begin with.
+    is_flat = np.count_nonzero(rows.std(0) > 1e-6) < 2
+    projection = TSNE(
         init="random" if is_flat else "pca",
         perplexity=min(30, (len(rows) - 1) / 3),
         max_iter=STEPS,
         random_state=0,
-    ).fit_transform(rows)
+    )
+    return projection.fit_transform(rows)
 
 
 def _apart(places: np.ndarray, letters: np.ndarray) -> np.ndarray:
-    """Places [S, 2] of names, in shares of the figure, each moved up or down from those that it would cover."""
+    """Places [S, 2] of names, each moved up or down from those that it would cover.
+
+    They are in shares of the figure.
+    """
     places = places.copy()
+    numbers = np.arange(len(places))
+    is_itself = np.eye(len(places), dtype=bool)
+    earlier_or_later = np.sign(numbers[:, None] - numbers)
     for _ in range(200):
-        across, along = (places[:, None, axis] - places[None, :, axis] for axis in (0, 1))
-        covers = (
-            (np.abs(across) < 0.0058 * (letters[:, None] + letters))
-            & (np.abs(along) < 0.021)
-            & ~np.eye(len(places), dtype=bool)
-        )
+        across = places[:, None, 0] - places[None, :, 0]
+        along = places[:, None, 1] - places[None, :, 1]
+        is_near_across = np.abs(across) < 0.0058 * (letters[:, None] + letters)
+        covers = is_near_across & (np.abs(along) < 0.021) & ~is_itself
         if not covers.any():
             break
-        up = np.where(
-            along != 0,
-            np.sign(along),
-            np.sign(np.arange(len(places))[:, None] - np.arange(len(places))),
-        )
+        up = np.where(along != 0, np.sign(along), earlier_or_later)
         places[:, 1] += 0.003 * (covers * up).sum(1)
     return places
 
 
 def _related_first(similarities: np.ndarray) -> np.ndarray:
-    """[S] an order of classes that puts similar ones next to each other: the leaves of their hierarchical clustering."""
+    """[S] an order of classes that puts similar ones next to each other.
+
+    It is that of the leaves of their hierarchical clustering.
+    """
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
 
@@ -334,22 +361,21 @@ def _related_first(similarities: np.ndarray) -> np.ndarray:
         return np.arange(len(similarities))
     distances = (1 - (similarities + similarities.T) / 2).clip(0)
     np.fill_diagonal(distances, 0)
-    return leaves_list(
-        linkage(squareform(distances, checks=False), "average", optimal_ordering=True)
-    )
+    condensed = squareform(distances, checks=False)
+    return leaves_list(linkage(condensed, "average", optimal_ordering=True))
 
 
 def _short(text: str, characters: int = NAME) -> str:
     return text if len(text) <= characters else f"{text[: characters - 1]}…"
 
 
-def _figure(width: float, height: float):
+def _figure(width: float, height: float) -> "Figure":
     """Of inches; without pyplot, which would keep it and choose a backend for the whole process."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height))
 
 
-def _save(figure, file: Path) -> Path:
+def _save(figure: "Figure", file: Path) -> Path:
     figure.savefig(file, dpi=130)
     return file

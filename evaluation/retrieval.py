@@ -1,8 +1,10 @@
 """Metrics of a search: embeddings and a protocol -> the value of each query."""
 
+import typing
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from evaluation.neighbours import EXACT_BYTES, FAR, Gallery, Scan, ranks
@@ -11,6 +13,15 @@ from utilities.errors import UserError
 from utilities.functional import positive_columns
 
 QUERIES_AT_MOST = 1024  # in a block: more are not faster
+
+
+class LabelledSplit(typing.Protocol):
+    """What a protocol is made of."""
+
+    labels: np.ndarray  # [N] int64
+    superclasses: np.ndarray | None  # [C] int64, of each class
+    is_query: np.ndarray | None  # bool [N]
+    is_gallery: np.ndarray | None  # bool [N]
 
 
 class Protocol(NamedTuple):
@@ -28,59 +39,81 @@ class Protocol(NamedTuple):
     gallery: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, split, metrics: list[Metric]) -> "Protocol":
-        """That of a dataset's split. Raises UserError where a metric asks for super-classes that it does not have."""
-        labels = torch.from_numpy(split.labels)
-        if split.superclasses is None and (
-            asking := [metric.name for metric in metrics if metric.superclass]
-        ):
+    def of(cls, split: LabelledSplit, metrics: list[Metric]) -> "Protocol":
+        """That of a dataset's split.
+
+        Raises:
+            UserError: a metric asks for super-classes that the dataset does not have.
+        """
+        labels, superclasses = torch.from_numpy(split.labels), None
+        if split.superclasses is not None:
+            superclasses = torch.from_numpy(split.superclasses)[labels]
+        elif names := [metric.name for metric in metrics if metric.superclass]:
             raise UserError(
-                f"--evaluation_metrics {' '.join(asking)}: this dataset has no super-classes."
+                f"--evaluation_metrics {' '.join(names)}: this dataset has no super-classes."
             )
-        superclasses = (
-            None if split.superclasses is None else torch.from_numpy(split.superclasses)[labels]
-        )
-        parts = (
-            None if part is None else torch.from_numpy(part).nonzero().squeeze(1)
-            for part in (split.is_query, split.is_gallery)
-        )
-        return cls(labels, superclasses, *parts)
+        return cls(labels, superclasses, _chosen(split.is_query), _chosen(split.is_gallery))
 
     def to(self, device: torch.device) -> "Protocol":
         """The same on another device."""
-        return Protocol(*(rows if rows is None else rows.to(device) for rows in self))
+        others = (None if rows is None else rows.to(device) for rows in self[1:])
+        return Protocol(self.labels.to(device), *others)
 
 
 class Relation:
     """Relevant to a query are the rows of the gallery that share its label.
 
     Args:
-        labels: [G] long, of the gallery. count: labels lie in 0..count-1.
+        labels: [N] long, of the split. gallery: [G] long, rows of the split; None: all.
+        metrics: those that ask for this relation.
     """
 
-    def __init__(self, labels: torch.Tensor, count: int):
-        self.labels, self.members = labels, labels.argsort(stable=True)
-        self.sizes = labels.bincount(minlength=count)
+    def __init__(self, labels: torch.Tensor, gallery: torch.Tensor | None, metrics: list[Metric]):
+        self.labels, self.metrics = labels, metrics
+        self.gallery_labels = labels if gallery is None else labels[gallery]
+        self.members = self.gallery_labels.argsort(stable=True)
+        self.sizes = self.gallery_labels.bincount(minlength=int(labels.max()) + 1)
         self.starts = self.sizes.cumsum(0) - self.sizes
+        self.largest = int(self.sizes.max())
+        self.depth = max(self._depth(metric) for metric in metrics)
 
-    def counts(self, labels: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-        """[Q] long: the relevant rows for queries of `labels` [Q], themselves not counted."""
-        return self.sizes[labels] - (own >= 0).long()
+    def retrieval(
+        self,
+        gallery: Gallery,
+        query_rows: torch.Tensor,
+        scan: Scan,
+        query_labels: torch.Tensor,
+        self_rows: torch.Tensor,
+    ) -> Retrieval:
+        """What the queries [Q, D] of a scan, with `query_labels` [Q], find."""
+        positions, is_real = self.candidates(scan, query_labels, self_rows)
+        found_ranks = ranks(gallery, query_rows, scan, positions, is_real, self.depth)
+        is_found = found_ranks < FAR
+        return Retrieval(
+            is_found.nonzero()[:, 0], found_ranks[is_found], self.counts(query_labels, self_rows)
+        )
+
+    def counts(self, query_labels: torch.Tensor, self_rows: torch.Tensor) -> torch.Tensor:
+        """[Q] long: the relevant rows of each query, itself not counted."""
+        return self.sizes[query_labels] - (self_rows >= 0).long()
 
     def candidates(
-        self, scan: Scan, labels: torch.Tensor, own: torch.Tensor
+        self, scan: Scan, query_labels: torch.Tensor, self_rows: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Positions [Q, P] of the relevant rows in a scan for queries of `labels` [Q], and which of them are real, bool [Q, P]."""
+        """Positions [Q, P] of the relevant rows in a scan, and which of them are real, [Q, P]."""
         if scan.columns is not None:
-            return positive_columns(
-                (self.labels[scan.columns] == labels[:, None]) & (scan.columns != own[:, None])
-            )
-        sizes = self.sizes[labels][:, None]
-        within = torch.arange(max(1, int(sizes.max())), device=labels.device)
-        columns = self.members[
-            (self.starts[labels][:, None] + within).clamp(max=len(self.members) - 1)
-        ]
-        return columns, (within < sizes) & (columns != own[:, None])
+            is_relevant = self.gallery_labels[scan.columns] == query_labels[:, None]
+            return positive_columns(is_relevant & (scan.columns != self_rows[:, None]))
+        sizes, starts = self.sizes[query_labels][:, None], self.starts[query_labels][:, None]
+        within = torch.arange(max(1, int(sizes.max())), device=query_labels.device)
+        columns = self.members[(starts + within).clamp(max=len(self.members) - 1)]
+        return columns, (within < sizes) & (columns != self_rows[:, None])
+
+    def _depth(self, metric: Metric) -> int:
+        """The largest rank that a metric looks at."""
+        rows = len(self.gallery_labels)
+        depth = {UP_TO_RELEVANT: self.largest, ALL: rows}.get(metric.depth, metric.depth)
+        return max(1, min(int(depth), rows))
 
 
 def per_query(
@@ -91,7 +124,9 @@ def per_query(
     memory: int,
     use_faiss: bool = False,
 ) -> dict[str, torch.Tensor]:
-    """Metric name -> [Q] float64, NaN for a query that the metric skips; each space is searched once, block by block.
+    """Metric name -> [Q] float64, NaN for a query that the metric skips.
+
+    Each space is searched once, block by block.
 
     Args:
         embeddings: [N, D] float32. metrics: metrics of a search.
@@ -99,90 +134,83 @@ def per_query(
     """
     values: dict[str, torch.Tensor] = {}
     for space in dict.fromkeys(metric.space for metric in metrics):
-        values |= _search(
-            embeddings,
-            protocol,
-            space,
-            [metric for metric in metrics if metric.space == space],
-            memory,
-            use_faiss,
-        )
+        of_space = [metric for metric in metrics if metric.space == space]
+        values |= _search(embeddings, protocol, space, of_space, memory, use_faiss)
     return values
 
 
 def _search(
-    embeddings, protocol: Protocol, space: str, metrics: list[Metric], memory: int, use_faiss: bool
+    embeddings: torch.Tensor,
+    protocol: Protocol,
+    space: str,
+    metrics: list[Metric],
+    memory: int,
+    use_faiss: bool,
 ) -> dict[str, torch.Tensor]:
-    rows, queries, own = _parts(embeddings, protocol)
-    labels = {False: protocol.labels, True: protocol.superclasses}
-    needed = dict.fromkeys(metric.superclass for metric in metrics)
-    among = {
-        kind: labels[kind] if protocol.gallery is None else labels[kind][protocol.gallery]
-        for kind in needed
-    }
-    relations = {kind: Relation(among[kind], int(labels[kind].max()) + 1) for kind in needed}
-    depths = {
-        kind: max(
-            _depth(metric, relations[kind], len(rows))
-            for metric in metrics
-            if metric.superclass == kind
-        )
-        for kind in needed
-    }
-    gallery = Gallery(rows, space, depth=max(depths.values()), use_faiss=use_faiss, memory=memory)
-    block = _queries_at_once(gallery, relations.values(), memory)
+    """`per_query` in one space."""
+    gallery_rows, queries, self_rows = _places(embeddings, protocol)
+    relations = _relations(protocol, metrics)
+    depth = max(relation.depth for relation in relations)
+    gallery = Gallery(gallery_rows, space, depth=depth, use_faiss=use_faiss, memory=memory)
+    step = _queries_at_once(gallery, relations, memory)
     values = {
-        metric.name: torch.empty(len(queries), dtype=torch.float64, device=rows.device)
+        metric.name: torch.empty(len(queries), dtype=torch.float64, device=embeddings.device)
         for metric in metrics
     }
-    for start in range(0, len(queries), block):
-        part, self_row = queries[start : start + block], own[start : start + block]
-        scan = gallery.scan(embeddings[part], self_row)
-        for kind, relation in relations.items():
-            asked = labels[kind][part]
-            found_at = ranks(
-                gallery,
-                embeddings[part],
-                scan,
-                *relation.candidates(scan, asked, self_row),
-                depths[kind],
+    for start in range(0, len(queries), step):
+        block = slice(start, start + step)
+        query_rows = embeddings[queries[block]]
+        scan = gallery.scan(query_rows, self_rows[block])
+        for relation in relations:
+            query_labels = relation.labels[queries[block]]
+            retrieval = relation.retrieval(
+                gallery, query_rows, scan, query_labels, self_rows[block]
             )
-            retrieval = Retrieval(
-                (found_at < FAR).nonzero()[:, 0],
-                found_at[found_at < FAR],
-                relation.counts(asked, self_row),
-            )
-            for metric in metrics:
-                if metric.superclass == kind:
-                    values[metric.name][start : start + block] = metric.compute(retrieval)
+            for metric in relation.metrics:
+                values[metric.name][block] = metric.compute(retrieval)
     return values
 
 
-def _parts(
+def _places(
     embeddings: torch.Tensor, protocol: Protocol
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Rows of the gallery, the queries as rows of the split, and where each query stands in the gallery (-1: nowhere)."""
+    """The gallery [G, D], the queries [Q] as rows of the split, and as rows of the gallery [Q].
+
+    The last is -1 for a query that is not in the gallery.
+    """
     everyone = torch.arange(len(embeddings), device=embeddings.device)
     queries = everyone if protocol.queries is None else protocol.queries
     if protocol.gallery is None:
         return embeddings, queries, queries
-    places = torch.full_like(everyone, -1).index_put_(
-        (protocol.gallery,), torch.arange(len(protocol.gallery), device=embeddings.device)
-    )
-    return embeddings[protocol.gallery], queries, places[queries]
+    gallery_places = torch.arange(len(protocol.gallery), device=embeddings.device)
+    self_rows = torch.full_like(everyone, -1).index_put_((protocol.gallery,), gallery_places)
+    return embeddings[protocol.gallery], queries, self_rows[queries]
 
 
-def _depth(metric: Metric, relation: Relation, rows: int) -> int:
-    """The largest rank that a metric looks at."""
-    wanted = {UP_TO_RELEVANT: int(relation.sizes.max()), ALL: rows}.get(metric.depth, metric.depth)
-    return max(1, min(int(wanted), rows))
+def _relations(protocol: Protocol, metrics: list[Metric]) -> list[Relation]:
+    """Classes, super-classes or both, as metrics ask."""
+    relations = []
+    for superclass in dict.fromkeys(metric.superclass for metric in metrics):
+        labels = protocol.superclasses if superclass else protocol.labels
+        if labels is None:
+            raise ValueError("a metric of super-classes, and a protocol without them")
+        asking = [metric for metric in metrics if metric.superclass == superclass]
+        relations.append(Relation(labels, protocol.gallery, asking))
+    return relations
 
 
 def _queries_at_once(gallery: Gallery, relations: Iterable[Relation], memory: int) -> int:
-    """As many queries as fit: a row of distances, the nearest of it in float32 and float64, and the pairs of relevant rows."""
-    pairs = max(int(relation.sizes.max()) for relation in relations)
-    fixed, of_query = (
-        24 * len(gallery.rows) + EXACT_BYTES * gallery.exact_numbers,
-        4 * len(gallery.rows) + 24 * gallery.depth + 64 * pairs,
-    )
+    """As many queries as fit.
+
+    A query takes a row of distances, the nearest of it in float32 and float64, and the pairs of its
+    relevant rows.
+    """
+    pairs = max(relation.largest for relation in relations)
+    fixed = 24 * len(gallery.rows) + EXACT_BYTES * gallery.exact_numbers
+    of_query = 4 * len(gallery.rows) + 24 * gallery.depth + 64 * pairs
     return max(1, min(QUERIES_AT_MOST, (memory - fixed) // of_query))
+
+
+def _chosen(mask: np.ndarray | None) -> torch.Tensor | None:
+    """Rows of a mask [N], or None for None."""
+    return None if mask is None else torch.from_numpy(mask).nonzero().squeeze(1)

@@ -1,20 +1,25 @@
-"""Language guidance: class texts or pseudolabels -> text embeddings -> the distillation loss. `build(...)` is the door."""
+"""Language guidance: class texts or pseudolabels -> text embeddings -> the distillation loss.
 
-from language_guidance import language_models
-from language_guidance.build import Classifier, GuidanceSettings, build, class_vectors
+`build(...)` is the door.
+"""
+
+from language_guidance.build import (
+    Classifier,
+    Guidance,
+    GuidanceSettings,
+    build,
+    class_vectors,
+)
 from language_guidance.guide import LanguageGuide, distillation_loss
+from language_guidance.text_bank import TextBank
 
 __all__ = [
     "Classifier",
+    "Guidance",
     "GuidanceSettings",
     "LanguageGuide",
+    "TextBank",
     "build",
     "class_vectors",
-    "describe",
     "distillation_loss",
 ]
-
-
-def describe() -> dict[str, str]:
-    """What each language model is, in a line."""
-    return language_models.DESCRIPTIONS

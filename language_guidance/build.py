@@ -1,10 +1,10 @@
-"""From a training split to its language guide: everything is encoded once, before training."""
+"""From a training split to its language guide: all is encoded once, before training."""
 
-import logging
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import normalize
@@ -12,8 +12,8 @@ from torch.nn.functional import normalize
 from language_guidance import language_models, pseudolabels
 from language_guidance.cache import digest, remember
 from language_guidance.guide import LanguageGuide
-
-LOG = logging.getLogger(__name__)
+from language_guidance.text_bank import TextBank
+from utilities.types import Batch, PixelBatch
 
 
 class GuidanceSettings(NamedTuple):
@@ -32,71 +32,76 @@ class GuidanceSettings(NamedTuple):
 
 
 class Classifier(NamedTuple):
-    """The pretrained classifier of PLG, loaded only if its logits are not in the cache."""
+    """The pretrained classifier of PLG and the training images, loaded only for new logits."""
 
-    identity: tuple  # plain values that its logits depend on, a weights file as Path
+    identity: tuple[object, ...]  # plain values that its logits depend on, a weights file as Path
+    files: list[str]  # N training images
+    boxes: np.ndarray | None  # [N, 4], the part of each image that it sees, or None for all of it
     load: Callable[[], nn.Module]
-    batches: Callable[[nn.Module], Sized]  # Batches of the training images under its own transform
+    batches: Callable[[nn.Module], Iterable[Batch | PixelBatch]]  # under its own transform
+
+
+class Guidance(NamedTuple):
+    """What guides a run."""
+
+    guide: LanguageGuide
+    texts: list[list[str]]  # of each class: its captions, or the ranked pseudolabels for PLG
+
+
+class _Encoder(NamedTuple):
+    """A language model behind a primer, whose vectors are kept on disk."""
+
+    model: language_models.LanguageModel
+    primer: str
+    cache: Path
+    device: torch.device
+
+    def vectors(self, texts: list[str]) -> torch.Tensor:
+        """[T, E] float32, on the CPU."""
+        key = digest(language_models.ENCODING_VERSION, self.model.identity, texts, self.primer)
+        return remember(
+            self.cache,
+            "text",
+            key,
+            lambda: language_models.encode(self.model, texts, self.primer, self.device),
+            shape=(len(texts), None),
+        )
 
 
 def build(
     settings: GuidanceSettings,
     captions: list[tuple[str, ...]],
-    files: list[str],
     labels: torch.Tensor,
     *,
     cache: Path,
     device: torch.device,
     classifier: Classifier | None = None,
-) -> tuple[LanguageGuide, list[list[str]]]:
-    """The guide, and the texts of each class (its captions, or the ranked pseudolabels for PLG).
+) -> Guidance:
+    """The guide of a training split, and the texts that it reads of each class.
 
     Args:
         captions: what guidance reads of each of C classes, usually one text; the vectors of several
             are normalised and averaged.
-        files: N training images. labels: [N] long. cache: folder of encoded texts.
+        labels: [N] long. cache: folder of encoded texts and of logits.
         classifier: needed with `settings.pseudoclass`.
     Raises:
         UserError: a model that can be neither found nor downloaded.
     """
-    # First, because a language model that cannot be had should fail before an hour of
-    # classification.
-    model = language_models.select(settings.model, settings.weights)
-    options = {
-        "direction": settings.distill_dir,
-        "shift": settings.shift,
-        "temperature": settings.temp,
-        "delay": settings.delay,
-    }
-    if not settings.pseudoclass:
-        alike = list(
-            dict.fromkeys(captions)
-        )  # classes that read the same share a row: the 11,318 training classes of SOP have 12 texts
-        row = {texts: number for number, texts in enumerate(alike)}
-        vectors = _mean_vectors(model, alike, settings.primer, cache, device)[:, None]  # [U, 1, E]
-        assignment = (
-            torch.tensor([row[texts] for texts in captions])[labels][:, None]
-            if len(alike) < len(captions)
-            else None
-        )
-        return LanguageGuide(vectors, assignment, **options).to(device), [
-            list(texts) for texts in captions
-        ]
-
-    names = pseudolabels.class_names()
-    vocabulary = sorted(set(names))
-    vectors = _encode(model, vocabulary, settings.primer, cache, device)
-    position = {name: index for index, name in enumerate(vocabulary)}
-    text_of = torch.tensor(
-        [position[name] for name in names]
-    )  # [1000] ImageNet class -> row of vectors
-    logits = _logits(classifier, files, len(labels), cache, device)
-    by_class = text_of[pseudolabels.top_classes(logits, labels, settings.pseudoclass_topk)]
-    texts = [[vocabulary[index] for index in row] for row in by_class.tolist()]
-    if settings.pseudoclass_level == "class":
-        return LanguageGuide(vectors[by_class], **options).to(device), texts
-    by_sample = text_of[pseudolabels.top_samples(logits, settings.pseudoclass_topk)]
-    return LanguageGuide(vectors[:, None], by_sample, **options).to(device), texts
+    encoder = _encoder(settings, cache, device)
+    if settings.pseudoclass:
+        if classifier is None:
+            raise ValueError("Pseudolabels need a classifier.")
+        bank, texts = _pseudolabel_bank(settings, encoder, classifier, labels)
+    else:
+        bank, texts = _caption_bank(encoder, captions), [list(group) for group in captions]
+    guide = LanguageGuide(
+        bank,
+        direction=settings.distill_dir,
+        shift=settings.shift,
+        temperature=settings.temp,
+        delay=settings.delay,
+    )
+    return Guidance(guide.to(device), texts)
 
 
 def class_vectors(
@@ -106,54 +111,83 @@ def class_vectors(
     cache: Path,
     device: torch.device,
 ) -> torch.Tensor:
-    """[C, E] unit vectors of classes by their captions, for metrics and figures. Raises UserError as `build`."""
+    """[C, E] unit vectors of classes by their captions, for metrics and figures.
+
+    Raises UserError as `build`.
+    """
+    bank = _caption_bank(_encoder(settings, cache, device), captions)
+    return normalize(bank.vectors, dim=1)[bank.assignment[:, 0]]
+
+
+def _encoder(settings: GuidanceSettings, cache: Path, device: torch.device) -> _Encoder:
     model = language_models.select(settings.model, settings.weights)
-    return normalize(_mean_vectors(model, captions, settings.primer, cache, device), dim=1)
+    return _Encoder(model, settings.primer, cache, device)
 
 
-def _mean_vectors(
-    model: language_models.LanguageModel,
-    captions: list[tuple[str, ...]],
-    primer: str,
-    cache: Path,
-    device: torch.device,
-) -> torch.Tensor:
-    """[U, E]: of each group of captions the mean of its unit vectors."""
-    vectors = normalize(
-        _encode(model, [text for texts in captions for text in texts], primer, cache, device), dim=1
-    )
-    sizes = torch.tensor([len(texts) for texts in captions])
-    owner = torch.arange(len(captions)).repeat_interleave(sizes)
-    return (
-        vectors.new_zeros(len(captions), vectors.shape[1]).index_add_(0, owner, vectors)
-        / sizes[:, None]
-    )
+def _caption_bank(encoder: _Encoder, captions: list[tuple[str, ...]]) -> TextBank:
+    """One rank: the mean of the unit vectors of a class's captions.
+
+    Classes that read alike share a row: the 11,318 training classes of Stanford Online Products
+    have 12 texts.
+    """
+    groups = list(dict.fromkeys(captions))
+    vectors = _group_means(encoder, groups)
+    row_of = {group: row for row, group in enumerate(groups)}
+    return TextBank(vectors, torch.tensor([row_of[group] for group in captions])[:, None])
 
 
-def _encode(
-    model: language_models.LanguageModel,
-    texts: list[str],
-    primer: str,
-    cache: Path,
-    device: torch.device,
-) -> torch.Tensor:
-    return remember(
-        cache,
-        "text",
-        digest(model.identity, texts, primer),
-        lambda: language_models.encode(model, texts, primer, device),
-    )
+def _group_means(encoder: _Encoder, groups: list[tuple[str, ...]]) -> torch.Tensor:
+    """[G, E]: the mean of the unit vectors of each group of texts."""
+    texts = list(dict.fromkeys(text for group in groups for text in group))
+    row_of = {text: row for row, text in enumerate(texts)}
+    units = normalize(encoder.vectors(texts), dim=1)
+    rows = torch.tensor([row_of[text] for group in groups for text in group])
+    sizes = torch.tensor([len(group) for group in groups])
+    owners = torch.arange(len(groups)).repeat_interleave(sizes)
+    sums = units.new_zeros(len(groups), units.shape[1]).index_add_(0, owners, units[rows])
+    return sums / sizes[:, None]
+
+
+def _pseudolabel_bank(
+    settings: GuidanceSettings, encoder: _Encoder, classifier: Classifier, labels: torch.Tensor
+) -> tuple[TextBank, list[list[str]]]:
+    """The ImageNet classes that the images show, by class or by image; and those of each class."""
+    names = pseudolabels.class_names()
+    vocabulary = sorted(set(names))
+    # Before the classification, which may take an hour: a language model that cannot be had
+    # should fail first.
+    vectors = encoder.vectors(vocabulary)
+    row_of = {name: row for row, name in enumerate(vocabulary)}
+    text_rows = torch.tensor([row_of[name] for name in names])  # [1000] of ImageNet classes
+    logits = _logits(classifier, (len(labels), len(names)), encoder.cache, encoder.device)
+    by_class = text_rows[pseudolabels.top_classes(logits, labels, settings.pseudoclass_topk)]
+    texts = [[vocabulary[row] for row in ranked] for ranked in by_class.tolist()]
+    if settings.pseudoclass_level == "class":
+        return TextBank(vectors, by_class), texts
+    by_image = text_rows[pseudolabels.top_samples(logits, settings.pseudoclass_topk)]
+    return TextBank(vectors, by_image, by_image=True), texts
 
 
 def _logits(
-    classifier: Classifier, files: list[str], count: int, cache: Path, device: torch.device
+    classifier: Classifier, shape: tuple[int, int], cache: Path, device: torch.device
 ) -> torch.Tensor:
-    stamps = [(file, Path(file).stat().st_size, Path(file).stat().st_mtime_ns) for file in files]
+    """[N, 1000] of the training images."""
 
     def compute() -> torch.Tensor:
         network = classifier.load()
-        return pseudolabels.classify(
-            network, classifier.batches(network), count=count, device=device
-        )
+        batches = classifier.batches(network)
+        return pseudolabels.classify(network, batches, count=shape[0], device=device)
 
-    return remember(cache, "logits", digest(stamps, *classifier.identity), compute)
+    key = digest(
+        pseudolabels.LOGITS_VERSION,
+        [_stamp(file) for file in classifier.files],
+        None if classifier.boxes is None else classifier.boxes.tolist(),
+        *classifier.identity,
+    )
+    return remember(cache, "logits", key, compute, shape=shape)
+
+
+def _stamp(file: str) -> tuple[str, int, int]:
+    """What changes with the content of a file: its size and its time of change."""
+    status = Path(file).stat()
+    return file, status.st_size, status.st_mtime_ns

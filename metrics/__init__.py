@@ -1,8 +1,8 @@
-"""Metrics of a search, of clusters and of the space's geometry: pure functions, one file per family.
+"""Metrics of a search, of clusters and of the space's geometry.
 
-A metric of a search gives a value for each query of a `Retrieval` (NaN: the query is skipped) and
-is their mean, so that searches of any size are read in blocks. The others are numbers of an
-`EmbeddedSplit`.
+Pure functions, one file per family. A metric of a search gives a value for each query of a
+`Retrieval` (NaN: the query is skipped) and is their mean, so that searches of any size are read in
+blocks. The others are numbers of an `EmbeddedSplit`.
 """
 
 import math
@@ -15,7 +15,6 @@ import torch
 
 from metrics import average_precision, clustering, distances, precision, recall, semantics, spectrum
 from metrics.retrieval import COSINE, EUCLIDEAN, EmbeddedSplit, Retrieval
-from utilities.report import first_line
 
 __all__ = [
     "ALL",
@@ -25,29 +24,30 @@ __all__ = [
     "EmbeddedSplit",
     "Metric",
     "Retrieval",
-    "describe",
     "parse",
     "per_query_mean",
 ]
 
-UP_TO_RELEVANT, ALL = (
-    -1,
-    math.inf,
-)  # depths that the split decides: its largest number of relevant images, its whole gallery
+# Depths that the split decides: its largest number of relevant images, its whole gallery.
+UP_TO_RELEVANT, ALL = -1, math.inf
 
 
 class Metric(NamedTuple):
-    """A metric and what it asks of an evaluation, where each thing is computed once, as far as any metric asks.
+    """A metric and what it asks of an evaluation.
 
-    In the registry, K in the name stands for the depth and M for the mode of `compute`.
+    The evaluation computes each thing once, as far as any metric asks. In the registry, K in the
+    name stands for the depth and M for the mode of `compute`; a parsed metric has both bound.
+
+    Attributes:
+        compute: a `Retrieval` -> the value [Q] of each query, or an `EmbeddedSplit` -> a number.
+        depth: ranks that are looked at: a number, UP_TO_RELEVANT or ALL; 0: not a metric of a
+            search.
     """
 
     name: str
-    compute: Callable[[Retrieval], torch.Tensor] | Callable[[EmbeddedSplit], float]
+    compute: Callable[..., torch.Tensor] | Callable[..., float]
     space: str = EUCLIDEAN  # in which neighbours are searched or clusters made
-    depth: float = (
-        0  # ranks that are looked at: a number, UP_TO_RELEVANT or ALL; 0: not a metric of a search
-    )
+    depth: float = 0
     superclass: bool = False  # relevant are the images of the query's super-class, not of its class
     clusters: bool = False  # reads k-means clusters
     texts: bool = False  # reads the text similarities of the classes
@@ -93,37 +93,33 @@ REGISTRY: dict[str, Metric] = {
 }
 
 
-def describe() -> dict[str, str]:
-    """What each metric measures, in a line."""
-    spaces = {EUCLIDEAN: "", COSINE: " By cosine."}
-    return {
-        name: first_line(metric.compute)
-        + spaces[metric.space]
-        + (" Of super-classes." if metric.superclass else "")
-        for name, metric in REGISTRY.items()
-    }
-
-
 def parse(name: str) -> Metric:
-    """The metric called `name`, e.g. `e_recall@4`; raises ValueError with the known ones for an unknown name."""
+    """The metric called `name`, e.g. `e_recall@4`.
+
+    Raises:
+        ValueError: an unknown name; it lists the known ones.
+    """
     for pattern, metric in REGISTRY.items():
-        if match := re.fullmatch(
-            re.escape(pattern)
-            .replace("@K", r"@(?P<k>[1-9]\d*)")
-            .replace("@M", r"@(?P<mode>-?[1-9]\d*)"),
-            name,
-        ):
-            numbers = {argument: int(value) for argument, value in match.groupdict().items()}
-            space = {"space": metric.space} if metric.clusters else {}
-            return metric._replace(
-                name=name,
-                compute=partial(metric.compute, **numbers, **space),
-                depth=numbers.get("k", metric.depth),
-            )
+        match = re.fullmatch(_expression(pattern), name)
+        if match is None:
+            continue
+        numbers = {argument: int(value) for argument, value in match.groupdict().items()}
+        depth = numbers.get("k", metric.depth)
+        compute = partial(metric.compute, **numbers)
+        if metric.clusters:
+            compute = partial(compute, space=metric.space)
+        return metric._replace(name=name, compute=compute, depth=depth)
     raise ValueError(f"unknown metric {name!r}; known are {', '.join(REGISTRY)}")
 
 
 def per_query_mean(values: torch.Tensor) -> float:
-    """The metric from its values [Q] of each query: the mean of those that are not skipped, 0 if all are."""
-    kept = values[~values.isnan()]
-    return kept.double().mean().item() if len(kept) else 0.0
+    """The metric from its values [Q]: the mean over queries not skipped, 0 if all are."""
+    counted = values[~values.isnan()]
+    return counted.double().mean().item() if len(counted) else 0.0
+
+
+def _expression(pattern: str) -> str:
+    """The regular expression of the names that a name of the registry stands for."""
+    expression = re.escape(pattern)
+    expression = expression.replace("@K", r"@(?P<k>[1-9]\d*)")
+    return expression.replace("@M", r"@(?P<mode>-?[1-9]\d*)")

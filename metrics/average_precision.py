@@ -1,7 +1,9 @@
-"""Mean average precision in the definitions in use. precision(r) is the share of relevant images among the r nearest;
-n_c counts the images of the query's class with the query, so that n_c - 1 can be found (with a
-gallery of its own: the relevant images there are n_c - 1). Each function gives the average
-    precision of every query; their mean is the metric.
+"""Mean average precision in the definitions in use.
+
+precision(r) is the share of relevant images among the r nearest; n_c counts the images of the
+query's class with the query, so that n_c - 1 can be found (with a gallery of its own: the relevant
+images there are n_c - 1). Each function gives the average precision of every query; their mean is
+the metric.
 """
 
 import torch
@@ -21,9 +23,10 @@ def map_1000(retrieval: Retrieval) -> torch.Tensor:
 
 
 def map_lim(retrieval: Retrieval) -> torch.Tensor:
-    """mAP@1000 with the divisor that a perfect space reaches: (1 / min(1000, n_c - 1)) sum_{r <= 1000} precision(r) relevant(r).
+    """mAP@1000 with the divisor that a perfect space reaches.
 
-    The only image of a class is skipped.
+    (1 / min(1000, n_c - 1)) sum_{r <= 1000} precision(r) relevant(r). The only image of a class is
+    skipped.
     """
     return retrieval.precision_within(LIMIT) / retrieval.relevant.clamp(max=LIMIT)
 
@@ -37,8 +40,8 @@ def map_at_r(retrieval: Retrieval) -> torch.Tensor:
 
 
 def mean_average_precision(retrieval: Retrieval) -> torch.Tensor:
-    """mAP over the whole gallery: (1 / (n_c - 1)) sum_r precision(r) relevant(r), as in information retrieval.
+    """mAP over the whole gallery: (1 / (n_c - 1)) sum_r precision(r) relevant(r).
 
-    The only image of a class is skipped.
+    This is the one of information retrieval. The only image of a class is skipped.
     """
     return retrieval.precision_within(torch.iinfo(torch.long).max) / retrieval.relevant

@@ -1,4 +1,7 @@
-"""Cosine distances within and between classes (Roth et al. 2020, Revisiting Training Strategies, section 3)."""
+"""Cosine distances within and between classes.
+
+Source: Roth et al., "Revisiting Training Strategies", ICML 2020, section 3.
+"""
 
 from torch.nn.functional import normalize
 
@@ -12,29 +15,33 @@ def intra(split: EmbeddedSplit) -> float:
     meant to give it the largest distance of any class, and by an indexing fault gives another.
     """
     counts = split.class_sizes
-    pairs = (
-        split.class_sums(unit=True).square().sum(1) - counts
-    )  # the sum over pairs is |sum|^2 less the squares, all 1
-    several = counts > 1
-    return (1 - (pairs / (counts * (counts - 1)))[several]).mean().item() if several.any() else 0.0
+    # The sum of the products of all pairs is |sum|^2 less the squares, all 1.
+    pair_products = split.class_sums(unit=True).square().sum(1) - counts
+    has_pairs = counts > 1
+    if not has_pairs.any():
+        return 0.0
+    mean_products = pair_products / (counts * (counts - 1))
+    return (1 - mean_products[has_pairs]).mean().item()
 
 
 def inter(split: EmbeddedSplit) -> float:
-    """Mean cosine distance between the means of two different classes, the means taken of the embeddings as they are.
+    """Mean cosine distance between the means of two different classes.
 
-    A class with a single image is its own mean; 0 for a single class.
+    The means are taken of the embeddings as they are. A class with a single image is its own mean;
+    0 for a single class.
     """
     means = normalize(split.centroids, dim=-1)
     count = len(means)
     if count < 2:
         return 0.0
-    return (1 - (means.sum(0).square().sum() - means.square().sum()) / (count * (count - 1))).item()
+    pair_products = means.sum(0).square().sum() - means.square().sum()
+    return (1 - pair_products / (count * (count - 1))).item()
 
 
 def intra_over_inter(split: EmbeddedSplit) -> float:
-    """Ratio of the two: small where classes are compact beside their distances, 0 for a single class.
+    """Ratio of the distances within and between classes: small where classes are compact.
 
-    A class with a single image counts in the divisor only.
+    0 for a single class. A class with a single image counts in the divisor only.
     """
     between = inter(split)
     return intra(split) / between if between else 0.0

@@ -15,9 +15,9 @@ def precision(retrieval: Retrieval, k: int) -> torch.Tensor:
 
 
 def r_precision(retrieval: Retrieval) -> torch.Tensor:
-    """Share of relevant images among the R nearest, R = n_c - 1 the query's relevant images (Musgrave et al. 2020).
+    """Share of relevant images among the R nearest, R the number of the query's relevant images.
 
-    The only image of a class has no R and is skipped.
+    R = n_c - 1 (Musgrave et al. 2020). The only image of a class has no R and is skipped.
     """
-    found = retrieval.count_within(retrieval.relevant[retrieval.queries])
-    return found / retrieval.relevant  # 0 / 0 = NaN: skipped
+    relevant_found = retrieval.count_within(retrieval.relevant[retrieval.queries])
+    return relevant_found / retrieval.relevant  # 0 / 0 = NaN: skipped

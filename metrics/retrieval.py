@@ -12,11 +12,11 @@ ROWS_AT_ONCE = 8192  # in float64: a copy of all rows would double the memory of
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Where the relevant images stand among the neighbours of Q queries; a query is never its own neighbour.
+    """Where the relevant images stand among the neighbours of Q queries.
 
-    Most neighbours are irrelevant, so the ranks of the relevant ones say all that recall and
-    precision need, in less room than the neighbours. Relevant are the other images of the query's
-    class (or super-class, as the metric asked).
+    A query is never its own neighbour. Most neighbours are irrelevant, so the ranks of the relevant
+    ones say all that recall and precision need, in less room than the neighbours. Relevant are the
+    other images of the query's class (or super-class, as the metric asked).
 
     Attributes:
         queries: [M] long, ascending: the query 0..Q-1 that each relevant image belongs to.
@@ -32,25 +32,26 @@ class Retrieval:
     @cached_property
     def precisions(self) -> torch.Tensor:
         """[M] float64: the share of relevant images up to and with each one."""
-        found = self.queries.bincount(minlength=len(self.relevant))
-        before = (found.cumsum(0) - found)[self.queries]
-        return (
-            torch.arange(1, len(self.ranks) + 1, device=self.ranks.device).sub(before).double()
-            / self.ranks
-        )
+        found_counts = self.queries.bincount(minlength=len(self.relevant))
+        found_before = (found_counts.cumsum(0) - found_counts)[self.queries]
+        places = torch.arange(1, len(self.ranks) + 1, device=self.ranks.device)
+        return places.sub(found_before).double() / self.ranks
 
     def count_within(self, limits: torch.Tensor | int) -> torch.Tensor:
-        """[Q] float64: how many relevant images of each query have a rank of at most k, or of `limits` [M]."""
+        """[Q] float64: the relevant images of each query with a rank of at most `limits`.
+
+        Args:
+            limits: one rank for all, or [M] one for each relevant image.
+        """
         return self._sum((self.ranks <= limits).double())
 
     def precision_within(self, limits: torch.Tensor | int) -> torch.Tensor:
-        """[Q] float64: for each query the sum of the precisions at its relevant images of such ranks."""
+        """[Q] float64: the sum of the precisions at the relevant images of such ranks."""
         return self._sum(self.precisions * (self.ranks <= limits))
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:
-        return torch.zeros_like(self.relevant, dtype=torch.float64).index_add_(
-            0, self.queries, values
-        )
+        sums = torch.zeros_like(self.relevant, dtype=torch.float64)
+        return sums.index_add_(0, self.queries, values)
 
 
 @dataclass(frozen=True)
@@ -86,15 +87,10 @@ class EmbeddedSplit:
 
     def class_sums(self, unit: bool = False) -> torch.Tensor:
         """[P, D] float64: the sum of each present class's embeddings, or of their unit vectors."""
-        sums = torch.zeros(
-            len(self.present),
-            self.embeddings.shape[1],
-            dtype=torch.float64,
-            device=self.embeddings.device,
-        )
-        for rows, labels in zip(
-            self.embeddings.split(ROWS_AT_ONCE), self.labels.split(ROWS_AT_ONCE)
-        ):
-            rows = normalize(rows.double(), dim=1) if unit else rows.double()
-            sums.index_add_(0, torch.searchsorted(self.present, labels), rows)
+        shape = len(self.present), self.embeddings.shape[1]
+        sums = torch.zeros(shape, dtype=torch.float64, device=self.embeddings.device)
+        blocks = self.embeddings.split(ROWS_AT_ONCE)
+        for block, labels in zip(blocks, self.labels.split(ROWS_AT_ONCE)):
+            vectors = normalize(block.double(), dim=1) if unit else block.double()
+            sums.index_add_(0, torch.searchsorted(self.present, labels), vectors)
         return sums

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import reference
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # of the test processes and of those that they start; small tensors are slower on more
+# Of the test processes and of those that they start; small tensors are slower on more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+pytest_plugins = ("small_runs",)
 
 
 @pytest.fixture(scope="session")

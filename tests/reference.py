@@ -1,4 +1,7 @@
-"""Reference data beside a checkout, or where the environment says; golden tests take their cases from the manifest."""
+"""Reference data beside a checkout, or where the environment says.
+
+Golden tests take their cases from the manifest.
+"""
 
 import json
 import os
@@ -23,7 +26,10 @@ def require(path: Path, variable: str) -> Path:
 
 
 def cases(kind: str, wanted=lambda entry: True) -> list:
-    """A pytest parameter per manifest entry of that kind; a skip (in CI a failure) where the directory is missing."""
+    """A pytest parameter per manifest entry of that kind.
+
+    A skip, in CI a failure, where the directory is missing.
+    """
     if not (GOLDEN / "manifest.json").exists():
         reason = f"no golden values in {GOLDEN}: set GOLDEN_DIR"
         if REQUIRED:

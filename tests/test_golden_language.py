@@ -4,7 +4,13 @@ import pytest
 import torch
 from reference import assert_close, cases, resolve
 
-from language_guidance import LanguageGuide, pseudolabels
+from language_guidance import LanguageGuide, TextBank, pseudolabels
+
+
+def bank_of(vectors: torch.Tensor) -> TextBank:
+    """Of vectors [C, k, E], each a text of its own."""
+    count, ranks, _ = vectors.shape
+    return TextBank(vectors.flatten(0, 1), torch.arange(count * ranks).view(count, ranks))
 
 
 def guide_for(entry, inputs) -> LanguageGuide:
@@ -16,17 +22,14 @@ def guide_for(entry, inputs) -> LanguageGuide:
         "delay": entry.get("activation_iter", 0),
     }
     if entry["mode"] == "sample":
-        count, ranks, dim = vectors.shape
-        return LanguageGuide(
-            vectors.reshape(-1, 1, dim), torch.arange(count * ranks).view(count, ranks), **options
-        )
+        return LanguageGuide(bank_of(vectors)._replace(by_image=True), **options)
     if entry["mode"] == "dict":
         table = vectors.new_zeros(int(inputs["language_keys"].max()) + 1, 1, vectors.shape[-1])
         table[torch.from_numpy(inputs["language_keys"]).long(), 0] = vectors.reshape(
             len(vectors), -1
         )
-        return LanguageGuide(table, **options)
-    return LanguageGuide(vectors, **options)
+        return LanguageGuide(bank_of(table), **options)
+    return LanguageGuide(bank_of(vectors), **options)
 
 
 @pytest.mark.parametrize(

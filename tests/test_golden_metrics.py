@@ -1,4 +1,7 @@
-"""Every golden metric against brute force in float64, and against the published code where that is well defined."""
+"""Every golden metric against brute force in float64.
+
+Also against the published code, where that is well defined.
+"""
 
 import re
 
@@ -16,8 +19,13 @@ OURS = {"mAP_1000_repo_formula": "mAP_1000", "mAP_1000_textbook": "mAP_lim"}
 
 
 def named(golden: str) -> tuple[str, str]:
-    """Our name of a golden metric, and what happens to queries without a class-mate: "", "_no_singletons" or "_singletons_zero"."""
-    name, singletons = re.fullmatch(r"(.*?)(_no_singletons|_singletons_zero|)", golden).groups()
+    """Our name of a golden metric, and what happens to queries without a class-mate.
+
+    That is "", "_no_singletons" or "_singletons_zero".
+    """
+    match = re.fullmatch(r"(.*?)(_no_singletons|_singletons_zero|)", golden)
+    assert match is not None
+    name, singletons = match.groups()
     space, name = ("c_", name[2:]) if name.startswith("c_mAP") else ("", name)
     return space + OURS.get(name, name), singletons
 
@@ -28,38 +36,24 @@ def named(golden: str) -> tuple[str, str]:
 )
 def test_retrieval(entry, use_faiss):
     inputs, expected = resolve(entry, entry["inputs"]), resolve(entry, entry["outputs"])
-    embeddings, labels = (
-        torch.from_numpy(inputs["embeddings"]),
-        torch.from_numpy(inputs["labels"]).long(),
-    )
-    asked = {
+    embeddings = torch.from_numpy(inputs["embeddings"])
+    labels = torch.from_numpy(inputs["labels"]).long()
+    names = {
         golden: named(golden) for golden in expected["bruteforce"] if golden != "top10_neighbours"
     }
-    found = per_query(
-        embeddings,
-        Protocol(labels),
-        [metrics.parse(name) for name in {name for name, _ in asked.values()}],
-        memory=2**28,
-        use_faiss=use_faiss,
-    )
-    alone = labels.bincount()[labels] == 1
-    for golden, (name, singletons) in asked.items():
+    wanted = [metrics.parse(name) for name in {name for name, _ in names.values()}]
+    found = per_query(embeddings, Protocol(labels), wanted, memory=2**28, use_faiss=use_faiss)
+    is_alone = labels.bincount()[labels] == 1
+    for golden, (name, singletons) in names.items():
         values = {
             "": found[name],
-            "_no_singletons": found[name][~alone],
+            "_no_singletons": found[name][~is_alone],
             "_singletons_zero": found[name].nan_to_num(0),
         }[singletons]
-        assert_close(
-            metrics.per_query_mean(values),
-            expected["bruteforce"][golden],
-            1e-12 if "recall" in name else 1e-9,
-        )
-    neighbours = nearest(
-        Gallery(embeddings, EUCLIDEAN, depth=10, use_faiss=use_faiss),
-        embeddings,
-        torch.arange(len(embeddings)),
-        10,
-    )[1]
+        tolerance = 1e-12 if "recall" in name else 1e-9
+        assert_close(metrics.per_query_mean(values), expected["bruteforce"][golden], tolerance)
+    gallery = Gallery(embeddings, EUCLIDEAN, depth=10, use_faiss=use_faiss)
+    _, neighbours = nearest(gallery, embeddings, torch.arange(len(embeddings)), 10)
     assert neighbours.tolist() == expected["bruteforce"]["top10_neighbours"].tolist()
     if entry["mAP_repo_valid"]:
         assert_close(metrics.per_query_mean(found["mAP_1000"]), expected["repo"]["mAP_1000"], 5e-6)
@@ -67,14 +61,11 @@ def test_retrieval(entry, use_faiss):
 
 def split_of(entry) -> EmbeddedSplit:
     inputs = resolve(entry, entry["inputs"])
-    clusters = (
-        {EUCLIDEAN: torch.from_numpy(np.asarray(inputs["assignments"])).long()}
-        if "assignments" in inputs
-        else {}
-    )
-    return EmbeddedSplit(
-        torch.from_numpy(inputs["labels"]).long(), torch.from_numpy(inputs["embeddings"]), clusters
-    )
+    clusters = {}
+    if "assignments" in inputs:
+        clusters[EUCLIDEAN] = torch.from_numpy(np.asarray(inputs["assignments"])).long()
+    labels = torch.from_numpy(inputs["labels"]).long()
+    return EmbeddedSplit(labels, torch.from_numpy(inputs["embeddings"]), clusters)
 
 
 @pytest.mark.parametrize(
@@ -83,10 +74,9 @@ def split_of(entry) -> EmbeddedSplit:
 def test_clustering(entry):
     expected = resolve(entry, entry["outputs"])
     for name in ("nmi", "f1"):
-        assert_close(
-            metrics.parse(name).compute(split_of(entry)), expected["bruteforce"][name], 1e-9
-        )
-        assert_close(metrics.parse(name).compute(split_of(entry)), expected["repo"][name], 1e-9)
+        found = metrics.parse(name).compute(split_of(entry))
+        assert_close(found, expected["bruteforce"][name], 1e-9)
+        assert_close(found, expected["repo"][name], 1e-9)
 
 
 @pytest.mark.parametrize(
@@ -95,20 +85,11 @@ def test_clustering(entry):
 )
 def test_geometry(entry):
     expected = resolve(entry, entry["outputs"])
-    asked = [
-        name
-        for name in expected["bruteforce"]
-        if name.startswith("rho")
-        or name in ("dists@intra", "dists@inter", "dists@intra_over_inter")
-    ]
-    assert asked
-    for name in asked:
-        assert_close(
-            metrics.parse(name).compute(split_of(entry)), expected["bruteforce"][name], 1e-5
-        )
+    distances = "dists@intra", "dists@inter", "dists@intra_over_inter"
+    names = [name for name in expected["bruteforce"] if name.startswith("rho") or name in distances]
+    assert names
+    for name in names:
+        found = metrics.parse(name).compute(split_of(entry))
+        assert_close(found, expected["bruteforce"][name], 1e-5)
         if name.startswith("rho"):
-            assert_close(
-                metrics.parse(name).compute(split_of(entry)),
-                expected["repo_torch_path"][name],
-                entry["rtol"],
-            )
+            assert_close(found, expected["repo_torch_path"][name], entry["rtol"])

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ import datasampler
 import datasets
 import main
 import parameters
-from datasets.prepare import __main__ as prepare_command
+from programs import prepare as prepare_command
 from utilities import run_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,7 +68,10 @@ TINY = [
 
 @pytest.fixture(scope="session")
 def birds(tmp_path_factory) -> Path:
-    """A folder laid out like CUB-200: 6 classes of 8 images, each class a colour, with the stray files that archives bring."""
+    """A folder laid out like CUB-200: 6 classes of 8 images, each class a colour.
+
+    With the stray files that archives bring.
+    """
     source, random = tmp_path_factory.mktemp("source"), np.random.default_rng(0)
     for number, name in enumerate(
         [
@@ -253,7 +257,10 @@ def test_a_resumed_run_ends_with_the_same_parameters(call, tmp_path, flags, caps
 
 @pytest.fixture
 def heard_interrupts():
-    """Children inherit an ignored SIGINT, which is what every background job of a script has; a handler of ours is not inherited."""
+    """Children hear a SIGINT, which every background job of a script ignores.
+
+    Children inherit what is ignored, but not a handler.
+    """
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, inherited)
@@ -762,7 +769,7 @@ def test_pseudolabels_from_a_local_classifier_are_cached(call, tmp_path, capsys,
 
 
 def test_runs_without_optional_packages(call, monkeypatch, capsys):
-    """faiss and wandb cannot be imported here; scikit-learn clusters, logging goes to files."""
+    """faiss and wandb cannot be imported here; torch clusters, logging goes to files."""
     from evaluation import faiss_library
 
     for name in ("faiss", "wandb"):
@@ -780,7 +787,10 @@ def test_runs_without_optional_packages(call, monkeypatch, capsys):
 
 
 def test_every_metric_through_main(call, tmp_path):
-    """Of embeddings and of pooled features, also of a validation split; one has super-classes and is refused where the dataset has none."""
+    """Of embeddings and of pooled features, also of a validation split.
+
+    One reads super-classes and is refused where the dataset has none.
+    """
     names = [
         pattern.replace("@K", "@2").replace("@M", "@1")
         for pattern in parameters.METRIC_PATTERNS
@@ -874,7 +884,8 @@ def test_three_values_of_each_metric(call, tmp_path, capsys):
     assert call("--n_epochs", "3", "--use_tv_split", "--tv_split_by_samples") == 0
     said = capsys.readouterr().out
     assert "at best validation" in said and re.search(
-        r"Test +embeds_e_recall: e_recall@1 +\d\.\d{4} \(epoch \d\) +\d\.\d{4} \(epoch \d\) +\d\.\d{4} \(epoch 2\)",
+        r"Test +embeds_e_recall: e_recall@1 +\d\.\d{4} \(epoch \d\) +\d\.\d{4} \(epoch \d\) "
+        r"+\d\.\d{4} \(epoch 2\)",
         said,
     )
     tables = {
@@ -1086,9 +1097,13 @@ def test_an_evaluation_is_logged_online_when_it_asks_itself(call, tmp_path, monk
 
 
 def wandb_records(path: Path) -> list:
-    """The records of a .wandb file: after a header of 7 bytes a LevelDB log, blocks of 32 KiB with chunks (crc, length, kind)."""
+    """The records of a .wandb file.
+
+    After a header of 7 bytes it is a LevelDB log: blocks of 32 KiB with chunks (crc, length, kind).
+    """
     from wandb.proto import wandb_internal_pb2
 
+    messages: Any = wandb_internal_pb2  # made when it is imported, so that no checker sees them
     data, position, whole, records = path.read_bytes(), 7, b"", []
     while position + 7 <= len(data):
         if (left := 32768 - position % 32768) < 7:
@@ -1098,7 +1113,7 @@ def wandb_records(path: Path) -> list:
         whole += data[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in (1, 4):  # a whole record, or the last chunk of one
-            records.append(wandb_internal_pb2.Record.FromString(whole))
+            records.append(messages.Record.FromString(whole))
             whole = b""
     return records
 
@@ -1134,15 +1149,20 @@ def tiny_clip(folder: Path) -> Path:
     ids=["baseline", "guided"],
 )
 def test_the_command_lines_of_the_papers_readme(birds, tmp_path, monkeypatch, guided):
-    """Unchanged but for the paths, the epochs, 24 images that are not all of CUB-200 and a batch that fits them, and local weights in the places of the downloads."""
+    """Unchanged but for paths, epochs and local weights in the places of the downloads.
+
+    Also for 24 images that are not all of CUB-200, and a batch that fits them.
+    """
     import timm
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     resnet50 = tmp_path / "resnet50.pt"
     torch.save(timm.create_model("resnet50", num_classes=1000).state_dict(), resnet50)
     command = (
-        f"--seed 2 --log_online --group cub200-rn128_msim --no_train_metrics --project LanguageGuidance --gpu 0 --source_path {birds} "
-        "--dataset cub200 --n_epochs 1 --tau 100 --gamma 1 --arch resnet50_frozen_normalize --embed_dim 128 --loss multisimilarity --bs 12"
+        "--seed 2 --log_online --group cub200-rn128_msim --no_train_metrics "
+        f"--project LanguageGuidance --gpu 0 --source_path {birds} --dataset cub200 --n_epochs 1 "
+        "--tau 100 --gamma 1 --arch resnet50_frozen_normalize --embed_dim 128 "
+        "--loss multisimilarity --bs 12"
     ).split()
     local = [
         "--allow_partial",
@@ -1167,7 +1187,10 @@ def test_the_command_lines_of_the_papers_readme(birds, tmp_path, monkeypatch, gu
 
 
 def test_a_short_guided_run_on_real_images(assets, tmp_path):
-    """Real images, real ImageNet weights, real pseudolabels, a real language model, through main.py itself."""
+    """Real images, real ImageNet weights, real pseudolabels, a real language model.
+
+    All through main.py itself.
+    """
     import tarfile
 
     with tarfile.open(assets / "cifar100.tar.gz") as archive:

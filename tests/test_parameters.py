@@ -87,7 +87,7 @@ def test_the_catalogue_names_what_the_registries_hold():
         "sampler": set(datasampler.REGISTRY),
         "metric": set(metrics.REGISTRY),
         "dataset": {*datasets.BENCHMARKS, *datasets.OWN_DATA, "shapes", "<any name>"},
-        "model": set(language_models.DESCRIPTIONS),
+        "model": {*language_models.REGISTRY, "hf:<name or folder>"},
     }
     assert {kind: set(parameters.catalogue()[title]) for kind, title in sections.items()} == held
     assert set(parameters.BENCHMARK_LINES) == set(datasets.BENCHMARKS)
@@ -868,3 +868,10 @@ def test_each_choice_has_a_line():
     for flag in parameters.FLAGS:
         if isinstance(flag, Choice):
             assert all(line.strip() for line in flag.choices.values()), flag.name
+
+
+@pytest.mark.parametrize("flag", ["--list", "--help"])
+def test_a_reader_that_has_had_enough_is_no_error(flag):
+    command = f"{sys.executable} main.py {flag} | head -n 1"
+    ended = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert ended.stdout.count("\n") == 1 and not ended.stderr

@@ -1,4 +1,7 @@
-"""requirements.sh on machines made of stubs: each test has its own PATH, Python and pip; nothing is installed."""
+"""requirements.sh on machines made of stubs.
+
+Each test has its own PATH, Python and pip; nothing is installed.
+"""
 
 import shutil
 import signal
@@ -11,7 +14,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BASH = shutil.which("bash")
-TOOLS = "bash cat cksum cp dirname find flock grep mkdir rm sed sleep tail true".split()
+TOOLS = [
+    *("bash", "cat", "cksum", "cp", "dirname", "find", "flock"),
+    *("grep", "mkdir", "rm", "sed", "sleep", "tail", "true"),
+]
 
 # An interpreter that answers as one of the given version would, copies itself into the environments
 # that it makes, and writes down what its pip is asked for. Programs (-c) run in the real
@@ -22,7 +28,8 @@ case "$*" in
     "-m venv --without-pip "*)
         [[ -z ${{NO_VENV:-}} ]] || {{ echo "$0: No module named venv"; exit 1; }}
         mkdir -p "$4/bin" && cp "$0" "$4/bin/python" ;;
-    "-m ensurepip"*) [[ -z ${{NO_ENSUREPIP:-}} ]] || {{ echo "$0: No module named ensurepip"; exit 1; }} ;;
+    "-m ensurepip"*)
+        [[ -z ${{NO_ENSUREPIP:-}} ]] || {{ echo "$0: No module named ensurepip"; exit 1; }} ;;
     "-m pip --version") ;;
     "-m pip show"*) [[ " ${{INSTALLED:-}} " == *" ${{!#}} "* ]] ;;
     "-m pip uninstall"*) echo "uninstall ${{*:5}}" >>"$PIP_ASKED" ;;
@@ -262,15 +269,18 @@ def test_a_failed_update_leaves_the_environment_and_is_tried_again(machine):
     "said, advice",
     [
         (
-            "WARNING: Retrying (Retry(total=0)) after a break\nERROR: No matching distribution found",
+            "WARNING: Retrying (Retry(total=0)) after a break\n"
+            "ERROR: No matching distribution found",
             "the network",
         ),
         (
-            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+            "ERROR: Could not install packages due to an OSError: "
+            "[Errno 28] No space left on device",
             "The disk is full",
         ),
         (
-            "ERROR: Exception:\nTraceback (most recent call last):\nOSError: [Errno 122] Disk quota exceeded",
+            "ERROR: Exception:\nTraceback (most recent call last):\n"
+            "OSError: [Errno 122] Disk quota exceeded",
             "TMPDIR",
         ),
     ],
@@ -283,7 +293,7 @@ def test_known_failures_come_with_advice(machine, said, advice):
 @pytest.mark.parametrize("missing", ["NO_VENV", "NO_ENSUREPIP"])
 def test_a_missing_venv_module_is_named_with_its_package(machine, missing):
     machine.python()
-    package = "python%d.%d-venv" % sys.version_info[:2]
+    package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
     assert_refused(machine.run("true", **{missing: "1"}), f"apt install {package}", "PYTHON=")
     assert not (machine.venv / "bin").exists()
     assert machine.run("true").returncode == 0

@@ -1,6 +1,5 @@
 """What a run says on the console."""
 
-import inspect
 import io
 import logging
 import sys
@@ -68,11 +67,6 @@ def exit_status(run: Callable[..., None], *arguments: Any, program: str = "main.
         return 0
     print(f"{program}: {message}", file=sys.stderr)
     return status
-
-
-def first_line(documented: object) -> str:
-    """What a class or function does, in a line: the first of its docstring."""
-    return (inspect.getdoc(documented) or "").split("\n")[0]
 
 
 def aligned(lines: dict[str, str], indent: str = "") -> str:

@@ -24,7 +24,13 @@ class Stateful(Protocol):
     def load_state_dict(self, state_dict: Any, /) -> Any: ...
 
 
-class Network(Stateful, Protocol):
+class Trainable(Stateful, Protocol):
+    """What has learnable parameters."""
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]: ...
+
+
+class Network(Trainable, Protocol):
     """An architecture as training sees it."""
 
     def __call__(self, images: torch.Tensor, /) -> ModelOutput: ...
@@ -33,10 +39,8 @@ class Network(Stateful, Protocol):
 
     def train_trunk(self, enabled: bool, /) -> None: ...
 
-    def parameters(self) -> Iterator[torch.nn.Parameter]: ...
 
-
-class Objective(Stateful, Protocol):
+class Objective(Trainable, Protocol):
     """A criterion as training sees it."""
 
     def __call__(self, output: ModelOutput, labels: torch.Tensor, /) -> torch.Tensor: ...

@@ -38,3 +38,16 @@ def test_transform_is_the_models_own_and_has_no_black_frame():
     white = architectures.classifier_transform(model)(Image.new("RGB", (300, 200), "white"))
     assert white.shape == (3, 224, 224)
     assert torch.equal(white, white[:, :1, :1].expand_as(white))
+
+
+def test_identity_tells_preprocessing_and_weights_apart():
+    found = {architectures.classifier_identity(name) for name in ("resnet50", "resnet50.a1_in1k")}
+    assert len(found) == 2 and found & {architectures.classifier_identity("resnet50.tv_in1k")}
+    model = timm.create_model("resnet50.tv_in1k")
+    config = timm.data.resolve_model_data_config(model)
+    assert all(
+        f"{key}={config[key]!r}" in architectures.classifier_identity("resnet50")
+        for key in ("input_size", "interpolation", "crop_pct", "mean", "std")
+    )
+    with pytest.raises(UserError, match="--language_pseudoclass_arch"):
+        architectures.classifier_identity("resnet5")

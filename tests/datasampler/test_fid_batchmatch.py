@@ -10,9 +10,8 @@ from datasampler.fid_batchmatch import FIDBatchMatchSampler, frechet_distances
 
 def naive(batch, pool):
     first, second = np.cov(batch.T), np.cov(pool.T)
-    return ((batch.mean(0) - pool.mean(0)) ** 2).sum() + np.trace(
-        first + second - 2 * sqrtm(first @ second).real
-    )
+    mean_gap = ((batch.mean(0) - pool.mean(0)) ** 2).sum()
+    return mean_gap + np.trace(first + second - 2 * sqrtm(first @ second).real)
 
 
 @pytest.mark.parametrize("size, dimensions", [(40, 3), (24, 8), (24, 2)])
@@ -50,17 +49,9 @@ def test_the_same_points_are_at_zero():
 
 def test_costs_are_those_of_the_candidates():
     pool = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
-    candidates = torch.stack(
-        [
-            torch.randperm(60, generator=torch.Generator().manual_seed(seed))[:12]
-            for seed in range(6)
-        ]
-    )
-    costs = FIDBatchMatchSampler(np.arange(60), batch_size=12, samples_per_class=1, seed=0).costs(
-        pool, candidates
-    )
-    np.testing.assert_allclose(
-        costs,
-        [naive(pool[rows].double().numpy(), pool.double().numpy()) for rows in candidates],
-        atol=1e-6,
-    )
+    generators = [torch.Generator().manual_seed(seed) for seed in range(6)]
+    candidates = torch.stack([torch.randperm(60, generator=each)[:12] for each in generators])
+    sampler = FIDBatchMatchSampler(np.arange(60), batch_size=12, samples_per_class=1, seed=0)
+    costs = sampler.costs(pool, candidates)
+    expected = [naive(pool[rows].double().numpy(), pool.double().numpy()) for rows in candidates]
+    np.testing.assert_allclose(costs, expected, atol=1e-6)

@@ -12,13 +12,13 @@ def naive(points, number, first):
     chosen = [first]
     while len(chosen) < number:
         rest = [row for row in range(len(points)) if row not in chosen]
-        chosen.append(
-            max(
-                rest,
-                key=lambda row: min(sum((points[row] - points[other]) ** 2) for other in chosen),
-            )
-        )
+        chosen.append(max(rest, key=lambda row: squared_distance(points, row, chosen)))
     return chosen
+
+
+def squared_distance(points, row, chosen):
+    """To the nearest of the chosen rows."""
+    return min(sum((points[row] - points[other]) ** 2) for other in chosen)
 
 
 @pytest.mark.parametrize("number", [1, 2, 8, 30])
@@ -37,9 +37,7 @@ def test_batches_cover_well_separated_clusters():
     chosen = datasampler.select(
         "greedy_coreset", labels, batch_size=24, samples_per_class=2, seed=0
     )
-    chosen.refresh(
-        centres[torch.from_numpy(labels)]
-        + torch.randn(72, 8, generator=torch.Generator().manual_seed(1))
-    )
+    noise = torch.randn(72, 8, generator=torch.Generator().manual_seed(1))
+    chosen.refresh(centres[torch.from_numpy(labels)] + noise)
     for batch in chosen:
         assert sorted(labels[batch[::2]]) == list(range(12)) and len(set(batch)) == 24

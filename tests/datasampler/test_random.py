@@ -10,11 +10,10 @@ LABELS = np.repeat(np.arange(10), 5)
 
 @pytest.mark.parametrize("batch_size", [1, 7, 10, 50])
 def test_no_image_twice_in_an_epoch(batch_size):
-    drawn = np.array(
-        list(
-            datasampler.select("random", LABELS, batch_size=batch_size, samples_per_class=2, seed=0)
-        )
+    sampler = datasampler.select(
+        "random", LABELS, batch_size=batch_size, samples_per_class=2, seed=0
     )
+    drawn = np.array(list(sampler))
     assert drawn.shape == (50 // batch_size, batch_size) and len(np.unique(drawn)) == drawn.size
 
 

@@ -15,9 +15,10 @@ OPTIONS = {
     "d2_lambda",
     "projection_dim",
 }
+CLASS_SIZES = {3: 9, 4: 12, 90: 5, 7: 20, 55: 7, 12: 12, 1: 10, 0: 2}  # 77 images
 LABELS = np.random.default_rng(0).permutation(
-    np.repeat([3, 4, 90, 7, 55, 12, 1, 0], [9, 12, 5, 20, 7, 12, 10, 2])
-)  # 77 images
+    np.repeat(list(CLASS_SIZES), list(CLASS_SIZES.values()))
+)
 SPLITS = {
     "even": np.repeat(np.arange(10), 12),
     "mixed": LABELS,
@@ -48,11 +49,9 @@ def sampler(
         **options,
     )
     if chosen.NEEDS_EMBEDDINGS:
-        chosen.refresh(
-            torch.randn(len(labels), 6, generator=torch.Generator().manual_seed(0))
-            if embeddings is None
-            else embeddings
-        )
+        if embeddings is None:
+            embeddings = torch.randn(len(labels), 6, generator=torch.Generator().manual_seed(0))
+        chosen.refresh(embeddings)
     return chosen
 
 
@@ -74,11 +73,9 @@ def test_batches_have_the_announced_number_and_size(name, split, samples_per_cla
     for number in range(3):
         drawn = epoch(chosen, number)
         assert len(drawn) == len(chosen) and type(len(chosen)) is int
-        assert all(
-            len(batch) == 12
-            and all(type(index) is int and 0 <= index < len(labels) for index in batch)
-            for batch in drawn
-        )
+        for batch in drawn:
+            assert len(batch) == 12
+            assert all(type(index) is int and 0 <= index < len(labels) for index in batch)
 
 
 @pytest.mark.parametrize("images", [12, 23, 24, 77])
@@ -102,9 +99,8 @@ def test_deterministic_per_seed_epoch_and_rank(name):
         epoch(sampler(name, seed=3), 8),
         epoch(sampler(name, seed=3, rank=1), 7),
     ]
-    assert (
-        all(first != other for other in others) and others[0] != others[1] != others[2] != others[0]
-    )
+    assert all(first != other for other in others)
+    assert others[0] != others[1] != others[2] != others[0]
 
 
 def test_an_epoch_does_not_depend_on_the_epochs_before(name):
@@ -118,9 +114,8 @@ def test_global_generators_are_neither_read_nor_moved(name):
     torch.manual_seed(0)
     numpy_state, torch_state = np.random.get_state()[1].copy(), torch.get_rng_state()
     first = list(sampler(name, projection_dim=3))
-    assert (np.random.get_state()[1] == numpy_state).all() and torch.equal(
-        torch.get_rng_state(), torch_state
-    )
+    assert (np.random.get_state()[1] == numpy_state).all()
+    assert torch.equal(torch.get_rng_state(), torch_state)
     np.random.seed(1)
     torch.manual_seed(1)
     assert first == list(sampler(name, projection_dim=3))
@@ -156,14 +151,9 @@ def test_the_first_line_of_the_docstring_is_a_sentence(name):
 
 
 def test_the_scale_of_online_products(name):
-    labels = np.repeat(np.arange(22_000), np.random.default_rng(0).integers(2, 10, 22_000))[
-        :120_000
-    ]
-    chosen = sampler(
-        name,
-        labels,
-        batch_size=112,
-        embeddings=torch.randn(len(labels), 16, generator=torch.Generator().manual_seed(0)),
-    )
+    class_sizes = np.random.default_rng(0).integers(2, 10, 22_000)
+    labels = np.repeat(np.arange(22_000), class_sizes)[:120_000]
+    embeddings = torch.randn(len(labels), 16, generator=torch.Generator().manual_seed(0))
+    chosen = sampler(name, labels, batch_size=112, embeddings=embeddings)
     batches = [batch for batch, _ in zip(chosen, range(20))]
     assert all(len(batch) == 112 for batch in batches)

@@ -74,9 +74,8 @@ def test_equal_embeddings(name):
     [(64, 2, 64), (65, 2, 64), (64, 3, 63), (1, 2, 12), (512, 2, 200), (512, 3, 240)],
 )
 def test_size_of_the_pool(pool_size, samples_per_class, expected):
-    pool = sampler("greedy_coreset", samples_per_class=samples_per_class, pool_size=pool_size).pool(
-        np.random.default_rng(0)
-    )
+    chosen = sampler("greedy_coreset", samples_per_class=samples_per_class, pool_size=pool_size)
+    pool = chosen.pool(np.random.default_rng(0))
     assert pool.shape == (expected // samples_per_class, samples_per_class)
 
 
@@ -85,11 +84,8 @@ def test_the_pool_has_distinct_random_classes():
     seen = set()
     for _ in range(30):
         pool = chosen.pool(random)
-        assert (
-            len(set(LABELS[pool[:, 0]])) == 10
-            and (LABELS[pool] == LABELS[pool[:, :1]]).all()
-            and len(np.unique(pool)) == 20
-        )
+        assert len(set(LABELS[pool[:, 0]])) == 10 and len(np.unique(pool)) == 20
+        assert (LABELS[pool] == LABELS[pool[:, :1]]).all()
         seen |= set(pool.ravel())
     assert len(seen) > 150
 
@@ -107,14 +103,12 @@ def test_projection(name):
     chosen.refresh(embeddings)
     first = chosen.embeddings
     assert first.shape == (200, 3)
-    matrix = torch.linalg.lstsq(
-        embeddings, first
-    ).solution  # linear: the same matrix gives other embeddings
+    # Linear: the same matrix gives other embeddings.
+    matrix = torch.linalg.lstsq(embeddings, first).solution
     chosen.set_epoch(4)
     chosen.refresh(2 * embeddings.flip(0))
-    torch.testing.assert_close(
-        chosen.embeddings, 2 * embeddings.flip(0) @ matrix, rtol=1e-3, atol=1e-3
-    )
+    expected = 2 * embeddings.flip(0) @ matrix
+    torch.testing.assert_close(chosen.embeddings, expected, rtol=1e-3, atol=1e-3)
     other = sampler(name, projection_dim=3, seed=1)
     other.refresh(embeddings)
     assert not torch.allclose(other.embeddings, first)
@@ -133,14 +127,13 @@ def test_projection_keeps_distances_and_never_adds_dimensions():
 def test_batchmatch_keeps_the_cheapest_candidate(name, monkeypatch):
     chosen = sampler(name, pool_size=40, candidates=7)
     chosen.refresh(normal(200, 4))
-    calls, costs = [], type(chosen).costs
-    monkeypatch.setattr(
-        chosen,
-        "costs",
-        lambda pool, candidates: (
-            calls.append((pool, candidates, costs(chosen, pool, candidates))) or calls[-1][2]
-        ),
-    )
+    calls, compute = [], type(chosen).costs
+
+    def costs(pool, candidates):
+        calls.append((pool, candidates, compute(chosen, pool, candidates)))
+        return calls[-1][2]
+
+    monkeypatch.setattr(chosen, "costs", costs)
     for batch in chosen:
         pool, candidates, values = calls[-1]
         assert pool.shape == (40, 4) and candidates.shape == (7, 12)

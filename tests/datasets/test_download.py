@@ -11,8 +11,8 @@ import pytest
 import small_benchmarks as small
 
 import datasets
-from datasets.prepare import __main__ as command
 from datasets.prepare import download
+from programs import prepare as command
 from utilities.errors import UserError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)

@@ -9,8 +9,8 @@ import small_benchmarks as small
 from PIL import Image
 
 import datasets
-from datasets.prepare import __main__ as command
 from datasets.prepare import prepare, unpack
+from programs import prepare as command
 
 LAYOUTS = [
     pytest.param(name, layout, id=f"{name}, {layout}")

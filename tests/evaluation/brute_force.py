@@ -6,7 +6,10 @@ import torch
 
 
 def ranked_hits(embeddings, labels, queries, gallery, cosine: bool) -> list[list[bool]]:
-    """For each query: which neighbours, nearest first, equal distances by their place in the gallery, share its label."""
+    """For each query: which neighbours, nearest first, share its label.
+
+    Equal distances are ordered by their place in the gallery.
+    """
     rows = embeddings.double()
     rows = (torch.nn.functional.normalize(rows, dim=1) if cosine else rows).tolist()
     found = []
@@ -46,7 +49,7 @@ def _value(base: str, k: str, ranked: list[bool]) -> float:
         return math.nan
     if base == "r_precision":
         return sum(ranked[:limit]) / divisor
-    found = total = 0
+    found, total = 0, 0.0
     for rank, hit in enumerate(ranked[:limit], start=1):
         found += hit
         total += found / rank if hit else 0

@@ -1,4 +1,7 @@
-"""Every metric of a search against plain loops: ties, duplicates, lone images, one class, few images, queries and galleries of their own."""
+"""Every metric of a search against plain loops.
+
+Ties, duplicates, lone images, one class, few images, queries and galleries of their own.
+"""
 
 import math
 
@@ -33,23 +36,17 @@ SPACES = {
 
 def check(embeddings, labels, cosine: bool, *, queries=None, gallery=None, **how) -> None:
     everyone = list(range(len(labels)))
+    query_places = None if queries is None else torch.tensor(queries)
+    gallery_places = None if gallery is None else torch.tensor(gallery)
     found = per_query(
         embeddings.float(),
-        Protocol(
-            torch.tensor(labels),
-            None,
-            *(None if part is None else torch.tensor(part) for part in (queries, gallery)),
-        ),
+        Protocol(torch.tensor(labels), None, query_places, gallery_places),
         [metrics.parse(name) for name in SPACES[cosine]],
         **{"memory": 2**26, **how},
     )
-    hits = brute_force.ranked_hits(
-        embeddings,
-        labels,
-        everyone if queries is None else queries,
-        everyone if gallery is None else gallery,
-        cosine,
-    )
+    queries = everyone if queries is None else queries
+    gallery = everyone if gallery is None else gallery
+    hits = brute_force.ranked_hits(embeddings, labels, queries, gallery, cosine)
     for name in SPACES[cosine]:
         np.testing.assert_allclose(
             found[name].numpy(), brute_force.metric(name, hits), rtol=1e-12, atol=0, err_msg=name
@@ -58,7 +55,11 @@ def check(embeddings, labels, cosine: bool, *, queries=None, gallery=None, **how
 
 @st.composite
 def searches(draw):
-    """Embeddings of small whole numbers, so that distances are exact and many are equal, or of any half-precision numbers; labels; who searches where."""
+    """Embeddings, labels, and who searches where.
+
+    Embeddings are small whole numbers, so that distances are exact and many are equal, or any
+    half-precision numbers.
+    """
     count, dim = draw(st.integers(2, 40)), draw(st.integers(1, 4))
     numbers = st.integers(-2, 2).map(float) if draw(st.booleans()) else st.floats(-4, 4, width=16)
     embeddings = torch.tensor(
@@ -123,7 +124,10 @@ def test_kinds_of_embeddings(kind, cosine, use_faiss, classes):
 
 
 def test_lists_that_end_among_ties_are_searched_whole(monkeypatch):
-    """faiss lists no more than it was asked for: behind equal distances may be others that come first by their row."""
+    """faiss lists no more than it was asked for.
+
+    Behind equal distances may be others that come first by their row.
+    """
     monkeypatch.setattr(neighbours, "SPARE", 2)
     check(torch.ones(40, 2), [row % 3 for row in range(40)], False, use_faiss=True)
 
@@ -137,7 +141,10 @@ def test_a_crowd_is_ordered_by_row(kind, use_faiss, monkeypatch):
 
 @pytest.mark.parametrize("cosine", [False, True], ids=["euclidean", "cosine"])
 def test_the_memory_and_the_library_do_not_change_a_digit(cosine):
-    """More than 1,000 rows with the rounding of real embeddings, in blocks of all queries, of some, and of one."""
+    """More than 1,000 rows with the rounding of real embeddings.
+
+    They are searched in blocks of all queries, of some, and of one.
+    """
     labels = torch.arange(1100) % 40
     rows = torch.nn.functional.normalize(
         random_rows(40, 64)[labels] + 1.5 * random_rows(1100, 64, seed=1), dim=1
@@ -148,9 +155,8 @@ def test_the_memory_and_the_library_do_not_change_a_digit(cosine):
         for memory, use_faiss in ((2**30, False), (2**22, False), (2**20, False), (2**30, True))
     )
     for name in SPACES[cosine]:
-        assert all(
-            torch.equal(first[name].nan_to_num(-1), other[name].nan_to_num(-1)) for other in others
-        ), name
+        for other in others:
+            assert torch.equal(first[name].nan_to_num(-1), other[name].nan_to_num(-1)), name
 
 
 def test_superclasses_are_a_relation_of_their_own():

@@ -123,7 +123,7 @@ def test_metrics_of_a_family_stay_together():
 @pytest.mark.parametrize("name", ["e_recall@1", "mAP_1000", "nmi"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_network_that_is_not_finite_gives_no_number(name, value):
-    """Neighbours of NaN rows are arbitrary, so that a broken network could look like the best one so far."""
+    """Neighbours of NaN rows are arbitrary: a broken network could look like the best so far."""
     broken = [
         batch._replace(images=torch.full_like(batch.images, value))
         for batch in batches(6, [[0, 1, 2, 3, 4, 5]])

@@ -19,9 +19,9 @@ def space(
     """Embeddings around a centre of each class, and their labels."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(classes).repeat_interleave(each)
-    return torch.randn(classes, dim, generator=generator)[labels] + spread * torch.randn(
-        len(labels), dim, generator=generator
-    ), labels
+    centres = torch.randn(classes, dim, generator=generator)
+    noise = torch.randn(len(labels), dim, generator=generator)
+    return centres[labels] + spread * noise, labels
 
 
 def picture(row: int) -> Image.Image:
@@ -47,15 +47,12 @@ def test_all_are_drawn_for_any_split(tmp_path, classes, each):
         text_vectors=texts,
         memory=MEMORY,
     )
-    assert files.keys() == {"projection", "class_similarity"} | (
-        {"retrieval"} if each > 1 else set()
-    )
-    assert {file.name for file in (tmp_path / "Figures").iterdir()} == {
-        f"{name}.png" for name in files
-    }
-    assert len(shown) == min(classes, figures.CLASSES) and all(
-        colours(file) > 50 for file in files.values()
-    )
+    drawn = {"projection", "class_similarity"} | ({"retrieval"} if each > 1 else set())
+    assert files.keys() == drawn
+    written = {file.name for file in (tmp_path / "Figures").iterdir()}
+    assert written == {f"{name}.png" for name in files}
+    assert len(shown) == min(classes, figures.CLASSES)
+    assert all(colours(file) > 50 for file in files.values())
 
 
 def test_a_collapsed_space_is_drawn_too(tmp_path):
@@ -74,47 +71,40 @@ def test_a_collapsed_space_is_drawn_too(tmp_path):
 
 def test_extreme_queries_are_the_best_and_the_worst():
     rows, labels = space(classes=6, each=8)
-    rows[40:] = torch.randn(
-        8, 6, generator=torch.Generator().manual_seed(1)
-    )  # the last class is everywhere
+    # The last class is everywhere.
+    rows[40:] = torch.randn(8, 6, generator=torch.Generator().manual_seed(1))
     panels = figures.extreme_queries(rows, Protocol(labels), list("abcdef"), picture, MEMORY)
     kinds = [panel.title.split("\n")[0] for panel in panels]
     assert kinds == ["best"] * 3 + ["median"] * 3 + ["worst"] * 3
     precisions = [float(panel.title.split(" ")[1]) for panel in panels]
-    assert (
-        precisions[0] == 1
-        and panels[6].query.caption == "f"
-        and precisions[6] == min(precisions) < 0.5
-    )
+    assert precisions[0] == 1 and precisions[6] == min(precisions) < 0.5
+    assert panels[6].query.caption == "f"
     for group in (panels[:3], panels[3:6], panels[6:]):
         assert len({panel.query.caption for panel in group}) == 3
     for panel in panels:
         similarities = [float(neighbour.caption.split("  ")[0]) for neighbour in panel.neighbours]
-        assert len(similarities) == figures.NEAREST and similarities == sorted(
-            similarities, reverse=True
-        )
-        assert all(
-            (neighbour.frame == figures.RIGHT) == (neighbour.caption.endswith(panel.query.caption))
-            for neighbour in panel.neighbours
-        )
+        assert len(similarities) == figures.NEAREST
+        assert similarities == sorted(similarities, reverse=True)
+        for neighbour in panel.neighbours:
+            is_right = neighbour.caption.endswith(panel.query.caption)
+            assert (neighbour.frame == figures.RIGHT) == is_right
     assert [neighbour.frame for neighbour in panels[0].neighbours[:7]] == [figures.RIGHT] * 7
 
 
 def test_queries_search_in_their_gallery():
     rows, labels = space(classes=4, each=10)
     queries, gallery = torch.arange(40)[::2], torch.arange(40)[1::2]
-    shown = []
-    panels = figures.extreme_queries(
-        rows,
-        Protocol(labels, queries=queries, gallery=gallery),
-        list("abcd"),
-        lambda row: shown.append(row) or picture(row),
-        MEMORY,
-    )
+    protocol = Protocol(labels, queries=queries, gallery=gallery)
+    shown: list[int] = []
+
+    def read(row: int) -> Image.Image:
+        shown.append(row)
+        return picture(row)
+
+    panels = figures.extreme_queries(rows, protocol, list("abcd"), read, MEMORY)
     assert len(panels) == 9 and len(shown) == 81
-    assert all(
-        (row % 2 == 0) == (place % 9 == 8) for place, row in enumerate(shown)
-    )  # a query is read after its 8 neighbours
+    # A query is read after its 8 neighbours.
+    assert all((row % 2 == 0) == (place % 9 == 8) for place, row in enumerate(shown))
 
 
 def test_points_are_sampled_of_each_class():
@@ -142,10 +132,8 @@ def test_a_run_and_an_evaluation_draw_the_test_split(run_folder, tmp_path):
     checkpoint, places = str(run_folder / "checkpoint_last.pth.tar"), ["--save_path", str(tmp_path)]
     assert main.main(["--evaluate_only", checkpoint, *places]) == 0
     assert {file.name for file in tmp_path.rglob("Figures/*")} == names
-    assert (
-        main.main(["--evaluate_only", checkpoint, *places, "--savename", "none", "--no_figures"])
-        == 0
-    )
+    without = ["--savename", "none", "--no_figures"]
+    assert main.main(["--evaluate_only", checkpoint, *places, *without]) == 0
     assert len(list(tmp_path.rglob("Figures"))) == 1
 
 

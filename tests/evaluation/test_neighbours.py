@@ -1,21 +1,13 @@
-"""Neighbours, their parts, and clusters."""
+"""Neighbours and their parts."""
 
-import numpy as np
 import pytest
 import torch
 
-from evaluation import clustering, faiss_library, neighbours
+from evaluation import neighbours
 from evaluation.neighbours import Gallery, nearest, smallest
 from metrics import COSINE, EUCLIDEAN
 
 NOBODY = -1
-
-
-@pytest.fixture(params=["faiss", "torch"])
-def library(request, monkeypatch) -> str:
-    if request.param == "torch":
-        monkeypatch.setattr(faiss_library, "library", lambda: None)
-    return request.param
 
 
 def random_rows(count: int, dim: int = 8, seed: int = 0) -> torch.Tensor:
@@ -27,9 +19,8 @@ def random_rows(count: int, dim: int = 8, seed: int = 0) -> torch.Tensor:
 def test_the_smallest_values_ascend(shape, count):
     values = random_rows(*shape)
     before = values.clone()
-    assert torch.equal(
-        smallest(values, count), values.sort(dim=1).values[:, :count]
-    ) and torch.equal(values, before)
+    assert torch.equal(smallest(values, count), values.sort(dim=1).values[:, :count])
+    assert torch.equal(values, before)
 
 
 @pytest.mark.parametrize("use_faiss", [False, True], ids=["torch", "faiss"])
@@ -39,21 +30,18 @@ def test_nearest_of_the_rows_themselves(space, k, use_faiss):
     rows = random_rows(30)
     unit = torch.nn.functional.normalize(rows.double(), dim=1) if space == COSINE else rows.double()
     expected = torch.cdist(unit, unit).fill_diagonal_(torch.inf).sort(dim=1)
-    squared, found = nearest(
-        Gallery(rows, space, depth=k, use_faiss=use_faiss), rows, torch.arange(30), k
-    )
+    gallery = Gallery(rows, space, depth=k, use_faiss=use_faiss)
+    squared, found = nearest(gallery, rows, torch.arange(30), k)
     assert torch.equal(found, expected.indices[:, : min(k, 29)])
     torch.testing.assert_close(squared.sqrt(), expected.values[:, : min(k, 29)])
 
 
 def test_nearest_of_strangers_finds_all_rows():
     rows, strangers = random_rows(30), random_rows(4, seed=1)
-    squared, found = nearest(
-        Gallery(rows, EUCLIDEAN, depth=40), strangers, torch.full((4,), NOBODY), 40
-    )
-    assert found.shape == (4, 30) and torch.equal(
-        found, torch.cdist(strangers.double(), rows.double()).argsort(dim=1)
-    )
+    gallery = Gallery(rows, EUCLIDEAN, depth=40)
+    _, found = nearest(gallery, strangers, torch.full((4,), NOBODY), 40)
+    expected = torch.cdist(strangers.double(), rows.double()).argsort(dim=1)
+    assert found.shape == (4, 30) and torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("copies", [2, 5, 30, 100])
@@ -84,62 +72,23 @@ def test_the_doubt_of_a_scan_covers_its_rounding(dim, kind):
 @pytest.mark.parametrize("space", [EUCLIDEAN, COSINE])
 @pytest.mark.parametrize("kind", ["random", "all but collapsed"])
 def test_only_pairs_in_doubt_are_computed_again(monkeypatch, space, kind):
-    asked, compute = [], Gallery.distances
-    monkeypatch.setattr(
-        Gallery,
-        "distances",
-        lambda self, queries, asking, columns: (
-            asked.append(len(columns)) or compute(self, queries, asking, columns)
-        ),
-    )
+    counts, compute = [], Gallery.distances
+
+    def distances(self, queries, query_places, columns):
+        counts.append(len(columns))
+        return compute(self, queries, query_places, columns)
+
+    monkeypatch.setattr(Gallery, "distances", distances)
     rows, everyone = random_rows(2000, 64), torch.arange(2000)
     rows = rows if kind == "random" else 1 + 1e-5 * rows
     gallery = Gallery(rows, space, depth=100)
     scan = gallery.scan(rows, everyone)
-    sampled = sum(asked)
-    positions = torch.rand(2000, 2000, generator=torch.Generator().manual_seed(0)).argsort(dim=1)[
-        :, :200
-    ]  # different ones for each query
+    sampled = sum(counts)
+    # Different ones for each query.
+    order = torch.rand(2000, 2000, generator=torch.Generator().manual_seed(0)).argsort(dim=1)
+    positions = order[:, :200]
     found = neighbours.ranks(gallery, rows, scan, positions, positions != everyone[:, None], 100)
     near = found[found < neighbours.FAR]
-    assert len(near) > 1000 and sum(asked) - sampled < 0.05 * len(near)
-    assert (
-        near.min() >= 1
-        and near.max() <= 100
-        and (found.diff() > 0).logical_or(found[:, 1:] == neighbours.FAR).all()
-    )
-
-
-def blobs(classes: int = 4, each: int = 15) -> tuple[torch.Tensor, torch.Tensor]:
-    labels = torch.arange(classes).repeat(each)
-    return 20 * torch.eye(classes)[labels] + 0.01 * random_rows(len(labels), classes), labels
-
-
-def test_clusters_are_deterministic_and_leave_the_global_streams(library):
-    rows, before, numpy_before = (
-        random_rows(80),
-        torch.get_rng_state(),
-        np.random.get_state()[1].copy(),
-    )
-    first = clustering.cluster(rows, 6, seed=3)
-    assert (
-        torch.equal(before, torch.get_rng_state())
-        and (numpy_before == np.random.get_state()[1]).all()
-    )
-    torch.manual_seed(9)
-    np.random.seed(9)
-    assert torch.equal(first, clustering.cluster(rows, 6, seed=3))
-    assert (
-        first.shape == (80,) and first.dtype == torch.long and set(first.tolist()) <= set(range(6))
-    )
-    assert not torch.equal(first, clustering.cluster(rows, 6, seed=4))
-
-
-def test_clusters_of_two_far_blobs(library):
-    rows, labels = blobs(2)
-    found = clustering.cluster(rows, 2, seed=0)
-    assert len({(label, cluster) for label, cluster in zip(labels.tolist(), found.tolist())}) == 2
-
-
-def test_as_many_clusters_as_rows(library):
-    assert len(clustering.cluster(random_rows(5), 5, seed=0)) == 5
+    assert len(near) > 1000 and sum(counts) - sampled < 0.05 * len(near)
+    assert near.min() >= 1 and near.max() <= 100
+    assert (found.diff() > 0).logical_or(found[:, 1:] == neighbours.FAR).all()

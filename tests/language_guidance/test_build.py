@@ -1,5 +1,8 @@
 """From class texts or pseudolabels to the guide."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
@@ -16,8 +19,9 @@ class Letters:
 
     loads = 0
 
-    def load(self, device):
-        type(self).loads += 1
+    @staticmethod
+    def load(device):
+        Letters.loads += 1
         return lambda sentences: torch.tensor(
             [
                 [sentence.count(letter) + 0.1 for letter in "abcdefghijklmnopqrstuvwxyz"]
@@ -32,7 +36,7 @@ def letters(monkeypatch):
     monkeypatch.setattr(
         language_models,
         "select",
-        lambda name, weights: LanguageModel(f"{name} {weights}", Letters().load),
+        lambda name, weights: LanguageModel(f"{name} {weights}", Letters.load),
     )
 
 
@@ -47,11 +51,10 @@ def logits() -> torch.Tensor:
     return torch.randn(5, 1000, generator=torch.Generator().manual_seed(0))
 
 
-def build(cache, files, classifier=None, texts=("robin", "jay", "owl"), **settings):
+def build(cache, classifier=None, texts=("robin", "jay", "owl"), **settings):
     return language_guidance.build(
         GuidanceSettings(**settings),
         [(text,) if isinstance(text, str) else text for text in texts],
-        files,
         LABELS,
         cache=cache,
         device=CPU,
@@ -59,30 +62,37 @@ def build(cache, files, classifier=None, texts=("robin", "jay", "owl"), **settin
     )
 
 
-def counted_classifier(monkeypatch) -> tuple[Classifier, list]:
+def of_all_classes(guide) -> torch.Tensor:
+    return guide.batch_similarities(torch.arange(3), LABELS)
+
+
+def counted_classifier(monkeypatch, files) -> tuple[Classifier, list]:
     seen = []
-    monkeypatch.setattr(
-        pseudolabels,
-        "classify",
-        lambda network, batches, *, count, device: (
-            seen.append((network, batches, count)) or logits()
-        ),
+
+    def classify(network, batches, *, count, device):
+        seen.append((network, batches, count))
+        return logits()
+
+    monkeypatch.setattr(pseudolabels, "classify", classify)
+    # Names stand for the network and its batches: nothing looks at them.
+    loaded: Any = "network"
+
+    def batches(network) -> Any:
+        return ["batches of", network]
+
+    classifier = Classifier(
+        identity=("resnet", None), files=files, boxes=None, load=lambda: loaded, batches=batches
     )
-    return Classifier(
-        identity=("resnet", None),
-        load=lambda: "network",
-        batches=lambda network: ["batches of", network],
-    ), seen
+    return classifier, seen
 
 
 def vectors_of(texts: list[str], primer: str) -> torch.Tensor:
-    return Letters().load(CPU)([primer.replace("{}", text) for text in texts])
+    return Letters.load(CPU)([primer.replace("{}", text) for text in texts])
 
 
-def test_expert_names(tmp_path, files):
+def test_expert_names(tmp_path):
     guide, texts = build(
         tmp_path / "cache",
-        files,
         primer="see {}",
         distill_dir="forward",
         shift=0.5,
@@ -90,14 +100,14 @@ def test_expert_names(tmp_path, files):
         delay=7,
     )
     expected = torch.nn.functional.normalize(vectors_of(["robin", "jay", "owl"], "see {}"), dim=1)
-    torch.testing.assert_close(guide.similarities, expected @ expected.T)
+    torch.testing.assert_close(of_all_classes(guide), expected @ expected.T)
     assert texts == [["robin"], ["jay"], ["owl"]]
     assert (guide.direction, guide.shift, guide.temperature, guide.delay) == ("forward", 0.5, 2, 7)
 
 
-def test_texts_are_encoded_once(tmp_path, files):
+def test_texts_are_encoded_once(tmp_path):
     for _ in range(2):
-        build(tmp_path / "cache", files)
+        build(tmp_path / "cache")
     assert Letters.loads == 1
     for changed in (
         {"primer": "{}"},
@@ -106,13 +116,13 @@ def test_texts_are_encoded_once(tmp_path, files):
         {"texts": ("robin", "jay", "eagle")},
     ):
         before = Letters.loads
-        build(tmp_path / "cache", files, **changed)
+        build(tmp_path / "cache", **changed)
         assert Letters.loads == before + 1, changed
 
 
-def test_several_captions_are_normalised_and_averaged(tmp_path, files):
+def test_several_captions_are_normalised_and_averaged(tmp_path):
     guide, texts = build(
-        tmp_path / "cache", files, texts=(("robin", "a red breast, a grey back"), "jay", "owl")
+        tmp_path / "cache", texts=(("robin", "a red breast, a grey back"), "jay", "owl")
     )
     units = torch.nn.functional.normalize(
         vectors_of(["robin", "a red breast, a grey back", "jay", "owl"], "a photo of a {}"), dim=1
@@ -120,28 +130,26 @@ def test_several_captions_are_normalised_and_averaged(tmp_path, files):
     expected = torch.nn.functional.normalize(
         torch.stack([(units[0] + units[1]) / 2, units[2], units[3]]), dim=1
     )
-    torch.testing.assert_close(guide.similarities, expected @ expected.T)
+    torch.testing.assert_close(of_all_classes(guide), expected @ expected.T)
     assert texts == [["robin", "a red breast, a grey back"], ["jay"], ["owl"]]
 
 
-def test_classes_that_read_alike_share_a_row(tmp_path, files):
-    guide, texts = build(tmp_path / "cache", files, texts=("bicycle", "chair", "bicycle"))
+def test_classes_that_read_alike_share_a_row(tmp_path):
+    guide, texts = build(tmp_path / "cache", texts=("bicycle", "chair", "bicycle"))
     indices = torch.tensor([4, 0, 2])
     units = torch.nn.functional.normalize(
         vectors_of(["bicycle", "bicycle", "chair"], "a photo of a {}"), dim=1
     )
     torch.testing.assert_close(guide.batch_similarities(LABELS[indices], indices), units @ units.T)
-    assert guide.similarities.shape == (2, 2) and texts == [["bicycle"], ["chair"], ["bicycle"]]
+    assert guide.units.shape == (2, 26) and texts == [["bicycle"], ["chair"], ["bicycle"]]
 
 
 def test_pseudolabels_of_classes(tmp_path, files, monkeypatch):
-    classifier, seen = counted_classifier(monkeypatch)
-    guide, texts = build(
-        tmp_path / "cache", files, classifier, pseudoclass=True, pseudoclass_topk=3
-    )
+    classifier, seen = counted_classifier(monkeypatch, files)
+    guide, texts = build(tmp_path / "cache", classifier, pseudoclass=True, pseudoclass_topk=3)
     names = pseudolabels.class_names()
     expected = [
-        [names[index] for index in logits()[LABELS == c].mean(0).argsort(descending=True)[:3]]
+        [names[index] for index in logits()[c == LABELS].mean(0).argsort(descending=True)[:3]]
         for c in range(3)
     ]
     assert texts == expected
@@ -152,15 +160,14 @@ def test_pseudolabels_of_classes(tmp_path, files, monkeypatch):
                 vectors_of(expected[d], "a photo of a {}"),
             )
             cosine = sum(torch.nn.functional.cosine_similarity(a, b, dim=0) for a, b in pairs) / 3
-            assert guide.similarities[c, d].item() == pytest.approx(cosine.item(), abs=1e-5)
+            assert of_all_classes(guide)[c, d].item() == pytest.approx(cosine.item(), abs=1e-5)
     assert seen == [("network", ["batches of", "network"], 5)]
 
 
 def test_pseudolabels_of_samples(tmp_path, files, monkeypatch):
-    classifier, _ = counted_classifier(monkeypatch)
+    classifier, _ = counted_classifier(monkeypatch, files)
     guide, texts = build(
         tmp_path / "cache",
-        files,
         classifier,
         pseudoclass=True,
         pseudoclass_topk=2,
@@ -180,13 +187,85 @@ def test_pseudolabels_of_samples(tmp_path, files, monkeypatch):
 
 
 def test_images_are_classified_once_and_again_when_they_change(tmp_path, files, monkeypatch):
-    classifier, seen = counted_classifier(monkeypatch)
+    classifier, seen = counted_classifier(monkeypatch, files)
     for topk in (1, 5):
-        build(tmp_path / "cache", files, classifier, pseudoclass=True, pseudoclass_topk=topk)
+        build(tmp_path / "cache", classifier, pseudoclass=True, pseudoclass_topk=topk)
     assert len(seen) == 1
     with open(files[2], "ab") as file:
         file.write(b"more")
-    build(tmp_path / "cache", files, classifier, pseudoclass=True)
+    build(tmp_path / "cache", classifier, pseudoclass=True)
     assert len(seen) == 2
-    build(tmp_path / "cache", files, classifier._replace(identity=("vit", None)), pseudoclass=True)
+    build(tmp_path / "cache", classifier._replace(identity=("vit", None)), pseudoclass=True)
     assert len(seen) == 3
+
+
+@pytest.mark.parametrize("change", ["box", "no boxes", "file", "version", "weights"])
+def test_logits_depend_on_all_that_made_them(tmp_path, files, monkeypatch, change):
+    (tmp_path / "weights.pt").write_bytes(b"one")
+    classifier, seen = counted_classifier(monkeypatch, files)
+    boxes = np.tile([0, 0, 10, 10], (5, 1))
+    classifier = classifier._replace(boxes=boxes, identity=("resnet", tmp_path / "weights.pt"))
+    for _ in range(2):
+        build(tmp_path / "cache", classifier, pseudoclass=True)
+    assert len(seen) == 1
+    if change == "box":
+        changed = boxes.copy()
+        changed[3, 2] = 11
+        classifier = classifier._replace(boxes=changed)
+    elif change == "no boxes":
+        classifier = classifier._replace(boxes=None)
+    elif change == "file":
+        classifier = classifier._replace(files=files[::-1])
+    elif change == "version":
+        monkeypatch.setattr(pseudolabels, "LOGITS_VERSION", pseudolabels.LOGITS_VERSION + 1)
+    else:
+        (tmp_path / "weights.pt").write_bytes(b"two")
+    build(tmp_path / "cache", classifier, pseudoclass=True)
+    assert len(seen) == 2
+
+
+def test_texts_depend_on_how_they_are_encoded(tmp_path, monkeypatch):
+    build(tmp_path / "cache")
+    monkeypatch.setattr(language_models, "ENCODING_VERSION", language_models.ENCODING_VERSION + 1)
+    build(tmp_path / "cache")
+    assert Letters.loads == 2
+
+
+@pytest.mark.parametrize("kind, rows", [("text", 998), ("logits", 5)])
+def test_a_foreign_tensor_in_the_cache_is_computed_anew(tmp_path, files, monkeypatch, kind, rows):
+    classifier, seen = counted_classifier(monkeypatch, files)
+    whole, _ = build(tmp_path / "cache", classifier, pseudoclass=True)
+    (path,) = (tmp_path / "cache").glob(f"{kind}-*.pt")
+    assert len(torch.load(path)) == rows
+    torch.save(torch.load(path)[:-1], path)
+    again, _ = build(tmp_path / "cache", classifier, pseudoclass=True)
+    assert torch.equal(of_all_classes(again), of_all_classes(whole))
+    assert (Letters.loads, len(seen)) == ((2, 1) if kind == "text" else (1, 2))
+
+
+def test_memory_grows_with_the_texts_and_not_with_the_pairs(tmp_path, files, monkeypatch):
+    """One layout for names and pseudolabels by class and by image."""
+    classifier, _ = counted_classifier(monkeypatch, files)
+    names, _ = build(tmp_path / "cache", texts=[f"bird {'x' * number}" for number in range(60)])
+    by_class, _ = build(tmp_path / "cache", classifier, pseudoclass=True)
+    by_image, _ = build(
+        tmp_path / "cache", classifier, pseudoclass=True, pseudoclass_level="sample"
+    )
+    assert names.units.shape == (60, 26) and names.assignment.shape == (60, 1)
+    assert by_class.units.shape == (998, 26) and by_class.assignment.shape == (3, 5)
+    assert by_image.units.shape == (998, 26) and by_image.assignment.shape == (5, 5)
+
+
+def test_pseudolabels_without_a_classifier_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="classifier"):
+        build(tmp_path / "cache", pseudoclass=True)
+
+
+def test_vectors_of_classes(tmp_path):
+    texts = [("robin", "a red breast"), ("jay",), ("robin", "a red breast")]
+    found = language_guidance.class_vectors(
+        GuidanceSettings(primer="{}"), texts, cache=tmp_path, device=CPU
+    )
+    units = torch.nn.functional.normalize(vectors_of(["robin", "a red breast", "jay"], "{}"), dim=1)
+    mean = torch.nn.functional.normalize(units[:2].mean(0), dim=0)
+    torch.testing.assert_close(found, torch.stack([mean, units[2], mean]))

@@ -1,9 +1,14 @@
 """Tensors that are computed once."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from language_guidance.cache import digest, remember
+from language_guidance import cache
+from language_guidance.cache import digest
+
+remember = partial(cache.remember, shape=(3,))
 
 
 class Counted:
@@ -42,6 +47,22 @@ def test_a_damaged_file_is_computed_anew(tmp_path, caplog, content):
     assert remember(tmp_path, "text", "a", compute)[0] == 2
 
 
+@pytest.mark.parametrize(
+    "content", [torch.zeros(2), torch.zeros(3, 1), {"a": torch.zeros(3)}, 7], ids=type
+)
+def test_something_else_than_a_tensor_of_the_shape_is_computed_anew(tmp_path, caplog, content):
+    torch.save(content, tmp_path / "text-a.pt")
+    assert remember(tmp_path, "text", "a", Counted()).tolist() == [1, 1, 1]
+    assert "something else" in caplog.text
+
+
+def test_a_size_may_be_left_open(tmp_path):
+    compute = Counted()
+    for _ in range(2):
+        cache.remember(tmp_path, "text", "a", compute, shape=(None,))
+    assert compute.calls == 1
+
+
 def test_a_folder_that_cannot_be_made_only_warns(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     assert remember(tmp_path / "file", "text", "a", Counted())[0] == 1
@@ -51,9 +72,8 @@ def test_a_folder_that_cannot_be_made_only_warns(tmp_path, caplog):
 def test_a_file_that_cannot_be_written_only_warns(tmp_path, caplog, monkeypatch):
     def fail(value, path):
         path.write_bytes(b"half")
-        raise RuntimeError(
-            "unexpected pos 64 vs 0"
-        )  # how torch's writer tells of a full disk or a read-only folder
+        # How torch's writer tells of a full disk or a read-only folder.
+        raise RuntimeError("unexpected pos 64 vs 0")
 
     monkeypatch.setattr(torch, "save", fail)
     assert remember(tmp_path, "text", "a", Counted())[0] == 1

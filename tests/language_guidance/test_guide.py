@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from language_guidance import LanguageGuide, distillation_loss
+from language_guidance import LanguageGuide, TextBank, distillation_loss
 from language_guidance.guide import text_similarities
 
 LABELS = torch.tensor([0, 2, 0, 1, 2, 3])
@@ -24,6 +24,12 @@ def vectors(classes: int = 4, ranks: int = 1, seed: int = 7) -> torch.Tensor:
     return torch.randn(
         classes, ranks, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
     )
+
+
+def class_bank(texts: torch.Tensor) -> TextBank:
+    """Of texts [C, k, E], none of which two classes share."""
+    classes, ranks, _ = texts.shape
+    return TextBank(texts.flatten(0, 1), torch.arange(classes * ranks).view(classes, ranks))
 
 
 def naive_similarity(a: list[list[float]], b: list[list[float]]) -> float:
@@ -55,7 +61,7 @@ def naive_loss(x, labels, similarities, direction, shift, temperature) -> float:
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_text_similarities(ranks):
     texts = vectors(ranks=ranks)
-    found = text_similarities(texts)
+    found = text_similarities(normalize(texts, dim=-1))
     for c in range(4):
         for d in range(4):
             assert found[c, d].item() == pytest.approx(
@@ -132,9 +138,8 @@ def test_extreme_temperatures_are_finite(temperature):
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_class_level_guide(ranks):
     texts = vectors(ranks=ranks)
-    found = LanguageGuide(texts, direction="forward", shift=0.5, temperature=0.7)(
-        rows(), LABELS, NOBODY
-    )
+    guide = LanguageGuide(class_bank(texts), direction="forward", shift=0.5, temperature=0.7)
+    found = guide(rows(), LABELS, NOBODY)
     similarities = [
         [naive_similarity(texts[c].tolist(), texts[d].tolist()) for d in LABELS] for c in LABELS
     ]
@@ -144,12 +149,11 @@ def test_class_level_guide(ranks):
 
 
 def test_sample_level_guide():
-    texts, assignment, indices = (
-        vectors(9),
-        torch.randint(9, (20, 3), generator=torch.Generator().manual_seed(1)),
-        torch.tensor([3, 19, 0, 7, 7, 12]),
-    )
-    found = LanguageGuide(texts, assignment).batch_similarities(LABELS, indices)
+    texts = vectors(9)
+    assignment = torch.randint(9, (20, 3), generator=torch.Generator().manual_seed(1))
+    indices = torch.tensor([3, 19, 0, 7, 7, 12])
+    guide = LanguageGuide(TextBank(texts[:, 0], assignment, by_image=True))
+    found = guide.batch_similarities(LABELS, indices)
     for i, a in enumerate(indices):
         for j, b in enumerate(indices):
             expected = naive_similarity(
@@ -159,10 +163,10 @@ def test_sample_level_guide():
 
 
 def test_levels_agree_where_the_samples_of_a_class_share_their_texts():
-    vocabulary, of_class = vectors(9), torch.tensor([[0, 4], [8, 1], [2, 2], [5, 0]])
+    vocabulary, of_class = vectors(9)[:, 0], torch.tensor([[0, 4], [8, 1], [2, 2], [5, 0]])
     labels_of_samples = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 0, 2])
-    by_class = LanguageGuide(vocabulary[of_class, 0])
-    by_sample = LanguageGuide(vocabulary, of_class[labels_of_samples])
+    by_class = LanguageGuide(TextBank(vocabulary, of_class))
+    by_sample = LanguageGuide(TextBank(vocabulary, of_class[labels_of_samples], by_image=True))
     indices = torch.tensor([9, 4, 1, 3, 0, 2])
     labels = labels_of_samples[indices]
     torch.testing.assert_close(
@@ -170,32 +174,46 @@ def test_levels_agree_where_the_samples_of_a_class_share_their_texts():
     )
 
 
+def test_memory_is_that_of_the_texts():
+    guide = LanguageGuide(class_bank(vectors(21, ranks=2)))
+    texts = guide.units.numel()
+    assert sum(buffer.numel() for buffer in guide.buffers()) == texts + 21 * 2
+
+
+def test_the_norm_of_texts_does_not_matter():
+    texts = vectors(21)
+    torch.testing.assert_close(
+        LanguageGuide(class_bank(texts))(rows(), LABELS, NOBODY),
+        LanguageGuide(class_bank(3 * texts))(rows(), LABELS, NOBODY),
+    )
+
+
 @pytest.mark.parametrize("delay, silent", [(0, 0), (1, 0), (2, 1), (5, 4)])
 def test_delay(delay, silent):
-    guide = LanguageGuide(vectors(), delay=delay)
+    guide = LanguageGuide(class_bank(vectors()), delay=delay)
     found = [guide(rows(), LABELS, NOBODY).item() for _ in range(silent + 2)]
     assert [value == 0 for value in found] == [True] * silent + [False] * 2
 
 
 def test_the_call_counter_is_stored_and_nothing_else(tmp_path):
-    guide = LanguageGuide(vectors(), delay=4)
+    guide = LanguageGuide(class_bank(vectors()), delay=4)
     for _ in range(3):
         guide(rows(), LABELS, NOBODY)
     assert set(guide.state_dict()) == {"_extra_state"}
     torch.save(guide.state_dict(), tmp_path / "guide.pt")
-    other = LanguageGuide(vectors(seed=8), delay=4)
+    other = LanguageGuide(class_bank(vectors(seed=8)), delay=4)
     other.load_state_dict(torch.load(tmp_path / "guide.pt", weights_only=True))
     assert other.calls == 3 and other(rows(), LABELS, NOBODY) > 0
 
 
 def test_a_silent_guide_adds_to_a_loss_with_a_graph():
     x = rows().requires_grad_()
-    (x.sum() + 3 * LanguageGuide(vectors(), delay=10)(x, LABELS, NOBODY)).backward()
+    (x.sum() + 3 * LanguageGuide(class_bank(vectors()), delay=10)(x, LABELS, NOBODY)).backward()
     assert torch.equal(x.grad, torch.ones_like(x))
 
 
 def test_fp32_under_autocast():
-    guide = LanguageGuide(vectors().float())
+    guide = LanguageGuide(class_bank(vectors().float()))
     x = rows().to(torch.bfloat16).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         found = guide(x, LABELS, NOBODY)
@@ -206,4 +224,4 @@ def test_fp32_under_autocast():
 
 
 def test_nothing_learns_in_the_guide():
-    assert list(LanguageGuide(vectors()).parameters()) == []
+    assert list(LanguageGuide(class_bank(vectors())).parameters()) == []

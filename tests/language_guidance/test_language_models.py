@@ -14,20 +14,8 @@ from utilities.errors import UserError
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[2]
-WORDS = [
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "[MASK]",
-    "a",
-    "photo",
-    "of",
-    "dog",
-    "cat",
-    "red",
-    "triangle",
-]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = [*SPECIAL, "a", "photo", "of", "dog", "cat", "red", "triangle"]
 TINY_CLIP = {
     "embed_dim": 16,
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
@@ -53,7 +41,7 @@ def encode(name: str, texts: list[str], primer: str = "{}", weights=None) -> tor
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory) -> Path:
     """A folder with a tiny BERT and its tokenizer."""
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from transformers import BertConfig, BertModel, BertTokenizer
 
     folder = tmp_path_factory.mktemp("bert")
     (folder / "vocab.txt").write_text("\n".join(WORDS))
@@ -67,7 +55,7 @@ def bert(tmp_path_factory) -> Path:
         max_position_embeddings=32,
     )
     BertModel(config).save_pretrained(folder)
-    BertTokenizerFast(
+    BertTokenizer(
         vocab_file=str(folder / "vocab.txt"), vocab=str(folder / "vocab.txt"), model_max_length=32
     ).save_pretrained(folder)
     return folder
@@ -102,19 +90,14 @@ def test_minilm_knows_what_words_mean(minilm):
     with torch.inference_mode():
         vectors = minilm(["dark red triangle", "light red triangle", "a truck"])
     assert vectors.shape == (3, 384)
-    near, far = (
-        cosine_similarity(vectors[0], vectors[1], dim=0),
-        cosine_similarity(vectors[0], vectors[2], dim=0),
-    )
+    near = cosine_similarity(vectors[0], vectors[1], dim=0)
+    far = cosine_similarity(vectors[0], vectors[2], dim=0)
     assert near > far + 0.2
 
 
 def test_minilm_does_not_see_padding(minilm):
-    texts = [
-        "a",
-        "a photo of a dark red dotted triangle on a very long and winding road",
-        "two words",
-    ]
+    long = "a photo of a dark red dotted triangle on a very long and winding road"
+    texts = ["a", long, "two words"]
     with torch.inference_mode():
         together, alone = minilm(texts), torch.cat([minilm([text]) for text in texts])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
@@ -265,4 +248,5 @@ def test_the_folder_called_datasets_does_not_break_transformers():
 
     import datasets
 
-    assert Path(datasets.__file__).parent == ROOT / "datasets" and AutoModel and AutoTokenizer
+    assert Path(datasets.__file__).parent == ROOT / "datasets"
+    assert AutoModel is not None and AutoTokenizer is not None

@@ -31,10 +31,8 @@ def test_top_classes_prefer_logits_to_probabilities():
 
 @pytest.mark.parametrize("topk", [1, 4])
 def test_top_classes_against_loops(topk):
-    logits, labels = (
-        torch.randn(20, 9, generator=torch.Generator().manual_seed(0)),
-        torch.arange(20) % 3,
-    )
+    logits = torch.randn(20, 9, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(20) % 3
     found = pseudolabels.top_classes(logits, labels, topk).tolist()
     for c in range(3):
         images = [row for row, label in zip(logits.tolist(), labels.tolist()) if label == c]
@@ -51,9 +49,9 @@ class Sums(nn.Module):
     """Logits that name the image, and the wrong ones in training mode."""
 
     def forward(self, images):
-        return torch.cat([images.sum((1, 2, 3), keepdim=True)[:, 0, 0], images[:, 0, 0, :2]], 1) * (
-            -1 if self.training else 1
-        )
+        sums = images.sum((1, 2, 3), keepdim=True)[:, 0, 0]
+        sign = -1 if self.training else 1
+        return torch.cat([sums, images[:, 0, 0, :2]], 1) * sign
 
 
 def test_classify_scatters_by_index_in_evaluation_mode():

@@ -1,4 +1,7 @@
-"""Metrics of clusters and of geometry against plain loops; names; agreement with pytorch-metric-learning."""
+"""Metrics of clusters and of geometry against plain loops; their names.
+
+They are held against pytorch-metric-learning where both define the same.
+"""
 
 import itertools
 import math
@@ -34,7 +37,7 @@ def data(
 
 
 def value(name: str, embeddings, labels, **split) -> float:
-    return metrics.parse(name).compute(EmbeddedSplit(labels, embeddings, **split))
+    return float(metrics.parse(name).compute(EmbeddedSplit(labels, embeddings, **split)))
 
 
 def naive_f1(labels, clusters) -> float:
@@ -44,11 +47,9 @@ def naive_f1(labels, clusters) -> float:
         both += bool(one_class and one_cluster)
         only_class += bool(one_class and not one_cluster)
         only_cluster += bool(one_cluster and not one_class)
-    return (
-        2 * both / (2 * both + only_class + only_cluster)
-        if both + only_class + only_cluster
-        else 0.0
-    )
+    if not both + only_class + only_cluster:
+        return 0.0
+    return 2 * both / (2 * both + only_class + only_cluster)
 
 
 def cosine_distance(first, second) -> float:
@@ -62,14 +63,13 @@ def mean(numbers) -> float:
 
 
 def naive_intra(embeddings, labels) -> float:
-    classes = [
-        [row for row, label in zip(embeddings, labels) if label == name] for name in labels.unique()
-    ]
-    return mean(
-        mean(cosine_distance(*pair) for pair in itertools.combinations(rows, 2))
-        for rows in classes
-        if len(rows) > 1
-    )
+    class_means = []
+    for name in labels.unique():
+        rows = [row for row, label in zip(embeddings, labels) if label == name]
+        pairs = list(itertools.combinations(rows, 2))
+        if pairs:
+            class_means.append(mean(cosine_distance(*pair) for pair in pairs))
+    return mean(class_means)
 
 
 def naive_inter(embeddings, labels) -> float:
@@ -88,31 +88,27 @@ def naive_inter(embeddings, labels) -> float:
 )
 @pytest.mark.parametrize("prefix, space", [("", EUCLIDEAN), ("c_", COSINE)])
 def test_clusters_against_loops_and_scikit_learn(prefix, space, labels, clusters):
-    split = {"clusters": {space: torch.tensor(clusters)}}
-    assert value(
-        f"{prefix}f1", torch.zeros(len(labels), 1), torch.tensor(labels), **split
-    ) == pytest.approx(naive_f1(labels, clusters), abs=1e-12)
-    for name, reference in (
-        ("nmi", normalized_mutual_info_score),
-        ("ami", adjusted_mutual_info_score),
-    ):
-        assert value(
-            prefix + name, torch.zeros(len(labels), 1), torch.tensor(labels), **split
-        ) == pytest.approx(reference(labels, clusters), abs=1e-12)
+    references = {
+        "f1": naive_f1,
+        "nmi": normalized_mutual_info_score,
+        "ami": adjusted_mutual_info_score,
+    }
+    rows, assignments = torch.zeros(len(labels), 1), {space: torch.tensor(clusters)}
+    for name, reference in references.items():
+        found = value(prefix + name, rows, torch.tensor(labels), clusters=assignments)
+        assert found == pytest.approx(reference(labels, clusters), abs=1e-12)
 
 
 def test_nmi_from_its_definition():
     labels, clusters = [0, 0, 1, 1, 2, 2, 2], [0, 1, 1, 1, 2, 2, 0]
 
     def entropy(parts) -> float:
-        return -sum(
-            p * math.log(p) for p in (parts.count(part) / len(parts) for part in set(parts))
-        )
+        shares = [parts.count(part) / len(parts) for part in set(parts)]
+        return -sum(share * math.log(share) for share in shares)
 
     mutual = entropy(labels) + entropy(clusters) - entropy(list(zip(labels, clusters)))
-    found = value(
-        "nmi", torch.zeros(7, 1), torch.tensor(labels), clusters={EUCLIDEAN: torch.tensor(clusters)}
-    )
+    assignments = {EUCLIDEAN: torch.tensor(clusters)}
+    found = value("nmi", torch.zeros(7, 1), torch.tensor(labels), clusters=assignments)
     assert found == pytest.approx(2 * mutual / (entropy(labels) + entropy(clusters)))
 
 
@@ -122,9 +118,8 @@ def test_distances_within_and_between_classes(count, classes):
     within, between = naive_intra(embeddings, labels), naive_inter(embeddings, labels)
     assert value("dists@intra", embeddings, labels) == pytest.approx(within, abs=1e-9)
     assert value("dists@inter", embeddings, labels) == pytest.approx(between, abs=1e-9)
-    assert value("dists@intra_over_inter", embeddings, labels) == pytest.approx(
-        within / between if between else 0, abs=1e-9
-    )
+    ratio = within / between if between else 0
+    assert value("dists@intra_over_inter", embeddings, labels) == pytest.approx(ratio, abs=1e-9)
 
 
 @pytest.mark.parametrize("mode", [1, 2, 3, -2, 99])
@@ -134,9 +129,8 @@ def test_rho_spectrum(count, dim, mode):
     singular = np.linalg.svd(embeddings.double().numpy(), compute_uv=False)[abs(mode) - 1 :]
     shares = singular / singular.sum() if len(singular) > 1 else []
     expected = sum(math.log(1 / len(shares) / share) / len(shares) for share in shares)
-    assert value(f"rho_spectrum@{mode}@embeds", embeddings, labels) == pytest.approx(
-        expected, abs=1e-9
-    )
+    found = value(f"rho_spectrum@{mode}@embeds", embeddings, labels)
+    assert found == pytest.approx(expected, abs=1e-9)
 
 
 def test_blocks_of_rows_give_the_same(monkeypatch):
@@ -151,9 +145,8 @@ def test_blocks_of_rows_give_the_same(monkeypatch):
 @pytest.mark.parametrize("seed", range(3))
 def test_semantic_consistency_is_spearmans_correlation_over_pairs_of_classes(seed):
     embeddings, labels = data(80, 9, seed)
-    texts = torch.eye(4)[
-        torch.randint(4, (12,), generator=torch.Generator().manual_seed(seed))
-    ]  # alike or not at all: many ties
+    kinds = torch.randint(4, (12,), generator=torch.Generator().manual_seed(seed))
+    texts = torch.eye(4)[kinds]  # alike or not at all: many ties
     present = labels.unique().tolist()
     means = {name: embeddings[labels == name].double().mean(0) for name in present}
     pairs = list(itertools.combinations(present, 2))
@@ -161,26 +154,28 @@ def test_semantic_consistency_is_spearmans_correlation_over_pairs_of_classes(see
         [-cosine_distance(means[a], means[b]) for a, b in pairs],
         [float(texts[a] @ texts[b]) for a, b in pairs],
     ).statistic
-    assert value("semantic_consistency", embeddings, labels, text_vectors=texts) == pytest.approx(
-        expected, abs=1e-9
-    )
+    found = value("semantic_consistency", embeddings, labels, text_vectors=texts)
+    assert found == pytest.approx(expected, abs=1e-9)
 
 
 def test_semantic_consistency_of_a_space_that_is_language():
     vectors = torch.randn(6, 20, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(6).repeat_interleave(2)
     texts = torch.nn.functional.normalize(vectors, dim=1)
-    assert value(
-        "semantic_consistency", vectors[labels], labels, text_vectors=texts
-    ) == pytest.approx(1)
-    assert (
-        abs(value("semantic_consistency", vectors[labels], labels, text_vectors=texts.flip(0)))
-        < 0.9
-    )
-    assert (
-        value("semantic_consistency", vectors[labels], labels, text_vectors=torch.ones(6, 3)) == 0
-    )
-    assert value("semantic_consistency", vectors[:2], torch.arange(2), text_vectors=texts) == 0
+
+    def consistency(rows, labels, texts) -> float:
+        return value("semantic_consistency", rows, labels, text_vectors=texts)
+
+    assert consistency(vectors[labels], labels, texts) == pytest.approx(1)
+    assert abs(consistency(vectors[labels], labels, texts.flip(0))) < 0.9
+    assert consistency(vectors[labels], labels, torch.ones(6, 3)) == 0
+    assert consistency(vectors[:2], torch.arange(2), texts) == 0
+
+
+def test_semantic_consistency_without_texts_is_refused():
+    embeddings, labels = data(20, 4)
+    with pytest.raises(ValueError, match="text vectors"):
+        value("semantic_consistency", embeddings, labels)
 
 
 def test_semantic_consistency_of_many_classes_is_that_of_some(monkeypatch):
@@ -193,15 +188,15 @@ def test_semantic_consistency_of_many_classes_is_that_of_some(monkeypatch):
     expected = value(
         "semantic_consistency", vectors[chosen], torch.arange(14), text_vectors=texts[chosen]
     )
-    assert (
-        value("semantic_consistency", vectors, torch.arange(40), text_vectors=texts)
-        == expected
-        != 0
-    )
+    found = value("semantic_consistency", vectors, torch.arange(40), text_vectors=texts)
+    assert found == expected != 0
 
 
 def test_a_retrieval_worked_out_by_hand():
-    """Query 0 finds its three relevant images at ranks 1, 4 and 6; query 1 has none; query 2 finds its only one at rank 2."""
+    """Query 0 finds its relevant images at ranks 1, 4 and 6, query 2 its only one at rank 2.
+
+    Query 1 has none.
+    """
     found = Retrieval(
         torch.tensor([0, 0, 0, 2]), torch.tensor([1, 4, 6, 2]), torch.tensor([3, 0, 1])
     )
@@ -237,13 +232,15 @@ def test_map_of_more_than_1000_images_stops_at_1000():
         [metrics.parse(name) for name in ("mAP_1000", "mAP_lim")],
         memory=2**26,
     )
-    assert found["mAP_1000"] == pytest.approx(paper, rel=1e-9) and found[
-        "mAP_lim"
-    ] == pytest.approx(corrected, rel=1e-9)
+    assert found["mAP_1000"] == pytest.approx(paper, rel=1e-9)
+    assert found["mAP_lim"] == pytest.approx(corrected, rel=1e-9)
 
 
 def test_agreement_with_pytorch_metric_learning():
-    """Its mean_average_precision is over its k neighbours and divides by the hits among them; over all, both are the same."""
+    """Its mean_average_precision is over its k neighbours and divides by the hits among them.
+
+    Over all neighbours, both are the same.
+    """
     calculators = pytest.importorskip("pytorch_metric_learning.utils.accuracy_calculator")
     embeddings, labels = data(300, 40, dim=16)
     names = {
@@ -256,10 +253,9 @@ def test_agreement_with_pytorch_metric_learning():
         include=tuple(names), k=299, device=torch.device("cpu")
     ).get_accuracy(embeddings, labels)
     asked = [metrics.parse(name) for name in names.values()]
-    alone = labels.bincount()[labels] == 1
-    queries = (
-        (~alone).nonzero().squeeze(1)
-    )  # it leaves out the only image of a class, also where we call that a miss
+    # It leaves out the only image of a class, also where we call that a miss.
+    is_alone = labels.bincount()[labels] == 1
+    queries = (~is_alone).nonzero().squeeze(1)
     ours = evaluate_embeddings(
         embeddings, Protocol(labels, None, queries, torch.arange(300)), asked, memory=2**26
     )
@@ -286,9 +282,8 @@ def test_agreement_with_pytorch_metric_learning():
 def test_parse(name, space, depth, family):
     metric = metrics.parse(name)
     assert (metric.name, metric.space, metric.depth, metric.family) == (name, space, depth, family)
-    assert metric.clusters == (name in ("nmi", "c_f1")) and metric.superclass == name.startswith(
-        "superclass"
-    )
+    assert metric.clusters == (name in ("nmi", "c_f1"))
+    assert metric.superclass == name.startswith("superclass")
     assert metric.evaltype == ("avg_features" if "avg_features" in name else None)
 
 
@@ -316,8 +311,5 @@ def test_unknown_names_list_the_known_ones(name):
 
 def test_every_metric_says_what_it_does_with_a_lone_image():
     for name, metric in metrics.REGISTRY.items():
-        assert (
-            metric.evaltype
-            or "single image" in metric.compute.__doc__
-            or "only image" in metric.compute.__doc__
-        ), name
+        text = metric.compute.__doc__
+        assert metric.evaltype or "single image" in text or "only image" in text, name

@@ -44,6 +44,8 @@ class Spread(nn.Module):
 class Guide(nn.Module):
     """Another loss of the same embeddings, which counts its calls."""
 
+    calls: torch.Tensor
+
     def __init__(self):
         super().__init__()
         self.register_buffer("calls", torch.zeros(()))
@@ -58,7 +60,7 @@ def batch(seed: int) -> Batch:
     return Batch(images, torch.tensor([0, 0, 1, 1]), torch.tensor([3, 1, 0, 2]))
 
 
-def learner(seed: int = 0, guide: bool = True, **options) -> Learner:
+def learner(seed: int = 0, guide: bool = True, warmup: int = 0) -> Learner:
     torch.manual_seed(seed)
     network, criterion = Network(), Spread()
     groups = [
@@ -67,8 +69,16 @@ def learner(seed: int = 0, guide: bool = True, **options) -> Learner:
     ]
     optimizer = optimizers.select("adam", groups, weight_decay=0.01)
     schedule = schedules.select("step", optimizer, tau=[2], gamma=0.5)
-    guided = {"guide": Guide(), "guide_weight": 0.5} if guide else {}
-    return Learner(network, criterion, optimizer, schedule, runtime=Runtime(), **guided, **options)
+    return Learner(
+        network,
+        criterion,
+        optimizer,
+        schedule,
+        runtime=Runtime(),
+        guide=Guide() if guide else None,
+        guide_weight=0.5 if guide else 0.0,
+        warmup=warmup,
+    )
 
 
 def weights(of: Learner) -> list[torch.Tensor]:

@@ -47,7 +47,7 @@ def train(parts, scheduler, epochs: int) -> None:
 
 
 def state_of(parts, **changes) -> dict:
-    plain = {
+    plain: dict = {
         "settings": SETTINGS,
         "epoch": 1,
         "history": HISTORY,
@@ -191,7 +191,7 @@ def test_a_part_that_does_not_fit_is_named(tmp_path):
 
 def test_a_part_that_was_not_stored_is_named_unless_it_is_guidance(tmp_path):
     path, *_ = stored(tmp_path)
-    parts, scheduler = learner(0)
+    parts, _ = learner(0)
     checkpoints.restore(parts | {"guide": nn.Linear(1, 1)}, checkpoints.load(path))
     with pytest.raises(UserError, match="criterion"):
         checkpoints.restore(parts | {"criterion": nn.Linear(1, 1)}, checkpoints.load(path))

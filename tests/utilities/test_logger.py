@@ -124,21 +124,21 @@ def test_finish_writes_results_and_plots(log):
 
 
 def test_the_online_run_gets_the_values_and_the_end(tmp_path, monkeypatch):
-    class Online:
-        seen = []
+    seen = []
 
+    class Online:
         def log(self, epoch, values):
-            self.seen.append((epoch, values))
+            seen.append((epoch, values))
 
         def finish(self, exit_code):
-            self.seen.append(exit_code)
+            seen.append(exit_code)
 
     monkeypatch.setattr(logger, "PLOT_INTERVAL", float("inf"))
     with RunLog(tmp_path, online=Online()) as log:
         log.log(0, values(0, 2.0, 0.25))
     with pytest.raises(KeyboardInterrupt), RunLog(tmp_path, online=Online()):
         raise KeyboardInterrupt
-    assert Online.seen == [(0, values(0, 2.0, 0.25)), 0, 1]
+    assert seen == [(0, values(0, 2.0, 0.25)), 0, 1]
 
 
 def test_online_keys_are_those_of_the_papers_code():

@@ -1,4 +1,4 @@
-"""python -m evaluation.search: what lies nearest to an image."""
+"""python -m programs.search: what lies nearest to an image."""
 
 import json
 import os
@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from evaluation import embed, faiss_library, search, trained
+from evaluation import faiss_library
+from programs import embed, image_index, search, trained
 
 QUICK = ["--kernels", "0", "--device", "cpu"]
 
@@ -77,13 +78,13 @@ def test_a_saved_index_is_used_again_until_the_images_change(
     asked = ("--index", own_photos, "--query", query, "--save_index", saved)
     first, _ = find(*asked)
     embedded = []
-    monkeypatch.setattr(
-        trained,
-        "embed",
-        lambda network, split, inner=trained.embed, **options: (
-            embedded.append(len(split)) or inner(network, split, **options)
-        ),
-    )
+    blocks = trained.Trained.blocks
+
+    def counted(network, split, *arguments, **options):
+        embedded.append(len(split))
+        return blocks(network, split, *arguments, **options)
+
+    monkeypatch.setattr(trained.Trained, "blocks", counted)
     again, said = find(*asked)
     alone, _ = find("--index", saved, "--query", query)
     assert first == again == alone and embedded == [1, 1] and "have not changed" in said
@@ -109,7 +110,7 @@ def test_an_index_of_another_network_is_refused(
     ):
         assert search.main([other, *flags, "--query", query, *QUICK]) == 2
         message = capsys.readouterr().err.splitlines()[-1]
-        assert f"{file / search.SAVED} holds embeddings of another checkpoint" in message
+        assert f"{file / image_index.SAVED} holds embeddings of another checkpoint" in message
 
 
 def test_a_file_of_embed_is_an_index_and_its_kind_is_kept(
@@ -118,40 +119,17 @@ def test_a_file_of_embed_is_an_index_and_its_kind_is_kept(
     query = photos / "birds" / "images" / "Dove" / "Dove_3.png"
     for evaltype, suffix in (("embeds", "parquet"), ("avg_features", "npz")):
         file = tmp_path / f"x.{suffix}"
-        assert (
-            embed.main(
-                [
-                    str(run_folder),
-                    "--from",
-                    str(photos),
-                    "--to",
-                    str(file),
-                    "--evaltype",
-                    evaltype,
-                    *QUICK,
-                ]
-            )
-            == 0
-        )
+        places = ["--from", str(photos), "--to", str(file)]
+        assert embed.main([str(run_folder), *places, "--evaltype", evaltype, *QUICK]) == 0
         capsys.readouterr()
         found, _ = find("--index", file, "--query", query, "--k", "3")
         assert [neighbour["class"] for neighbour in found[0]["neighbours"]] == ["Dove"] * 3
         if evaltype == "embeds":
             assert found == find("--index", photos, "--query", query, "--k", "3")[0]
-    (tmp_path / "foreign.npz").write_bytes(b"PK")
-    assert (
-        search.main(
-            [
-                str(run_folder),
-                "--index",
-                str(tmp_path / "foreign.npz"),
-                "--query",
-                str(query),
-                *QUICK,
-            ]
-        )
-        == 2
-    )
+    foreign = tmp_path / "foreign.npz"
+    foreign.write_bytes(b"PK")
+    places = ["--index", str(foreign), "--query", str(query)]
+    assert search.main([str(run_folder), *places, *QUICK]) == 2
     assert "is not a file of embeddings" in capsys.readouterr().err
 
 
@@ -167,19 +145,8 @@ def test_images_without_classes_have_none_and_few_are_all_found(photos, find, tm
 
 
 def test_a_reader_may_stop_early(photos, run_folder):
-    command = [
-        sys.executable,
-        "-m",
-        "evaluation.search",
-        str(run_folder),
-        "--index",
-        str(photos),
-        "--query",
-        str(photos),
-        "--k",
-        "40",
-        *QUICK,
-    ]
+    places = [str(run_folder), "--index", str(photos), "--query", str(photos)]
+    command = [sys.executable, "-m", "programs.search", *places, "--k", "40", *QUICK]
     ended = subprocess.run(
         ["bash", "-o", "pipefail", "-c", f"{shlex.join(command)} | head -n 1"],
         cwd=Path(search.__file__).parents[1],
@@ -190,21 +157,10 @@ def test_a_reader_may_stop_early(photos, run_folder):
 
 
 def test_the_picture_shows_query_and_neighbours(photos, find, tmp_path):
-    picture, query = (
-        tmp_path / "new" / "found.png",
-        photos / "birds" / "images" / "Dove" / "Dove_3.png",
-    )
-    find(
-        "--index",
-        photos,
-        "--query",
-        query,
-        query.with_name("Dove_4.png"),
-        "--k",
-        "4",
-        "--picture",
-        picture,
-    )
+    picture = tmp_path / "new" / "found.png"
+    query = photos / "birds" / "images" / "Dove" / "Dove_3.png"
+    queries = ("--query", query, query.with_name("Dove_4.png"))
+    find("--index", photos, *queries, "--k", "4", "--picture", picture)
     with Image.open(picture) as image:
         assert (
             image.width > 1.5 * image.height and len(image.convert("RGB").getcolors(2**24)) > 1000
@@ -227,21 +183,8 @@ def test_broken_images_stay_out_of_index_and_queries_when_told(
         and all(len(query["neighbours"]) == 46 for query in found)
         and said.count("Dove_0.png (") == 2
     )
-    assert (
-        search.main(
-            [
-                str(run_folder),
-                "--index",
-                str(own_photos),
-                "--query",
-                str(doves / "Dove_0.png"),
-                "--on_bad_image",
-                "skip",
-                *QUICK,
-            ]
-        )
-        == 2
-    )
+    places = ["--index", str(own_photos), "--query", str(doves / "Dove_0.png")]
+    assert search.main([str(run_folder), *places, "--on_bad_image", "skip", *QUICK]) == 2
     assert "--query: none of the 1 images can be read" in capsys.readouterr().err
 
 
@@ -257,18 +200,10 @@ def test_broken_images_stay_out_of_index_and_queries_when_told(
     ],
 )
 def test_wrong_images_are_a_sentence(run_folder, photos, capsys, flags, part):
-    assert (
-        search.main(
-            [
-                str(run_folder),
-                *(str(photos) if flag == "PHOTOS" else flag for flag in flags),
-                *QUICK,
-            ]
-        )
-        == 2
-    )
+    given = [str(photos) if flag == "PHOTOS" else flag for flag in flags]
+    assert search.main([str(run_folder), *given, *QUICK]) == 2
     message = capsys.readouterr().err.splitlines()[-1]
-    assert message.startswith("python -m evaluation.search: error: ") and part in message
+    assert message.startswith("python -m programs.search: error: ") and part in message
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""python -m evaluation.export: the same embeddings without this program."""
+"""python -m programs.export: the same embeddings without this program."""
 
 import json
 import tarfile
@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import export, trained
+from programs import export, model_file, trained
+from programs.constants import MODEL_FORMATS
 
 
 def by_the_description(folder: Path, image: Path) -> np.ndarray:
     """What the lines of preprocessing.json give, which use nothing of this repository."""
-    lines, names = json.loads((folder / "preprocessing.json").read_text())["usage"], {}
+    lines = json.loads((folder / "preprocessing.json").read_text())["usage"]
+    names: dict = {}
     exec("\n".join(lines).replace("image.jpg", str(image)), names)
     return names["embeddings"]
 
@@ -32,46 +34,26 @@ def test_the_file_and_its_description_give_the_checkpoints_embeddings(
     photos, make_checkpoint, tmp_path, capsys, monkeypatch, arch, file_format, flags
 ):
     checkpoint, target = make_checkpoint(arch, **flags), tmp_path / "exported"
-    assert (
-        export.main(
-            [
-                str(checkpoint),
-                "--to",
-                str(target),
-                "--format",
-                file_format,
-                "--check",
-                str(photos / "birds"),
-            ]
-        )
-        == 0
-    )
+    places = ["--to", str(target), "--check", str(photos / "birds")]
+    assert export.main([str(checkpoint), *places, "--format", file_format]) == 0
     assert "own embeddings of 48 images" in capsys.readouterr().err
-    file = export.FORMATS[file_format].file
+    file = model_file.FORMATS[file_format].file
     assert sorted(path.name for path in target.iterdir()) == sorted([file, "preprocessing.json"])
     image = next(photos.rglob("*.png"))
     monkeypatch.chdir(target)
-    expected, found = by_hand.embeddings(checkpoint, [image]), by_the_description(target, image)
-    assert (
-        np.abs(found - expected).max() <= 1e-2 * np.abs(expected).max()
-    )  # Pillow resizes to within one level of 255 of the loader
+    expected, given = by_hand.embeddings(checkpoint, [image]), by_the_description(target, image)
+    # Pillow resizes to within one level of 255 of the loader.
+    assert np.abs(given - expected).max() <= 1e-2 * np.abs(expected).max()
     described = json.loads((target / "preprocessing.json").read_text())
-    assert described["output"]["shape"] == ["batch", 12] and described["output"][
-        "unit_length"
-    ] == arch.endswith("normalize")
-    images = (
-        np.random.default_rng(0)
-        .normal(size=(5, *described["input"]["shape"][1:]))
-        .astype(np.float32)
-    )  # a batch of another size
+    output = described["output"]
+    assert output["shape"] == ["batch", 12] and output["unit_length"] == arch.endswith("normalize")
+    shape = (5, *described["input"]["shape"][1:])  # a batch of another size
+    images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    network = trained.load(checkpoint, "cpu").network
     with torch.no_grad():
-        batch = (
-            trained.load(checkpoint, torch.device("cpu"))
-            .network(torch.from_numpy(images))
-            .embeddings.numpy()
-        )
+        batch = network(torch.from_numpy(images)).embeddings.numpy()
     np.testing.assert_allclose(
-        export.FORMATS[file_format].open(target / file)(images),
+        model_file.FORMATS[file_format].open(target / file)(images),
         batch,
         atol=1e-5 * np.abs(batch).max(),
     )
@@ -80,29 +62,23 @@ def test_the_file_and_its_description_give_the_checkpoints_embeddings(
 @pytest.fixture
 def instant(monkeypatch):
     """A format that takes no time, and may be wrong."""
-
-    def use(factor: float) -> None:
-        monkeypatch.setitem(
-            export.FORMATS,
-            "torch",
-            export.FORMATS["torch"]._replace(
-                write=lambda model, images, file: file.write_text("model"),
-                open=lambda file: (
-                    lambda images: (
-                        factor
-                        * model_of["network"](torch.from_numpy(images)).embeddings.detach().numpy()
-                    )
-                ),
-            ),
-        )
-
-    model_of = {}
+    loaded = {}
     load = trained.load
 
     def remember(*arguments):
-        found = load(*arguments)
-        model_of["network"] = found.network
-        return found
+        loaded["network"] = load(*arguments)
+        return loaded["network"]
+
+    def use(factor: float) -> None:
+        def embed(images: np.ndarray) -> np.ndarray:
+            output = loaded["network"].network(torch.from_numpy(images))
+            return factor * output.embeddings.detach().numpy()
+
+        def write(model, images, file: Path) -> None:
+            file.write_text("model")
+
+        fast = model_file.FORMATS["torch"]._replace(write=write, open=lambda file: embed)
+        monkeypatch.setitem(model_file.FORMATS, "torch", fast)
 
     monkeypatch.setattr(trained, "load", remember)
     return use
@@ -121,20 +97,9 @@ def test_a_wrong_model_is_not_kept(
 ):
     instant(factor)
     target = tmp_path / "exported"
-    assert (
-        export.main(
-            [
-                str(make_checkpoint("test_resnet_normalize")),
-                "--to",
-                str(target),
-                "--format",
-                "torch",
-                "--check",
-                str(photos),
-            ]
-        )
-        == status
-    )
+    checkpoint = str(make_checkpoint("test_resnet_normalize"))
+    flags = ["--to", str(target), "--format", "torch", "--check", str(photos)]
+    assert export.main([checkpoint, *flags]) == status
     assert part in capsys.readouterr().err.splitlines()[-1]
     assert len(list(target.iterdir())) == (2 if status == 0 else 0)
 
@@ -142,15 +107,9 @@ def test_a_wrong_model_is_not_kept(
 def test_broken_images_are_no_part_of_the_check(photos, make_checkpoint, instant, tmp_path, capsys):
     instant(1)
     (tmp_path / "broken.png").write_bytes(b"broken")
-    command = [
-        str(make_checkpoint("test_resnet_normalize")),
-        "--to",
-        str(tmp_path / "exported"),
-        "--format",
-        "torch",
-        "--check",
-        str(tmp_path / "broken.png"),
-    ]
+    checkpoint = str(make_checkpoint("test_resnet_normalize"))
+    flags = ["--to", str(tmp_path / "exported"), "--format", "torch"]
+    command = [checkpoint, *flags, "--check", str(tmp_path / "broken.png")]
     assert (
         export.main(command) == 2
         and "--check: none of the 1 images can be read" in capsys.readouterr().err
@@ -163,18 +122,8 @@ def test_broken_images_are_no_part_of_the_check(photos, make_checkpoint, instant
 
 def test_it_says_when_nothing_was_checked(make_checkpoint, instant, tmp_path, capsys):
     instant(1)
-    assert (
-        export.main(
-            [
-                str(make_checkpoint("test_resnet_normalize")),
-                "--to",
-                str(tmp_path / "exported"),
-                "--format",
-                "torch",
-            ]
-        )
-        == 0
-    )
+    checkpoint = str(make_checkpoint("test_resnet_normalize"))
+    assert export.main([checkpoint, "--to", str(tmp_path / "exported"), "--format", "torch"]) == 0
     assert "not checked (--check FOLDER" in capsys.readouterr().err
 
 
@@ -184,37 +133,28 @@ def test_wrong_places_are_a_sentence(make_checkpoint, tmp_path, capsys):
     assert f"--to {checkpoint} cannot be written" in capsys.readouterr().err
     assert export.main([checkpoint, "--to", str(tmp_path / "x"), "--check", "no.png"]) == 2
     assert (
-        "python -m evaluation.export: error: --check no.png: there is no such image"
+        "python -m programs.export: error: --check no.png: there is no such image"
         in capsys.readouterr().err
     )
 
 
 def test_onnx_of_a_real_network_on_real_images(assets, tmp_path, make_checkpoint, capsys):
     with tarfile.open(assets / "cifar100.tar.gz") as archive:
-        archive.extractall(
-            tmp_path,
-            members=[
-                member
-                for member in archive
-                if member.isfile() and Path(member.name).parent.name[:3] in ("001", "100")
-            ],
-            filter="data",
-        )
+        two_classes = [
+            member
+            for member in archive
+            if member.isfile() and Path(member.name).parent.name[:3] in ("001", "100")
+        ]
+        archive.extractall(tmp_path, members=two_classes, filter="data")
     checkpoint = make_checkpoint(
         "mobilenetv2_100_frozen_normalize",
         image_size=96,
         arch_weights=str(assets / "mobilenetv2_100_imagenet1k.safetensors"),
     )
-    assert (
-        export.main(
-            [
-                str(checkpoint),
-                "--to",
-                str(tmp_path / "exported"),
-                "--check",
-                str(tmp_path / "cifar100"),
-            ]
-        )
-        == 0
-    )
+    places = ["--to", str(tmp_path / "exported"), "--check", str(tmp_path / "cifar100")]
+    assert export.main([str(checkpoint), *places]) == 0
     assert "own embeddings of 64 images" in capsys.readouterr().err
+
+
+def test_the_formats_of_the_command_line_are_those_that_can_be_written():
+    assert tuple(model_file.FORMATS) == MODEL_FORMATS

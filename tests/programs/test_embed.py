@@ -1,8 +1,6 @@
-"""python -m evaluation.embed: files of embeddings."""
+"""python -m programs.embed: files of embeddings."""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import by_hand
@@ -10,7 +8,8 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from evaluation import embed, embedding_file
+from programs import embed, embedding_file
+from programs.constants import EMBEDDING_FILES
 
 QUICK = ["--kernels", "0", "--device", "cpu", "--bs", "5"]
 
@@ -19,75 +18,36 @@ def test_npz_of_a_folder_holds_what_the_network_gives(photos, run_folder, tmp_pa
     target = tmp_path / "new" / "birds.npz"
     assert embed.main([str(run_folder), "--from", str(photos), "--to", str(target), *QUICK]) == 0
     with np.load(target, allow_pickle=False) as file:
-        found = dict(file)
-    assert found["embeddings"].dtype == np.float32 and found["embeddings"].shape == (48, 16)
-    assert found["paths"].tolist() == sorted(map(str, photos.rglob("*.png")))
-    assert [found["class_names"][label] for label in found["labels"]] == [
-        Path(path).parent.name for path in found["paths"]
-    ]
-    np.testing.assert_allclose(
-        found["embeddings"],
-        by_hand.embeddings(run_folder / "checkpoint_last.pth.tar", found["paths"]),
-        atol=1e-5,
-    )
+        arrays = dict(file)
+    rows, paths = arrays["embeddings"], arrays["paths"].tolist()
+    assert rows.dtype == np.float32 and rows.shape == (48, 16)
+    assert paths == sorted(map(str, photos.rglob("*.png")))
+    class_names = [arrays["class_names"][label] for label in arrays["labels"]]
+    assert class_names == [Path(path).parent.name for path in paths]
+    expected = by_hand.embeddings(run_folder / "checkpoint_last.pth.tar", paths)
+    np.testing.assert_allclose(rows, expected, atol=1e-5)
     assert [file.name for file in target.parent.iterdir()] == ["birds.npz"]
 
 
 def test_parquet_of_a_dataset_and_its_test_part(photos, run_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(embedding_file, "ROWS_AT_ONCE", 10)
     target = tmp_path / "birds.parquet"
-    assert (
-        embed.main(
-            [
-                str(run_folder),
-                "--dataset",
-                "birds",
-                "--source_path",
-                str(photos),
-                "--to",
-                str(target),
-                "--evaltype",
-                "avg_features",
-                *QUICK,
-            ]
-        )
-        == 0
-    )
+    source = [str(run_folder), "--dataset", "birds", "--source_path", str(photos)]
+    command = [*source, "--to", str(target), *QUICK]
+    assert embed.main([*command, "--evaltype", "avg_features"]) == 0
     table = parquet.read_table(target)
-    names = [Path(path).parent.name for path in table["path"].to_pylist()]
-    assert (
-        table["class_name"].to_pylist() == names
-        and set(names) == {"Dove", "Egret", "Finch"}
-        and table.num_rows == 24
-    )
-    expected = by_hand.embeddings(
-        run_folder / "checkpoint_last.pth.tar", table["path"].to_pylist(), "avg_features"
-    )
+    paths = table["path"].to_pylist()
+    names = [Path(path).parent.name for path in paths]
+    assert table["class_name"].to_pylist() == names
+    assert set(names) == {"Dove", "Egret", "Finch"} and table.num_rows == 24
+    checkpoint = run_folder / "checkpoint_last.pth.tar"
+    expected = by_hand.embeddings(checkpoint, paths, "avg_features")
     assert table.schema.field("embedding").type.list_size == expected.shape[1]
     np.testing.assert_allclose(np.stack(table["embedding"].to_numpy()), expected, atol=1e-4)
     assert parquet.ParquetFile(target).num_row_groups == 3
-    assert (
-        embed.main(
-            [
-                str(run_folder),
-                "--dataset",
-                "birds",
-                "--source_path",
-                str(photos),
-                "--split",
-                "train",
-                "--to",
-                str(target),
-                *QUICK,
-            ]
-        )
-        == 0
-    )
-    assert set(parquet.read_table(target)["class_name"].to_pylist()) == {
-        "Auklet",
-        "Blackbird",
-        "Catbird",
-    }
+    assert embed.main([*command, "--split", "train"]) == 0
+    training_names = set(parquet.read_table(target)["class_name"].to_pylist())
+    assert training_names == {"Auklet", "Blackbird", "Catbird"}
 
 
 def test_broken_images_are_left_out_when_told(photos, run_folder, tmp_path, capsys):
@@ -106,7 +66,7 @@ def test_broken_images_are_left_out_when_told(photos, run_folder, tmp_path, caps
         assert len(file["embeddings"]) == 47 and str(broken) not in file["paths"]
 
 
-@pytest.mark.parametrize("suffix", embedding_file.SUFFIXES)
+@pytest.mark.parametrize("suffix", EMBEDDING_FILES)
 @pytest.mark.parametrize("labels, names", [([-1, -1, -1], []), ([1, 0, -1], ["ant", "cat"])])
 def test_files_give_back_what_was_written(tmp_path, suffix, labels, names):
     rows = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
@@ -114,9 +74,10 @@ def test_files_give_back_what_was_written(tmp_path, suffix, labels, names):
         ["/a/ä.png", "/a/b.png", "/c.png"], np.array(labels), names, "digest", "embeds"
     )
     embedding_file.write(tmp_path / f"x{suffix}", iter([rows[:2], rows[2:]]), 4, source, "--to")
-    found, back = embedding_file.read(tmp_path / f"x{suffix}", "--index")
-    np.testing.assert_array_equal(found, rows)
-    assert back._replace(labels=back.labels.tolist()) == source._replace(labels=labels)
+    rows_back, source_back = embedding_file.read(tmp_path / f"x{suffix}", "--index")
+    np.testing.assert_array_equal(rows_back, rows)
+    labels_back = source_back.labels.tolist()
+    assert source_back._replace(labels=labels_back) == source._replace(labels=labels)
 
 
 @pytest.mark.parametrize(
@@ -134,9 +95,8 @@ def test_files_give_back_what_was_written(tmp_path, suffix, labels, names):
 )
 def test_wrong_flags_are_told_at_once(run_folder, photos, capsys, flags, parts):
     with pytest.raises(SystemExit) as stopped:
-        embed.main(
-            [str(run_folder), *[str(photos) if flag == "PHOTOS" else flag for flag in flags]]
-        )
+        given = [str(photos) if flag == "PHOTOS" else flag for flag in flags]
+        embed.main([str(run_folder), *given])
     message = capsys.readouterr().err.splitlines()[-1]
     assert stopped.value.code == 2 and all(part in message for part in parts)
 
@@ -162,19 +122,8 @@ def test_wrong_images_and_places_are_a_sentence_and_leave_nothing(
         (broken, "x.npz", f"The image {broken / 'a.png'} cannot be read"),
         (photos, "file/x.npz", "cannot be written"),
     ):
-        assert (
-            embed.main(
-                [str(run_folder), "--from", str(folder), "--to", str(tmp_path / target), *QUICK]
-            )
-            == 2
-        )
+        places = ["--from", str(folder), "--to", str(tmp_path / target)]
+        assert embed.main([str(run_folder), *places, *QUICK]) == 2
         message = capsys.readouterr().err.splitlines()[-1]
-        assert message.startswith("python -m evaluation.embed: error: ") and part in message
+        assert message.startswith("python -m programs.embed: error: ") and part in message
     assert not list(tmp_path.glob("*x.npz*"))
-
-
-def test_help_does_not_wait_for_timm():
-    code = "import sys, evaluation.embed, evaluation.search, evaluation.export; sys.exit(bool({'timm', 'matplotlib', 'onnxruntime'} & sys.modules.keys()))"
-    assert (
-        subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
-    )

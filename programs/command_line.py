@@ -1,28 +1,53 @@
-"""What the command lines of embed, search and export share. Imports nothing heavy, so that --help and wrong flags answer first."""
+"""What the command lines share.
+
+Imports nothing heavy, so that `--help` and wrong flags answer first.
+"""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from utilities import report
+from programs.constants import DEVICES, PRECISIONS
 from utilities.run_folder import LAST_CHECKPOINT, checkpoint_at
-from utilities.runtime import DTYPES
+from utilities.streams import reader_may_leave
+
+Flags = TypeVar("Flags", bound=argparse.Namespace)
+
+
+class CheckpointFlags(argparse.Namespace):
+    """Of a program that starts from a checkpoint."""
+
+    checkpoint: Path
+
+
+class EmbeddingFlags(CheckpointFlags):
+    """Of a program that embeds images."""
+
+    bs: int
+    kernels: int
+    device: str
+    gpu: list[int]
+    on_bad_image: str
+    precision: str
 
 
 def build_parser(program: str, description: str) -> argparse.ArgumentParser:
-    """A parser of `python -m evaluation.<program>` that takes a checkpoint."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m evaluation.{program}", description=description, allow_abbrev=False
+    """A parser of `python -m programs.<program>`."""
+    return argparse.ArgumentParser(
+        prog=f"python -m programs.{program}", description=description, allow_abbrev=False
     )
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """The network that a program starts from."""
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
         type=_checkpoint,
         help="Checkpoint of a run of main.py, or the run's folder: its last one.",
     )
-    return parser
 
 
 def add_embedding_flags(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +62,7 @@ def add_embedding_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--device",
-        choices=("auto", "cpu", "cuda"),
+        choices=DEVICES,
         default="auto",
         help="auto, the default, takes the GPU if there is one.",
     )
@@ -46,11 +71,12 @@ def add_embedding_flags(parser: argparse.ArgumentParser) -> None:
         "--on_bad_image",
         choices=("raise", "skip"),
         default="raise",
-        help="What broken images do: end the program (the default), or stay out, counted and named.",
+        help="What broken images do: end the program (the default), or stay out, counted and "
+        "named.",
     )
     group.add_argument(
         "--precision",
-        choices=tuple(DTYPES),
+        choices=PRECISIONS,
         default="fp32",
         help="Number format of the network (%(default)s).",
     )
@@ -69,15 +95,17 @@ def at_least(least: int) -> Callable[[str], int]:
     return parse
 
 
-def run(program: str, work: Callable, flags: argparse.Namespace) -> int:
-    """Exit status of `work(flags)`; what it says goes to standard error, because standard output is for results."""
+def run(program: str, work: Callable[[Flags], None], flags: Flags) -> int:
+    """Exit status of `work(flags)`.
+
+    What it says goes to standard error, because standard output is for results.
+    """
+    from utilities import report  # here, because it loads torch
+
     report.configure_logging(sys.stderr)
-    try:
-        status = report.exit_status(work, flags, program=f"python -m evaluation.{program}")
-        sys.stdout.flush()
-    except BrokenPipeError:  # who reads the results, `head` say, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    status = 0
+    with reader_may_leave():
+        status = report.exit_status(work, flags, program=f"python -m programs.{program}")
     return status
 
 
@@ -85,6 +113,7 @@ def _checkpoint(text: str) -> Path:
     path = checkpoint_at(text)
     if not path.is_file():
         raise argparse.ArgumentTypeError(
-            f"there is no checkpoint {path}; a run keeps its last one as {LAST_CHECKPOINT} in its folder"
+            f"there is no checkpoint {path}; a run keeps its last one as {LAST_CHECKPOINT} in its "
+            "folder"
         )
     return path

@@ -1,0 +1,13 @@
+"""Names and limits that the command lines tell and the work behind them keeps.
+
+Imports nothing, for the sake of `--help`.
+"""
+
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("fp32", "bf16", "fp16")
+EVALTYPES = ("embeds", "avg_features")
+EMBEDDING_FILES = (".npz", ".parquet")
+MODEL_FORMATS = ("onnx", "torch")
+PREPROCESSING = "preprocessing.json"
+CHECKED_IMAGES = 64  # at most, of an export
+DRAWN_QUERIES = 25  # at most, in a picture

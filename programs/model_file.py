@@ -1,0 +1,236 @@
+"""A network as a file that runs without this program, and a description of its preprocessing."""
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from datasets import integrity, loading, transforms
+from programs import images
+from programs.constants import CHECKED_IMAGES, PREPROCESSING
+from programs.trained import Trained
+from utilities.errors import UserError, reason
+
+CHECKED_AT_ONCE = 8  # images in a batch of a check
+TOLERANCE = 1e-4  # of a difference, as a share of the largest number in the embeddings
+LARGEST_ONNX = 2**31  # bytes that an ONNX file can hold; larger weights lie beside it
+USAGE = (
+    "import json",
+    "import numpy as np",
+    "from PIL import Image",
+    f"p = json.load(open('{PREPROCESSING}'))",
+    "image = Image.open('image.jpg').convert('RGB')",
+    "width, height = (int(p['resize_short_side'] * side / min(image.size)) for side in image.size)",
+    "left, top = (round((side - p['center_crop']) / 2) for side in (width, height))",
+    "image = image.resize((width, height), Image.Resampling.BILINEAR)"
+    ".crop((left, top, left + p['center_crop'], top + p['center_crop']))",
+    "pixels = (np.asarray(image) / 255 - p['mean']) / p['std']",
+    "images = pixels.astype(np.float32).transpose(2, 0, 1)[None]",
+)
+Embed = Callable[[np.ndarray], np.ndarray]  # images [B, 3, N, N] -> embeddings [B, D]
+
+
+class Format(NamedTuple):
+    """
+    Attributes:
+        file: its name. write: model, example of its input, file. open: file -> what embeds.
+        usage: further lines of Python behind USAGE.
+    """
+
+    file: str
+    write: Callable[[nn.Module, torch.Tensor, Path], None]
+    open: Callable[[Path], Embed]
+    usage: tuple[str, ...]
+
+
+class Embedder(nn.Module):
+    """images [B, 3, N, N] -> embeddings [B, D]: the part of a network's output that is exported."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network(images).embeddings
+
+
+def export(network: Trained, format_name: str, folder: Path, checked_files: list[str]) -> str:
+    """Write the model and its description beside the folder, check, and only then move them there.
+
+    Returns what was written and how the check ended.
+
+    Args:
+        checked_files: images on which the model is compared with the network; none: no check.
+    Raises:
+        UserError: a model that gives other embeddings, one that torch cannot export, or a folder
+            that cannot be written.
+    """
+    made = FORMATS[format_name]
+    description = preprocessing(network, made)
+    verdict = "not checked (--check FOLDER compares it with the checkpoint on images)"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as temporary:
+            model = Path(temporary) / made.file
+            _write(network, format_name, model)
+            if checked_files:
+                verdict = check(network, checked_files, made.open(model))
+            text = json.dumps(description, indent=1) + "\n"
+            (Path(temporary) / PREPROCESSING).write_text(text)
+            for file in Path(temporary).iterdir():
+                os.replace(file, folder / file.name)
+    except OSError as error:
+        raise UserError(
+            f"--to {folder} cannot be written ({error.strerror or reason(error)})."
+        ) from error
+    return f"{folder / made.file}: {verdict}."
+
+
+def preprocessing(network: Trained, made: Format) -> dict[str, Any]:
+    """What an image goes through before the network, as plain values, with Python that does it."""
+    embedder = network.network
+    crop = _crop_size(network)
+    return {
+        "model": made.file,
+        "checkpoint": network.identity,
+        "input": {
+            "name": "images",
+            "shape": ["batch", 3, crop, crop],
+            "dtype": "float32",
+            "channels": "RGB",
+        },
+        "output": {
+            "name": "embeddings",
+            "shape": ["batch", network.dimension("embeds")],
+            "dtype": "float32",
+            "unit_length": embedder.unit_norm,
+        },
+        "resize_short_side": transforms.short_side(network.settings["image_size"]),
+        "interpolation": "bilinear, antialiased",
+        "center_crop": crop,
+        "scale": 1 / 255,
+        "mean": list(embedder.mean),
+        "std": list(embedder.std),
+        "transparency": "laid on white",
+        "usage": [*USAGE, *made.usage],
+    }
+
+
+def check(network: Trained, files: list[str], exported: Embed) -> str:
+    """How far the model's embeddings of images are from the checkpoint's own.
+
+    Raises UserError if that is more than rounding.
+    """
+    count = min(CHECKED_IMAGES, len(files))
+    places = np.linspace(0, len(files) - 1, count).round().astype(int)
+    named = images.unlabelled([files[place] for place in places])
+    split = integrity.readable(named, "--check")
+    batches = loading.evaluation_batches(
+        split.with_transform(network.transform), batch_size=CHECKED_AT_ONCE, workers=0
+    )
+    difference = largest = 0.0
+    for batch in batches:
+        pixels = network.runtime.place(batch).images
+        with torch.inference_mode():
+            expected = network.network(pixels).embeddings.numpy()
+        # np.maximum keeps NaN, which max() would not.
+        difference = np.maximum(difference, np.abs(expected - exported(pixels.numpy())).max())
+        largest = np.maximum(largest, np.abs(expected).max())
+    measured = (
+        f"largest difference {difference:.1e} from the checkpoint's own embeddings of {len(split)} "
+        f"images, whose numbers reach {largest:.2f}"
+    )
+    if not difference <= TOLERANCE * largest:
+        raise UserError(f"the exported model is wrong and was not kept: {measured}.")
+    return f"checked, {measured}"
+
+
+def _crop_size(network: Trained) -> int:
+    return transforms.crop_size(network.settings["augmentation"], network.settings["image_size"])
+
+
+def _write(network: Trained, format_name: str, file: Path) -> None:
+    crop = _crop_size(network)
+    example = torch.zeros(2, 3, crop, crop)  # a batch of one would be taken for a constant
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter's own parts
+            FORMATS[format_name].write(Embedder(network.network), example, file)
+    except ImportError as error:
+        raise UserError(
+            f"--format {format_name} needs more packages ({reason(error)}): "
+            "pip install onnx onnxscript onnxruntime."
+        ) from error
+    # The exporters raise many types for an operation that they do not know.
+    except Exception as error:
+        raise UserError(
+            f"--format {format_name}: torch cannot export {network.settings['arch']} "
+            f"({reason(error)}); try the other format."
+        ) from error
+
+
+def _any_batch() -> dict[str, dict[int, Any]]:
+    return {"images": {0: torch.export.Dim("batch")}}
+
+
+def _write_onnx(model: nn.Module, images: torch.Tensor, file: Path) -> None:
+    size = sum(part.numel() * part.element_size() for part in model.state_dict().values())
+    torch.onnx.export(
+        model,
+        (images,),
+        file,
+        input_names=["images"],
+        output_names=["embeddings"],
+        dynamo=True,
+        verbose=False,
+        dynamic_shapes=_any_batch(),
+        external_data=size >= LARGEST_ONNX,
+    )
+
+
+def _open_onnx(file: Path) -> Embed:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(["embeddings"], {"images": images})[0]
+
+
+def _write_torch(model: nn.Module, images: torch.Tensor, file: Path) -> None:
+    program = torch.export.export(model, (images,), dynamic_shapes=_any_batch())
+    torch.export.save(program, file)
+
+
+def _open_torch(file: Path) -> Embed:
+    model = torch.export.load(file).module()
+    return lambda images: model(torch.from_numpy(images)).detach().numpy()
+
+
+FORMATS = {
+    "onnx": Format(
+        "model.onnx",
+        _write_onnx,
+        _open_onnx,
+        (
+            "import onnxruntime",
+            "embeddings = onnxruntime.InferenceSession(p['model'])"
+            ".run(['embeddings'], {'images': images})[0]",
+        ),
+    ),
+    "torch": Format(
+        "model.pt2",
+        _write_torch,
+        _open_torch,
+        (
+            "import torch",
+            "embeddings = torch.export.load(p['model']).module()"
+            "(torch.from_numpy(images)).detach().numpy()",
+        ),
+    ),
+}

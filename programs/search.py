@@ -1,0 +1,113 @@
+"""Nearest images to a query, by the network of a checkpoint.
+
+    python -m programs.search RUN_FOLDER --index PHOTOS --query new.jpg \
+        --save_index photos.index --picture found.png
+    python -m programs.search RUN_FOLDER --index photos.index --query new.jpg
+"""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from programs import command_line
+from programs.constants import DRAWN_QUERIES
+
+if TYPE_CHECKING:
+    from programs.image_index import Neighbour
+
+LOG = logging.getLogger("programs.search")
+
+
+class Flags(command_line.EmbeddingFlags):
+    index: str
+    query: list[str]
+    k: int
+    save_index: Path | None
+    picture: Path | None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 done, 2 wrong flag or file, 130 interrupted."""
+    return command_line.run("search", run, parse(argv))
+
+
+def parse(argv: list[str] | None) -> Flags:
+    parser = command_line.build_parser(
+        "search",
+        "Find the images most similar to each query, by cosine similarity of embeddings, and print "
+        "them as JSON. A query that lies in the index itself is left out of its own neighbours; "
+        "copies of it under other names are found.",
+    )
+    command_line.add_checkpoint(parser)
+    parser.add_argument(
+        "--index",
+        metavar="FOLDER|FILE",
+        required=True,
+        help="Where to search: a folder of images, a folder that --save_index made, or a file that "
+        "programs.embed made.",
+    )
+    parser.add_argument(
+        "--query", metavar="IMAGE", nargs="+", required=True, help="Images, or folders of images."
+    )
+    parser.add_argument(
+        "--k",
+        type=command_line.at_least(1),
+        default=10,
+        help="Neighbours of each query (%(default)s).",
+    )
+    parser.add_argument(
+        "--save_index",
+        metavar="DIR",
+        type=Path,
+        help="Keep the embeddings of the --index folder there. They are taken from there while the "
+        "images and the checkpoint stay the same.",
+    )
+    parser.add_argument(
+        "--picture",
+        metavar="FILE.png",
+        type=Path,
+        help=f"Draw each query, of many the first {DRAWN_QUERIES}, beside its neighbours.",
+    )
+    command_line.add_embedding_flags(parser)
+    flags = parser.parse_args(argv, Flags())
+    if flags.save_index and not os.path.isdir(flags.index):
+        parser.error("argument --save_index: --index must be a folder of images")
+    if flags.picture and flags.picture.suffix != ".png":
+        parser.error(f"argument --picture: {flags.picture} must end in .png")
+    return flags
+
+
+def run(flags: Flags) -> None:
+    """Open or make the index, embed the queries, search, draw, print."""
+    from programs import image_index, images, trained
+
+    named = images.unlabelled(images.at(flags.query, "--query"))
+    queries = images.whole(named, "--query", flags.on_bad_image)
+    network = trained.load(
+        flags.checkpoint, flags.device, gpu=flags.gpu[0], precision=flags.precision
+    )
+    loading = image_index.Loading(flags.bs, flags.kernels, flags.on_bad_image)
+    index = image_index.open_index(network, flags.index, loading, flags.save_index)
+    neighbours = image_index.search(network, queries, index, flags.k, loading)
+    if flags.picture:
+        image_index.draw(flags.picture, queries.files, neighbours)
+        LOG.info("Drawn: %s", flags.picture)
+    results = []
+    for query, nearest_to_it in zip(queries.files, neighbours):
+        results.append({"query": query, "neighbours": list(map(_as_json, nearest_to_it))})
+    print(json.dumps(results, indent=1))
+
+
+def _as_json(neighbour: "Neighbour") -> dict[str, str | float]:
+    values: dict[str, str | float] = {"path": neighbour.path}
+    values["similarity"] = round(neighbour.similarity, 6)
+    if neighbour.class_name is not None:
+        values["class"] = neighbour.class_name
+    return values
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""A trained network, from a checkpoint alone: what embed, search and export begin with.
+
+From own code:
+
+    from programs.trained import load
+
+    rows = load("Training_Results/shapes/demo_guided_s0").embed("photos")
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+import architectures
+from architectures import EmbeddingNetwork
+from datasets import loading, transforms
+from datasets.images import ImageSplit
+from datasets.transforms import Crops
+from evaluation.embedding import outputs
+from programs.constants import DEVICES, EVALTYPES
+from programs.embedding_file import Source
+from programs.images import GivenImage, given
+from utilities import checkpoints
+from utilities.errors import UserError
+from utilities.run_folder import checkpoint_at
+from utilities.runtime import Runtime, select_device
+
+# Beside the weights, what an embedding depends on.
+SHAPING = ("arch", "embed_dim", "augmentation", "image_size")
+FLAG = "CHECKPOINT"
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """The network of a run, and how it sees images.
+
+    Attributes:
+        network: in evaluation mode, on the runtime's device. transform: how it sees images.
+        settings: of the run. identity: a digest that two checkpoints share if they embed alike.
+    """
+
+    network: EmbeddingNetwork
+    transform: Crops
+    settings: dict
+    identity: str
+    runtime: Runtime
+
+    def embed(
+        self,
+        images: GivenImage | Iterable[GivenImage],
+        evaltype: str = "embeds",
+        *,
+        batch_size: int = 112,
+        workers: int = 0,
+    ) -> np.ndarray:
+        """Embeddings [N, D] float32 of images, row i of the i-th.
+
+        The rows of `embeds` have length 1 where the network's architecture normalises.
+
+        Args:
+            images: a file, a folder (all images below it, sorted by path), a Pillow image, or any
+                number of these. `~` is the home folder.
+            evaltype: embeds, or avg_features, the pooled features below.
+            workers: processes that read images; 0 reads in this one.
+        Raises:
+            UserError: a path without image, or an image that cannot be read.
+        """
+        split = given(images)
+        nothing = np.empty((0, self.dimension(evaltype)), dtype=np.float32)
+        blocks = self.blocks(split, evaltype, batch_size=batch_size, workers=workers)
+        return np.concatenate([nothing, *blocks])
+
+    def blocks(
+        self, split: ImageSplit, evaltype: str = "embeds", *, batch_size: int, workers: int
+    ) -> Iterator[np.ndarray]:
+        """The rows [B, D] float32 of each batch of a split's images, in their order.
+
+        Raises UserError for an image that cannot be read.
+        """
+        batches = loading.evaluation_batches(
+            split.with_transform(self.transform), batch_size=batch_size, workers=workers
+        )
+        title = f"{len(split):,} images"
+        for _, rows in outputs(
+            self.network, batches, evaltypes=[evaltype], runtime=self.runtime, title=title
+        ):
+            yield rows[evaltype].cpu().numpy()
+
+    def dimension(self, evaltype: str) -> int:
+        """D of an evaltype. Raises ValueError for one that there is not."""
+        if evaltype not in EVALTYPES:
+            raise ValueError(f"evaltype must be {' or '.join(EVALTYPES)}, not {evaltype!r}")
+        is_embedding = evaltype == "embeds"
+        return self.network.head.out_features if is_embedding else self.network.feature_dim
+
+    def source(self, split: ImageSplit, evaltype: str = "embeds") -> Source:
+        """What a file of the split's embeddings says of them."""
+        return Source(
+            [os.path.abspath(file) for file in split.files],
+            split.labels.astype(np.int64),
+            split.class_texts,
+            self.identity,
+            evaltype,
+        )
+
+
+def load(
+    run: str | os.PathLike, device: str = "auto", *, gpu: int = 0, precision: str = "fp32"
+) -> Trained:
+    """The network of a checkpoint, or of a run folder's last one.
+
+    Args:
+        device: auto, the GPU if there is one, or cpu or cuda. gpu: its index.
+        precision: number format of the network: fp32, bf16 or fp16.
+    Raises:
+        UserError: a missing file, one that is no checkpoint, or an absent GPU.
+        ValueError: another device.
+    """
+    if device not in DEVICES:
+        raise ValueError(f"device must be {', '.join(DEVICES)}, not {device!r} (gpu is its index)")
+    path = checkpoint_at(os.fspath(run))
+    if not path.is_file():
+        raise UserError(f"{FLAG} {path}: there is no such checkpoint.")
+    runtime = Runtime(select_device(device, [gpu]), precision)
+    checkpoint = checkpoints.load(path, FLAG)
+    settings = checkpoint.settings
+    if missing := [name for name in SHAPING if name not in settings]:
+        raise UserError(
+            f"{FLAG} {path} does not say its {', '.join(missing)}; it is of another version of "
+            "this program."
+        )
+    augmentation, image_size = settings["augmentation"], settings["image_size"]
+    network = architectures.select(
+        settings["arch"],
+        embed_dim=settings["embed_dim"],
+        pretrained=False,
+        weights_file=None,
+        image_size=transforms.crop_size(augmentation, image_size),
+    )
+    checkpoints.restore({"state_dict": network}, checkpoint, FLAG)
+    transform = transforms.evaluation(augmentation, image_size, network.mean, network.std)
+    network.to(runtime.device).eval()
+    return Trained(network, transform, settings, _identity(checkpoint), runtime)
+
+
+def _identity(checkpoint: checkpoints.Checkpoint) -> str:
+    shaping = [checkpoint.settings[name] for name in SHAPING]
+    digest = hashlib.sha256(json.dumps(shaping).encode())
+    for name, tensor in sorted(checkpoint.tensors["state_dict"].items()):
+        digest.update(name.encode())
+        digest.update(tensor.flatten().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()

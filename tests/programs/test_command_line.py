@@ -1,0 +1,33 @@
+"""Every program answers to --help and to wrong flags before anything heavy is loaded."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = [
+    path.stem
+    for path in sorted((ROOT / "programs").glob("*.py"))
+    if '__name__ == "__main__"' in path.read_text()
+]
+HEAVY = "torch numpy PIL timm matplotlib onnxruntime scipy pyarrow"
+
+
+def test_there_are_programs():
+    assert set(PROGRAMS) >= {"embed", "search", "export", "prepare"}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("flags, status", [(["--help"], 0), (["--no_such_flag"], 2)])
+def test_flags_are_read_before_anything_heavy_is_loaded(program, flags, status):
+    code = (
+        f"import sys; from programs import {program} as program\n"
+        f"try: program.main({flags})\n"
+        f"finally: assert not set('{HEAVY}'.split()) & sys.modules.keys()"
+    )
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == status and "Traceback" not in ended.stderr
+    assert f"usage: python -m programs.{program} " in ended.stdout + ended.stderr

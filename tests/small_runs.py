@@ -1,0 +1,89 @@
+"""Fixtures: small photographs, a run on them, and checkpoints of any architecture.
+
+Imports of the product stand in the fixtures, because every test process loads this file.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CLASSES = ("Auklet", "Blackbird", "Catbird", "Dove", "Egret", "Finch")
+OF_THE_RUN = """
+    --dataset birds --arch test_resnet_normalize --not_pretrained --image_size 32 --embed_dim 16
+    --loss multisimilarity --bs 8 --lr 1e-3 --kernels 0 --device cpu --n_epochs 2
+    --no_train_metrics --evaluation_metrics e_recall@1 --savename run
+    --language_distill_w 1 --language_model minilm
+"""
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    """6 class folders of 8 images that are not square, each class a colour.
+
+    They lie in `<here>/birds/images/<class>/<number>.png`.
+    """
+    source, random = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for name in CLASSES:
+        folder = source / "birds" / "images" / name
+        folder.mkdir(parents=True)
+        colour = random.uniform(30, 225, 3)
+        for number in range(8):
+            pixels = (colour + random.normal(0, 25, (40, 57, 3))).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{name}_{number}.png")
+    return source
+
+
+@pytest.fixture(scope="session")
+def run_folder(photos, tmp_path_factory) -> Path:
+    """A run of main.py, with its figures."""
+    import main
+
+    runs = tmp_path_factory.mktemp("runs")
+    places = ["--source_path", photos, "--save_path", runs, "--cache_path", runs / "cache"]
+    assert main.main([*map(str, places), *OF_THE_RUN.split()]) == 0
+    return runs / "birds" / "run"
+
+
+@pytest.fixture
+def make_checkpoint(tmp_path):
+    """Write a checkpoint of a network with random weights, or with those of `arch_weights`."""
+    import torch
+
+    import architectures
+    import parameters
+    from utilities import checkpoints
+
+    def make(arch: str, seed: int = 0, **flags) -> Path:
+        settings = {"arch": arch, "embed_dim": 12, "image_size": 32} | flags
+        argv = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+        parsed = parameters.parse(argv)
+        torch.manual_seed(seed)
+        network = architectures.select(
+            arch,
+            embed_dim=parsed.embed_dim,
+            image_size=parsed.image_size,
+            pretrained=False,
+            weights_file=parsed.arch_weights,
+        )
+        if not parsed.arch_weights:
+            _train_norms(network)
+        path = tmp_path / f"{arch}_{seed}_{parsed.image_size}.pth.tar"
+        states = {"state_dict": network.state_dict(), "optimizer": {}, "scheduler": {}}
+        plain = {"epoch": 0, "history": {}, "seconds": 0.0, "wandb_id": None}
+        checkpoints.save(path, {**states, "settings": parameters.stored(parsed), **plain})
+        return path
+
+    return make
+
+
+def _train_norms(network) -> None:
+    """Statistics as after training, when they no longer pass everything on."""
+    from torch import nn
+
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            assert module.running_mean is not None and module.running_var is not None
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)

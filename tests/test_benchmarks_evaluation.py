@@ -1,0 +1,40 @@
+"""The benchmark of an evaluation runs, at its smallest."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "evaluation" / "scale.py"
+ROWS = {
+    "floor",
+    "faiss_flat",
+    "ours",
+    "ours_with_faiss",
+    "ours_full_map",
+    "kmeans_faiss",
+    "kmeans_torch",
+}
+
+
+def tables(text: str) -> list[dict[str, list[str]]]:
+    """Of each Markdown table the cells of its rows by their first cell, without the header."""
+    found: list[dict[str, list[str]]] = []
+    for block in text.split("\n\n"):
+        if block.lstrip().startswith("|"):
+            _, _, *rows = block.strip().splitlines()
+            cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+            found.append({first: others for first, *others in cells})
+    return found
+
+
+def test_the_scale_of_an_evaluation_at_its_smallest():
+    done = subprocess.run([sys.executable, str(SCRIPT), "--smoke"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    comparison, growth = tables(done.stdout)
+    assert set(comparison) == ROWS
+    for name, (seconds, *_, peak_mb) in comparison.items():
+        assert float(seconds) >= 0 and float(peak_mb) >= 0, name
+    assert list(growth) == ["100", "200", "400"]
+    assert all(cells[-1] == "yes" for cells in growth.values())
+    values = {line.split(":")[0]: line for line in done.stdout.splitlines() if ": " in line}
+    assert values["ours"].split(":")[1] == values["ours_with_faiss"].split(":")[1]
