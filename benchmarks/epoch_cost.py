@@ -188,7 +188,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         if options.smoke:
             options.rounds = 1
-            flags = seeds.smoke_flags(Path(temporary)) + ["--language_distill_w", "1", *flags]
+            flags = seeds.smoke_flags(Path(temporary)) + flags
         opt = parameters.parse(flags)
         report.configure_logging(sys.stderr)
         runtime = build.build_runtime(opt)

@@ -1,10 +1,7 @@
 """The benchmark of an evaluation runs, at its smallest."""
 
-import subprocess
-import sys
-from pathlib import Path
+from benchmark_scripts import smoke
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "evaluation" / "scale.py"
 ROWS = {
     "floor",
     "faiss_flat",
@@ -27,14 +24,13 @@ def tables(text: str) -> list[dict[str, list[str]]]:
     return found
 
 
-def test_the_scale_of_an_evaluation_at_its_smallest():
-    done = subprocess.run([sys.executable, str(SCRIPT), "--smoke"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    comparison, growth = tables(done.stdout)
+def test_the_scale_of_an_evaluation_at_its_smallest(tmp_path):
+    output = smoke("evaluation/scale.py", tmp_path)
+    comparison, growth = tables(output)
     assert set(comparison) == ROWS
     for name, (seconds, *_, peak_mb) in comparison.items():
         assert float(seconds) >= 0 and float(peak_mb) >= 0, name
     assert list(growth) == ["100", "200", "400"]
     assert all(cells[-1] == "yes" for cells in growth.values())
-    values = {line.split(":")[0]: line for line in done.stdout.splitlines() if ": " in line}
+    values = {line.split(":")[0]: line for line in output.splitlines() if ": " in line}
     assert values["ours"].split(":")[1] == values["ours_with_faiss"].split(":")[1]

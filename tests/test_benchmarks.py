@@ -1,0 +1,41 @@
+"""The benchmarks still run, each with `--smoke`, down to its table."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from benchmark_scripts import FOLDER, smoke
+
+import criteria
+
+# Script -> how the rows of its table begin.
+ROWS = {
+    "catalogue.py": ["| miner semihard | "],
+    "epoch_cost.py": ["| training | ", "| evaluation | ", "| whole epoch | "],
+    "objectives.py": [f"{name}  " for name in criteria.REGISTRY],
+    "seeds.py": ["| demo | e_recall@1 | ", "| demo | mAP_1000 | ", "| demo | nmi | "],
+    "step.py": [
+        "| training, an epoch | ",
+        "| search, 200 images | ",
+        "| clusters, 200 images | ",
+        "| main.py --help | ",
+        "| main.py --list | ",
+    ],
+}
+
+
+def test_every_benchmark_is_run_by_a_test():
+    """One of the files beside this one names it, by its path below benchmarks/."""
+    named = set()
+    for file in Path(__file__).parent.glob("test_benchmarks*.py"):
+        tree = ast.parse(file.read_text())
+        named |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.py")} <= named
+
+
+@pytest.mark.parametrize("script", ROWS)
+def test_it_runs_and_prints_its_table(script, tmp_path):
+    output = smoke(script, tmp_path)
+    lines = output.splitlines()
+    missing = [row for row in ROWS[script] if not any(line.startswith(row) for line in lines)]
+    assert not missing, output
