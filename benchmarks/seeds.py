@@ -62,7 +62,7 @@ def split_arguments(words: list[str]) -> Arguments:
     ends = [*starts[1:], len(before)]
     variants: dict[str, list[str]] = {}
     for start, end in zip(starts, ends):
-        if end == start + 1:
+        if end == start + 1 or before[start + 1].startswith("--"):
             raise SystemExit("--variant needs a name: --variant NAME [FLAGS...]")
         name, *flags = before[start + 1 : end]
         variants[name] = flags
