@@ -115,6 +115,8 @@ def build_network(
         pretrained=load_weights and not opt.not_pretrained,
         weights_file=opt.arch_weights if load_weights else None,
     )
+    if network.frozen and not network.batch_norms():
+        LOG.info("--arch %s: _frozen has no effect, because this trunk has no BatchNorm.", opt.arch)
     network.to(runtime.device).to(memory_format=runtime.memory_format)
     crops = transforms.select(opt.augmentation, opt.image_size, network.mean, network.std)
     return network, crops

@@ -119,10 +119,14 @@ class EmbeddingNetwork(nn.Module):
     def train(self, mode: bool = True) -> "EmbeddingNetwork":
         super().train(mode)
         if self.frozen:
-            for module in self.trunk.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+            for module in self.batch_norms():
+                module.eval()
         return self
+
+    def batch_norms(self) -> list[nn.Module]:
+        """The BatchNorm layers of the trunk, which `_frozen` is about."""
+        kind = nn.modules.batchnorm._BatchNorm
+        return [module for module in self.trunk.modules() if isinstance(module, kind)]
 
     def train_trunk(self, enabled: bool) -> None:
         """Warm-up: with False only the head learns."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = {
+PARTS = (
     "criteria",
     "batchminer",
     "metrics",
@@ -18,7 +18,7 @@ PARTS = {
     "datasets",
     "architectures",
     "language_guidance",
-}
+)
 ROOMS = {"utilities", *PARTS, "evaluation", "training"}
 # Room or module -> what it may import beside itself and packages.
 ALLOWED = {

@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 import batchminer
+import build
 import criteria
 import datasampler
 import datasets
@@ -785,6 +786,23 @@ def test_runs_without_optional_packages(call, monkeypatch, capsys):
         )
     finally:
         faiss_library.library.cache_clear()
+
+
+def test_a_language_model_that_draws_as_it_loads_moves_no_proxy(call, tmp_path, monkeypatch):
+    """It loads only where its vectors are not cached."""
+    losses = []
+    for draws in (0, 7):
+
+        def class_vectors(opt, captions, runtime, draws=draws):
+            torch.rand(draws)
+            return torch.eye(len(captions))
+
+        monkeypatch.setattr(build, "build_class_vectors", class_vectors)
+        name = f"after_{draws}_draws"
+        measured = ["--evaluation_metrics", "semantic_consistency", "--no_figures"]
+        assert call("--loss", "proxynca", "--n_epochs", "1", "--savename", name, *measured) == 0
+        losses.append((run_in(tmp_path, name) / "CSV_Logs" / "Data_Train_loss.csv").read_text())
+    assert losses[0] == losses[1]
 
 
 def test_every_metric_through_main(call, tmp_path):
