@@ -126,7 +126,13 @@ OBJECTIVE_LINES = {
     PML_CLASS: "Any objective of pytorch-metric-learning, by the name of its class.",
 }
 # Objectives on mined triplets or tuples: those that take any miner, and the only miners of others.
-ANY_MINER = ("contrastive", "triplet", "margin", "quadruplet", "snr")
+ANY_MINER = (
+    "contrastive",
+    "triplet",
+    "margin",
+    "quadruplet",
+    "snr",
+)
 MINERS = {"npair": ("npair",), "angular": ("npair",), "lifted": ("lifted",)}
 # Objectives around others, with the flags that name those.
 COMPOSITES = {
@@ -277,6 +283,9 @@ LANGUAGE_MODEL_LINES = {
     "no download.",
     "hf:<name or folder>": "Any encoder of the Hugging Face hub or a local folder, mean of the "
     "token vectors.",
+}
+OPTIMIZER_LINES = {
+    "adam": "Adam with L2 weight decay",
 }
 
 # What flags depend on
@@ -473,8 +482,8 @@ FLAGS: tuple[Flag, ...] = (
         Switch("version", "Show the version, and end.", stored=False),
         Switch(
             "list",
-            "Show all objectives, miners, samplers, metrics, datasets and language models, and "
-            "end.",
+            "Show all objectives, miners, samplers, metrics, datasets, language models and "
+            "optimisers, and end.",
             stored=False,
         ),
         Place(
@@ -1403,7 +1412,7 @@ FLAGS: tuple[Flag, ...] = (
         "optimisation",
         BASIC,
         Whole("n_epochs", 150, "Number of epochs.", at_least(1), aliases=("epochs",)),
-        Choice("optim", "adam", "Optimiser.", {"adam": "Adam with L2 weight decay"}),
+        Choice("optim", "adam", "Optimiser.", OPTIMIZER_LINES),
         Real("lr", 1e-5, "Learning rate of the trunk.", above(0)),
         Real(
             "fc_lr",
@@ -1811,6 +1820,7 @@ def catalogue() -> dict[str, dict[str, str]]:
         "Metrics (--evaluation_metrics)": METRIC_LINES,
         "Datasets (--dataset)": DATASET_LINES,
         "Language models (--language_model)": LANGUAGE_MODEL_LINES,
+        "Optimisers (--optim)": OPTIMIZER_LINES,
     }
 
 

@@ -34,7 +34,10 @@ BENCHMARKS = {
     "inshop": inshop,
 }
 # --source_path is the data itself for these, for all others the folder that holds <name>/.
-OWN_DATA = {"folder": folder, "table": table}
+OWN_DATA = {
+    "folder": folder,
+    "table": table,
+}
 USUAL_TRAINING_SHARE = 0.8
 
 

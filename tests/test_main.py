@@ -350,6 +350,7 @@ def test_the_list_names_everything_with_a_line_each(capsys):
         *datasampler.REGISTRY,
         *parameters.METRIC_PATTERNS,
         *parameters.LANGUAGE_MODELS,
+        *parameters.OPTIMIZER_LINES,
         *datasets.BENCHMARKS,
         *datasets.OWN_DATA,
         "shapes",

@@ -21,6 +21,7 @@ import parameters
 from batchminer.pml import PytorchMetricLearningMiner
 from criteria.pml import PytorchMetricLearningLoss
 from language_guidance import language_models
+from training import optimizers, schedules
 from utilities.flags import LARGEST, Choice, Flag, Need, Number, Place, Switch
 from utilities.version import VERSION
 
@@ -31,6 +32,7 @@ SECTIONS = (
     "Metrics (--evaluation_metrics)",
     "Datasets (--dataset)",
     "Language models (--language_model)",
+    "Optimisers (--optim)",
 )
 ROOT = Path(__file__).resolve().parents[1]
 FILLED_BY_THE_RUN = {"n_classes", "embed_dim", "feature_dim", "miner", "self"}
@@ -80,7 +82,8 @@ def test_every_flag_of_the_paper_with_name_type_default_and_group():
 
 
 def test_the_catalogue_names_what_the_registries_hold():
-    sections = dict(zip(("loss", "miner", "sampler", "metric", "dataset", "model"), SECTIONS))
+    kinds = ("loss", "miner", "sampler", "metric", "dataset", "model", "optimiser")
+    sections = dict(zip(kinds, SECTIONS))
     held = {
         "loss": {*criteria.REGISTRY, "pml:<ClassName>"},
         "miner": {*batchminer.REGISTRY, "pml:<ClassName>"},
@@ -88,6 +91,7 @@ def test_the_catalogue_names_what_the_registries_hold():
         "metric": set(metrics.REGISTRY),
         "dataset": {*datasets.BENCHMARKS, *datasets.OWN_DATA, "shapes", "<any name>"},
         "model": {*language_models.REGISTRY, "hf:<name or folder>"},
+        "optimiser": set(optimizers.REGISTRY),
     }
     assert {kind: set(parameters.catalogue()[title]) for kind, title in sections.items()} == held
     assert set(parameters.BENCHMARK_LINES) == set(datasets.BENCHMARKS)
@@ -109,6 +113,8 @@ def test_choices_are_the_registries():
     assert set(parameters.CHOICES["batch_mining"]) == set(batchminer.REGISTRY)
     assert set(parameters.CHOICES["data_sampler"]) == set(datasampler.REGISTRY)
     assert set(parameters.METRIC_PATTERNS) == set(metrics.REGISTRY)
+    assert set(parameters.CHOICES["optim"]) == set(optimizers.REGISTRY)
+    assert set(parameters.CHOICES["scheduler"]) == set(schedules.REGISTRY)
 
 
 @pytest.mark.parametrize(

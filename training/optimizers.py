@@ -14,7 +14,9 @@ def adam(groups: ParameterGroups, weight_decay: float) -> Optimizer:
     return torch.optim.Adam(groups, weight_decay=weight_decay)
 
 
-REGISTRY: dict[str, Callable[[ParameterGroups, float], Optimizer]] = {"adam": adam}
+REGISTRY: dict[str, Callable[[ParameterGroups, float], Optimizer]] = {
+    "adam": adam,
+}
 
 
 def select(name: str, groups: ParameterGroups, *, weight_decay: float) -> Optimizer:

@@ -1,5 +1,9 @@
 """What holds for every sampler of the registry."""
 
+import ast
+import inspect
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,14 +11,7 @@ import torch
 import datasampler
 from utilities.errors import UserError
 
-OPTIONS = {
-    "internal_split",
-    "repeat_half",
-    "pool_size",
-    "candidates",
-    "d2_lambda",
-    "projection_dim",
-}
+BUILD = Path(__file__).resolve().parents[2] / "build.py"
 CLASS_SIZES = {3: 9, 4: 12, 90: 5, 7: 20, 55: 7, 12: 12, 1: 10, 0: 2}  # 77 images
 LABELS = np.random.default_rng(0).permutation(
     np.repeat(list(CLASS_SIZES), list(CLASS_SIZES.values()))
@@ -58,6 +55,14 @@ def sampler(
 def epoch(chosen, number: int) -> list[list[int]]:
     chosen.set_epoch(number)
     return list(chosen)
+
+
+def handed_over() -> set[str]:
+    """The options that a run gives to its sampler, beside what every sampler takes."""
+    calls = [node for node in ast.walk(ast.parse(BUILD.read_text())) if isinstance(node, ast.Call)]
+    (selecting,) = [call for call in calls if ast.unparse(call.func) == "datasampler.select"]
+    given = {str(keyword.arg) for keyword in selecting.keywords}
+    return given - set(inspect.signature(datasampler.select).parameters)
 
 
 @pytest.fixture(params=datasampler.REGISTRY)
@@ -129,7 +134,12 @@ def test_too_few_images(name):
 def test_options_are_those_of_the_constructor(name):
     arguments = set(datasampler.REGISTRY[name].__init__.__kwdefaults__)
     assert set(datasampler.REGISTRY[name].OPTIONS) == arguments - {"rank"}
-    assert set(datasampler.REGISTRY[name].OPTIONS) <= OPTIONS
+    assert set(datasampler.REGISTRY[name].OPTIONS) <= handed_over()
+
+
+def test_a_run_gives_no_option_that_no_sampler_takes():
+    taken = [set(sampler.OPTIONS) for sampler in datasampler.REGISTRY.values()]
+    assert handed_over() == set().union(*taken)
 
 
 def test_select_passes_only_own_options(name):
