@@ -1413,7 +1413,7 @@ FLAGS: tuple[Flag, ...] = (
         BASIC,
         Whole("n_epochs", 150, "Number of epochs.", at_least(1), aliases=("epochs",)),
         Choice("optim", "adam", "Optimiser.", OPTIMIZER_LINES),
-        Real("lr", 1e-5, "Learning rate of the trunk.", above(0)),
+        Real("lr", 1e-5, "Learning rate of the trunk.", above(0, at_most=1e30)),
         Real(
             "fc_lr",
             -1,

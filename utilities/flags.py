@@ -572,7 +572,8 @@ def _notice(flag: Flag, settings: Settings) -> str | None:
             because = need.because.format_map(
                 {name: in_words(setting) for name, setting in vars(settings).items()}
             )
-            return f"{flag.shown(idle)} has no effect, because {because}."
+            verdict = "is ignored" if flag.secret else "has no effect"
+            return f"{flag.shown(idle)} {verdict}, because {because}."
     return None
 
 
