@@ -87,12 +87,14 @@ def chosen(runs: dict[str, list[str]], wanted: list[str]) -> dict[str, list[str]
 
 def untrained(flags: list[str]) -> float:
     """R@1 of the network as every run starts with it."""
-    opt = parameters.parse([*flags, "--no_train_metrics", "--evaluation_metrics", "e_recall@1"])
-    runtime = build.build_runtime(opt)
-    seeding.seed_everything(opt.seed)
-    data = build.build_data(opt)
-    network, transform = build.build_network(opt, runtime, load_weights=True)
-    evaluator = build.build_evaluator(opt, data.splits, transform, runtime)
+    settings = parameters.parse(
+        [*flags, "--no_train_metrics", "--evaluation_metrics", "e_recall@1"]
+    )
+    runtime = build.build_runtime(settings)
+    seeding.seed_everything(settings.seed)
+    data = build.build_data(settings)
+    network, transform = build.build_network(settings, runtime, load_weights=True)
+    evaluator = build.build_evaluator(settings, data.splits, transform, runtime)
     values = evaluator.run(network)["Test"].values
     return values["embeds_e_recall"]["e_recall@1"]
 

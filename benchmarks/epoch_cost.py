@@ -69,24 +69,25 @@ class Parts(NamedTuple):
     seed: Callable[[int], int]
 
 
-def build_parts(opt: parameters.Settings, runtime: Runtime) -> tuple[Parts, nn.Module]:
+def build_parts(settings: parameters.Settings, runtime: Runtime) -> tuple[Parts, nn.Module]:
     """The parts and the network, made as in main.py."""
-    seeding.seed_everything(opt.seed)
-    data = build.build_data(opt)
-    network, transform = build.build_network(opt, runtime, load_weights=True)
-    criterion = build.build_criterion(opt, data, network, runtime)
-    evaluator = build.build_evaluator(opt, data.splits, transform, runtime)
-    guidance = build.build_guidance(opt, data.splits.training, runtime)
-    learner = build.build_learner(opt, network, criterion, guidance, runtime)
-    loader = build.build_training_loader(opt, data, transform)
-    embed_training = build.build_training_embedder(opt, data, transform, runtime)
+    seeding.seed_everything(settings.seed)
+    data = build.build_data(settings)
+    network, transform = build.build_network(settings, runtime, load_weights=True)
+    criterion = build.build_criterion(settings, data, network, runtime)
+    evaluator = build.build_evaluator(settings, data.splits, transform, runtime)
+    guidance = build.build_guidance(settings, data.splits.training, runtime)
+    learner = build.build_learner(settings, network, criterion, guidance, runtime)
+    loader = build.build_training_loader(settings, data, transform)
+    embed_training = build.build_training_embedder(settings, data, transform, runtime)
 
     def prepare(epoch: int) -> None:
         if isinstance(data.sampler, StorageSampler):
             data.sampler.refresh(embed_training(network))
         data.sampler.set_epoch(epoch)
 
-    return Parts(learner, loader, evaluator, prepare, partial(seeding.derive, opt.seed)), network
+    seed_of = partial(seeding.derive, settings.seed)
+    return Parts(learner, loader, evaluator, prepare, seed_of), network
 
 
 def training(parts: Parts, epoch: int) -> None:
@@ -189,12 +190,12 @@ def main() -> None:
         if options.smoke:
             options.rounds = 1
             flags = seeds.smoke_flags(Path(temporary)) + flags
-        opt = parameters.parse(flags)
+        settings = parameters.parse(flags)
         report.configure_logging(sys.stderr)
-        runtime = build.build_runtime(opt)
-        parts, network = build_parts(opt, runtime)
+        runtime = build.build_runtime(settings)
+        parts, network = build_parts(settings, runtime)
         # The trunk learns after the warm-up.
-        rounds = list(measured_rounds(parts, network, opt.warmup, options.rounds))
+        rounds = list(measured_rounds(parts, network, settings.warmup, options.rounds))
     print(f"{runtime.describe()}; medians of {options.rounds} rounds\n")
     print(table(rounds, has_peak=runtime.device.type == "cuda"))
 

@@ -131,8 +131,10 @@ def rounds_of(
     """The first checkout and the last one, round after round."""
     for number in range(options.rounds):
         sides = [in_processes(checkout, workload, options.threads) for checkout in checkouts]
-        print(f"round {number + 1} of {options.rounds}: done", file=sys.stderr)
-        yield sides[0], sides[-1]
+        this, other = sides[0], sides[-1]
+        ratios = ", ".join(f"{name} {this[name] / other[name]:.2f}" for name in this)
+        print(f"round {number + 1} of {options.rounds}: {ratios}", file=sys.stderr)
+        yield this, other
 
 
 def table(rounds: list[tuple[Seconds, Seconds]]) -> str:
