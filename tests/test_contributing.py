@@ -68,12 +68,12 @@ OF_ALL_PARTS = (
     "each_choice",
     "every_objective_is_compared",
     "all_registered_miners",
-    "options",
+    "options_are_those",
     "option_that_no_sampler",
     "few_parameters",
     "lone_image",
     "known_ones",
-    "kinds_of_embeddings",
+    "(kinds_of_embeddings and wide)",
 )
 SWEEPS = (
     "tests/test_parameters.py",
@@ -223,7 +223,7 @@ def test_what_the_page_names_is_there(copy):
         assert (copy / path).is_file(), path
     for folder in re.findall(r"`((?:\w+/)+)`", PAGE):
         assert (copy / folder).is_dir(), folder
-    for names, path in re.findall(r"((?:`\w+`(?:,| and)? )+)of\s+`([\w/]+\.py)`", PAGE):
+    for names, path in re.findall(r"((?:`\w+`(?:,| and)?\s+)+)of\s+`([\w/]+\.py)`", PAGE):
         text = (copy / path).read_text()
         for name in re.findall(r"`(\w+)`", names):
             assert re.search(rf"^(?:def )?{name}\b", text, re.MULTILINE), (name, path)
