@@ -132,6 +132,63 @@ def test_wrong_folders(tmp_path, paths, part):
         datasets.select("folder", str(tmp_path / "nowhere"))
 
 
+def in_parts(root: Path, parts: dict[str, str], images: int = 2) -> Path:
+    """Empty images in `<part>/<class>/`, a letter a class; those of a part without are in it."""
+    for part, own in parts.items():
+        for name in own or [""]:
+            touch(root, *(f"{part}/{name}/{number}.png" for number in range(images)))
+    return root
+
+
+@pytest.mark.parametrize(
+    "training, held_out", [("train", "val"), ("Train", "VALID"), ("seg_train2", "seg_dev")]
+)
+@pytest.mark.parametrize("above", ["", "archive/"])
+def test_without_a_test_part_the_validation_part_tests(tmp_path, caplog, above, training, held_out):
+    in_parts(tmp_path, {above + training: "abcde", above + held_out: "abc"})
+    splits = datasets.select("folder", str(tmp_path))
+    assert splits.training.class_texts == list("abcde")
+    assert splits.testing.class_texts == list("abc") and splits.validation is None
+    assert f"{above}{held_out} is the test part" in caplog.text
+    assert "3 classes, such as a, are in training and in test" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "parts, words",
+    [
+        ({"train": "ab", "query": "cd", "gallery": "cd"}, ["gallery/, query/", "is_query"]),
+        ({"train": "ab", "test": "cd", "query": "cd"}, ["query/", "is_gallery"]),
+        ({"bounding_box_train": "ab", "bounding_box_test": "cd", "query": "cd"}, ["is_gallery"]),
+        ({"val": "abcd", "test": "efgh"}, ["no train/"]),
+        ({"query": "abcd", "gallery": "abcd"}, ["is_gallery"]),
+        ({"train": "abcd", "test": ""}, ["test", "no class folder"]),
+        ({"train": "", "val": "", "test": "", "dev": ""}, ["parts of a split", "class folders"]),
+        ({"a/train": "xy", "a/test": "xy", "b/train": "xy"}, ["test, train", "within other"]),
+        ({"a": ["train", "val"], "b": ["train", "val"]}, ["within other folders"]),
+        ({"train": ["left/train", "left/val"], "test": "ab"}, ["within other folders"]),
+        ({"train": "ab", "val": "ab", "more": "ab"}, ["more", "belongs to no part"]),
+    ],
+)
+def test_parts_that_make_no_split(tmp_path, parts, words):
+    with pytest.raises(UserError) as error:
+        datasets.select("folder", str(in_parts(tmp_path, parts)))
+    assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize("name", ["train", "test", "gallery", "train_station"])
+def test_a_class_may_be_called_as_a_part(tmp_path, name):
+    in_parts(tmp_path, {"bus": "", "car": "", name: "", "van": ""})
+    splits = datasets.select("folder", str(tmp_path))
+    texts = {*splits.training.class_texts, *splits.testing.class_texts}
+    assert texts == {"bus", "car", name.replace("_", " "), "van"}
+
+
+def test_a_coarser_class_called_train_is_told(tmp_path, caplog):
+    in_parts(tmp_path, {"car": "ab", "train": "cd"})
+    assert len(folder.read(tmp_path).categories) == 4
+    assert "train is taken for a coarser class" in caplog.text
+
+
 # Tables.
 
 ROWS = [
