@@ -282,9 +282,7 @@ def summary(
     splits = data.splits
     by_name = {"train": splits.training, "validation": splits.validation, "test": splits.testing}
     lines = {
-        f"{opt.dataset} ({name})": f"{len(split.class_texts)} classes, {len(split)} images"
-        for name, split in by_name.items()
-        if split
+        f"{opt.dataset} ({name})": split.describe() for name, split in by_name.items() if split
     }
     weights = sum(part.numel() for part in learner.network.parameters())
     is_mined = learner.criterion.is_mined()

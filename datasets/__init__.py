@@ -17,6 +17,7 @@ from datasets import (
     folder,
     inshop,
     listing,
+    measurable,
     online_products,
     shapes,
     table,
@@ -66,17 +67,18 @@ def select(
         _require_whole(name, data, allow_partial=allow_partial)
     if class_texts:
         data = class_text.with_captions(data, class_texts)
+    measurable.require_protocol(name, data)
     if validation:
         share = training_share or USUAL_TRAINING_SHARE
         data = _held_out(data, share, by_samples, validation_classes)
     _tell_shared_classes(data)
+    validation_part = listing.split(data, listing.VALIDATION)
     splits = Splits(
-        training=_usable(name, "training", listing.split(data, listing.TRAIN)),
-        validation=listing.split(data, listing.VALIDATION),
-        testing=_usable(name, "test", listing.split(data, listing.TEST)),
+        training=measurable.usable(name, "training", listing.split(data, listing.TRAIN)),
+        validation=validation_part and measurable.usable(name, "validation", validation_part),
+        testing=measurable.usable(name, "test", listing.split(data, listing.TEST)),
     )
-    if shared := len(set(splits.training.files) & set(splits.testing.files)):
-        raise UserError(f"--dataset {name}: {shared:,} images are in training and in test.")
+    _require_apart(name, splits)
     return splits
 
 
@@ -160,11 +162,17 @@ def _tell_shared_classes(data: listing.Listing) -> None:
         )
 
 
-def _usable(name: str, part: str, split: ImageSplit | None) -> ImageSplit:
-    """The split of a part. Raises UserError where it has fewer than two classes."""
-    classes = len(split.class_texts) if split else 0
-    if split is None or classes < 2:
-        raise UserError(
-            f"--dataset {name}: the {part} part has {classes} classes; at least 2 are needed."
-        )
-    return split
+def _require_apart(name: str, splits: Splits) -> None:
+    """Raises UserError for training images, under whatever spelling, that are evaluated as well."""
+    training, testing = (
+        set(listing.real_paths(split.files)) for split in (splits.training, splits.testing)
+    )
+    if shared := len(training & testing):
+        raise UserError(f"--dataset {name}: {shared:,} images are in training and in test.")
+    if not splits.validation:
+        return
+    validation = set(listing.real_paths(splits.validation.files))
+    if shared := len(training & validation):
+        raise UserError(f"--dataset {name}: {shared:,} images are in training and in validation.")
+    if shared := len(validation & testing):
+        LOG.warning("--dataset %s: %s images are in validation and in test.", name, f"{shared:,}")

@@ -75,6 +75,13 @@ class ImageSplit(torch.utils.data.Dataset):
             boxes=None if self.boxes is None else self.boxes[chosen],
         )
 
+    def describe(self) -> str:
+        """Counts of classes and images, and of queries and gallery where it is divided."""
+        counts = f"{len(self.class_texts)} classes, {len(self)} images"
+        if self.is_query is None or self.is_gallery is None:
+            return counts
+        return f"{counts}, {self.is_query.sum()} queries, {self.is_gallery.sum()} in the gallery"
+
     def __len__(self) -> int:
         return len(self.files)
 
