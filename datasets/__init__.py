@@ -7,10 +7,12 @@ also has `FACTS`, against which it is counted. Any other name is a folder
 
 import difflib
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from datasets import (
     benchmark,
+    boxes,
     cars196,
     class_text,
     cub200,
@@ -25,7 +27,7 @@ from datasets import (
 from datasets.images import ImageSplit, Splits
 from utilities.errors import UserError
 
-__all__ = ["BENCHMARKS", "ImageSplit", "Splits", "read", "select"]
+__all__ = ["BENCHMARKS", "ImageSplit", "Splits", "read", "select", "shown"]
 
 LOG = logging.getLogger(__name__)
 BENCHMARKS = {
@@ -80,6 +82,17 @@ def select(
     )
     _require_apart(name, splits)
     return splits
+
+
+def shown(split: ImageSplit, *, oriented: bool) -> ImageSplit:
+    """The split with EXIF orientation applied or not, its boxes cut off at their images.
+
+    Raises UserError for a box outside of its image.
+    """
+    if split.boxes is not None:
+        inside = boxes.inside(split.files, split.boxes, oriented=oriented)
+        split = replace(split, boxes=inside)
+    return split.seen(oriented=oriented)
 
 
 def read(name: str, source: Path) -> listing.Listing:

@@ -19,7 +19,7 @@ from typing import IO
 import numpy as np
 import torch
 
-from datasets.decoding import Pixels, Source, open_image, resized
+from datasets.decoding import PIXELS_VERSION, Pixels, Source, open_image, resized
 from datasets.images import Splits
 from datasets.transforms import scaled_to
 from utilities.errors import UserError
@@ -37,13 +37,26 @@ def attached(
 ) -> Splits:
     """The splits with their images read through one cache, or decoded each time: see `opener`."""
     open_kept = opener(
-        splits.files(), kind, limit=limit, short_side=short_side, folder=folder, fast=fast
+        splits.files(),
+        kind,
+        limit=limit,
+        short_side=short_side,
+        folder=folder,
+        fast=fast,
+        oriented=splits.training.oriented,
     )
     return splits.changed(lambda split: split.opened_by(open_kept))
 
 
 def opener(
-    files: list[str], kind: str, *, limit: float, short_side: int, folder: str, fast: bool
+    files: list[str],
+    kind: str,
+    *,
+    limit: float,
+    short_side: int,
+    folder: str,
+    fast: bool,
+    oriented: bool = True,
 ) -> Callable[[str], Source]:
     """How the files are read: through a cache, or decoded each time.
 
@@ -52,15 +65,18 @@ def opener(
         limit: GB that pixels may take, but at most half of the machine's memory or of the free
             disk. folder: of the files of `disk`.
         short_side: keep larger images reduced to it; 0 keeps all as they are.
-        fast: see `open_image`; what is kept is decoded exactly, as that happens once.
+        fast, oriented: see `open_image`; what is kept is decoded exactly, as that happens once.
     Raises:
         UserError: the file or the memory cannot be had.
     """
     if kind == "none":
-        return partial(open_image, fast=fast)
+        return partial(open_image, fast=fast, oriented=oriented)
     try:
-        file = _file(Path(folder).expanduser(), files, short_side) if kind == "disk" else None
-        images = ImageCache(files, file=file, limit=int(limit * GB), short_side=short_side)
+        home = Path(folder).expanduser()
+        file = _file(home, files, short_side, oriented) if kind == "disk" else None
+        images = ImageCache(
+            files, file=file, limit=int(limit * GB), short_side=short_side, oriented=oriented
+        )
     except OSError as error:
         where = f"--cache_path {folder}" if kind == "disk" else "memory"
         raise UserError(
@@ -77,14 +93,22 @@ class ImageCache:
     were first read.
 
     Args:
-        files: of all images. short_side: see `opener`.
+        files: of all images. short_side, oriented: see `opener`.
         file: where pixels stay for other runs; None: in memory. limit: bytes for pixels, see
             `opener`.
     """
 
-    def __init__(self, files: list[str], *, file: Path | None, limit: int, short_side: int):
+    def __init__(
+        self,
+        files: list[str],
+        *,
+        file: Path | None,
+        limit: int,
+        short_side: int,
+        oriented: bool = True,
+    ):
         self.rows = {path: row for row, path in enumerate(files)}
-        self.short_side = short_side
+        self.short_side, self.oriented = short_side, oriented
         self.lock_file = _lock_file(file)
         descriptor = self.lock_file.fileno()
         start = 8 + 8 * COLUMNS * len(files)
@@ -105,7 +129,7 @@ class ImageCache:
         entry = self.table[self.rows[path]]
         if entry[START] > 0:
             return _source(int(entry[HEIGHT]), int(entry[WIDTH]), self._kept(entry))
-        source = open_image(path)
+        source = open_image(path, oriented=self.oriented)
         values = self._shrunk(source)
         self._keep(entry, source, values)
         return _source(source.height, source.width, values)
@@ -161,13 +185,15 @@ def _source(height: int, width: int, values: torch.Tensor) -> Source:
     return Source(height, width, lambda reduction, rows: pixels)
 
 
-def _file(folder: Path, files: list[str], short_side: int) -> Path:
+def _file(folder: Path, files: list[str], short_side: int, oriented: bool) -> Path:
     """Named by the images, when they were changed, and how they are kept."""
     facts = []
     for path in files:
         status = os.stat(path)
         facts.append((path, status.st_size, status.st_mtime_ns))
-    digest = hashlib.sha256(repr((short_side, facts)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(
+        repr((PIXELS_VERSION, oriented, short_side, facts)).encode()
+    ).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"images_{digest}.bin"
 

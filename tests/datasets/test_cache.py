@@ -217,3 +217,25 @@ def test_the_bound_is_said_and_within_half_of_the_memory(files, tmp_path, caplog
         images = make(files, tmp_path, "ram", limit=10**15)
     assert images.end <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2 + 1000
     assert "in memory, up to" in caplog.text
+
+
+def test_pixels_as_shown_and_as_they_lie_are_kept_apart(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = str(tmp_path / "a.jpg")
+    Image.new("RGB", (60, 40)).save(path, exif=exif)
+    for _ in range(2):
+        for oriented, height in ((True, 60), (False, 40)):
+            for kind in ("disk", "none"):
+                open_kept = cache.opener(
+                    [path],
+                    kind,
+                    limit=0.001,
+                    short_side=0,
+                    folder=str(tmp_path / "kept"),
+                    fast=True,
+                    oriented=oriented,
+                )
+                source = open_kept(path)
+                assert source.height == height and len(source.pixels(1, height).values) == height
+    assert len(list((tmp_path / "kept").iterdir())) == 2

@@ -292,7 +292,8 @@ IMAGES = {
     "GIF": (paletted(), "gif", (10, 200, 30)),
     "CMYK": (Image.new("CMYK", (16, 16), (0, 0, 0, 0)), "jpg", (255, 255, 255)),
     "I;16": (sixteen_bits(200 * 256 + 17), "png", (200, 200, 200)),
-    "I;16 dark": (sixteen_bits(3 * 256), "png", (3, 3, 3)),
+    "I;16 of 12 bits": (sixteen_bits(200 * 16 + 7), "png", (200, 200, 200)),
+    "I;16 of 8 bits": (sixteen_bits(200), "png", (200, 200, 200)),
     "I;16 tiff": (sixteen_bits(200 * 256 + 17), "tif", (200, 200, 200)),
 }
 

@@ -2,10 +2,12 @@
 
 import csv
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow
 import pytest
+from PIL import Image
 from pyarrow import parquet
 
 import datasets
@@ -522,3 +524,22 @@ def test_columns_of_parquet(tmp_path, kind):
     stored = column.dictionary_encode() if kind == "dictionary" else column.cast(types[kind])
     parquet.write_table(rows.set_column(0, "path", stored), path)
     assert names(datasets.select("table", str(path)).training)[0] == "1_0.jpg"
+
+
+@pytest.mark.parametrize("oriented", [True, False])
+def test_boxes_are_held_against_the_image_as_it_is_shown(tmp_path, caplog, oriented):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    rows = changed(box="10 20 30 59")
+    path = written(tmp_path, rows)
+    for row in rows:
+        Image.new("RGB", (60, 40)).save(tmp_path / row["path"], exif=exif)
+    split = datasets.select("table", path).testing
+    shown = datasets.shown(split, oriented=oriented)
+    assert shown.boxes[0].tolist() == [10, 20, 30, 59 if oriented else 40]
+    assert shown.image(0).size == (20, 39 if oriented else 20)
+    assert ("4 boxes reach beyond" in caplog.text) != oriented
+    outside = replace(split, boxes=split.boxes + [45, 0, 45, 0])
+    if oriented:
+        with pytest.raises(UserError, match="box 55 20 75 59 lies outside .* 40 x 60 pixels as it"):
+            datasets.shown(outside, oriented=oriented)
