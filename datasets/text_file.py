@@ -13,21 +13,20 @@ MARKS = (
 )
 
 
-def read_text(path: str | Path) -> str:
-    """The text of a file, without its mark. Raises OSError, and ValueError for other encodings."""
-    return decoded(Path(path).read_bytes())
+def read_text(path: str | Path, errors: str = "strict") -> str:
+    """The text of a file, without its mark.
 
-
-def decoded(content: bytes) -> str:
-    """Bytes as text, without their mark. Raises ValueError for other encodings."""
+    Raises OSError, and ValueError for another encoding unless `errors` is replace.
+    """
+    content = Path(path).read_bytes()
     encoding = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8")
     try:
-        return content.decode(encoding)
+        return content.decode(encoding, errors)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(f"line {line} is no {encoding.upper()} text") from error
 
 
-def lines_of(path: str | Path) -> list[str]:
+def lines_of(path: str | Path, errors: str = "strict") -> list[str]:
     """The lines of a text file; raises as `read_text`."""
-    return read_text(path).splitlines()
+    return read_text(path, errors).splitlines()
