@@ -112,9 +112,9 @@ class ImageCache:
         self.lock_file = _lock_file(file)
         descriptor = self.lock_file.fileno()
         start = 8 + 8 * COLUMNS * len(files)
-        with self._alone():  # a file that is there keeps its limit
+        with self._alone():  # a file that is there may grow, but holds what it holds
             size = os.fstat(descriptor).st_size
-            self.end = size or start + min(limit, _room(file) // 2)
+            self.end = max(size, start + min(limit, _room(file) // 2))
             if file:
                 os.ftruncate(descriptor, self.end)  # sparse: takes what is written
         mapping = np.frombuffer(mmap.mmap(descriptor if file else -1, self.end), dtype=np.uint8)
@@ -122,12 +122,15 @@ class ImageCache:
         self.table = mapping[8:start].view(np.int64).reshape(-1, COLUMNS)
         self.pixels = torch.from_numpy(mapping)
         self.used[0] = max(self.used[0], start)
+        with self._alone():
+            # Those of a process that was killed. One that still writes will write the same again.
+            self.table[self.table[:, START] == BEING_WRITTEN, START] = ABSENT
         self._tell_room(file, self.end - start)
 
     def open_image(self, path: str) -> Source:
         """The image as it is kept, and keep it if there is room; raises UNREADABLE."""
         entry = self.table[self.rows[path]]
-        if entry[START] > 0:
+        if self._is_kept(entry):
             return _source(int(entry[HEIGHT]), int(entry[WIDTH]), self._kept(entry))
         source = open_image(path, oriented=self.oriented)
         values = self._shrunk(source)
@@ -142,6 +145,11 @@ class ImageCache:
             room / GB,
             f" ({present:,} of {len(self.table):,} are there)" if file else "",
         )
+
+    def _is_kept(self, entry: np.ndarray) -> bool:
+        """Whether its pixels are there, and within the mapping: another run may keep more."""
+        size = 3 * int(entry[KEPT_HEIGHT]) * int(entry[KEPT_WIDTH])
+        return 0 < entry[START] <= self.end - size
 
     def _kept(self, entry: np.ndarray) -> torch.Tensor:
         """[h, w, 3], a view of the mapping."""
