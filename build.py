@@ -24,7 +24,7 @@ import metrics
 import parameters
 from architectures import EmbeddingNetwork
 from datasampler import BatchSampler
-from datasets import ImageSplit, Splits, cache, integrity, loading, transforms
+from datasets import ImageSplit, Splits, cache, decoding, integrity, loading, transforms
 from datasets.transforms import Transforms
 from evaluation import Evaluator, figures
 from evaluation.embedding import embed
@@ -68,6 +68,8 @@ def build_splits(opt: parameters.Settings) -> tuple[Splits, dict[str, str]]:
         by_samples=opt.tv_split_by_samples,
         validation_classes=opt.tv_split_classes,
     )
+    oriented = opt.exif_orientation == "apply"
+    splits = splits.changed(partial(datasets.shown, oriented=oriented))
     splits, left_out = integrity.checked(
         splits, decode=opt.check_images, skip=opt.on_bad_image == "skip"
     )
@@ -172,8 +174,9 @@ def build_classifier(
     """The classifier of the training images, with all that its logits depend on."""
     name, weights = opt.language_pseudoclass_arch, opt.language_pseudoclass_weights
     preprocessing = architectures.classifier_identity(name)
+    reading = f"pixels {decoding.PIXELS_VERSION}, oriented {training.oriented}"
     return language_guidance.Classifier(
-        identity=(name, preprocessing, Path(weights) if weights else None),
+        identity=(name, preprocessing, Path(weights) if weights else None, reading),
         files=training.files,
         boxes=training.boxes,
         load=lambda: architectures.load_classifier(name, weights),
@@ -282,9 +285,7 @@ def summary(
     splits = data.splits
     by_name = {"train": splits.training, "validation": splits.validation, "test": splits.testing}
     lines = {
-        f"{opt.dataset} ({name})": f"{len(split.class_texts)} classes, {len(split)} images"
-        for name, split in by_name.items()
-        if split
+        f"{opt.dataset} ({name})": split.describe() for name, split in by_name.items() if split
     }
     weights = sum(part.numel() for part in learner.network.parameters())
     is_mined = learner.criterion.is_mined()

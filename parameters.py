@@ -663,6 +663,16 @@ FLAGS: tuple[Flag, ...] = (
             },
             needs=(needs_one_of("cache", "none"),),
         ),
+        Choice(
+            "exif_orientation",
+            "apply",
+            "What the tag does by which cameras and phones say how a photo is turned. Boxes of a "
+            "table are in pixels of what is seen.",
+            {
+                "apply": "photos are turned, as every viewer shows them",
+                "ignore": "pixels are taken as they lie, as in the paper's code",
+            },
+        ),
         Switch(
             "check_images",
             "Decode every image before training; without it only files are that do not end as a "

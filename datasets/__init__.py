@@ -7,16 +7,19 @@ also has `FACTS`, against which it is counted. Any other name is a folder
 
 import difflib
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from datasets import (
     benchmark,
+    boxes,
     cars196,
     class_text,
     cub200,
     folder,
     inshop,
     listing,
+    measurable,
     online_products,
     shapes,
     table,
@@ -24,7 +27,7 @@ from datasets import (
 from datasets.images import ImageSplit, Splits
 from utilities.errors import UserError
 
-__all__ = ["BENCHMARKS", "ImageSplit", "Splits", "read", "select"]
+__all__ = ["BENCHMARKS", "ImageSplit", "Splits", "read", "select", "shown"]
 
 LOG = logging.getLogger(__name__)
 BENCHMARKS = {
@@ -69,18 +72,30 @@ def select(
         _require_whole(name, data, allow_partial=allow_partial)
     if class_texts:
         data = class_text.with_captions(data, class_texts)
+    measurable.require_protocol(name, data)
     if validation:
         share = training_share or USUAL_TRAINING_SHARE
         data = _held_out(data, share, by_samples, validation_classes)
     _tell_shared_classes(data)
+    validation_part = listing.split(data, listing.VALIDATION)
     splits = Splits(
-        training=_usable(name, "training", listing.split(data, listing.TRAIN)),
-        validation=listing.split(data, listing.VALIDATION),
-        testing=_usable(name, "test", listing.split(data, listing.TEST)),
+        training=measurable.usable(name, "training", listing.split(data, listing.TRAIN)),
+        validation=validation_part and measurable.usable(name, "validation", validation_part),
+        testing=measurable.usable(name, "test", listing.split(data, listing.TEST)),
     )
-    if shared := len(set(splits.training.files) & set(splits.testing.files)):
-        raise UserError(f"--dataset {name}: {shared:,} images are in training and in test.")
+    _require_apart(name, splits)
     return splits
+
+
+def shown(split: ImageSplit, *, oriented: bool) -> ImageSplit:
+    """The split with EXIF orientation applied or not, its boxes cut off at their images.
+
+    Raises UserError for a box outside of its image.
+    """
+    if split.boxes is not None:
+        inside = boxes.inside(split.files, split.boxes, oriented=oriented)
+        split = replace(split, boxes=inside)
+    return split.seen(oriented=oriented)
 
 
 def read(name: str, source: Path) -> listing.Listing:
@@ -163,11 +178,17 @@ def _tell_shared_classes(data: listing.Listing) -> None:
         )
 
 
-def _usable(name: str, part: str, split: ImageSplit | None) -> ImageSplit:
-    """The split of a part. Raises UserError where it has fewer than two classes."""
-    classes = len(split.class_texts) if split else 0
-    if split is None or classes < 2:
-        raise UserError(
-            f"--dataset {name}: the {part} part has {classes} classes; at least 2 are needed."
-        )
-    return split
+def _require_apart(name: str, splits: Splits) -> None:
+    """Raises UserError for training images, under whatever spelling, that are evaluated as well."""
+    training, testing = (
+        set(listing.real_paths(split.files)) for split in (splits.training, splits.testing)
+    )
+    if shared := len(training & testing):
+        raise UserError(f"--dataset {name}: {shared:,} images are in training and in test.")
+    if not splits.validation:
+        return
+    validation = set(listing.real_paths(splits.validation.files))
+    if shared := len(training & validation):
+        raise UserError(f"--dataset {name}: {shared:,} images are in training and in validation.")
+    if shared := len(validation & testing):
+        LOG.warning("--dataset %s: %s images are in validation and in test.", name, f"{shared:,}")

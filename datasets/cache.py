@@ -19,7 +19,7 @@ from typing import IO
 import numpy as np
 import torch
 
-from datasets.decoding import Pixels, Source, open_image, resized
+from datasets.decoding import PIXELS_VERSION, Pixels, Source, open_image, resized
 from datasets.images import Splits
 from datasets.transforms import scaled_to
 from utilities.errors import UserError
@@ -37,13 +37,26 @@ def attached(
 ) -> Splits:
     """The splits with their images read through one cache, or decoded each time: see `opener`."""
     open_kept = opener(
-        splits.files(), kind, limit=limit, short_side=short_side, folder=folder, fast=fast
+        splits.files(),
+        kind,
+        limit=limit,
+        short_side=short_side,
+        folder=folder,
+        fast=fast,
+        oriented=splits.training.oriented,
     )
     return splits.changed(lambda split: split.opened_by(open_kept))
 
 
 def opener(
-    files: list[str], kind: str, *, limit: float, short_side: int, folder: str, fast: bool
+    files: list[str],
+    kind: str,
+    *,
+    limit: float,
+    short_side: int,
+    folder: str,
+    fast: bool,
+    oriented: bool = True,
 ) -> Callable[[str], Source]:
     """How the files are read: through a cache, or decoded each time.
 
@@ -52,15 +65,18 @@ def opener(
         limit: GB that pixels may take, but at most half of the machine's memory or of the free
             disk. folder: of the files of `disk`.
         short_side: keep larger images reduced to it; 0 keeps all as they are.
-        fast: see `open_image`; what is kept is decoded exactly, as that happens once.
+        fast, oriented: see `open_image`; what is kept is decoded exactly, as that happens once.
     Raises:
         UserError: the file or the memory cannot be had.
     """
     if kind == "none":
-        return partial(open_image, fast=fast)
+        return partial(open_image, fast=fast, oriented=oriented)
     try:
-        file = _file(Path(folder).expanduser(), files, short_side) if kind == "disk" else None
-        images = ImageCache(files, file=file, limit=int(limit * GB), short_side=short_side)
+        home = Path(folder).expanduser()
+        file = _file(home, files, short_side, oriented) if kind == "disk" else None
+        images = ImageCache(
+            files, file=file, limit=int(limit * GB), short_side=short_side, oriented=oriented
+        )
     except OSError as error:
         where = f"--cache_path {folder}" if kind == "disk" else "memory"
         raise UserError(
@@ -77,20 +93,28 @@ class ImageCache:
     were first read.
 
     Args:
-        files: of all images. short_side: see `opener`.
+        files: of all images. short_side, oriented: see `opener`.
         file: where pixels stay for other runs; None: in memory. limit: bytes for pixels, see
             `opener`.
     """
 
-    def __init__(self, files: list[str], *, file: Path | None, limit: int, short_side: int):
+    def __init__(
+        self,
+        files: list[str],
+        *,
+        file: Path | None,
+        limit: int,
+        short_side: int,
+        oriented: bool = True,
+    ):
         self.rows = {path: row for row, path in enumerate(files)}
-        self.short_side = short_side
+        self.short_side, self.oriented = short_side, oriented
         self.lock_file = _lock_file(file)
         descriptor = self.lock_file.fileno()
         start = 8 + 8 * COLUMNS * len(files)
-        with self._alone():  # a file that is there keeps its limit
+        with self._alone():  # a file that is there may grow, but holds what it holds
             size = os.fstat(descriptor).st_size
-            self.end = size or start + min(limit, _room(file) // 2)
+            self.end = max(size, start + min(limit, _room(file) // 2))
             if file:
                 os.ftruncate(descriptor, self.end)  # sparse: takes what is written
         mapping = np.frombuffer(mmap.mmap(descriptor if file else -1, self.end), dtype=np.uint8)
@@ -98,14 +122,17 @@ class ImageCache:
         self.table = mapping[8:start].view(np.int64).reshape(-1, COLUMNS)
         self.pixels = torch.from_numpy(mapping)
         self.used[0] = max(self.used[0], start)
+        with self._alone():
+            # Those of a process that was killed. One that still writes will write the same again.
+            self.table[self.table[:, START] == BEING_WRITTEN, START] = ABSENT
         self._tell_room(file, self.end - start)
 
     def open_image(self, path: str) -> Source:
         """The image as it is kept, and keep it if there is room; raises UNREADABLE."""
         entry = self.table[self.rows[path]]
-        if entry[START] > 0:
+        if self._is_kept(entry):
             return _source(int(entry[HEIGHT]), int(entry[WIDTH]), self._kept(entry))
-        source = open_image(path)
+        source = open_image(path, oriented=self.oriented)
         values = self._shrunk(source)
         self._keep(entry, source, values)
         return _source(source.height, source.width, values)
@@ -118,6 +145,11 @@ class ImageCache:
             room / GB,
             f" ({present:,} of {len(self.table):,} are there)" if file else "",
         )
+
+    def _is_kept(self, entry: np.ndarray) -> bool:
+        """Whether its pixels are there, and within the mapping: another run may keep more."""
+        size = 3 * int(entry[KEPT_HEIGHT]) * int(entry[KEPT_WIDTH])
+        return 0 < entry[START] <= self.end - size
 
     def _kept(self, entry: np.ndarray) -> torch.Tensor:
         """[h, w, 3], a view of the mapping."""
@@ -161,13 +193,15 @@ def _source(height: int, width: int, values: torch.Tensor) -> Source:
     return Source(height, width, lambda reduction, rows: pixels)
 
 
-def _file(folder: Path, files: list[str], short_side: int) -> Path:
+def _file(folder: Path, files: list[str], short_side: int, oriented: bool) -> Path:
     """Named by the images, when they were changed, and how they are kept."""
     facts = []
     for path in files:
         status = os.stat(path)
         facts.append((path, status.st_size, status.st_mtime_ns))
-    digest = hashlib.sha256(repr((short_side, facts)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(
+        repr((PIXELS_VERSION, oriented, short_side, facts)).encode()
+    ).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"images_{digest}.bin"
 

@@ -6,10 +6,10 @@ Expert names, captions, or what a language model wrote about each class.
 import csv
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 
+from datasets import text_file
 from datasets.listing import TRAIN, Listing
 from utilities.errors import UserError, named
 
@@ -49,7 +49,7 @@ def with_captions(listing: Listing, path: str) -> Listing:
 def read(path: str) -> dict[str, tuple[str, ...]]:
     """Class -> its texts. Raises UserError for a file that cannot be read or has another form."""
     try:
-        content = Path(path).read_text(encoding="utf-8-sig")
+        content = text_file.read_text(path)
         return _from_csv(content) if path.lower().endswith(".csv") else _from_json(content)
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(

@@ -5,12 +5,13 @@ JPEGs, which most images are, are decoded by libjpeg-turbo alone; Pillow reads e
 
 from collections.abc import Callable
 from functools import partial
+from io import BytesIO
 from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 # What is raised for damaged files.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -18,6 +19,24 @@ UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 REDUCTIONS = (8, 4, 2)
 FOUR_CHANNELS = ("CMYK", "YCCK")
 MARGIN = 16  # rows below a crop that its last rows depend on, at most
+
+# To be raised with any change of how files become pixels: caches hold what was made of them.
+PIXELS_VERSION = 2
+# EXIF orientation -> what makes the image upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+QUARTER_TURNS = (5, 6, 7, 8)  # in which height and width change places
+# The same turns of a tensor [h, w, 3], transposed first for the latter four: the axes to flip.
+FLIPS = {2: (1,), 3: (0, 1), 4: (0,), 5: (), 6: (1,), 7: (0, 1), 8: (0,)}
+OVERSHOOT = 0.1  # what resampling leaves beyond 0 and 1
+DARKEST = 16  # a float image up to 255 is no darker
 
 
 class Pixels(NamedTuple):
@@ -37,15 +56,15 @@ class Source(NamedTuple):
     pixels: Callable[[int, int], Pixels]
 
 
-def open_image(path: str, *, fast: bool = False) -> Source:
+def open_image(path: str, *, fast: bool = False, oriented: bool = True) -> Source:
     """The image as RGB, of any mode; raises UNREADABLE.
-
-    EXIF orientation is not applied, as in the paper's code.
 
     Args:
         fast: JPEGs by a quicker transform without smoothed colours, which moves values by 1 to 2 of
             255 in the mean, and at the reduced scale that is asked for; else with the values that
             Pillow gives.
+        oriented: turned as its EXIF orientation says, which is how people see it; else as the
+            pixels lie, which is how the paper's code reads it.
     """
     with open(path, "rb") as file:
         data = file.read()
@@ -53,37 +72,65 @@ def open_image(path: str, *, fast: bool = False) -> Source:
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         except ValueError:
-            return _opened(read_rgb(path))
+            return _opened(read_rgb(path, oriented=oriented))
         if colours not in FOUR_CHANNELS and height * width <= Image.MAX_IMAGE_PIXELS:
-            return Source(height, width, partial(_jpeg, path, data, height, width, fast))
-    return _opened(read_rgb(path))
+            stored = Source(height, width, partial(_jpeg, path, data, height, width, fast))
+            return _turned(stored, _orientation_of_jpeg(data)) if oriented else stored
+    return _opened(read_rgb(path, oriented=oriented))
 
 
-def read_rgb(path: str) -> Image.Image:
-    """An image of any mode as RGB.
+def read_rgb(path: str, *, oriented: bool = True) -> Image.Image:
+    """An image of any mode as RGB; `oriented` as in `open_image`.
 
     Of an animation it is the first frame; transparency is laid on white.
     """
     with Image.open(path) as image:
-        return as_rgb(image)
+        return as_rgb(image, oriented=oriented)
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
+def size_of(path: str, *, oriented: bool) -> tuple[int, int]:
+    """Width and height by the header alone; raises UNREADABLE."""
+    with Image.open(path) as image:
+        # Of a TIFF, Pillow gives the size as shown.
+        turned = oriented and image.format != "TIFF" and orientation(image) in QUARTER_TURNS
+        return (image.height, image.width) if turned else image.size
+
+
+def as_rgb(image: Image.Image, *, oriented: bool = True) -> Image.Image:
     """What `read_rgb` makes of a file, of an image in memory."""
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # convert() would clip 16 bits at 255
-        upper = np.asarray(image, dtype=np.uint16) >> 8
-        return Image.fromarray(upper.astype(np.uint8)).convert("RGB")
-    if image.mode in ("P", "LA", "PA", "RGBA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    image.load()  # which turns TIFFs, so that their orientation is asked for afterwards
+    turn = TURNS.get(orientation(image)) if oriented else None
+    upright = image if turn is None else image.transpose(turn)
+    if upright.mode.startswith("I;16") or upright.mode in ("I", "F"):
+        # convert() would clip at 255
+        return Image.fromarray(_eight_bits(np.asarray(upright))).convert("RGB")
+    if upright.mode in ("P", "LA", "PA", "RGBA") or "transparency" in image.info:
+        upright = upright.convert("RGBA")
+        white = Image.new("RGBA", upright.size, "white")
+        return Image.alpha_composite(white, upright).convert("RGB")
+    return upright.convert("RGB")
 
 
-def source_of(image: Image.Image) -> Source:
+def source_of(image: Image.Image, *, oriented: bool = True) -> Source:
     """An image in memory as `open_image` gives a file; raises UNREADABLE where it loads late."""
-    return _opened(as_rgb(image))
+    return _opened(as_rgb(image, oriented=oriented))
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8; 1, which is upright, where it is absent or unreadable."""
+    try:
+        turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow raises many types for damaged EXIF; the pixels may well be whole
+        return 1
+    return turn if turn in TURNS else 1
+
+
+def orientation_tag(turn: int) -> Image.Exif:
+    """What says the orientation in a file that is written."""
+    exif = Image.Exif()
+    if turn != 1:
+        exif[ExifTags.Base.Orientation] = turn
+    return exif
 
 
 def resized(values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -121,7 +168,7 @@ def _jpeg(
             shortened, fastdct=fast, fastupsample=fast, strict=shortened is data, **smallest
         )
     except ValueError:  # damaged, and how badly that Pillow decides
-        return Pixels(_values(read_rgb(path)))
+        return Pixels(_values(read_rgb(path, oriented=False)))
     return Pixels(torch.from_numpy(values), 1 / factor, 1 / factor)
 
 
@@ -138,6 +185,70 @@ def _shortened(data: bytes, height: int, width: int, lines: int) -> bytes:
     if size < 4 or data[size - 4 : size - 2] not in (b"\xff\xc0", b"\xff\xc1"):
         return data
     return data[: size + 1] + lines.to_bytes(2, "big") + data[size + 3 :]
+
+
+def _orientation_of_jpeg(data: bytes) -> int:
+    """1 to 8, as Pillow finds it; images without it are not opened a second time."""
+    if b"Exif\0\0" not in data and b"tiff:Orientation" not in data:
+        return 1
+    try:
+        with Image.open(BytesIO(data)) as image:
+            return orientation(image)
+    except UNREADABLE:
+        return 1
+
+
+def _turned(source: Source, turn: int) -> Source:
+    """An image as it is shown, decoded whole."""
+    if turn == 1:
+        return source
+    is_quarter = turn in QUARTER_TURNS
+
+    def pixels(reduction: int, rows: int) -> Pixels:
+        values, down, across = source.pixels(reduction, source.height)
+        if is_quarter:
+            values, down, across = values.transpose(0, 1), across, down
+        return Pixels(values.flip(FLIPS[turn]).contiguous(), down, across)
+
+    size = (source.width, source.height) if is_quarter else (source.height, source.width)
+    return Source(*size, pixels)
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    """Grey values of more than 8 bits, [h, w] -> uint8.
+
+    The largest value says how many bits they have: 8, 12 or 16, of which the upper 8 remain.
+    Floats from 0 to 1 are scaled by 255, those up to 255 rounded. Whatever lies elsewhere is
+    stretched from its least to its largest value.
+    """
+    if values.dtype.kind == "f":
+        return _eight_bits_of_floats(values)
+    least, largest = int(values.min()), int(values.max())
+    bits = next((bits for bits in (8, 12, 16) if largest < 2**bits), None)
+    if least < 0 or bits is None:
+        return _stretched(values.astype(np.float64))
+    return (values.astype(np.uint16) >> (bits - 8)).astype(np.uint8)
+
+
+def _eight_bits_of_floats(values: np.ndarray) -> np.ndarray:
+    is_number = np.isfinite(values)
+    if not is_number.any():
+        return np.zeros(values.shape, dtype=np.uint8)
+    least, largest = values[is_number].min(), values[is_number].max()
+    values = np.clip(np.nan_to_num(values, nan=least), least, largest).astype(np.float64)
+    if least >= -OVERSHOOT and largest <= 1 + OVERSHOOT:
+        return (values.clip(0, 1) * 255).round().astype(np.uint8)
+    if least >= 0 and DARKEST < largest <= 255:
+        return values.round().astype(np.uint8)
+    return _stretched(values)
+
+
+def _stretched(values: np.ndarray) -> np.ndarray:
+    """float64 [h, w] -> uint8, its least value black and its largest white."""
+    least, largest = values.min(), values.max()
+    if least == largest:
+        return np.zeros(values.shape, dtype=np.uint8)
+    return ((values - least) / (largest - least) * 255).round().astype(np.uint8)
 
 
 def _opened(image: Image.Image) -> Source:

@@ -3,6 +3,9 @@
 Folders train/, val/ and test/ on top are the split.
 """
 
+import logging
+import re
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
@@ -10,16 +13,25 @@ import numpy as np
 
 from datasets import scan
 from datasets.listing import TEST, TRAIN, VALIDATION, Category, Listing, first_half_trains
-from utilities.errors import UserError
+from utilities.errors import UserError, named
 
-TOP_FOLDERS = {
+LOG = logging.getLogger(__name__)
+QUERY, GALLERY = -1, -2  # parts that folders cannot say, because which searches which is not said
+PART_NAMES = {
     "train": TRAIN,
     "training": TRAIN,
     "val": VALIDATION,
+    "valid": VALIDATION,
     "validation": VALIDATION,
+    "dev": VALIDATION,
     "test": TEST,
     "testing": TEST,
+    "query": QUERY,
+    "queries": QUERY,
+    "probe": QUERY,
+    "gallery": GALLERY,
 }
+WORDS = re.compile(r"[^\W\d_]+")  # of train2017, seg_train, test-set
 
 
 def read(root: Path) -> Listing:
@@ -30,17 +42,10 @@ def read(root: Path) -> Listing:
             "with --dataset folder it is the folder that holds the class folders."
         )
     images = scan.image_folders(root)
-    tops = sorted({path.split("/")[0] for path in images})
-    parts = {top: TOP_FOLDERS[top.lower()] for top in tops if top.lower() in TOP_FOLDERS}
-    with_classes = {parts.get(path.split("/")[0]) for path in images if "/" in path}
-    if not {TRAIN, TEST} <= with_classes:
+    parts = _parts(root, images)
+    if not parts:
         return _listing(root, {path: images[path] for path in scan.ordered(images)})
-    if surplus := [top for top in tops if top not in parts]:
-        raise UserError(
-            f"--source_path {root}: beside training and test folders there is {surplus[0]}, "
-            "which belongs to no part; move it away."
-        )
-    return _divided(images, parts)
+    return _divided(root, images, parts)
 
 
 def read_classes(root: Path) -> Listing:
@@ -62,6 +67,8 @@ def _listing(root: Path, images: dict[str, list[str]]) -> Listing:
 
     Classes are called by their last folder; the folders above are their coarser classes.
     """
+    _refuse_nameless(root, images)
+    _refuse_parts_below(root, images)
     if len(images) < 4:
         raise UserError(
             f"--dataset: {root} has {len(images)} class folders with images; "
@@ -77,18 +84,131 @@ def _listing(root: Path, images: dict[str, list[str]]) -> Listing:
     )
 
 
-def _divided(images: dict[str, list[str]], parts: dict[str, int]) -> Listing:
+def _parts(root: Path, images: Iterable[str]) -> dict[str, int]:
+    """The folders that are parts of the split -> which; none where all folders are classes.
+
+    Such folders hold class folders. They lie in `root`, or together in a folder that holds all
+    else. Raises UserError for parts that do not make a split.
+    """
+    above = _common(images)
+    tops = {_top(path, above) for path in images if path != above}
+    dividing = {_top(path, above) for path in images if "/" in path.removeprefix(above).strip("/")}
+    part_of = {top: _part(top) for top in tops}
+    if None in part_of.values() or len(set(part_of.values())) < 2:
+        part_of = {top: PART_NAMES.get(_last(top).lower()) for top in tops}
+    parts = {top: part for top, part in sorted(part_of.items()) if part is not None}
+    present = {parts[top] for top in parts if top in dividing}
+    if len(present) < 2:
+        if present and len(set(parts.values())) > 1:
+            flat = next(top for top in parts if top not in dividing)
+            raise UserError(
+                f"--source_path {root}: {flat} looks like a part of a split, but its images lie in "
+                "no class folder; put them into class folders, or move it away."
+            )
+        if present:
+            LOG.warning(
+                "--source_path %s: %s is taken for a coarser class, "
+                "because there is no other part of a split beside it.",
+                root,
+                next(top for top in parts if top in dividing),
+            )
+        return {}
+    _require_split(root, parts, sorted(tops - set(parts)))
+    return parts
+
+
+def _require_split(root: Path, parts: dict[str, int], surplus: list[str]) -> None:
+    shown = named([f"{top}/" for top in parts])
+    if {QUERY, GALLERY} & set(parts.values()):
+        raise UserError(
+            f"--source_path {root} is divided into {shown}: queries and their gallery are said by "
+            "a table with the columns is_query and is_gallery (--dataset table)."
+        )
+    if TRAIN not in parts.values():
+        raise UserError(f"--source_path {root} is divided into {shown}, but there is no train/.")
+    if surplus:
+        raise UserError(
+            f"--source_path {root}: beside training and test folders there is {surplus[0]}, "
+            "which belongs to no part; move it away."
+        )
+
+
+def _part(path: str) -> int | None:
+    """What the words of a folder's name say that it is."""
+    words = WORDS.findall(_last(path).lower())
+    found = {PART_NAMES[word] for word in words if word in PART_NAMES}
+    return found.pop() if len(found) == 1 else None
+
+
+def _common(paths: Iterable[str]) -> str:
+    """The deepest folder that is above all of the paths, "" where that is the root."""
+    above: list[str] = []
+    for names in zip(*(path.split("/")[:-1] for path in paths)):
+        if len(set(names)) > 1:
+            break
+        above.append(names[0])
+    return "/".join(above)
+
+
+def _top(path: str, above: str) -> str:
+    """The folder of a path that is directly in `above`."""
+    below = path.removeprefix(above).strip("/").split("/")[0]
+    return f"{above}/{below}" if above else below
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _refuse_nameless(root: Path, images: Iterable[str]) -> None:
+    """Raises UserError for images directly in several parts of a split, which say no class."""
+    parts = [path for path in images if path.lower() in PART_NAMES]
+    if len({PART_NAMES[path.lower()] for path in parts}) > 1:
+        raise UserError(
+            f"--dataset: {root} has {len(parts)} class folders with images that are called as "
+            f"parts of a split ({named(parts)}); expected are class folders in them."
+        )
+
+
+def _refuse_parts_below(root: Path, images: Iterable[str]) -> None:
+    """Raises UserError for parts of a split within classes or other folders."""
+    within = {
+        (depth, name.lower()) for path in images for depth, name in enumerate(path.split("/"))
+    }
+    for depth in {depth for depth, _ in within}:
+        names = sorted(name for at, name in within if at == depth and name in PART_NAMES)
+        present = {PART_NAMES[name] for name in names}
+        if depth and TRAIN in present and len(present) > 1:
+            raise UserError(
+                f"--source_path {root}: parts of a split ({named(names)}) lie within other "
+                "folders; put them on top, with class folders in them."
+            )
+
+
+def _divided(root: Path, images: dict[str, list[str]], parts: dict[str, int]) -> Listing:
     """The top folder says the part, what is below it the class."""
-    folders = [path for path in images if "/" in path]
-    tops, classes = zip(*(path.split("/", 1) for path in folders))
+    if TEST not in parts.values():
+        held_out = next(top for top in parts if parts[top] == VALIDATION)
+        LOG.warning(
+            "--source_path %s: there is no test part, so that %s is the test part.", root, held_out
+        )
+        parts = {top: TRAIN if part == TRAIN else TEST for top, part in parts.items()}
+    if nameless := [path for top in parts for path in images.get(top, [])]:
+        scan.tell(root, {"images in no class folder": nameless})
+    top_of = {path: top for path in images for top in parts if path.startswith(f"{top}/")}
+    folders = list(top_of)
+    classes = [path.removeprefix(f"{top}/") for path, top in top_of.items()]
     names = scan.ordered(set(classes))
+    _refuse_parts_below(
+        root, [f"{parts[top]}/{name}" for top, name in zip(top_of.values(), classes)]
+    )
     labels = {name: label for label, name in enumerate(names)}
     sizes = [len(images[path]) for path in folders]
     return Listing(
         files=list(chain(*(images[path] for path in folders))),
         labels=np.repeat([labels[name] for name in classes], sizes),
         categories=_categories(names),
-        parts=np.repeat([parts[top] for top in tops], sizes).astype(np.int8),
+        parts=np.repeat([parts[top] for top in top_of.values()], sizes).astype(np.int8),
     )
 
 

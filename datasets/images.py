@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -34,9 +35,9 @@ class ImageSplit(torch.utils.data.Dataset):
         is_query, is_gallery: bool [N], the parts of a retrieval protocol; None: every image
             searches among all others.
         boxes: [N, 4] int64 (left, top, right, bottom) in pixels, the part of each image that
-            counts, or None for all of it.
+            counts, of the image as it is shown, or None for all of it.
         transform: `transforms.Crops`, or any function of a Pillow image. open_image: path ->
-            `Source` for the former.
+            `Source` for the former. oriented: whether EXIF orientation is applied, see `decoding`.
     """
 
     files: list[str]
@@ -49,7 +50,8 @@ class ImageSplit(torch.utils.data.Dataset):
     is_gallery: np.ndarray | None = None
     boxes: np.ndarray | None = None
     transform: Crops | Callable[[Image.Image], torch.Tensor] | None = None
-    open_image: Callable[[str], Source] = open_image
+    open_image: Callable[..., Source] = open_image
+    oriented: bool = True
 
     def __post_init__(self) -> None:
         self.captions = self.captions or [(text,) for text in self.class_texts]
@@ -64,6 +66,11 @@ class ImageSplit(torch.utils.data.Dataset):
         """The same images, read by another function: from a cache, say."""
         return replace(self, open_image=open_image)
 
+    def seen(self, *, oriented: bool) -> "ImageSplit":
+        """The same images with EXIF orientation applied or not; not for images of a cache."""
+        open_so = partial(self.open_image, oriented=oriented)
+        return replace(self, oriented=oriented, open_image=open_so)
+
     def only(self, chosen: np.ndarray) -> "ImageSplit":
         """The images for which bool [N] is true, with the labels they have."""
         return replace(
@@ -74,6 +81,13 @@ class ImageSplit(torch.utils.data.Dataset):
             is_gallery=None if self.is_gallery is None else self.is_gallery[chosen],
             boxes=None if self.boxes is None else self.boxes[chosen],
         )
+
+    def describe(self) -> str:
+        """Counts of classes and images, and of queries and gallery where it is divided."""
+        counts = f"{len(self.class_texts)} classes, {len(self)} images"
+        if self.is_query is None or self.is_gallery is None:
+            return counts
+        return f"{counts}, {self.is_query.sum()} queries, {self.is_gallery.sum()} in the gallery"
 
     def __len__(self) -> int:
         return len(self.files)
@@ -89,7 +103,7 @@ class ImageSplit(torch.utils.data.Dataset):
 
     def image(self, index: int) -> Image.Image:
         """One image as people see it: the part of it that counts, in RGB; raises UNREADABLE."""
-        image = read_rgb(self.files[index])
+        image = read_rgb(self.files[index], oriented=self.oriented)
         if self.boxes is None:
             return image
         left, top, right, bottom = self.boxes[index].tolist()

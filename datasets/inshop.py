@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import scan
+from datasets import scan, text_file
 from datasets.benchmark import Benchmark
 from datasets.listing import TEST, TRAIN, Category, Listing
 from utilities.errors import UserError
@@ -57,7 +57,7 @@ def read_partition(path: Path) -> list[tuple[str, str, str]]:
     Raises UserError for a missing file and for one of another form.
     """
     try:
-        _, header, *lines = path.read_text().splitlines()
+        _, header, *lines = text_file.lines_of(path)
         rows = [line.split() for line in lines if line.strip()]
         if header.split() != COLUMNS or not all(map(_is_record, rows)):
             raise ValueError(f"expected are a line with the count and lines of {' '.join(COLUMNS)}")
@@ -76,7 +76,7 @@ def read_descriptions(path: Path) -> dict[str, tuple[str, ...]]:
     if not path.is_file():
         return {}
     try:
-        records = json.loads(path.read_text())
+        records = json.loads(text_file.read_text(path))
         return {record["item"]: _sentences(record["description"]) for record in records}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
+from datasets import measurable
 from datasets.decoding import UNREADABLE, open_image
 from datasets.images import ImageSplit, Splits
 from utilities.errors import UserError
@@ -41,7 +42,7 @@ def checked(splits: Splits, *, decode: bool, skip: bool) -> tuple[Splits, dict[s
             "replace or remove it, or leave such images out with --on_bad_image skip."
         )
     report(broken)
-    return splits.changed(lambda split: _without(split, broken)), broken
+    return _measurable(splits.changed(lambda split: _without(split, broken))), broken
 
 
 def readable(split: ImageSplit, flag: str) -> ImageSplit:
@@ -80,6 +81,15 @@ def report(broken: dict[str, str]) -> None:
     if broken:
         images = [f"  {path} ({reason})" for path, reason in broken.items()]
         LOG.info("%s", "\n".join([f"Broken images, left out: {len(broken)}", *images]))
+
+
+def _measurable(splits: Splits) -> Splits:
+    """The splits. Raises UserError where nothing can be measured on them any more."""
+    flag = "with --on_bad_image skip"
+    if splits.validation:
+        measurable.usable(flag, "validation", splits.validation)
+    measurable.usable(flag, "test", splits.testing)
+    return splits
 
 
 def _without(split: ImageSplit, broken: dict[str, str]) -> ImageSplit:

@@ -3,11 +3,12 @@
 Readers make a `Listing`, splits are cut from it.
 """
 
-from pathlib import Path
+import os
 from typing import NamedTuple
 
 import numpy as np
 
+from datasets import text_file
 from datasets.images import ImageSplit
 from utilities.errors import UserError, named
 
@@ -37,6 +38,30 @@ class Listing(NamedTuple):
 def first_half_trains(labels: np.ndarray, classes: int) -> np.ndarray:
     """The parts [N] of the usual protocol: the first half of the classes trains, the rest tests."""
     return np.where(labels < classes // 2, TRAIN, TEST).astype(np.int8)
+
+
+def rows_of(listing: Listing, rows: np.ndarray) -> Listing:
+    """The chosen images [n] of all classes."""
+    return listing._replace(
+        files=[listing.files[row] for row in rows],
+        labels=listing.labels[rows],
+        parts=listing.parts[rows],
+        is_query=None if listing.is_query is None else listing.is_query[rows],
+        is_gallery=None if listing.is_gallery is None else listing.is_gallery[rows],
+        boxes=None if listing.boxes is None else listing.boxes[rows],
+    )
+
+
+def real_paths(files: list[str]) -> list[str]:
+    """The files under one spelling each, links followed."""
+    folders = {folder: os.path.realpath(folder) for folder in set(map(os.path.dirname, files))}
+    paths = []
+    for file in files:
+        folder, name = os.path.split(file)
+        # Few files are links, and each folder is resolved once.
+        is_plain = name not in ("", ".", "..") and not os.path.islink(file)
+        paths.append(f"{folders[folder]}/{name}" if is_plain else os.path.realpath(file))
+    return paths
 
 
 def split(listing: Listing, part: int) -> ImageSplit | None:
@@ -84,9 +109,10 @@ def _protocol(listing: Listing, rows: np.ndarray) -> tuple[np.ndarray | None, np
 
     Both are None without such a protocol, and for its training part.
     """
-    if listing.is_query is None or listing.is_gallery is None or not listing.is_query[rows].any():
+    if listing.is_query is None or listing.is_gallery is None:
         return None, None
-    return listing.is_query[rows], listing.is_gallery[rows]
+    is_query, is_gallery = listing.is_query[rows], listing.is_gallery[rows]
+    return (is_query, is_gallery) if is_query.any() and is_gallery.any() else (None, None)
 
 
 def _superclasses(categories: list[Category]) -> np.ndarray | None:
@@ -165,8 +191,8 @@ def _rank_in_class(labels: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 def _names_in(path: str) -> set[str]:
     """The lines of a file that have text. Raises UserError where it cannot be read."""
     try:
-        return {line.strip() for line in Path(path).read_text().splitlines()} - {""}
-    except (OSError, UnicodeDecodeError) as error:
+        return {line.strip() for line in text_file.lines_of(path)} - {""}
+    except (OSError, ValueError) as error:
         raise UserError(
             f"--tv_split_classes {path} cannot be read "
             f"({getattr(error, 'strerror', None) or error})."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import scan
+from datasets import scan, text_file
 from datasets.benchmark import Benchmark
 from datasets.listing import TEST, TRAIN, Category, Listing
 from utilities.errors import UserError
@@ -54,7 +54,7 @@ def read_list(path: Path) -> list[tuple[int, str]]:
     Raises UserError for a missing file and for one of another form.
     """
     try:
-        header, *lines = path.read_text().splitlines()
+        header, *lines = text_file.lines_of(path)
         rows = [line.split() for line in lines if line.strip()]
         if header.split() != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
             raise ValueError(f"expected are lines of {' '.join(COLUMNS)}")

@@ -86,6 +86,8 @@ def whole(split: ImageSplit, flag: str, on_bad_image: str) -> ImageSplit:
     return integrity.readable(split, flag) if on_bad_image == "skip" else split
 
 
-def _open(name: str, in_memory: dict[str, Image.Image]) -> Source:
+def _open(name: str, in_memory: dict[str, Image.Image], *, oriented: bool = True) -> Source:
     image = in_memory.get(name)
-    return open_image(name) if image is None else source_of(image)
+    if image is None:
+        return open_image(name, oriented=oriented)
+    return source_of(image, oriented=oriented)

@@ -83,13 +83,19 @@ class Trained:
         Raises UserError for an image that cannot be read.
         """
         batches = loading.evaluation_batches(
-            split.with_transform(self.transform), batch_size=batch_size, workers=workers
+            split.seen(oriented=self.oriented()).with_transform(self.transform),
+            batch_size=batch_size,
+            workers=workers,
         )
         title = f"{len(split):,} images"
         for _, rows in outputs(
             self.network, batches, evaltypes=[evaltype], runtime=self.runtime, title=title
         ):
             yield rows[evaltype].cpu().numpy()
+
+    def oriented(self) -> bool:
+        """Whether EXIF orientation is applied; runs from before the flag saw pixels as they lie."""
+        return self.settings.get("exif_orientation", "ignore") == "apply"
 
     def dimension(self, evaltype: str) -> int:
         """D of an evaltype. Raises ValueError for one that there is not."""
@@ -150,6 +156,7 @@ def load(
 
 def _identity(checkpoint: checkpoints.Checkpoint) -> str:
     shaping = [checkpoint.settings[name] for name in SHAPING]
+    shaping.append(checkpoint.settings.get("exif_orientation", "ignore"))
     digest = hashlib.sha256(json.dumps(shaping).encode())
     for name, tensor in sorted(checkpoint.tensors["state_dict"].items()):
         digest.update(name.encode())

@@ -17,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import datasets
-from datasets import benchmark, scan
+from datasets import benchmark, decoding, scan
 from datasets.decoding import UNREADABLE, read_rgb
 from datasets.prepare import layouts, unpack
 from utilities.errors import UserError
@@ -148,11 +148,13 @@ def _reduce(source: str, target: str, short_side: int) -> None:
     try:
         with Image.open(source) as image:
             width, height = image.size
+            orientation = decoding.orientation(image)
         if min(width, height) <= short_side:
             return _link(source, target)
         scale = short_side / min(width, height)
         size = round(scale * width), round(scale * height)
-        smaller = read_rgb(source).resize(size, Image.Resampling.BICUBIC)
-        smaller.save(target, quality=JPEG_QUALITY)
+        # As the pixels lie, with the tag that says how they are shown.
+        smaller = read_rgb(source, oriented=False).resize(size, Image.Resampling.BICUBIC)
+        smaller.save(target, quality=JPEG_QUALITY, exif=decoding.orientation_tag(orientation))
     except UNREADABLE as error:
         raise UserError(f"--from: the image {source} cannot be reduced ({error}).") from error

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets import inshop, online_products, scan
+from datasets import inshop, online_products, scan, text_file
 from utilities.errors import UserError, reason
 
 Plan = dict[str, str]  # path in our layout -> file
@@ -102,7 +102,7 @@ def _cars_by_class(files: list[str]) -> Plan:
         return _numbered_folders(files)
     names = sorted(parents, key=lambda name: name.replace("_", " "))
     if path := _find(files, "names.csv"):
-        rows = csv.reader(Path(path).read_text(errors="replace").splitlines())
+        rows = csv.reader(text_file.lines_of(path, errors="replace"))
         listed = [row[0].strip().replace("/", "-") for row in rows if row]
         names = listed if sorted(listed) == sorted(names) else names
     numbered = {name: f"{number:03}.{name}" for number, name in enumerate(names, 1)}
@@ -250,7 +250,7 @@ def _pairs(path: str) -> dict[str, str]:
     Raises UserError for another form.
     """
     pairs = {}
-    for line in filter(str.strip, Path(path).read_text(errors="replace").splitlines()):
+    for line in filter(str.strip, text_file.lines_of(path, errors="replace")):
         columns = line.split(maxsplit=1)
         if len(columns) != 2:
             raise UserError(f"--from: {path} has the line {columns[0]!r}; expected are 2 columns.")

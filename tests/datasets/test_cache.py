@@ -217,3 +217,48 @@ def test_the_bound_is_said_and_within_half_of_the_memory(files, tmp_path, caplog
         images = make(files, tmp_path, "ram", limit=10**15)
     assert images.end <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2 + 1000
     assert "in memory, up to" in caplog.text
+
+
+def test_pixels_as_shown_and_as_they_lie_are_kept_apart(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = str(tmp_path / "a.jpg")
+    Image.new("RGB", (60, 40)).save(path, exif=exif)
+    for _ in range(2):
+        for oriented, height in ((True, 60), (False, 40)):
+            for kind in ("disk", "none"):
+                open_kept = cache.opener(
+                    [path],
+                    kind,
+                    limit=0.001,
+                    short_side=0,
+                    folder=str(tmp_path / "kept"),
+                    fast=True,
+                    oriented=oriented,
+                )
+                source = open_kept(path)
+                assert source.height == height and len(source.pixels(1, height).values) == height
+    assert len(list((tmp_path / "kept").iterdir())) == 2
+
+
+def test_a_raised_limit_and_the_entry_of_a_killed_process(tmp_path):
+    paths = [str(tmp_path / f"{number}.png") for number in range(4)]
+    for path in paths:
+        Image.new("RGB", (60, 40), (1, 2, 3)).save(path)
+    file, size = tmp_path / "kept.bin", 3 * 60 * 40
+
+    def opened(images: int) -> cache.ImageCache:
+        return cache.ImageCache(paths, file=file, limit=images * size, short_side=0)
+
+    small = opened(1)
+    for path in paths:
+        small.open_image(path)
+    assert (small.table[:, cache.START] > 0).sum() == 1
+    small.table[3, cache.START] = cache.BEING_WRITTEN
+    large = opened(4)
+    for path in paths:
+        large.open_image(path)
+    assert (large.table[:, cache.START] > 0).all()
+    for kept in (small, large):  # the smaller mapping does not reach all of them
+        values = kept.open_image(paths[3]).pixels(1, 40).values
+        assert values.shape == (40, 60, 3) and (values == torch.tensor([1, 2, 3])).all()

@@ -5,7 +5,7 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from datasets import decoding, transforms
 from datasets.decoding import largest_reduction, open_image, read_rgb
@@ -138,14 +138,91 @@ def test_crops_from_reduced_images_are_those_of_the_whole(tmp_path, build):
     assert used & {2, 4, 8}
 
 
-@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_exif_orientation_is_not_applied(tmp_path, orientation):
-    """As in the paper's code: a photo lies as its sensor saw it."""
+def tagged(orientation: int) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
+def test_exif_orientation_is_applied(tmp_path, name, orientation):
+    """A photo is turned as viewers show it, or lies as its sensor saw it (the paper's code)."""
+    options = {"compression": "raw"} if name == "a.tif" else {}
+    path = saved(tmp_path, photo(60, 40), name, exif=tagged(orientation), **options)
+    shown = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    assert np.array_equal(decoded(path), np.asarray(shown))
+    assert np.array_equal(np.asarray(read_rgb(path)), np.asarray(shown))
+    assert decoding.size_of(path, oriented=True) == shown.size
+    source = open_image(path, oriented=False)
+    stored = np.asarray(Image.open(path).convert("RGB"))
+    assert np.array_equal(source.pixels(1, source.height).values.numpy(), stored)
+    assert (source.width, source.height) == decoding.size_of(path, oriented=False)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("build", [transforms.training, transforms.evaluation])
+def test_crops_of_turned_photos_are_those_of_upright_ones(tmp_path, build, orientation, fast):
+    upright = photo(640, 480)
+    stored = upright if orientation == 1 else upright.transpose(INVERSES[orientation])
+    path = saved(tmp_path, stored, quality=95, subsampling=0, exif=tagged(orientation))
+    expected = saved(tmp_path, upright, "b.jpg", quality=95, subsampling=0)
+    crops = build("base", 96, MEAN, STD)
+    found, wanted = (
+        crops.crop(open_image(file, fast=fast), np.random.default_rng(3)).int()
+        for file in (path, expected)
+    )
+    assert (found - wanted).abs().float().mean() < 4
+
+
+INVERSES = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0junk"])
+def test_damaged_exif_leaves_the_photo_as_it_lies(tmp_path, exif):
     path = saved(tmp_path, photo(60, 40), exif=exif)
     assert np.array_equal(decoded(path), np.asarray(Image.open(path)))
-    assert decoded(path).shape == (40, 60, 3)
+
+
+RAMP = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        RAMP,
+        RAMP * 255,
+        RAMP * 1e6 - 5e5,
+        (RAMP * 255).round().astype(np.int32),
+        (RAMP * 255).round().astype(np.int32) * 257,
+        (RAMP * 255).round().astype(np.int32) * 2**22,
+        (RAMP * 255).round().astype(np.int32) - 128,
+        (RAMP * 4095).round().astype(np.uint16),
+        (RAMP * 65535).round().astype(np.uint16),
+    ],
+    ids=["0..1", "0..255", "wide", "int 8", "int 16", "int 32", "signed", "12 bits", "16 bits"],
+)
+def test_grey_values_of_many_kinds(tmp_path, values):
+    found = decoded(saved(tmp_path, Image.fromarray(values), "a.tif"))[..., 0].ravel()
+    assert np.abs(found - np.arange(256)).max() <= 1
+
+
+def test_values_that_are_no_numbers(tmp_path):
+    values = RAMP.copy()
+    values[0, :3] = np.nan, np.inf, -np.inf
+    found = decoded(saved(tmp_path, Image.fromarray(values), "a.tif"))[..., 0]
+    assert found[0, :3].tolist() == [3, 255, 3]
+    empty = np.full((4, 4), np.nan, dtype=np.float32)
+    assert not decoded(saved(tmp_path, Image.fromarray(empty), "b.tif")).any()
 
 
 def test_an_animation_is_its_first_frame(tmp_path):

@@ -1,5 +1,6 @@
 """The folder scan, the splits and reading images of any kind."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 import datasets
-from datasets import folder
+from datasets import folder, scan
 from datasets.images import BrokenImage, ImageSplit, read_rgb
 from utilities.errors import UserError
 
@@ -83,6 +84,105 @@ def test_linked_class_folders_count(tmp_path):
     make(tmp_path, ["4.d"], dataset="elsewhere")
     os.symlink(tmp_path / "elsewhere" / "images" / "4.d", tmp_path / "made" / "images" / "4.d")
     assert len(folder.read_classes(tmp_path / "made").categories) == 4
+
+
+READ = "jfif jpe JFIF pjpeg mpo jp2 j2k JPEG2000 avif tga qoi pcx ico pgm pnm apng"
+
+
+@pytest.mark.parametrize("ending", READ.split())
+def test_whatever_can_be_opened_is_read(tmp_path, caplog, ending):
+    caplog.set_level(logging.INFO, "datasets")
+    images = make(tmp_path, FOUR) / "made" / "images"
+    kind = {"jfif": "JPEG", "jpe": "JPEG", "pjpeg": "JPEG", "mpo": "JPEG", "jpeg2000": "JPEG2000"}
+    picture = Image.new("RGB", (16, 16), (200, 10, 10))
+    made = images / "4.d" / f"new.{ending}"
+    picture.save(made, format=kind.get(ending.lower()))
+    found = folder.read_classes(tmp_path / "made")
+    assert str(made) in found.files and read_rgb(str(made)).getpixel((8, 8))[0] > 150
+    assert f"8 *.jpg, 1 *.{ending.lower()}" in caplog.text
+
+
+def told(root: Path, caplog) -> str:
+    """What is said of `root/made`, which has four classes of two images."""
+    assert np.bincount(folder.read_classes(root / "made").labels).tolist() == [2] * 4
+    assert caplog.text.count("Left out below") <= 1
+    return caplog.text
+
+
+@pytest.mark.parametrize(
+    "name, reason",
+    [
+        ("4.d/a.heic", "files *.heic, which cannot be opened here (4.d/a.heic)"),
+        ("4.d/A.CR2", "files *.cr2, which cannot be opened here (4.d/A.CR2)"),
+        ("4.d/.a.jpg", "images that are hidden or in hidden or system folders (4.d/.a.jpg)"),
+        (".e/a.jpg", "images that are hidden or in hidden or system folders (.e/a.jpg)"),
+        (
+            "1.a/@eaDir/a/b.jpg",
+            "images that are hidden or in hidden or system folders (1.a/@eaDir/a/b.jpg)",
+        ),
+        ("1.a/deeper/a.jpg", "images in folders below the class folders (1.a/deeper/a.jpg)"),
+        ("a.jpg", "images in no class folder (a.jpg)"),
+        ("5.e/notes.txt", "folders without images (5.e)"),
+    ],
+)
+def test_images_that_are_left_out_are_told(tmp_path, caplog, name, reason):
+    path = make(tmp_path, FOUR) / "made" / "images" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    assert f": 1 {reason}" in told(tmp_path, caplog)
+
+
+@pytest.mark.parametrize("name", ["0", "0.img", "0.jpg~", "0.jpg?size=large", "0.PNG.1"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF"])
+def test_images_by_their_content_are_told(tmp_path, caplog, name, kind):
+    images = make(tmp_path, FOUR) / "made" / "images"
+    Image.new("RGB", (4, 4)).save(images / "4.d" / name, format=kind)
+    assert f"1 images whose names do not end as those of images do (4.d/{name})" in told(
+        tmp_path, caplog
+    )
+
+
+def test_links_that_lead_nowhere_or_twice_are_told(tmp_path, caplog):
+    images = make(tmp_path, FOUR) / "made" / "images"
+    (images / "4.d" / "a.png").symlink_to("nowhere")
+    (images / "5.e").symlink_to("nowhere")
+    (images / "circle").symlink_to("circle")
+    (images / "0.again").symlink_to("1.a")
+    (images / "1.a" / "up").symlink_to("..")
+    said = told(tmp_path, caplog)
+    assert "3 links to what is not there (4.d/a.png and 2 more)" in said
+    assert "2 links to folders that are read already" in said
+
+
+@pytest.mark.parametrize("name", ["4.d", "1.a/deeper"])
+def test_folders_that_cannot_be_read_are_told(tmp_path, caplog, monkeypatch, name):
+    images = make(tmp_path, FOUR) / "made" / "images"
+    locked = images / name
+    locked.mkdir(exist_ok=True)
+
+    def scandir(path, scandir=os.scandir):
+        if str(path) == str(locked):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = scan.class_folders(images)
+    assert len(found) == (3 if name == "4.d" else 4)
+    assert f"1 folders that cannot be read ({name})" in caplog.text
+
+
+def test_names_that_are_no_text_are_told(tmp_path, caplog):
+    images = make(tmp_path, FOUR) / "made" / "images"
+    (images / "4.d" / os.fsdecode(b"\xff.heic")).write_bytes(b"")
+    assert "4.d/\\xff.heic" in told(tmp_path, caplog)
+
+
+def test_what_lies_beside_images_is_not_told(tmp_path, caplog):
+    images = make(tmp_path, FOUR) / "made" / "images"
+    for name in ("._0.jpg", ".DS_Store", "0.txt", "Thumbs.db", "0.jpg.part", "README"):
+        (images / "1.a" / name).write_bytes(b"x")
+    (images / "lost+found").mkdir()
+    assert not told(tmp_path, caplog)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +292,8 @@ IMAGES = {
     "GIF": (paletted(), "gif", (10, 200, 30)),
     "CMYK": (Image.new("CMYK", (16, 16), (0, 0, 0, 0)), "jpg", (255, 255, 255)),
     "I;16": (sixteen_bits(200 * 256 + 17), "png", (200, 200, 200)),
-    "I;16 dark": (sixteen_bits(3 * 256), "png", (3, 3, 3)),
+    "I;16 of 12 bits": (sixteen_bits(200 * 16 + 7), "png", (200, 200, 200)),
+    "I;16 of 8 bits": (sixteen_bits(200), "png", (200, 200, 200)),
     "I;16 tiff": (sixteen_bits(200 * 256 + 17), "tif", (200, 200, 200)),
 }
 

@@ -123,6 +123,25 @@ def test_wrong_names_of_validation_classes(tmp_path, text, parts):
     assert all(part in str(error.value) for part in [*parts, f"--tv_split_classes {path}"])
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_classes_from_any_editor(tmp_path, encoding):
+    path = tmp_path / "classes.txt"
+    path.write_bytes("c3\r\nc1\r\n".encode(encoding))
+    held = listing.hold_out_named(made([2] * 10), str(path))
+    assert images(held, VALIDATION) == ["1-0.jpg", "1-1.jpg", "3-0.jpg", "3-1.jpg"]
+
+
+def test_real_paths(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.jpg").write_bytes(b"")
+    (tmp_path / "b").symlink_to("a")
+    (tmp_path / "a" / "y.jpg").symlink_to("x.jpg")
+    spellings = ["a/x.jpg", "b/x.jpg", "./a/x.jpg", "a/../b/x.jpg", "a//x.jpg", "b/y.jpg"]
+    assert set(listing.real_paths([f"{tmp_path}/{path}" for path in spellings])) == {
+        f"{tmp_path.resolve()}/a/x.jpg"
+    }
+
+
 # The same through the door.
 
 

@@ -1,10 +1,13 @@
 """--dataset folder and --dataset table."""
 
 import csv
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow
 import pytest
+from PIL import Image
 from pyarrow import parquet
 
 import datasets
@@ -130,6 +133,63 @@ def test_wrong_folders(tmp_path, paths, part):
         datasets.select("folder", str(touch(tmp_path, *paths)))
     with pytest.raises(UserError, match="there is no such folder"):
         datasets.select("folder", str(tmp_path / "nowhere"))
+
+
+def in_parts(root: Path, parts: dict[str, str], images: int = 2) -> Path:
+    """Empty images in `<part>/<class>/`, a letter a class; those of a part without are in it."""
+    for part, own in parts.items():
+        for name in own or [""]:
+            touch(root, *(f"{part}/{name}/{number}.png" for number in range(images)))
+    return root
+
+
+@pytest.mark.parametrize(
+    "training, held_out", [("train", "val"), ("Train", "VALID"), ("seg_train2", "seg_dev")]
+)
+@pytest.mark.parametrize("above", ["", "archive/"])
+def test_without_a_test_part_the_validation_part_tests(tmp_path, caplog, above, training, held_out):
+    in_parts(tmp_path, {above + training: "abcde", above + held_out: "abc"})
+    splits = datasets.select("folder", str(tmp_path))
+    assert splits.training.class_texts == list("abcde")
+    assert splits.testing.class_texts == list("abc") and splits.validation is None
+    assert f"{above}{held_out} is the test part" in caplog.text
+    assert "3 classes, such as a, are in training and in test" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "parts, words",
+    [
+        ({"train": "ab", "query": "cd", "gallery": "cd"}, ["gallery/, query/", "is_query"]),
+        ({"train": "ab", "test": "cd", "query": "cd"}, ["query/", "is_gallery"]),
+        ({"bounding_box_train": "ab", "bounding_box_test": "cd", "query": "cd"}, ["is_gallery"]),
+        ({"val": "abcd", "test": "efgh"}, ["no train/"]),
+        ({"query": "abcd", "gallery": "abcd"}, ["is_gallery"]),
+        ({"train": "abcd", "test": ""}, ["test", "no class folder"]),
+        ({"train": "", "val": "", "test": "", "dev": ""}, ["parts of a split", "class folders"]),
+        ({"a/train": "xy", "a/test": "xy", "b/train": "xy"}, ["test, train", "within other"]),
+        ({"a": ["train", "val"], "b": ["train", "val"]}, ["within other folders"]),
+        ({"train": ["left/train", "left/val"], "test": "ab"}, ["within other folders"]),
+        ({"train": "ab", "val": "ab", "more": "ab"}, ["more", "belongs to no part"]),
+    ],
+)
+def test_parts_that_make_no_split(tmp_path, parts, words):
+    with pytest.raises(UserError) as error:
+        datasets.select("folder", str(in_parts(tmp_path, parts)))
+    assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize("name", ["train", "test", "gallery", "train_station"])
+def test_a_class_may_be_called_as_a_part(tmp_path, name):
+    in_parts(tmp_path, {"bus": "", "car": "", name: "", "van": ""})
+    splits = datasets.select("folder", str(tmp_path))
+    texts = {*splits.training.class_texts, *splits.testing.class_texts}
+    assert texts == {"bus", "car", name.replace("_", " "), "van"}
+
+
+def test_a_coarser_class_called_train_is_told(tmp_path, caplog):
+    in_parts(tmp_path, {"car": "ab", "train": "cd"})
+    assert len(folder.read(tmp_path).categories) == 4
+    assert "train is taken for a coarser class" in caplog.text
 
 
 # Tables.
@@ -270,3 +330,216 @@ def test_files_that_are_no_tables(tmp_path, name, content):
         datasets.select("table", str(tmp_path / name))
     with pytest.raises(UserError, match="--source_path"):
         datasets.select("table", str(tmp_path))
+
+
+def with_flags(*flags: tuple[int, int]) -> list[dict]:
+    """Rows whose last four, of the test part, are queries and in the gallery as said."""
+    columns = [(0, 0)] * 4 + list(flags)
+    return [
+        row | {"is_query": is_query, "is_gallery": is_gallery}
+        for row, (is_query, is_gallery) in zip(sorted(ROWS, key=lambda row: row["label"]), columns)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("label", [None, "", " ", "NaN", "NA", "null", "None", "<NA>", "#N/A"])
+def test_rows_without_label(tmp_path, kind, label):
+    rows = [{**row, "label": f"c{row['label']}"} for row in ROWS]
+    rows[5]["label"] = label
+    with pytest.raises(UserError, match="row 6 has (no|the) label"):
+        datasets.select("table", written(tmp_path, rows, kind))
+
+
+def test_numbers_among_which_some_are_missing(tmp_path):
+    rows = [{**row, "label": float(row["label"])} for row in ROWS]
+    found = table.read(Path(written(tmp_path, rows, "parquet")))
+    assert [category.name for category in found.categories] == ["1", "2", "9", "10"]
+    rows[2]["label"] = float("nan")
+    with pytest.raises(UserError, match="row 3 has no label"):
+        table.read(Path(written(tmp_path, rows, "parquet")))
+
+
+def test_labels_of_many_digits_are_in_the_order_of_numbers(tmp_path):
+    labels = ["92233720368547758070", "9" * 5000, "92233720368547758069", "-3", "2.5", "1"]
+    rows = [{"path": f"{row}.jpg", "label": label} for row, label in enumerate(labels)]
+    found = table.read(Path(written(tmp_path, rows)))
+    names = ["-3", "1", "2.5", "92233720368547758069", "92233720368547758070", "9" * 5000]
+    assert [category.name for category in found.categories] == names
+    assert [found.categories[label].name for label in found.labels] == labels
+
+
+@pytest.mark.parametrize("spelling", ["images/1_0.jpg", "./images/1_0.jpg", "images//1_0.jpg"])
+@pytest.mark.parametrize("way", ["plain", "absolute", "link"])
+def test_repeated_rows_are_taken_once_and_told(tmp_path, caplog, way, spelling):
+    if way == "absolute":
+        spelling = f"{tmp_path}/{spelling}"
+    rows = changed(is_query=0, is_gallery=1) + [
+        ROWS[0] | {"path": spelling, "is_query": 1, "is_gallery": 0}
+    ]
+    path = written(tmp_path, rows)
+    if way == "link":
+        (tmp_path / "images" / "again.jpg").symlink_to("1_0.jpg")
+        rows[-1]["path"] = "images/again.jpg"
+        path = written(tmp_path, rows)
+    found = table.read(Path(path))
+    assert len(found.files) == 8 and "1 rows repeat" in caplog.text
+    assert found.is_query.tolist() == [True] + [False] * 7 and found.is_gallery.all()
+
+
+def test_boxes_of_one_image_are_several_images(tmp_path):
+    rows = [row | {"box": f"{start} 0 9 9"} for start in (0, 1) for row in ROWS]
+    assert len(table.read(Path(written(tmp_path, rows))).files) == 16
+
+
+@pytest.mark.parametrize("column", ["class_name", "superclass"])
+def test_what_is_said_of_a_label(tmp_path, caplog, column):
+    rows = changed(**{column: "x"})
+    rows[0][column] = rows[2][column] = rows[3][column] = ""
+    found = table.read(Path(written(tmp_path, rows)))
+    values = [getattr(found.categories[0], name) for name in ("text", "superclass")]
+    assert values == (["x", None] if column == "class_name" else ["1", "x"])
+    assert ("super-classes are not used" in caplog.text) == (column == "superclass")
+    rows[1][column] = "y"
+    rows[0][column] = "x"
+    with pytest.raises(UserError, match=f"row 2 has {column} 'y' for the label 1"):
+        table.read(Path(written(tmp_path, rows)))
+
+
+@pytest.mark.parametrize(
+    "column, meant",
+    [
+        ("Split", "split"),
+        ("isquery", "is_query"),
+        ("is gallery", "is_gallery"),
+        ("partition", "split"),
+        ("captions", "caption"),
+        ("bbox", "box"),
+        ("className", "class_name"),
+        ("super_class", "superclass"),
+    ],
+)
+def test_columns_that_are_nearly_known(tmp_path, column, meant):
+    rows = [{name: row[name] for name in ("path", "label")} | {column: 1} for row in ROWS]
+    with pytest.raises(UserError, match=f"has a column '{column}'; if {meant} is meant"):
+        table.read(Path(written(tmp_path, rows)))
+
+
+def test_other_columns_are_told(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "datasets")
+    table.read(Path(written(tmp_path, changed(labels=1, camera=2))))
+    assert "columns that are not read: labels, camera" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "rows, words",
+    [
+        (ROWS + [ROWS[0] | {"label": 10}], ["rows 1 and 9", "different labels"]),
+        (
+            ROWS + [ROWS[0] | {"path": "./images/../images/1_0.jpg", "split": "test"}],
+            ["1 images are in training and in test"],
+        ),
+        (
+            ROWS + [ROWS[0] | {"path": "images//1_0.jpg", "split": "val"}, ROWS[2]],
+            ["validation part has 1 classes"],
+        ),
+        (with_flags((1, 0), (1, 0), (1, 0), (1, 0)), ["4 queries and 0 images in the gallery"]),
+        (with_flags((0, 1), (0, 1), (0, 1), (0, 1)), ["0 queries and 4 images in the gallery"]),
+        ([row | {"box": "1 2 inf 9"} for row in ROWS], ["row 1", "'1 2 inf 9'"]),
+        ([row | {"box": "1 2 1e9 9"} for row in ROWS], ["row 1"]),
+        ([row | {"box": "1 2 99999999999999999999 9"} for row in ROWS], ["row 1"]),
+        ([row | {"box": "1 2 3 4 5"} for row in ROWS], ["row 1"]),
+        ([row | {"box": ""} for row in ROWS], ["row 1"]),
+        ([row | {"path": ""} for row in ROWS], ["row 1 has no path"]),
+    ],
+)
+def test_tables_that_contradict_themselves(tmp_path, rows, words):
+    written(tmp_path, [row for row in rows if row["path"]] or ROWS)
+    with pytest.raises(UserError) as error:
+        datasets.select("table", written(tmp_path, rows) if rows[0]["path"] else emptied(tmp_path))
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def emptied(folder: Path) -> str:
+    (folder / "table.csv").write_text("path,label\n,1\n")
+    return str(folder / "table.csv")
+
+
+def test_what_cannot_be_measured_is_told(tmp_path, caplog):
+    datasets.select("table", written(tmp_path, with_flags((1, 0), (1, 0), (0, 1), (0, 1))))
+    assert "no two images of a class that could find each other" in caplog.text
+    assert "gallery of one class" in caplog.text
+    caplog.clear()
+    datasets.select("table", written(tmp_path, with_flags((1, 0), (0, 1), (0, 1), (0, 0))))
+    assert "1 images that neither search nor are found" in caplog.text
+    caplog.clear()
+    datasets.select("table", written(tmp_path, with_flags((0, 0), (0, 0), (0, 0), (0, 0))))
+    assert "no image of the test part is a query" in caplog.text
+
+
+def test_counts_of_queries_and_gallery(tmp_path):
+    rows = with_flags((1, 0), (0, 1), (1, 1), (0, 1))
+    splits = datasets.select("table", written(tmp_path, rows))
+    assert splits.testing.describe() == "2 classes, 4 images, 2 queries, 3 in the gallery"
+    assert splits.training.describe() == "2 classes, 4 images"
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"path,label,label\na,1,1\n", ["several columns that are called label"]),
+        (b"path;label\na;1\n", ["semicolons"]),
+        (b"path\tlabel\na\t1\n", ["tabs"]),
+        (b"path,label\n\xff,1\n", ["line 2 is no UTF-8 text"]),
+        (b"path,label,\xff\n\xff,1,2\n", ["line 1 is no UTF-8 text"]),
+        (b"\n\n\n", []),
+        (b"\0\0\0", []),
+        (b"path,label\na\0b,1\n", []),
+        (b'path,label\n"a,1\n', []),
+        (b"PAR1" + b"\0" * 40, []),
+        (b"path,label\n" + b"x" * 5000 + b",1\n", ["missing"]),
+    ],
+)
+def test_damaged_tables(tmp_path, content, words):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(UserError, match="--source_path") as error:
+        datasets.select("table", str(tmp_path / "a.csv"))
+    assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_tables_of_any_editor(tmp_path, encoding):
+    path = Path(written(tmp_path, changed(class_name="Käfer")))
+    text = path.read_text(encoding="utf-8-sig")
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    path.write_bytes((mark + text.replace("\n", "\r\n")).encode(encoding))
+    assert table.read(path).categories[0].text == "Käfer"
+
+
+@pytest.mark.parametrize("kind", ["large_string", "dictionary", "binary"])
+def test_columns_of_parquet(tmp_path, kind):
+    types = {"large_string": pyarrow.large_string(), "binary": pyarrow.binary()}
+    path = Path(written(tmp_path, changed(), "parquet"))
+    rows = parquet.read_table(path)
+    column = rows["path"]
+    stored = column.dictionary_encode() if kind == "dictionary" else column.cast(types[kind])
+    parquet.write_table(rows.set_column(0, "path", stored), path)
+    assert names(datasets.select("table", str(path)).training)[0] == "1_0.jpg"
+
+
+@pytest.mark.parametrize("oriented", [True, False])
+def test_boxes_are_held_against_the_image_as_it_is_shown(tmp_path, caplog, oriented):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    rows = changed(box="10 20 30 59")
+    path = written(tmp_path, rows)
+    for row in rows:
+        Image.new("RGB", (60, 40)).save(tmp_path / row["path"], exif=exif)
+    split = datasets.select("table", path).testing
+    shown = datasets.shown(split, oriented=oriented)
+    assert shown.boxes[0].tolist() == [10, 20, 30, 59 if oriented else 40]
+    assert shown.image(0).size == (20, 39 if oriented else 20)
+    assert ("4 boxes reach beyond" in caplog.text) != oriented
+    outside = replace(split, boxes=split.boxes + [45, 0, 45, 0])
+    if oriented:
+        with pytest.raises(UserError, match="box 55 20 75 59 lies outside .* 40 x 60 pixels as it"):
+            datasets.shown(outside, oriented=oriented)

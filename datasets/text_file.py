@@ -1,0 +1,32 @@
+"""Text files as editors write them: in UTF-8 or UTF-16, with a byte order mark or without."""
+
+import codecs
+from pathlib import Path
+
+# Those of UTF-32 begin with those of UTF-16.
+MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read_text(path: str | Path, errors: str = "strict") -> str:
+    """The text of a file, without its mark.
+
+    Raises OSError, and ValueError for another encoding unless `errors` is replace.
+    """
+    content = Path(path).read_bytes()
+    encoding = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8")
+    try:
+        return content.decode(encoding, errors)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {line} is no {encoding.upper()} text") from error
+
+
+def lines_of(path: str | Path, errors: str = "strict") -> list[str]:
+    """The lines of a text file; raises as `read_text`."""
+    return read_text(path, errors).splitlines()
