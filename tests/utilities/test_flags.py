@@ -345,7 +345,7 @@ def test_entries_of_a_list_are_told_one_by_one():
 def test_a_secret_is_never_shown():
     flag = Text("secret", "", "Secret.", secret=True, needs=(needs_on("quick"),))
     assert notices([flag], settings_with({"secret": "xyz"})) == [
-        "--secret has no effect, because --quick is not given."
+        "--secret is ignored, because --quick is not given."
     ]
 
 
