@@ -133,6 +133,19 @@ COMPOSITES = {
     name: (f"loss_{name}_source", f"loss_{name}_target")
     for name in ("s2sd", "adversarial_separation")
 }
+# Objectives with parameters of their own; of pml: the classes with weights.
+LEARNING = (
+    "margin",
+    "arcface",
+    "softmax",
+    "oproxy",
+    "s2sd",
+    "proxynca",
+    "softtriplet",
+    "adversarial_separation",
+    "proxyanchor",
+    "pml",
+)
 MINER_LINES = {
     "random": "As many triplets as the batch has samples, from all admissible ones without "
     "replacement; all if there are fewer.",
@@ -296,6 +309,14 @@ def _mines(settings: argparse.Namespace) -> bool:
     return not objectives.isdisjoint((*ANY_MINER, *MINERS))
 
 
+def _objective_learns(settings: argparse.Namespace) -> bool:
+    """Whether the objective has parameters of its own, as far as its name tells."""
+    names = _objectives(settings)
+    if names == {"margin"}:
+        return not settings.loss_margin_beta_constant
+    return not names.isdisjoint(LEARNING)
+
+
 def _evaluates(settings: argparse.Namespace) -> bool:
     """Whether any split may be evaluated; own data may bring a validation part."""
     return not (settings.no_train_metrics and settings.no_test_metrics) or (
@@ -375,6 +396,11 @@ READS_CLASS_TEXTS = Need(
     "metric semantic_consistency",
     "neither guidance (--language_distill_w {language_distill_w}), figures nor a metric reads "
     "class texts",
+)
+LEARNING_OBJECTIVE = Need(
+    lambda settings, _: _objective_learns(settings),
+    "an objective with parameters of its own",
+    "the objective has no parameters of its own (--loss {loss})",
 )
 CACHES = needs_other_than("cache", "none")
 STEPS = needs_one_of("scheduler", "step")
@@ -1028,7 +1054,7 @@ FLAGS: tuple[Flag, ...] = (
         Whole(
             "loss_s2sd_feat_distill_delay",
             1000,
-            "Iterations before the feature distillation begins.",
+            "Iterations before the feature distillation begins, which acts from the next on.",
             at_least(0),
             needs=S2SD_FEATURES,
         ),
@@ -1411,7 +1437,15 @@ FLAGS: tuple[Flag, ...] = (
             "Learning rate of the embedding head; negative: the same as --lr.",
             RATE_OR_THAT_OF_LR,
         ),
-        Real("decay", 4e-4, "Weight decay.", at_least(0)),
+        Real("decay", 4e-4, "Weight decay of the network, trunk and head.", at_least(0)),
+        Real(
+            "criterion_decay",
+            0,
+            "Weight decay of what the objective learns itself (class margins, proxies, class "
+            "weights, networks beside the trunk); the paper's code has none there.",
+            at_least(0),
+            needs=(LEARNING_OBJECTIVE,),
+        ),
         Choice(
             "scheduler",
             "step",

@@ -495,6 +495,10 @@ def meeting(need: Need, flag: Flag, file: str) -> tuple[list[str], list[str]] | 
             [],
             ["--savename", "other"],
         ),
+        "the objective has no parameters of its own (--loss {loss})": (
+            ["--loss", "arcface"],
+            ["--loss", "supcon"],
+        ),
         "the objective mines nothing (--loss {loss})": (
             ["--loss", "margin"],
             ["--loss", "supcon"],

@@ -6,17 +6,18 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-ParameterGroups = list[dict[str, Any]]  # as torch.optim takes them: "params", "lr", ...
+# As torch.optim takes them: "params", "lr", "weight_decay", and a "name" for people.
+ParameterGroups = list[dict[str, Any]]
 
 
-def adam(groups: ParameterGroups, weight_decay: float) -> Optimizer:
+def adam(groups: ParameterGroups) -> Optimizer:
     """Adam (Kingma and Ba, ICLR 2015) with weight decay in the gradient, as in the paper's code."""
-    return torch.optim.Adam(groups, weight_decay=weight_decay)
+    return torch.optim.Adam(groups)
 
 
-REGISTRY: dict[str, Callable[[ParameterGroups, float], Optimizer]] = {"adam": adam}
+REGISTRY: dict[str, Callable[[ParameterGroups], Optimizer]] = {"adam": adam}
 
 
-def select(name: str, groups: ParameterGroups, *, weight_decay: float) -> Optimizer:
-    """The optimiser `name` of parameter groups that each have a learning rate of their own."""
-    return REGISTRY[name](groups, weight_decay)
+def select(name: str, groups: ParameterGroups) -> Optimizer:
+    """The optimiser `name` of groups that each have a learning rate and a decay of their own."""
+    return REGISTRY[name](groups)
