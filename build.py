@@ -31,7 +31,8 @@ from evaluation.embedding import embed
 from language_guidance import Guidance, GuidanceSettings
 from training import Learner, optimizers, schedules
 from utilities.errors import UserError
-from utilities.runtime import Runtime, select_device
+from utilities.fingerprint import fingerprint
+from utilities.runtime import Runtime, require_one_process, select_device
 
 LOG = logging.getLogger(__name__)
 SHOWN_CLASSES = 3  # of which the summary shows what guidance reads
@@ -48,9 +49,15 @@ class Data(NamedTuple):
     sampler: BatchSampler
     left_out: dict[str, str]
 
+    def fingerprint(self) -> dict[str, int | str]:
+        """By what the training split is recognised again."""
+        training = self.splits.training
+        return fingerprint(training.files, training.labels, training.class_texts, training.boxes)
+
 
 def build_runtime(opt: parameters.Settings) -> Runtime:
-    """Raises UserError for a GPU that is not there."""
+    """Raises UserError for a GPU that is not there, or where processes were to share the run."""
+    require_one_process()
     device = select_device(opt.device, opt.gpu)
     return Runtime(device, opt.precision, channels_last=opt.channels_last)
 

@@ -557,7 +557,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_resume(birds, tmp_path, heard_inter
         (["--source_path", "nowhere"], ["nowhere", "--source_path"]),
         (["--bs", "80"], ["--bs 80", "24 images"]),
         (["--device", "cuda"], ["--device cuda"]),
-        (["--resume", "auto"], ["--resume auto"]),
+        (["--resume", __file__], ["--resume", "is not a checkpoint of this program"]),
         (["--use_tv_split", "--tv_split_perc", "0.5"], ["--tv_split_perc"]),
         (
             ["--language_distill_w", "1", "--language_model", "hf:/nowhere/model"],
