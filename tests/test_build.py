@@ -1,5 +1,7 @@
 """From settings to parts: what a person is told while they are built."""
 
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 import build
 import criteria
 import parameters
+from datasampler import BatchSampler
 from datasets import ImageSplit, Splits
 from utilities.runtime import Runtime
 
@@ -34,7 +37,7 @@ def learning(*flags: str):
     opt = settings("--arch", "test_resnet_normalize", *flags)
     names = ["a", "b", "c", "d"]
     training = ImageSplit(names, np.arange(4), names)
-    data = build.Data(Splits(training, None, training), None, {})
+    data = build.Data(Splits(training, None, training), cast(BatchSampler, None), {})
     network, _ = build.build_network(opt, Runtime(), load_weights=True)
     criterion = build.build_criterion(opt, data, network, Runtime())
     groups = build.build_parameter_groups(opt, network, criterion)
