@@ -2042,7 +2042,8 @@ def _configured(typed: Mapping[str, object]) -> tuple[dict[str, object], list[st
         return {}, []
     values, problems = read_settings_file(str(typed["config"]), FLAGS)
     group, seed = (values.get(name, BY_NAME[name].initial()) for name in ("group", "seed"))
-    if values.get("savename") == f"{group}_s{seed}":
+    is_seed = not BY_NAME["seed"].problems(seed)  # nothing else can always be written out
+    if is_seed and values.get("savename") == f"{group}_s{seed}":
         values["savename"] = NAMED_BY_GROUP
     return values, problems
 
