@@ -31,7 +31,8 @@ from evaluation.embedding import embed
 from language_guidance import Guidance, GuidanceSettings
 from training import Learner, optimizers, schedules
 from utilities.errors import UserError
-from utilities.runtime import Runtime, select_device
+from utilities.fingerprint import fingerprint
+from utilities.runtime import Runtime, require_one_process, select_device
 
 LOG = logging.getLogger(__name__)
 SHOWN_CLASSES = 3  # of which the summary shows what guidance reads
@@ -48,9 +49,15 @@ class Data(NamedTuple):
     sampler: BatchSampler
     left_out: dict[str, str]
 
+    def fingerprint(self) -> dict[str, int | str]:
+        """By what the training split is recognised again."""
+        training = self.splits.training
+        return fingerprint(training.files, training.labels, training.class_texts, training.boxes)
+
 
 def build_runtime(opt: parameters.Settings) -> Runtime:
-    """Raises UserError for a GPU that is not there."""
+    """Raises UserError for a GPU that is not there, or where processes were to share the run."""
+    require_one_process()
     device = select_device(opt.device, opt.gpu)
     return Runtime(device, opt.precision, channels_last=opt.channels_last)
 
@@ -218,9 +225,7 @@ def build_learner(
     runtime: Runtime,
 ) -> Learner:
     """The network with its objective, guide, optimiser and schedule."""
-    head_lr = opt.lr if opt.fc_lr < 0 else opt.fc_lr
-    groups = network.parameter_groups(opt.lr, head_lr) + criterion.parameter_groups(opt.lr)
-    optimizer = optimizers.select(opt.optim, groups, weight_decay=opt.decay)
+    optimizer = optimizers.select(opt.optim, build_parameter_groups(opt, network, criterion))
     return Learner(
         network,
         criterion,
@@ -231,6 +236,27 @@ def build_learner(
         guide_weight=opt.language_distill_w,
         warmup=opt.warmup,
     )
+
+
+def build_parameter_groups(
+    opt: parameters.Settings, network: EmbeddingNetwork, criterion: criteria.Criterion
+) -> optimizers.ParameterGroups:
+    """Trunk, head and parts of the objective, with name, learning rate and weight decay each.
+
+    `--decay` is that of the network, as in the paper's code; `--criterion_decay` of the objective.
+    """
+    head_lr = opt.lr if opt.fc_lr < 0 else opt.fc_lr
+    groups = [
+        group | {"name": name, "weight_decay": opt.decay}
+        for name, group in zip(("trunk", "head"), network.parameter_groups(opt.lr, head_lr))
+    ]
+    names = {parameter: name for name, parameter in criterion.named_parameters()}
+    for group in criterion.parameter_groups(opt.lr):
+        first = names[group["params"][0]]
+        part = first if len(group["params"]) == 1 else first.partition(".")[0]
+        named = {"name": f"{opt.loss} {part}", "weight_decay": opt.criterion_decay}
+        groups.append(group | named)
+    return groups
 
 
 def build_evaluator(
@@ -294,9 +320,19 @@ def summary(
         "miner": opt.batch_mining if is_mined else "none (the objective uses the whole batch)",
         "sampler": opt.data_sampler,
         "trunk": f"{opt.arch}, {weights:,} weights",
+        "optimiser": opt.optim,
+        **_optimiser_summary(learner),
         "device": f"{learner.runtime.describe()}; {evaluator.describe()}",
     }
     return lines | (_guidance_summary(opt, splits.training, guidance) if guidance else {})
+
+
+def _optimiser_summary(learner: Learner) -> dict[str, str]:
+    """A line for each group of the optimiser: its learning rate as it is now, and its decay."""
+    return {
+        f"  {group['name']}": f"lr {group['lr']:g}, decay {group['weight_decay']:g}"
+        for group in learner.optimizer.param_groups
+    }
 
 
 def _guidance_summary(

@@ -5,7 +5,7 @@
 #
 # Everything behind the name goes to each run of main.py. A finished run is not repeated, an interrupted one starts anew.
 # In the environment: ONLY=REGEX picks runs by group (ONLY=cub200), SCHEDULE=suggested takes the learning rate
-# schedules that the authors found on validation runs instead of a constant rate.
+# schedules that the authors found on validation runs instead of a constant rate, in groups that are named after them.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -16,7 +16,7 @@ s2sd=(--loss s2sd --loss_s2sd_source multisimilarity --loss_s2sd_target multisim
 run() {
     local group=$1 dataset=$2 dim=$3 seed=$4 epochs=$5 batch=$6 weight=$7 tau=$8 gamma=$9 train_metrics=${10}
     shift 10
-    [[ ${SCHEDULE:-constant} == suggested ]] || { tau=$epochs gamma=1; }
+    if [[ ${SCHEDULE:-constant} == suggested ]]; then group+=_suggested; else tau=$epochs gamma=1; fi
     local common=(--dataset "$dataset" --embed_dim "$dim" --seed "$seed" --n_epochs "$epochs" --bs "$batch" --tau "$tau" --gamma "$gamma"
                   --arch resnet50_frozen_normalize --lr 1e-5 --decay 0.0004 --samples_per_class 2 --project LanguageGuidance --completed "$@")
     [[ $train_metrics == yes ]] || common+=(--no_train_metrics)

@@ -8,6 +8,7 @@
 import logging
 import sys
 import time
+from pathlib import Path
 
 import parameters
 
@@ -40,20 +41,22 @@ def main(argv: list[str] | None = None) -> int:
 def run(opt: parameters.Settings) -> None:
     """Build, then train -> evaluate -> log, epoch by epoch."""
     started = time.monotonic()
-    if opt.completed and (
-        done := run_folder.finished_run(opt.save_path, opt.dataset, opt.savename)
-    ):
-        LOG.info("--completed: %s is finished; nothing to do.", done)
+    if is_completed(opt):
+        return
+    runtime = build.build_runtime(opt)
+    resumed = find_checkpoint(opt)
+    if resumed and is_finished(opt, resumed):
         return
     for notice in parameters.notices(opt):
         LOG.info("%s", notice)
     if opt.log_online:
         OnlineRun.require_possible()
     settings = parameters.stored(opt)
-    resumed = find_checkpoint(opt)
-    runtime = build.build_runtime(opt)
     seeding.seed_everything(opt.seed)
     data = build.build_data(opt)
+    identity = data.fingerprint()
+    if resumed:
+        checkpoints.require_same_data(resumed, identity)
     network, transform = build.build_network(opt, runtime, load_weights=resumed is None)
     # The criterion comes before the language models: these may draw random numbers as they load.
     criterion = build.build_criterion(opt, data, network, runtime)
@@ -71,7 +74,10 @@ def run(opt: parameters.Settings) -> None:
         summary = build.summary(opt, data, learner, guidance, evaluator)
         report.print_summary(summary | {"run folder": str(records.folder)})
         evaluated: dict[str, SplitEvaluation] = {}
-        for epoch in range(resumed.epoch + 1 if resumed else 0, opt.n_epochs):
+        first = resumed.epoch + 1 if resumed else 0
+        if first == opt.n_epochs:  # ended before its results were written
+            evaluated = evaluator.run(network)
+        for epoch in range(first, opt.n_epochs):
             if isinstance(data.sampler, StorageSampler):
                 data.sampler.refresh(embed_training(network))
             data.sampler.set_epoch(epoch)
@@ -89,6 +95,7 @@ def run(opt: parameters.Settings) -> None:
                 history=records.history,
                 seconds=time.monotonic() - started,
                 wandb_id=records.online_id,
+                data=identity,
             )
             improved = []
             if opt.store_improvements:
@@ -124,7 +131,8 @@ def evaluate_only(opt: parameters.Settings) -> None:
     evaluated = evaluator.run(network)
     values = {split: evaluation.values for split, evaluation in evaluated.items()}
     settings = parameters.stored(opt)
-    with open_records(opt, savename=f"{opt.savename}_evaluation") as records:
+    savename = f"{parameters.run_name_of(opt)}_evaluation"
+    with open_records(opt, savename=savename) as records:
         records.log(checkpoint.epoch, values_of_epoch(checkpoint.epoch, {}, values))
         facts = {"dataset": opt.dataset, "settings": settings, "images_left_out": left_out}
         records.finish(facts | {"checkpoint": path}, time.monotonic() - started)
@@ -135,22 +143,85 @@ def evaluate_only(opt: parameters.Settings) -> None:
     integrity.report(left_out)
 
 
+def is_completed(opt: parameters.Settings) -> bool:
+    """Whether `--completed` has nothing to do, which is told.
+
+    A finished run of that name with other settings is none of it; what differs is told.
+    """
+    if not opt.completed:
+        return False
+    settings = parameters.stored(opt)
+    for folder in run_folder.finished_runs(opt.save_path, opt.dataset, parameters.run_name_of(opt)):
+        stored = run_folder.results(folder).get("settings", {})
+        changed = checkpoints.changes(stored, settings)
+        other = [change for name, change in changed.items() if parameters.matters(name, opt)]
+        if not other:
+            LOG.info("--completed: %s is finished; nothing to do.", folder)
+            return True
+        LOG.info("--completed: %s is finished under other settings: %s.", folder, ", ".join(other))
+    return False
+
+
 def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
-    """That of `--resume`. Raises UserError if there is none, or if it is of another setting."""
+    """That of `--resume`; None where auto finds none, which is a run from the beginning.
+
+    Raises UserError if there is none, or if it is of another setting.
+    """
     if not opt.resume:
         return None
-    settings = parameters.stored(opt)
-    return checkpoints.find(opt.resume, opt.save_path, opt.dataset, opt.savename, settings)
+    name, settings = parameters.run_name_of(opt), parameters.stored(opt)
+    checkpoint = checkpoints.find(opt.resume, opt.save_path, opt.dataset, name)
+    if checkpoint is None:
+        LOG.info(
+            "--resume auto: no run in %s named %s has a checkpoint; starting anew.",
+            Path(opt.save_path) / opt.dataset,
+            name,
+        )
+        opt.resume = None
+        return None
+    checkpoints.require_fitting(checkpoint, settings, parameters.FREE)
+    for sentence in parameters.keep_beginning(opt, checkpoint.settings):
+        LOG.info("%s", sentence)
+    return checkpoint
+
+
+def is_finished(opt: parameters.Settings, resumed: Checkpoint) -> bool:
+    """Whether a checkpoint has all epochs and its run all results, which is told.
+
+    What of it is left to do is told otherwise.
+    """
+    done, path = resumed.epoch + 1, resumed.path
+    folder = run_folder.home(path, resumed.losses())
+    lacks_results = folder is not None and not (folder / run_folder.RESULTS).is_file()
+    if done < opt.n_epochs or (done == opt.n_epochs and lacks_results):
+        LOG.info("Resuming %s: %d of %d epochs are done.", path, done, opt.n_epochs)
+        return False
+    LOG.info(
+        "--resume %s: all %d epochs are done; nothing to do (a larger --n_epochs goes on).",
+        path,
+        opt.n_epochs,
+    )
+    return True
 
 
 def open_records(
     opt: parameters.Settings, resumed: Checkpoint | None = None, savename: str | None = None
 ) -> RunLog:
-    """The records in a new run folder, or in the resumed run's, with its settings written."""
-    if resumed:
-        folder = resumed.path.parent
-    else:
-        folder = run_folder.create(opt.save_path, opt.dataset, savename or opt.savename)
+    """The records in a new run folder, or in the resumed run's, with its settings written.
+
+    A checkpoint that its run has gone beyond, or that lies elsewhere, goes on in a new folder.
+    """
+    folder = run_folder.home(resumed.path, resumed.losses()) if resumed else None
+    goes_on = folder is not None
+    if folder is None:
+        name = savename or parameters.run_name_of(opt)
+        folder = run_folder.create(opt.save_path, opt.dataset, name)
+    if resumed and not goes_on:
+        LOG.info(
+            "%s is not the end of the records beside it: this run goes on in %s.",
+            resumed.path,
+            folder,
+        )
     settings, online = parameters.stored(opt), None
     if opt.log_online:
         online = OnlineRun(
@@ -159,7 +230,7 @@ def open_records(
             name=folder.name,
             settings=settings,
             folder=folder,
-            run_id=resumed.wandb_id if resumed else None,
+            run_id=resumed.wandb_id if resumed and goes_on else None,
         )
     run_folder.write_settings(folder, settings)
     return RunLog(folder, resumed.history if resumed else None, online)

@@ -47,13 +47,13 @@ from utilities.flags import (
     within,
 )
 from utilities.flags import notices as idle_settings
+from utilities.run_names import NAMED_BY_GROUP, run_name
 from utilities.streams import reader_may_leave
 from utilities.version import NAME, VERSION
 
 PROGRAM = "main.py"
 HELP_WIDTH = 78
 WANDB_KEY_PLACEHOLDER = "<your_wandb_key>"
-NAMED_BY_GROUP = "group_plus_seed"
 # The argparse groups of the paper's script, in which scripts and tools look for its flags.
 BASIC = "basic_training_parameters"
 BATCHES = "batch_creation_parameters"
@@ -76,6 +76,25 @@ TOPICS = {
     "evaluation": "metrics, their cost, checkpoints that they choose",
     "wandb": "logging to Weights & Biases",
 }
+# These say where things are or how fast they are made, not what is made.
+FREE = (
+    "source_path",
+    "save_path",
+    "cache_path",
+    "savename",
+    "gpu",
+    "device",
+    "kernels",
+    "check_images",
+    "cache_limit",
+    "evaluation_backend",
+    "evaluation_memory",
+    "evaluate_on_cpu",
+    "log_online",
+    "project",
+    "group",
+    "arch_weights",
+)
 # Of an evaluated checkpoint's settings: what the evaluation itself must ask for, or against.
 NOT_INHERITED = ("log_online", "no_figures", "no_test_metrics")
 
@@ -139,6 +158,19 @@ COMPOSITES = {
     name: (f"loss_{name}_source", f"loss_{name}_target")
     for name in ("s2sd", "adversarial_separation")
 }
+# Objectives with parameters of their own; of pml: the classes with weights.
+LEARNING = (
+    "margin",
+    "arcface",
+    "softmax",
+    "oproxy",
+    "s2sd",
+    "proxynca",
+    "softtriplet",
+    "adversarial_separation",
+    "proxyanchor",
+    "pml",
+)
 MINER_LINES = {
     "random": "As many triplets as the batch has samples, from all admissible ones without "
     "replacement; all if there are fewer.",
@@ -305,6 +337,14 @@ def _mines(settings: argparse.Namespace) -> bool:
     return not objectives.isdisjoint((*ANY_MINER, *MINERS))
 
 
+def _objective_learns(settings: argparse.Namespace) -> bool:
+    """Whether the objective has parameters of its own, as far as its name tells."""
+    names = _objectives(settings)
+    if names == {"margin"}:
+        return not settings.loss_margin_beta_constant
+    return not names.isdisjoint(LEARNING)
+
+
 def _evaluates(settings: argparse.Namespace) -> bool:
     """Whether any split may be evaluated; own data may bring a validation part."""
     return not (settings.no_train_metrics and settings.no_test_metrics) or (
@@ -384,6 +424,11 @@ READS_CLASS_TEXTS = Need(
     "metric semantic_consistency",
     "neither guidance (--language_distill_w {language_distill_w}), figures nor a metric reads "
     "class texts",
+)
+LEARNING_OBJECTIVE = Need(
+    lambda settings, _: _objective_learns(settings),
+    "an objective with parameters of its own",
+    "the objective has no parameters of its own (--loss {loss})",
 )
 CACHES = needs_other_than("cache", "none")
 STEPS = needs_one_of("scheduler", "step")
@@ -506,16 +551,16 @@ FLAGS: tuple[Flag, ...] = (
         Whole("seed", 0, "Seed of initialisation, batches and augmentation.", within(0, 2**32 - 1)),
         Switch(
             "completed",
-            "Skip the run if a finished one of the same dataset and savename exists (for sweeps "
-            "that are started again).",
+            "Skip the run if a finished one of the same dataset, savename and settings exists (for "
+            "sweeps that are started again); one of other settings is named.",
             stored=False,
             needs=(TRAINS,),
         ),
         Place(
             "resume",
             None,
-            "Go on from a checkpoint: its path, or 'auto' for the latest run of this dataset and "
-            "savename.",
+            "Go on from a checkpoint: its path, its run folder, or 'auto' for the latest run of "
+            "this dataset and savename, which starts anew where there is none.",
             stored=False,
         ),
         Choice(
@@ -1047,7 +1092,7 @@ FLAGS: tuple[Flag, ...] = (
         Whole(
             "loss_s2sd_feat_distill_delay",
             1000,
-            "Iterations before the feature distillation begins.",
+            "Iterations before the feature distillation begins, which acts from the next on.",
             at_least(0),
             needs=S2SD_FEATURES,
         ),
@@ -1430,7 +1475,15 @@ FLAGS: tuple[Flag, ...] = (
             "Learning rate of the embedding head; negative: the same as --lr.",
             RATE_OR_THAT_OF_LR,
         ),
-        Real("decay", 4e-4, "Weight decay.", at_least(0)),
+        Real("decay", 4e-4, "Weight decay of the network, trunk and head.", at_least(0)),
+        Real(
+            "criterion_decay",
+            0,
+            "Weight decay of what the objective learns itself (class margins, proxies, class "
+            "weights, networks beside the trunk); the paper's code has none there.",
+            at_least(0),
+            needs=(LEARNING_OBJECTIVE,),
+        ),
         Choice(
             "scheduler",
             "step",
@@ -1786,6 +1839,43 @@ def inherit(opt: Settings, checkpoint: Mapping[str, object]) -> Settings:
     return _checked(Settings(values, given=opt.given, stated=opt.stated), problems)
 
 
+def run_name_of(opt: argparse.Namespace) -> str:
+    """The name of the run folder."""
+    return run_name(opt.savename, opt.group, opt.seed)
+
+
+def matters(name: str, opt: argparse.Namespace) -> bool:
+    """Whether a run of another value is another run.
+
+    Where own data lies says which data it is; a benchmark is the same anywhere.
+    """
+    is_own = opt.dataset not in (*BENCHMARK_LINES, "shapes")
+    return name not in FREE or name == "arch_weights" or (name == "source_path" and is_own)
+
+
+def keep_beginning(opt: Settings, begun: Mapping[str, object]) -> list[str]:
+    """Set what only the beginning of a run reads to what a resumed run began with.
+
+    A sentence for each that was another.
+    """
+    names = ["not_pretrained"]
+    if not opt.loss_margin_beta_constant:
+        names.append("loss_margin_beta")
+    begun, _ = read_stored({name: begun[name] for name in names if name in begun}, FLAGS)
+    changed = {name: value for name, value in begun.items() if value != getattr(opt, name)}
+    said = [
+        f"--{name} stays {begun[name]} (here {getattr(opt, name)}), with which the resumed run "
+        "began."
+        for name in changed
+        if name in opt.given
+    ]
+    for name, value in changed.items():
+        setattr(opt, name, value)
+    if opt.not_pretrained:
+        opt.arch_weights = None
+    return said
+
+
 def stored(opt: argparse.Namespace) -> dict[str, Any]:
     """The settings as plain values for args.yaml, checkpoints and W&B: a file for `--config`."""
     return {name: value for name, value in vars(opt).items() if name not in NOT_STORED}
@@ -1964,8 +2054,18 @@ def _end(status: int, text: str) -> NoReturn:
 
 
 def _configured(typed: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
-    """Values of the file that `--config` names, if it is given, and what is wrong with it."""
-    return read_settings_file(str(typed["config"]), FLAGS) if "config" in typed else ({}, [])
+    """Values of the file that `--config` names, if it is given, and what is wrong with it.
+
+    A name that a run got by its group and seed (older files hold it) is none for other runs.
+    """
+    if "config" not in typed:
+        return {}, []
+    values, problems = read_settings_file(str(typed["config"]), FLAGS)
+    group, seed = (values.get(name, BY_NAME[name].initial()) for name in ("group", "seed"))
+    is_seed = not BY_NAME["seed"].problems(seed)  # nothing else can always be written out
+    if is_seed and values.get("savename") == f"{group}_s{seed}":
+        values["savename"] = NAMED_BY_GROUP
+    return values, problems
 
 
 def _inherited(defaults: Mapping[str, object]) -> dict[str, object]:
@@ -1985,8 +2085,6 @@ def _completed(settings: Settings) -> Settings:
     """The settings with those that stand for others replaced."""
     if settings.use_float16:
         settings.precision = "fp16"
-    if settings.savename == NAMED_BY_GROUP:
-        settings.savename = f"{settings.group}_s{settings.seed}"
     if settings.language_model.startswith("hf:~"):
         settings.language_model = f"hf:{os.path.expanduser(settings.language_model[3:])}"
     return settings
@@ -2116,18 +2214,20 @@ def _unfit_miners(opt: argparse.Namespace) -> list[str]:
 
 
 def _missing_checkpoints(opt: argparse.Namespace) -> list[str]:
-    problems = []
-    if opt.evaluate_only:
-        from utilities.run_folder import checkpoint_at  # here, because it imports yaml
+    given = {"evaluate_only": opt.evaluate_only}
+    if opt.resume != "auto":
+        given["resume"] = opt.resume
+    if not any(given.values()):
+        return []
+    from utilities.run_folder import checkpoint_at  # here, because it imports yaml
 
-        if not checkpoint_at(opt.evaluate_only).is_file():
-            problems.append(
-                f"--evaluate_only {opt.evaluate_only}: there is no such checkpoint (a file, or a "
-                "run folder with its last one)."
-            )
-    if opt.resume and opt.resume != "auto" and not os.path.isfile(opt.resume):
-        problems.append(f"--resume {opt.resume}: there is no such checkpoint (a path, or 'auto').")
-    return problems
+    forms = "a file, or a run folder with its last one"
+    return [
+        f"--{flag} {path}: there is no such checkpoint "
+        f"({forms}{', or auto' if flag == 'resume' else ''})."
+        for flag, path in given.items()
+        if path and not checkpoint_at(path).is_file()
+    ]
 
 
 COMBINATIONS = (

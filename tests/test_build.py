@@ -1,9 +1,16 @@
 """From settings to parts: what a person is told while they are built."""
 
+from typing import cast
+
+import numpy as np
 import pytest
+import torch
 
 import build
+import criteria
 import parameters
+from datasampler import BatchSampler
+from datasets import ImageSplit, Splits
 from utilities.runtime import Runtime
 
 
@@ -20,3 +27,62 @@ def test_frozen_without_batchnorm_is_told(caplog, arch, is_told):
     with caplog.at_level("INFO"):
         build.build_network(opt, Runtime(), load_weights=True)
     assert (f"--arch {arch}: _frozen has no effect" in caplog.text) == is_told
+
+
+def learning(*flags: str):
+    """Parameter groups of the optimiser, by name, and the network and objective that they are of.
+
+    Of four classes.
+    """
+    opt = settings("--arch", "test_resnet_normalize", *flags)
+    names = ["a", "b", "c", "d"]
+    training = ImageSplit(names, np.arange(4), names)
+    data = build.Data(Splits(training, None, training), cast(BatchSampler, None), {})
+    network, _ = build.build_network(opt, Runtime(), load_weights=True)
+    criterion = build.build_criterion(opt, data, network, Runtime())
+    groups = build.build_parameter_groups(opt, network, criterion)
+    assert len({group["name"] for group in groups}) == len(groups)
+    return {group["name"]: group for group in groups}, network, criterion
+
+
+@pytest.mark.parametrize("name", criteria.REGISTRY)
+def test_decay_is_of_the_network_alone_as_in_the_papers_code(name):
+    """The paper's optimiser gives its decay to the network; groups of the objective have none."""
+    miner = (criteria.REGISTRY[name].MINERS or ("distance",))[0]
+    groups, network, criterion = learning("--loss", name, "--batch_mining", miner)
+    decays = {
+        parameter: group["weight_decay"]
+        for group in groups.values()
+        for parameter in group["params"]
+    }
+    assert decays == dict.fromkeys(network.parameters(), 4e-4) | dict.fromkeys(
+        criterion.parameters(), 0
+    )
+    assert bool(list(criterion.parameters())) == (name in parameters.LEARNING)
+    of_network = [group["lr"] for group in groups.values()][:2]
+    assert of_network == [1e-5, 1e-5]
+    rates = [group["lr"] for group in criterion.parameter_groups(1e-5)]
+    assert [group["lr"] for group in groups.values()][2:] == rates
+
+
+def test_groups_are_named_and_follow_their_flags():
+    flags = ["--lr", "0.1", "--fc_lr", "0.2", "--decay", "0.3", "--criterion_decay", "0.4"]
+    composite = ["--loss", "s2sd", "--loss_s2sd_target", "margin", "--loss_s2sd_target_dims", "4"]
+    groups, *_ = learning(*flags, *composite)
+    assert {name: (group["lr"], group["weight_decay"]) for name, group in groups.items()} == {
+        "trunk": (0.1, 0.3),
+        "head": (0.2, 0.3),
+        "s2sd target_nets": (0.1, 0.4),
+        "s2sd targets.0.beta": (0.0005, 0.4),
+    }
+
+
+@pytest.mark.parametrize("decay, moves", [("0", False), ("0.0004", True)])
+def test_the_margins_of_classes_that_nothing_moves_stay(decay, moves):
+    groups, _, criterion = learning("--loss", "margin", "--criterion_decay", decay)
+    optimizer = torch.optim.Adam(list(groups.values()))
+    for _ in range(5):
+        criterion.beta.grad = torch.zeros_like(criterion.beta)
+        optimizer.step()
+    assert bool((criterion.beta < 1.2 - 1e-4).all()) == moves
+    assert moves or torch.equal(criterion.beta.detach(), torch.full((4,), 1.2))

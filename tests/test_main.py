@@ -128,20 +128,9 @@ def last_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_guided_run_leaves_its_records(call, tmp_path, capsys):
-    assert (
-        call(
-            "--n_epochs",
-            "2",
-            "--language_distill_w",
-            "5",
-            "--language_model",
-            "minilm",
-            "--store_improvements",
-            "--tau",
-            "1",
-        )
-        == 0
-    )
+    guided = ["--language_distill_w", "5", "--language_model", "minilm"]
+    flags = ["--n_epochs", "2", *guided, "--store_improvements", "--tau", "1"]
+    assert call(*flags) == 0
     folder, said = run_in(tmp_path), capsys.readouterr().out
     assert (
         "Black footed Albatross" in said and str(folder) in said and "3 classes, 24 images" in said
@@ -178,7 +167,8 @@ def test_a_guided_run_leaves_its_records(call, tmp_path, capsys):
         last_weights(folder)["head.weight"],
         last_weights(run_in(tmp_path, "Sample_Run_s0_1"))["head.weight"],
     )
-    assert call("--completed") == 0 and not run_in(tmp_path, "Sample_Run_s0_2").exists()
+    assert call(*flags, "--completed") == 0
+    assert not run_in(tmp_path, "Sample_Run_s0_2").exists()
 
 
 def test_guidance_and_seed_change_the_weights(call, tmp_path):
@@ -558,7 +548,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_resume(birds, tmp_path, heard_inter
         (["--source_path", "nowhere"], ["nowhere", "--source_path"]),
         (["--bs", "80"], ["--bs 80", "24 images"]),
         (["--device", "cuda"], ["--device cuda"]),
-        (["--resume", "auto"], ["--resume auto"]),
+        (["--resume", __file__], ["--resume", "is not a checkpoint of this program"]),
         (["--use_tv_split", "--tv_split_perc", "0.5"], ["--tv_split_perc"]),
         (
             ["--language_distill_w", "1", "--language_model", "hf:/nowhere/model"],
@@ -931,19 +921,9 @@ def test_three_values_of_each_metric(call, tmp_path, capsys):
 
 
 def test_evaluating_a_checkpoint_gives_the_numbers_of_its_run(call, birds, tmp_path, capsys):
-    assert (
-        call(
-            "--n_epochs",
-            "2",
-            "--savename",
-            "trained",
-            "--language_distill_w",
-            "1",
-            "--language_model",
-            "minilm",
-        )
-        == 0
-    )
+    guided = ["--language_distill_w", "1", "--language_model", "minilm"]
+    flags = ["--n_epochs", "2", "--savename", "trained", *guided]
+    assert call(*flags) == 0
     checkpoint = run_in(tmp_path, "trained") / run_folder.LAST_CHECKPOINT
     capsys.readouterr()
     assert (
@@ -960,10 +940,8 @@ def test_evaluating_a_checkpoint_gives_the_numbers_of_its_run(call, birds, tmp_p
             metric: values["last"] for metric, values in trained[split].items() if ": " in metric
         }
         assert numbers == {metric: values["last"] for metric, values in evaluated[split].items()}
-    assert (
-        call("--completed", "--savename", "trained") == 0
-        and not run_in(tmp_path, "trained_1").exists()
-    )
+    assert call("--completed", *flags) == 0
+    assert not run_in(tmp_path, "trained_1").exists()
 
 
 def test_evaluating_a_checkpoint_on_another_dataset_with_other_metrics(

@@ -330,7 +330,36 @@ def test_stored_settings_are_a_config_without_the_key(tmp_path):
 
 
 def test_savename_is_group_plus_seed():
-    assert parameters.parse(["--group", "g", "--seed", "3"]).savename == "g_s3"
+    opt = parameters.parse(["--group", "g", "--seed", "3"])
+    assert parameters.run_name_of(opt) == "g_s3"
+    assert parameters.stored(opt)["savename"] == "group_plus_seed"
+    assert parameters.run_name_of(parameters.parse(["--savename", "mine"])) == "mine"
+
+
+@pytest.mark.parametrize("savename", ["group_plus_seed", "g_s3"])
+def test_stored_settings_with_another_seed_have_another_name(tmp_path, savename):
+    """Older files hold the name that group and seed gave."""
+    path = tmp_path / "args.yaml"
+    stored = parameters.stored(parameters.parse(["--group", "g", "--seed", "3"]))
+    path.write_text(yaml.safe_dump(stored | {"savename": savename}))
+    for flags, name in (
+        ([], "g_s3"),
+        (["--seed", "1"], "g_s1"),
+        (["--group", "h"], "h_s3"),
+        (["--savename", "mine", "--seed", "1"], "mine"),
+    ):
+        opt = parameters.parse(["--config", str(path), *flags])
+        assert parameters.run_name_of(opt) == name
+
+
+def test_what_only_the_beginning_of_a_run_reads_stays():
+    opt = parameters.parse(["--loss_margin_beta", "1.5", "--arch_weights", __file__])
+    begun = {"loss_margin_beta": 1.2, "not_pretrained": True, "lr": 0.5}
+    (sentence,) = parameters.keep_beginning(opt, begun)
+    assert sentence.startswith("--loss_margin_beta stays 1.2 (here 1.5)")
+    assert (opt.loss_margin_beta, opt.not_pretrained, opt.arch_weights) == (1.2, True, None)
+    constant = parameters.parse(["--loss_margin_beta_constant", "--loss_margin_beta", "1.5"])
+    assert parameters.keep_beginning(constant, begun) == [] and constant.loss_margin_beta == 1.5
 
 
 @pytest.mark.parametrize(
@@ -366,6 +395,8 @@ def test_the_papers_runs_are_valid_commands(schedule):
     ]
     assert len(rows) == 8
     for dataset, dim, objective, group, seed, epochs, bs, weight, suggested in rows:
+        if schedule == "suggested":  # other settings never share a name or a W&B group
+            group = group.replace("_plg", "_suggested_plg")
         guided, baseline = runs[group], runs[group.replace("_plg", "_baseline")]
         tau, gamma = (
             (int(suggested.split(",")[0]), float(suggested.split(",")[1]))
@@ -500,6 +531,10 @@ def meeting(need: Need, flag: Flag, file: str) -> tuple[list[str], list[str]] | 
         "--savename {savename} names the run folder and --log_online is not given": (
             [],
             ["--savename", "other"],
+        ),
+        "the objective has no parameters of its own (--loss {loss})": (
+            ["--loss", "arcface"],
+            ["--loss", "supcon"],
         ),
         "the objective mines nothing (--loss {loss})": (
             ["--loss", "margin"],

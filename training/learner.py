@@ -4,6 +4,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from training.optimizers import PlainOptimizer
 from training.schedules import PlainSchedule
 from utilities.runtime import Runtime
 from utilities.types import Batch, Guide, ModelOutput, Network, Objective, PixelBatch, Stateful
@@ -77,7 +78,7 @@ class Learner:
         parts: dict[str, Stateful] = {
             "state_dict": self.network,
             "criterion": self.criterion,
-            "optimizer": self.optimizer,
+            "optimizer": PlainOptimizer(self.optimizer),
             "scaler": self.scaler,
             "scheduler": PlainSchedule(self.schedule),
         }

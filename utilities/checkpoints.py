@@ -5,6 +5,7 @@ They are written to a temporary name first.
 
 import logging
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import torch
 
 from utilities import run_folder
 from utilities.errors import UserError
+from utilities.fingerprint import differences
 from utilities.types import Stateful
 
 LOG = logging.getLogger(__name__)
@@ -19,26 +21,14 @@ REQUIRED = {"state_dict", "optimizer", "scheduler"}
 MAY_BEGIN_LATER = ("guide", "scaler")  # guidance and fp16 can be turned on when a run is resumed
 # Under another value of these the stored tensors mean nothing.
 FIXED = ("dataset", "arch", "embed_dim", "loss", "optim")
-# These say where things are or how fast they are made, not what is made.
-FREE = (
-    "source_path",
-    "save_path",
-    "cache_path",
-    "savename",
-    "gpu",
-    "device",
-    "log_online",
-    "project",
-    "group",
-    "arch_weights",
-)
-
-
 PLAIN = ("settings", "epoch", "history", "seconds", "wandb_id")
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint read from `path`; `tensors` holds the state of each part by name."""
+    """A checkpoint read from `path`; `tensors` holds the state of each part by name.
+
+    `data` is the fingerprint of what it was trained on, None in older ones.
+    """
 
     path: Path
     tensors: dict
@@ -47,6 +37,11 @@ class Checkpoint(NamedTuple):
     history: dict
     seconds: float
     wandb_id: str | None
+    data: dict | None = None
+
+    def losses(self) -> list[float]:
+        """Of each epoch that is done."""
+        return self.history.get("Train", {}).get("loss", {}).get("loss", [])
 
 
 def snapshot(
@@ -57,6 +52,7 @@ def snapshot(
     history: dict,
     seconds: float,
     wandb_id: str | None,
+    data: dict | None = None,
 ) -> dict:
     """All that a run needs to go on: the state of each part by its name, and plain values."""
     return {
@@ -66,6 +62,7 @@ def snapshot(
         "history": history,
         "seconds": seconds,
         "wandb_id": wandb_id,
+        "data": data,
     }
 
 
@@ -85,28 +82,45 @@ def save(path: Path, state: dict) -> None:
         ) from error
 
 
-def find(resume: str, save_path: str, dataset: str, savename: str, settings: dict) -> Checkpoint:
-    """The checkpoint of `--resume PATH|auto`.
+def changes(stored: dict, settings: dict) -> dict[str, str]:
+    """The settings that differ, each with both values; what only one side knows does not."""
+    return {
+        name: f"--{name} {stored[name]} (here {value})"
+        for name, value in settings.items()
+        if stored.get(name, value) != value
+    }
 
-    Raises UserError if there is none or if it is of another setting.
-    """
-    path = Path(resume)
+
+def find(resume: str, save_path: str, dataset: str, savename: str) -> Checkpoint | None:
+    """The checkpoint of `--resume PATH|FOLDER|auto`; None where auto finds none."""
+    path: Path | None = run_folder.checkpoint_at(resume)
     if resume == "auto":
         path = run_folder.latest_checkpoint(save_path, dataset, savename)
-    checkpoint = load(path)
-    changes = {
-        name: f"--{name} {checkpoint.settings[name]} (here {value})"
-        for name, value in settings.items()
-        if checkpoint.settings.get(name, value) != value
-    }
-    if fixed := [change for name, change in changes.items() if name in FIXED]:
+    return load(path) if path else None
+
+
+def require_fitting(checkpoint: Checkpoint, settings: dict, free: Collection[str]) -> None:
+    """Tell the settings that differ, but for the free ones.
+
+    Raises UserError for one that cannot be changed.
+    """
+    path, differing = checkpoint.path, changes(checkpoint.settings, settings)
+    if fixed := [change for name, change in differing.items() if name in FIXED]:
         raise UserError(
             f"--resume {path} was trained with {', '.join(fixed)}; give the settings of that run, "
             "or start anew without --resume."
         )
-    if changed := [change for name, change in changes.items() if name not in FREE]:
+    if changed := [change for name, change in differing.items() if name not in free]:
         LOG.info("Resuming under other settings than the checkpoint's %s.", ", ".join(changed))
-    return checkpoint
+
+
+def require_same_data(checkpoint: Checkpoint, data: dict) -> None:
+    """Raises UserError where the training split is another than the checkpoint's."""
+    if checkpoint.data is not None and (other := differences(checkpoint.data, data)):
+        raise UserError(
+            f"--resume {checkpoint.path} was trained on other images: {', '.join(other)}; give the "
+            "data of that run, or start anew without --resume."
+        )
 
 
 def load(path: Path, flag: str = "--resume") -> Checkpoint:
@@ -116,11 +130,12 @@ def load(path: Path, flag: str = "--resume") -> Checkpoint:
         plain = {name: state.pop(name) for name in PLAIN}
         if missing := REQUIRED - state.keys():
             raise KeyError(f"without {', '.join(sorted(missing))}")
+        data = state.pop("data", None)
     except Exception as error:  # torch raises many types for a foreign or damaged file
         raise UserError(
             f"{flag} {path} is not a checkpoint of this program ({_first_line(error)})."
         ) from error
-    return Checkpoint(path=path, tensors=state, **plain)
+    return Checkpoint(path=path, tensors=state, data=data, **plain)
 
 
 def restore(parts: dict[str, Stateful], checkpoint: Checkpoint, flag: str = "--resume") -> None:

@@ -3,6 +3,8 @@
 It is never one that another run has written to.
 """
 
+import csv
+import json
 import os
 import re
 import shlex
@@ -13,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from utilities.errors import UserError
+from utilities.run_names import run_name
 
 LAST_CHECKPOINT = "checkpoint_last.pth.tar"
 RESULTS = "results.json"
@@ -42,8 +45,9 @@ def _savename(folder: Path) -> str | None:
     `name_1` is the second run of `name`, unless that was its name.
     """
     try:
-        return yaml.safe_load((folder / "args.yaml").read_text()).get("savename")
-    except (OSError, AttributeError, yaml.YAMLError):
+        settings = yaml.safe_load((folder / "args.yaml").read_text())
+        return run_name(settings["savename"], settings.get("group"), settings.get("seed"))
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError):
         return None
 
 
@@ -67,25 +71,62 @@ def create(save_path: str, dataset: str, savename: str) -> Path:
             ) from error
 
 
-def latest_checkpoint(save_path: str, dataset: str, savename: str) -> Path:
-    """The newest run's last checkpoint for `--resume auto`.
-
-    Raises UserError where there is none.
-    """
+def latest_checkpoint(save_path: str, dataset: str, savename: str) -> Path | None:
+    """The newest run's last checkpoint for `--resume auto`, if there is one."""
     for folder in reversed(runs_named(save_path, dataset, savename)):
         if (folder / LAST_CHECKPOINT).is_file():
             return folder / LAST_CHECKPOINT
-    raise UserError(
-        f"--resume auto: no run in {Path(save_path) / dataset} named {savename} has a checkpoint; "
-        "give --savename (or --group and --seed) of the interrupted run, or start without --resume."
-    )
+    return None
+
+
+def finished_runs(save_path: str, dataset: str, savename: str) -> list[Path]:
+    """The finished runs of that name, the newest first."""
+    runs = runs_named(save_path, dataset, savename)
+    return [folder for folder in reversed(runs) if (folder / RESULTS).is_file()]
 
 
 def finished_run(save_path: str, dataset: str, savename: str) -> Path | None:
     """The newest finished run of that name, if any."""
-    runs = runs_named(save_path, dataset, savename)
-    finished = [folder for folder in runs if (folder / RESULTS).is_file()]
-    return finished[-1] if finished else None
+    return next(iter(finished_runs(save_path, dataset, savename)), None)
+
+
+def results(folder: Path) -> dict:
+    """What results.json holds; nothing where it cannot be read."""
+    try:
+        content = json.loads((folder / RESULTS).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def home(checkpoint: Path, losses: list[float]) -> Path | None:
+    """The run folder that a checkpoint lies in, if its records end with the checkpoint.
+
+    None where there are no records, those of another run, or of epochs beyond the checkpoint: they
+    are not overwritten.
+
+    Args:
+        losses: of each epoch that the checkpoint knows.
+    """
+    folder = checkpoint.parent
+    try:
+        with (folder / "CSV_Logs" / "Data_Train_loss.csv").open(newline="") as file:
+            recorded = [float(row["loss"]) for row in csv.DictReader(file)]
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+    # A run may be killed after an epoch is recorded and before its checkpoint is written.
+    known = len(losses) + (checkpoint.name == LAST_CHECKPOINT)
+    goes_further = len(recorded) > known or _finished_epochs(folder) > len(losses)
+    is_its_own = recorded[: len(losses)] == losses and (folder / "args.yaml").is_file()
+    return folder if is_its_own and not goes_further else None
+
+
+def _finished_epochs(folder: Path) -> int:
+    """Epochs that results.json speaks of."""
+    try:
+        return int(results(folder)["metrics"]["Train"]["loss"]["last_epoch"]) + 1
+    except (KeyError, TypeError, ValueError):
+        return 0
 
 
 def write_atomically(path: Path, text: str) -> None:

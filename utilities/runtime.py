@@ -1,6 +1,7 @@
 """Where and how this process computes: device, number format, layout, place among others."""
 
 import logging
+import os
 from dataclasses import dataclass
 
 import torch
@@ -95,6 +96,16 @@ def select_device(device: str, gpu: list[int]) -> torch.device:
         LOG.info("--gpu %s: a run uses one GPU, here %d.", " ".join(map(str, gpu)), gpu[0])
     torch.cuda.set_device(gpu[0])
     return torch.device("cuda", gpu[0])
+
+
+def require_one_process() -> None:
+    """Raises UserError under torchrun: each of its processes would train the same run."""
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes != "1":
+        raise UserError(
+            f"a run of several processes (WORLD_SIZE={processes} in the environment, as torchrun "
+            "sets it) is not supported; start one with python main.py."
+        )
 
 
 def memory_budget(size: str, device: torch.device) -> int:

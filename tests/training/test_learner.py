@@ -64,10 +64,10 @@ def learner(seed: int = 0, guide: bool = True, warmup: int = 0) -> Learner:
     torch.manual_seed(seed)
     network, criterion = Network(), Spread()
     groups = [
-        {"params": list(network.parameters()), "lr": 0.1},
-        {"params": [criterion.centre], "lr": 0.01},
+        {"params": list(network.parameters()), "lr": 0.1, "weight_decay": 0.01},
+        {"params": [criterion.centre], "lr": 0.01, "weight_decay": 0.01},
     ]
-    optimizer = optimizers.select("adam", groups, weight_decay=0.01)
+    optimizer = optimizers.select("adam", groups)
     schedule = schedules.select("step", optimizer, tau=[2], gamma=0.5)
     return Learner(
         network,
@@ -147,9 +147,7 @@ def test_a_loss_that_is_not_finite_ends_the_epoch():
 
 
 def test_a_constant_schedule_stays():
-    optimizer = optimizers.select(
-        "adam", [{"params": [nn.Parameter(torch.ones(1))], "lr": 0.1}], weight_decay=0
-    )
+    optimizer = optimizers.select("adam", [{"params": [nn.Parameter(torch.ones(1))], "lr": 0.1}])
     schedule = schedules.select("none", optimizer, tau=[1], gamma=0.5)
     for _ in range(3):
         optimizer.step()

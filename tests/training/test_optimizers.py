@@ -14,8 +14,11 @@ every_optimizer = pytest.mark.parametrize("name", optimizers.REGISTRY)
 def made(name: str, *, weight_decay: float = 0.0) -> tuple[torch.Tensor, torch.Tensor, Optimizer]:
     """Two vectors at one, of groups whose learning rates differ, and their optimiser."""
     fast, slow = (torch.ones(3, requires_grad=True) for _ in range(2))
-    groups = [{"params": [fast], "lr": 1e-2}, {"params": [slow], "lr": 1e-4}]
-    return fast, slow, optimizers.select(name, groups, weight_decay=weight_decay)
+    groups = [
+        {"params": [fast], "lr": 1e-2, "weight_decay": weight_decay},
+        {"params": [slow], "lr": 1e-4, "weight_decay": weight_decay},
+    ]
+    return fast, slow, optimizers.select(name, groups)
 
 
 def descend(fast: torch.Tensor, slow: torch.Tensor, optimizer: Optimizer, steps: int = 5) -> None:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import MultiStepLR
 
+from training.optimizers import PlainOptimizer
 from training.schedules import PlainSchedule
 from utilities import checkpoints, run_folder
 from utilities.errors import UserError
@@ -67,7 +68,9 @@ def stored(folder, **changes):
 
 
 def find(path, settings=SETTINGS, save_path="."):
-    return checkpoints.find(str(path), str(save_path), "cub200", "run", settings)
+    found = checkpoints.find(str(path), str(save_path), "cub200", "run")
+    checkpoints.require_fitting(found, settings, free=("gpu",))
+    return found
 
 
 def test_a_restored_learner_goes_on_as_the_stored_one(tmp_path):
@@ -195,3 +198,45 @@ def test_a_part_that_was_not_stored_is_named_unless_it_is_guidance(tmp_path):
     checkpoints.restore(parts | {"guide": nn.Linear(1, 1)}, checkpoints.load(path))
     with pytest.raises(UserError, match="criterion"):
         checkpoints.restore(parts | {"criterion": nn.Linear(1, 1)}, checkpoints.load(path))
+
+
+def test_auto_finds_nothing_where_nothing_is(tmp_path):
+    (tmp_path / "cub200" / "run").mkdir(parents=True)
+    assert checkpoints.find("auto", str(tmp_path), "cub200", "run") is None
+
+
+def test_a_run_folder_is_as_good_as_its_checkpoint(tmp_path):
+    path, *_ = stored(tmp_path)
+    assert find(tmp_path).path == path
+
+
+def test_other_images_are_refused_with_what_differs(tmp_path):
+    identity = {"images": 8, "classes": 2, "class names": "x", "labels": "y"}
+    path, *_ = stored(tmp_path, data=identity)
+    checkpoint = checkpoints.load(path)
+    checkpoints.require_same_data(checkpoint, identity)
+    with pytest.raises(UserError, match=r"8 images \(here 9\), other class names;"):
+        checkpoints.require_same_data(checkpoint, identity | {"images": 9, "class names": "z"})
+    older, *_ = stored(tmp_path)
+    checkpoints.require_same_data(checkpoints.load(older), identity)
+
+
+def test_rates_and_decay_are_those_of_the_settings(tmp_path):
+    """A schedule of the new rates as though they had been there from the beginning."""
+    path, *_ = stored(tmp_path)
+    network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.8, weight_decay=0.3)
+    schedule = MultiStepLR(optimizer, [1, 3, 9], 0.5)
+    parts = {
+        "state_dict": network,
+        "optimizer": PlainOptimizer(optimizer),
+        "scheduler": PlainSchedule(schedule),
+    }
+    checkpoints.restore(parts, checkpoints.load(path))
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["initial_lr"], group["weight_decay"]) == (0.2, 0.8, 0.3)
+    assert schedule.last_epoch == 3 and schedule.get_last_lr() == [0.2]
+    assert len(optimizer.state) == 4  # what it gathered of the gradients came back
+    optimizer.step()
+    schedule.step()
+    assert group["lr"] == 0.2

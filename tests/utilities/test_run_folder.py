@@ -1,5 +1,6 @@
 """Run folders: names, order, and files that are whole."""
 
+import json
 import shlex
 
 import pytest
@@ -64,8 +65,7 @@ def test_latest_checkpoint(tmp_path):
         run_folder.latest_checkpoint(str(tmp_path), "cub200", "run")
         == tmp_path / "cub200" / "run_10" / run_folder.LAST_CHECKPOINT
     )
-    with pytest.raises(UserError, match="--resume auto"):
-        run_folder.latest_checkpoint(str(tmp_path), "cub200", "other")
+    assert run_folder.latest_checkpoint(str(tmp_path), "cub200", "other") is None
 
 
 def test_finished_run(tmp_path):
@@ -115,3 +115,56 @@ def test_how_to_resume(tmp_path):
     touched(folder, run_folder.LAST_CHECKPOINT)
     words = shlex.split(run_folder.how_to_resume(folder))
     assert str(folder / "args.yaml") in words and str(folder / run_folder.LAST_CHECKPOINT) in words
+
+
+def recorded(folder, losses: list[float], last_epoch: int | None = None):
+    """A run folder with records, finished if it has a last epoch; returns its last checkpoint."""
+    (folder / "CSV_Logs").mkdir(parents=True)
+    (folder / "args.yaml").write_text("{}")
+    rows = "\n".join(map(str, ["loss", *losses]))
+    (folder / "CSV_Logs" / "Data_Train_loss.csv").write_text(rows + "\n")
+    if last_epoch is not None:
+        metrics = {"Train": {"loss": {"last_epoch": last_epoch}}}
+        (folder / run_folder.RESULTS).write_text(json.dumps({"metrics": metrics}))
+    return folder / run_folder.LAST_CHECKPOINT
+
+
+@pytest.mark.parametrize(
+    "losses, last_epoch, name, is_home",
+    [
+        ([3.0, 2.0], None, "last", True),
+        ([3.0, 2.0], 1, "last", True),
+        ([3.0, 2.0, 1.0], None, "last", True),  # killed before the third checkpoint
+        ([3.0, 2.0, 1.0], 1, "last", True),  # so was a finished run that goes on
+        ([3.0, 2.0, 1.0], 2, "last", False),  # it would shorten results
+        ([3.0, 2.0, 1.0, 0.5], None, "last", False),
+        ([3.0, 2.0, 1.0], None, "best", False),
+        ([3.0, 2.0], None, "best", True),
+        ([3.0, 2.5], None, "last", False),  # another run's
+        ([3.0], None, "last", False),
+    ],
+)
+def test_a_checkpoint_goes_on_where_the_records_end_with_it(
+    tmp_path, losses, last_epoch, name, is_home
+):
+    last = recorded(tmp_path / "run", losses, last_epoch)
+    checkpoint = last if name == "last" else last.with_name("checkpoint_Test_best.pth.tar")
+    home = run_folder.home(checkpoint, [3.0, 2.0])
+    assert home == (tmp_path / "run" if is_home else None)
+
+
+def test_a_checkpoint_elsewhere_has_no_run_folder(tmp_path):
+    assert run_folder.home(tmp_path / run_folder.LAST_CHECKPOINT, [3.0]) is None
+    recorded(tmp_path, [3.0])
+    (tmp_path / "args.yaml").unlink()
+    assert run_folder.home(tmp_path / run_folder.LAST_CHECKPOINT, [3.0]) is None
+
+
+def test_numbered_runs_of_another_name_that_group_and_seed_gave(tmp_path):
+    """`g_s1_1` is the second run of `g_s1`, or the first of group g_s1, seed 1."""
+    settings = {"savename": "group_plus_seed", "group": "g", "seed": 1}
+    for name, seed in (("g_s1", 1), ("g_s1_1", 1), ("g_s1_2", 2)):
+        (tmp_path / "cub200" / name).mkdir(parents=True)
+        run_folder.write_settings(tmp_path / "cub200" / name, settings | {"seed": seed})
+    runs = run_folder.runs_named(str(tmp_path), "cub200", "g_s1")
+    assert [path.name for path in runs] == ["g_s1", "g_s1_1"]

@@ -1,0 +1,170 @@
+"""Resuming as people ask for it: what goes on, where it is written, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import main
+from utilities.run_folder import LAST_CHECKPOINT, RESULTS
+
+TINY = """
+    --dataset birds --arch test_resnet_normalize --not_pretrained --image_size 32 --embed_dim 8
+    --loss margin --bs 8 --lr 1e-3 --kernels 0 --device cpu --n_epochs 1 --no_figures
+    --no_train_metrics --evaluation_metrics e_recall@1 --group g
+"""
+
+
+@pytest.fixture
+def call(photos, tmp_path):
+    """Call main with the tiny settings, which name the run `g_s0`; returns its exit status."""
+
+    def run(*argv: str) -> int:
+        places = ["--source_path", str(photos), "--save_path", str(tmp_path / "runs")]
+        return main.main([*TINY.split(), *places, *argv])
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Of the run with the tiny settings."""
+    return tmp_path / "runs" / "birds" / "g_s0"
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def losses(folder: Path) -> list[str]:
+    return (folder / "CSV_Logs" / "Data_Train_loss.csv").read_text().splitlines()[1:]
+
+
+def test_other_rates_and_decays_are_used_told_and_recorded(call, folder, capsys):
+    assert call() == 0
+    rates = ["--lr", "0.004", "--fc_lr", "0.002", "--decay", "0.3", "--criterion_decay", "0.2"]
+    schedule = ["--tau", "1", "--gamma", "0.5", "--loss_margin_beta_lr", "0.01"]
+    started = ["--loss_margin_beta", "0.7"]
+    argv = ["--n_epochs", "2", *rates, *schedule, *started, "--resume", "auto"]
+    capsys.readouterr()
+    assert call(*argv) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"Resuming {folder / LAST_CHECKPOINT}: 1 of 2 epochs are done." in said
+    for line in (
+        "trunk lr 0.002, decay 0.3",
+        "head lr 0.001, decay 0.3",
+        "margin beta lr 0.005, decay 0.2",
+        "--loss_margin_beta stays 1.2 (here 0.7)",
+    ):
+        assert line in said
+    state = torch.load(folder / LAST_CHECKPOINT, weights_only=True)
+    groups = state["optimizer"]["param_groups"]
+    assert [(group["lr"], group["weight_decay"]) for group in groups] == [
+        (0.002, 0.3),
+        (0.001, 0.3),
+        (0.005, 0.2),
+    ]
+    assert state["settings"]["lr"] == 0.004 and state["settings"]["loss_margin_beta"] == 1.2
+    assert yaml.safe_load((folder / "args.yaml").read_text()) == state["settings"]
+
+
+def test_a_checkpoint_of_before_goes_on_without_decay_of_the_objective(call, folder):
+    """Its groups have no names and the decay of the network, and it says nothing of its data."""
+    assert call() == 0
+    state = torch.load(folder / LAST_CHECKPOINT, weights_only=True)
+    del state["data"], state["settings"]["criterion_decay"]
+    state["settings"]["savename"] = "g_s0"
+    for group in state["optimizer"]["param_groups"]:
+        del group["name"]
+        group["weight_decay"] = 4e-4
+    torch.save(state, folder / LAST_CHECKPOINT)
+    assert call("--n_epochs", "2", "--resume", str(folder)) == 0
+    state = torch.load(folder / LAST_CHECKPOINT, weights_only=True)
+    decays = [group["weight_decay"] for group in state["optimizer"]["param_groups"]]
+    assert decays == [4e-4, 4e-4, 0] and len(losses(folder)) == 2
+
+
+def test_other_images_behind_the_same_flags_are_refused(call, photos, folder, tmp_path, capsys):
+    assert call() == 0
+    before = contents(folder)
+    source = tmp_path / "moved"
+    shutil.copytree(photos, source)
+    places = ["--source_path", str(source)]
+    (source / "birds" / "images" / "Auklet").rename(source / "birds" / "images" / "Albatross")
+    assert call("--n_epochs", "2", "--resume", "auto", *places) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "was trained on other images: other class names" in message
+    assert contents(folder) == before
+    (source / "birds" / "images" / "Albatross").rename(source / "birds" / "images" / "Auklet")
+    assert call("--n_epochs", "2", "--resume", "auto", *places) == 0
+    assert len(losses(folder)) == 2
+
+
+@pytest.mark.parametrize("where", ["in the run folder", "elsewhere"])
+def test_records_that_go_further_stay_and_the_run_gets_a_new_folder(
+    call, folder, tmp_path, where, capsys
+):
+    middle = folder / "middle.pth.tar" if where == "in the run folder" else tmp_path / "a" / "b.pt"
+    assert call() == 0
+    middle.parent.mkdir(exist_ok=True)
+    shutil.copy(folder / LAST_CHECKPOINT, middle)
+    assert call("--n_epochs", "2", "--resume", str(folder)) == 0
+    before = contents(tmp_path)
+    capsys.readouterr()
+    assert call("--n_epochs", "2", "--resume", str(middle)) == 0
+    again = folder.with_name("g_s0_1")
+    assert f"this run goes on in {again}" in capsys.readouterr().out
+    after = contents(tmp_path)
+    assert all(after[path] == content for path, content in before.items())
+    assert all(again in path.parents for path in after.keys() - before.keys())
+    assert losses(again) == losses(folder)  # whole records, and the same training
+
+
+def test_auto_starts_goes_on_and_ends(call, folder, capsys):
+    """One line starts a job, and starts it again whenever it was ended."""
+    argv = ["--n_epochs", "2", "--resume", "auto"]
+    assert call("--resume", "auto") == 0
+    assert "no run in" in capsys.readouterr().out
+    assert call(*argv) == 0 and len(losses(folder)) == 2
+    before = contents(folder)
+    capsys.readouterr()
+    assert call(*argv) == 0
+    assert "all 2 epochs are done; nothing to do" in capsys.readouterr().out
+    assert contents(folder) == before
+    whole = json.loads((folder / RESULTS).read_text())["metrics"]
+    (folder / RESULTS).unlink()  # ended before its results were written
+    assert call(*argv) == 0
+    assert json.loads((folder / RESULTS).read_text())["metrics"] == whole
+    assert [path.name for path in folder.parent.iterdir()] == ["g_s0"]
+
+
+def test_completed_compares_settings_and_names_what_differs(call, folder, tmp_path, capsys):
+    assert call() == 0
+    elsewhere = ["--kernels", "1", "--cache_limit", "3"]
+    assert call("--completed", *elsewhere) == 0
+    assert f"--completed: {folder} is finished; nothing to do." in capsys.readouterr().out
+    assert call("--completed", "--lr", "0.5") == 0
+    assert "is finished under other settings: --lr 0.001 (here 0.5)" in capsys.readouterr().out
+    assert folder.with_name("g_s0_1").is_dir()
+    for argv in ([], ["--lr", "0.5"]):
+        assert call("--completed", *argv) == 0
+        assert "nothing to do" in capsys.readouterr().out
+    moved = tmp_path / "moved"
+    assert call("--completed", "--source_path", str(moved)) == 2  # own data of another place
+    assert "--source_path" in capsys.readouterr().out
+    # The settings of a run are a configuration for other seeds, which are other runs.
+    config = ["--config", str(folder / "args.yaml")]
+    assert main.main([*config, "--seed", "1", "--completed"]) == 0
+    assert main.main([*config, "--seed", "1", "--completed"]) == 0
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["g_s0", "g_s0_1", "g_s1"]
+
+
+def test_processes_that_would_train_the_same_run_are_refused(call, folder, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert call() == 2
+    (message,) = capsys.readouterr().err.splitlines()
+    assert "WORLD_SIZE=2" in message and "not supported" in message
+    assert not folder.exists()
