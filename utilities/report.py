@@ -154,4 +154,7 @@ def _cell(value: object) -> str:
 
 
 def _with_epoch(values: dict[str, float], value: str, epoch: str) -> str:
+    """A value and its epoch; of a metric that never had any value, this."""
+    if not values:
+        return "no value"
     return f"{values[value]:.4f} (epoch {values[epoch]})" if value in values else ""
