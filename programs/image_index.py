@@ -113,8 +113,8 @@ def _panel(query: str, neighbours: list[Neighbour]) -> figures.Panel:
     shown = figures.Thumbnail(read_rgb(query), Path(query).name, figures.QUERY)
     thumbnails = []
     for path, similarity, class_name in neighbours:
-        caption = f"{similarity:.2f}  {class_name or Path(path).name}"
-        thumbnails.append(figures.Thumbnail(read_rgb(path), caption, figures.UNKNOWN))
+        name = class_name or Path(path).name
+        thumbnails.append(figures.Thumbnail(read_rgb(path), name, figures.UNKNOWN, similarity))
     return figures.Panel("", shown, thumbnails)
 
 

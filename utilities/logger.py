@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from utilities.environment import environment
 from utilities.errors import UserError
+from utilities.pictures import lettered, new_figure, save
 from utilities.run_folder import RESULTS, write_atomically
 
 if TYPE_CHECKING:
@@ -160,25 +161,24 @@ class RunLog:
                 write_atomically(path, _table(metrics))
 
     def _draw_family(self, split: str, family: str, metrics: dict[str, list[float]]) -> None:
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(7, 4.5))
-        axes = figure.subplots()
-        for metric, series in metrics.items():
-            known = self._known(series)
-            last = f"last {known[-1][1]:.4f}" if known else "no value"
-            epochs, values = [epoch for epoch, _ in known], [value for _, value in known]
-            axes.plot(epochs, values, marker=".", label=f"{metric} ({last})")
-        axes.set(title=f"{split}: {family}", xlabel="epoch")
-        axes.grid(alpha=0.3)
-        axes.legend()
         file = self.folder / "Progression_Plots" / f"Graph_{split}_{family}.svg"
-        try:
-            figure.savefig(file)
-        except OSError as error:
-            raise UserError(
-                f"{file} cannot be written ({error.strerror}); is the disk full?"
-            ) from error
+        with lettered([family, *metrics]) as shown:
+            figure = new_figure(7, 4.5)
+            axes = figure.subplots()
+            for metric, series in metrics.items():
+                known = self._known(series)
+                last = f"last {known[-1][1]:.4f}" if known else "no value"
+                epochs, values = [epoch for epoch, _ in known], [value for _, value in known]
+                axes.plot(epochs, values, marker=".", label=f"{shown[metric]} ({last})")
+            axes.set(title=f"{split}: {shown[family]}", xlabel="epoch")
+            axes.grid(alpha=0.3)
+            axes.legend()
+            try:
+                save(figure, file)
+            except OSError as error:
+                raise UserError(
+                    f"{file} cannot be written ({error.strerror}); is the disk full?"
+                ) from error
 
     def _epochs(self) -> list[float]:
         return self.history.get("Train", {}).get("epochs", {}).get("epochs", [])

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import torch
 
-from utilities.errors import UserError
+from utilities.errors import UserError, of_loading
 from utilities.logger import Families, Summary, Values
 from utilities.meters import NonFiniteLoss
 
@@ -37,8 +37,9 @@ def configure_logging(stream: TextIO | None = None) -> None:
     # The hub client's retries end in a message of ours.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A log file shows an epoch when it ends, not when the run does.
-        sys.stdout.reconfigure(line_buffering=True)
+        # A log file shows an epoch when it ends, not when the run does; a name of bytes that are
+        # no text is said in escapes.
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
 def exit_status(run: Callable[..., None], *arguments: Any, program: str = "main.py") -> int:
@@ -61,6 +62,10 @@ def exit_status(run: Callable[..., None], *arguments: Any, program: str = "main.
             f"stopped: {error}; lower --lr or --language_distill_w, or use --precision fp32.",
             1,
         )
+    except RuntimeError as error:
+        if not (sentence := of_loading(error)):
+            raise
+        message, status = f"error: {sentence}.", 2
     except KeyboardInterrupt as interrupt:
         message, status = f"interrupted{interrupt}", 130
     else:

@@ -115,3 +115,12 @@ def test_how_to_resume(tmp_path):
     touched(folder, run_folder.LAST_CHECKPOINT)
     words = shlex.split(run_folder.how_to_resume(folder))
     assert str(folder / "args.yaml") in words and str(folder / run_folder.LAST_CHECKPOINT) in words
+
+
+def test_a_killed_loading_process_says_how_to_go_on(tmp_path):
+    killed = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    (tmp_path / run_folder.LAST_CHECKPOINT).touch()
+    with pytest.raises(UserError, match="signal Killed.*--resume"), run_folder.resumable(tmp_path):
+        raise killed
+    with pytest.raises(RuntimeError, match="another"), run_folder.resumable(tmp_path):
+        raise RuntimeError("another")
