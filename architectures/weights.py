@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from utilities.errors import UserError, reason
+from utilities.hub import offline_unless_reachable
 
 # Under which people keep the weights in a file, one inside another.
 WRAPPERS = (
@@ -91,6 +92,7 @@ def create(
         if file:
             _load(model, file, tagged, file_flag)
         return model
+    offline_unless_reachable()
     try:
         return timm.create_model(tagged, pretrained=True, **options)
     except Exception as error:  # timm and the hub client each raise types of their own
