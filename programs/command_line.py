@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from programs.constants import DEVICES, PRECISIONS
 from utilities.run_folder import LAST_CHECKPOINT, checkpoint_at
-from utilities.streams import reader_may_leave
 
 Flags = TypeVar("Flags", bound=argparse.Namespace)
 LOG = logging.getLogger(__name__)
@@ -117,10 +116,7 @@ def run(program: str, work: Callable[[Flags], None], flags: Flags) -> int:
     report.configure_logging(sys.stderr)
     if isinstance(flags, EmbeddingFlags) and flags.gpu and flags.device == "cpu":
         LOG.info("--gpu %d has no effect, because --device is cpu.", flags.gpu_index)
-    status = 0
-    with reader_may_leave():
-        status = report.exit_status(work, flags, program=f"python -m programs.{program}")
-    return status
+    return report.exit_status(work, flags, program=f"python -m programs.{program}")
 
 
 def _checkpoint(text: str) -> Path:

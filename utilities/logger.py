@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,14 +95,17 @@ class RunLog:
     def improvements(
         self, splits: Iterable[str], evaltypes: list[str], metrics: list[str]
     ) -> list[Path]:
-        """The checkpoints to write because a metric of a split is the best so far."""
-        return [
-            self.folder / f"checkpoint_{split}_{evaltype}_{metric}.pth.tar"
-            for split in splits
-            for evaltype in evaltypes
-            for metric in metrics
-            if self.improved(split, f"{evaltype}_{metric.split('@')[0]}", metric)
-        ]
+        """The checkpoints to write because a metric of a split is the best so far.
+
+        A metric that belongs to one evaltype is asked of no other.
+        """
+        paths = []
+        for split, evaltype, metric in product(splits, evaltypes, metrics):
+            family = f"{evaltype}_{metric.split('@')[0]}"
+            is_measured = metric in self.history[split].get(family, {})
+            if is_measured and self.improved(split, family, metric):
+                paths.append(self.folder / f"checkpoint_{split}_{evaltype}_{metric}.pth.tar")
+        return paths
 
     def draw(self) -> None:
         """One figure per table."""

@@ -12,6 +12,7 @@ import torch
 from utilities.errors import UserError, of_loading
 from utilities.logger import Families, Summary, Values
 from utilities.meters import NonFiniteLoss
+from utilities.streams import PatientStream, patient_errors, reader_may_leave
 
 LOG = logging.getLogger(__name__)
 # Rooms whose sentences are shown; libraries tell of things nobody asked.
@@ -30,7 +31,10 @@ ROOMS = (
 def configure_logging(stream: TextIO | None = None) -> None:
     """Plain sentences on standard output, or another stream."""
     logging.basicConfig(
-        level=logging.WARNING, format="%(message)s", stream=stream or sys.stdout, force=True
+        level=logging.WARNING,
+        format="%(message)s",
+        stream=PatientStream(stream or sys.stdout),
+        force=True,
     )
     for room in ROOMS:
         logging.getLogger(room).setLevel(logging.INFO)
@@ -45,8 +49,14 @@ def configure_logging(stream: TextIO | None = None) -> None:
 def exit_status(run: Callable[..., None], *arguments: Any, program: str = "main.py") -> int:
     """Run, and turn what ends it into the exit status of the program.
 
-    What went wrong is a sentence on standard error.
+    What went wrong is a sentence on standard error. Whoever reads what is said may leave.
     """
+    with reader_may_leave(), patient_errors():
+        status = _exit_status(run, arguments, program)
+    return status
+
+
+def _exit_status(run: Callable[..., None], arguments: tuple[Any, ...], program: str) -> int:
     try:
         run(*arguments)
     except UserError as error:

@@ -156,3 +156,16 @@ def test_the_home_folder_in_every_path(photos, run_folder, tmp_path, monkeypatch
         assert embed.main(["~/run", *source, "--to=~/made/x.npz", *QUICK]) == 0
         (tmp_path / "made" / "x.npz").unlink()
     assert not (tmp_path / "~").exists()
+
+
+def test_names_that_are_not_utf8(photos, run_folder, tmp_path, capsys):
+    folder = tmp_path / "d\udcf6g"
+    shutil.copytree(photos / "birds" / "images" / "Dove", folder / "d\udcf6ve")
+    command = [str(run_folder), "--from", str(folder), *QUICK, "--to"]
+    assert embed.main([*command, str(tmp_path / "x.npz")]) == 0
+    _, source = embedding_file.read(tmp_path / "x.npz", "--index")
+    assert len(source.paths) == 8 and all(Path(path).is_file() for path in source.paths)
+    capsys.readouterr()
+    assert embed.main([*command, str(tmp_path / "x.parquet")]) == 2
+    assert "holds names in UTF-8" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*x.parquet*"))

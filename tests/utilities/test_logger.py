@@ -182,3 +182,10 @@ def test_results_are_written_before_the_plots(log):
     with pytest.raises(UserError, match="Graph_Train_loss.svg cannot be written"):
         log.finish({}, 1.0)
     assert (log.folder / "results.json").is_file()
+
+
+def test_a_metric_of_one_evaltype_is_asked_of_no_other(log):
+    name = "rho_spectrum@1@embeds"
+    log.log(0, {"Train": {"epochs": {"epochs": 0}}, "Test": {"embeds_rho_spectrum": {name: 0.5}}})
+    paths = log.improvements(["Test"], ["embeds", "avg_features"], [name])
+    assert [path.name for path in paths] == [f"checkpoint_Test_embeds_{name}.pth.tar"]
