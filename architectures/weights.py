@@ -1,15 +1,48 @@
 """timm models with weights from a download, from a file, or none; failures say what to do."""
 
 import difflib
+import os
 import sys
-from pathlib import Path
+from collections.abc import Mapping, Set
 from typing import Any
 
 import timm
+import torch
 from torch import nn
 
 from utilities.errors import UserError, reason
+from utilities.hub import offline_unless_reachable
 
+# Under which people keep the weights in a file, one inside another.
+WRAPPERS = (
+    "state_dict_ema",
+    "model_ema",
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "net",
+    "network",
+    "teacher",
+    "student",
+    "weights",
+)
+# What they put before the names; ours is `trunk.`.
+PREFIXES = (
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "net.",
+    "network.",
+    "trunk.",
+    "backbone.",
+    "encoder.",
+    "encoder_q.",
+    "base_encoder.",
+    "teacher.",
+    "student.",
+    "visual.",
+)
 # The paper's resnet50 has torchvision's first weights; timm's default tag is a stronger recipe.
 PAPER_TAGS = {"resnet50": "resnet50.tv_in1k"}
 
@@ -59,6 +92,7 @@ def create(
         if file:
             _load(model, file, tagged, file_flag)
         return model
+    offline_unless_reachable()
     try:
         return timm.create_model(tagged, pretrained=True, **options)
     except Exception as error:  # timm and the hub client each raise types of their own
@@ -77,15 +111,66 @@ def _load(model: nn.Module, file: str, name: str, file_flag: str) -> None:
     # The filter of the model's own module fits old key names, and positions of a ViT to its image
     # size.
     fit = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    path = os.path.expanduser(file)
     try:
-        path = str(Path(file).expanduser())
-        loaded = timm.models.load_checkpoint(model, path, strict=False, filter_fn=fit)
+        if path.lower().endswith((".npz", ".npy")):  # of models that were published so
+            timm.models.load_checkpoint(model, path)
+            return
+        weights = _without_prefixes(_unwrapped(_read(path)), model.state_dict().keys())
+        fitted = fit(weights, model) if fit else weights
+        missing = model.load_state_dict(fitted, strict=False).missing_keys
     except Exception as error:  # timm, safetensors and torch each raise types of their own
         raise UserError(
             f"{file_flag} {file} does not hold weights of {name} ({reason(error)})."
         ) from error
-    if missing := loaded.missing_keys:
+    if missing:
         raise UserError(
             f"{file_flag} {file} does not hold weights of {name} "
             f"({len(missing)} are missing, the first {missing[0]})."
         )
+
+
+def _read(path: str) -> object:
+    """What a file of torch or safetensors holds; a pickle that could run code is refused."""
+    if path.lower().endswith(".safetensors"):
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _unwrapped(content: object) -> dict[str, torch.Tensor]:
+    """The tensors of a file by their names, from whatever they are wrapped in.
+
+    Raises ValueError where there are none.
+    """
+    while isinstance(content, Mapping):
+        inner = [content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)]
+        if not inner:
+            tensors = {name: leaf for name, leaf in content.items() if torch.is_tensor(leaf)}
+            if tensors:
+                return tensors
+            break
+        content = inner[0]
+    raise ValueError("there are no tensors by name in it")
+
+
+def _without_prefixes(
+    weights: dict[str, torch.Tensor], wanted: Set[str]
+) -> dict[str, torch.Tensor]:
+    """The weights under the names without what stands before those that a model knows.
+
+    Of all ways to take prefixes away the one that leaves most names of the model: a file may hold
+    more than one network.
+    """
+    candidates = [weights]
+    for shorter in candidates:
+        for prefix in PREFIXES:
+            inside = {
+                name.removeprefix(prefix): tensor
+                for name, tensor in shorter.items()
+                if name.startswith(prefix)
+            }
+            if inside:
+                candidates.append(inside)
+    return max(candidates, key=lambda candidate: len(wanted & candidate.keys()))

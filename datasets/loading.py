@@ -3,13 +3,16 @@
 They name a broken image instead of showing a traceback.
 """
 
+import logging
 import os
+import pickle
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +32,8 @@ from utilities.errors import UserError
 from utilities.seeding import derive
 from utilities.types import Batch, PixelBatch
 
+LOG = logging.getLogger(__name__)
+SHARED_MEMORY = "/dev/shm"  # where torch puts the tensors that processes hand over
 Collated = TypeVar("Collated")
 
 
@@ -64,7 +69,7 @@ def _loader(split: ImageSplit, batches: BatchSource, workers: int, *, lasting: b
         _BatchReader(split),
         batch_size=None,
         sampler=_Requests(batches),
-        collate_fn=_as_it_is,
+        collate_fn=_HandOver(workers) if workers else _as_it_is,
         generator=torch.Generator(),
         num_workers=workers,
         persistent_workers=lasting and workers > 0,
@@ -78,7 +83,7 @@ def _loader(split: ImageSplit, batches: BatchSource, workers: int, *, lasting: b
 class Batches:
     """The batches of a loader, counted; `seed` fixes their augmentation.
 
-    Raises UserError for an unreadable image.
+    Raises UserError for an unreadable image, and where no process can be started.
     """
 
     def __init__(self, loader: DataLoader, seed: int = 0):
@@ -91,15 +96,20 @@ class Batches:
         requests = self.loader.sampler
         assert isinstance(requests, _Requests)
         requests.seed = self.seed
-        with _interrupts_wait():
-            batches = iter(self.loader)
-        for batch in batches:
-            if isinstance(batch, BrokenImage):
-                raise UserError(
-                    f"The image {batch.path} cannot be read ({batch.reason}); "
-                    "replace or remove it, or leave such images out with --on_bad_image skip."
-                )
-            yield batch
+        try:
+            with _interrupts_wait():
+                batches = iter(self.loader)
+        except OSError as error:  # processes wait for each other with files in shared memory
+            raise UserError(
+                f"The loading processes cannot be started ({error.strerror}); free "
+                f"{SHARED_MEMORY}, or read in the main process with --kernels 0."
+            ) from error
+        try:
+            for batch in batches:
+                yield _read(batch)
+        except (EOFError, ConnectionError, FileNotFoundError) as error:
+            # Killed while it handed a batch over: the message of a loader that sees it in time.
+            raise RuntimeError("DataLoader worker exited unexpectedly") from error
 
 
 class _Requests(Sampler):
@@ -161,6 +171,59 @@ class _BatchReader(Dataset):
         samples = [self.split[index] for index in indices]
         broken = [sample for sample in samples if isinstance(sample, BrokenImage)]
         return broken[0] if broken else Batch(*default_collate(samples))
+
+
+class _HandOver:
+    """What a process does with a batch: tensors in shared memory, or where it is short, bytes.
+
+    Where it is full, torch would wait for ever for a batch that never comes.
+
+    Args:
+        workers: each may be about to put a batch there.
+    """
+
+    def __init__(self, workers: int):
+        self.workers = workers
+
+    def __call__(self, batch: Any) -> Any:
+        if isinstance(batch, BrokenImage):
+            return batch
+        size = sum(part.nbytes for part in batch if isinstance(part, torch.Tensor))
+        is_short = _free_shared_memory() < (self.workers + 1) * size
+        return pickle.dumps(batch, pickle.HIGHEST_PROTOCOL) if is_short else batch
+
+
+def _read(batch: Any) -> Batch | PixelBatch:
+    """A batch as the main process gets it. Raises UserError for a broken image."""
+    if isinstance(batch, bytes):
+        _tell_of_pipes()
+        batch = pickle.loads(batch)  # what our own process has just read
+    if isinstance(batch, BrokenImage):
+        raise UserError(
+            f"The image {batch.path} cannot be read ({batch.reason}); "
+            "replace or remove it, or leave such images out with --on_bad_image skip."
+        )
+    return batch
+
+
+def _free_shared_memory() -> float:
+    """Bytes; infinite where the system has another kind."""
+    try:
+        status = os.statvfs(SHARED_MEMORY)
+    except OSError:
+        return float("inf")
+    return status.f_bavail * status.f_frsize
+
+
+@cache  # once
+def _tell_of_pipes() -> None:
+    LOG.info(
+        "%s is too small for batches of this size (%.0f MB are free): the loading processes hand "
+        "them over in pipes, which is slower; in a container raise it with --shm-size, or lower "
+        "--kernels or --bs.",
+        SHARED_MEMORY,
+        _free_shared_memory() / 2**20,
+    )
 
 
 def _as_it_is(batch: Collated) -> Collated:

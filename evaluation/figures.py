@@ -4,7 +4,9 @@ What it retrieves, how its classes lie, and how language relates them. They show
 they take seconds whatever the size of the split.
 """
 
+import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,26 +19,39 @@ import metrics
 from evaluation.neighbours import Gallery, nearest
 from evaluation.retrieval import Protocol, per_query
 from metrics import COSINE
+from utilities.errors import reason
+from utilities.pictures import Ruler, lettered, new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LOG = logging.getLogger(__name__)
 PRECISION = metrics.parse("c_mAP@R")  # by which queries are chosen
 QUERIES = 1000  # whose average precision is compared
 GROUP, NEAREST = 3, 8  # queries of each kind, and neighbours of each
 CLASSES = 30  # with their names: more cannot be read
 POINTS, STEPS = 900, 500  # of the projection: t-SNE takes seconds for them
 THUMBNAIL = 128  # pixels
-CAPTION, NAME = 20, 24  # characters under a thumbnail, of a class
+CAPTION, NAME = 60, 32  # characters of a name under a thumbnail, beside points and matrices
 QUERY, RIGHT, WRONG, UNKNOWN = "black", "tab:green", "tab:red", "lightgrey"  # frames
-LEFT_MARGIN, PANEL_WIDTH, PANEL_HEIGHT = 0.6, 1.25, 1.5  # inches of a picture in a panel
+LEFT_MARGIN, PICTURE, GAP = 0.6, 1.2, 0.1  # inches of a panel
+CAPTION_SIZE, LINE = 7, 0.12  # points, and inches from line to line
 
 
 class Thumbnail(NamedTuple):
     image: Image.Image
-    caption: str
+    name: str  # of its class, or of its file
     frame: str
+    similarity: float | None = None  # to the query
+
+    def captioned(self, name: str) -> str:
+        """A name, the thumbnail's own or a shorter one, behind the similarity."""
+        return name if self.similarity is None else f"{self.similarity:.2f}  {name}"
+
+    @property
+    def caption(self) -> str:
+        return self.captioned(self.name)
 
 
 class Panel(NamedTuple):
@@ -59,6 +74,8 @@ def draw(
 ) -> dict[str, Path]:
     """All figures of a split, as PNG files in `folder`; name -> file.
 
+    One that cannot be drawn is told and left out: it costs a trained run nothing else.
+
     Args:
         embeddings: [N, D]. protocol: labels, and who searches where. class_texts: C names. read:
             gives the image of a row.
@@ -71,19 +88,37 @@ def draw(
     protocol = protocol.to(embeddings.device)
     classes = shown_classes(protocol.labels)
     names = [class_texts[label] for label in classes.tolist()]
-    files = {}
-    if panels := extreme_queries(embeddings, protocol, class_texts, read, memory):
-        files["retrieval"] = draw_panels(folder / "retrieval.png", panels)
-    files["projection"] = draw_projection(
-        folder / "projection.png", embeddings, protocol.labels, classes, names
-    )
-    if text_vectors is not None:
+
+    def draw_retrieval(file: Path) -> Path | None:
+        panels = extreme_queries(embeddings, protocol, class_texts, read, memory)
+        return draw_panels(file, panels) if panels else None
+
+    def draw_classes(file: Path, text_vectors: torch.Tensor) -> Path:
         by_images = class_similarities(embeddings, protocol.labels, classes)
         by_texts = (text_vectors @ text_vectors.T).cpu().numpy()
-        files["class_similarity"] = draw_similarities(
-            folder / "class_similarity.png", by_images, by_texts, names
-        )
-    return files
+        return draw_similarities(file, by_images, by_texts, names)
+
+    drawings: dict[str, Callable[[Path], Path | None]] = {
+        "retrieval": draw_retrieval,
+        "projection": lambda file: draw_projection(
+            file, embeddings, protocol.labels, classes, names
+        ),
+    }
+    if text_vectors is not None:
+        drawings["class_similarity"] = partial(draw_classes, text_vectors=text_vectors)
+    drawn = {name: _attempted(draw, folder / f"{name}.png") for name, draw in drawings.items()}
+    return {name: file for name, file in drawn.items() if file}
+
+
+def _attempted(draw: Callable[[Path], Path | None], file: Path) -> Path | None:
+    """What `draw` gives; None, told in the log, where it fails."""
+    try:
+        return draw(file)
+    except Exception as error:  # of images that have gone, a full disk, libraries of drawing
+        file.unlink(missing_ok=True)
+        why = f"{type(error).__name__}: {reason(error)}"
+        LOG.warning("The figure %s is not drawn (%s).", file.name, why)
+        return None
 
 
 def shown_classes(labels: torch.Tensor) -> torch.Tensor:
@@ -139,27 +174,21 @@ def draw_panels(file: Path, panels: list[Panel]) -> Path:
 
     Returns the file.
     """
-    columns = 1 + max(len(panel.neighbours) for panel in panels)
-    width = PANEL_WIDTH * columns + LEFT_MARGIN
-    figure = _figure(width, PANEL_HEIGHT * len(panels))
-    margins = {
-        "left": LEFT_MARGIN / width,
-        "right": 0.995,
-        "top": 0.995,
-        "bottom": 0.18 / len(panels),
-        "wspace": 0.06,
-        "hspace": 0.24,
-    }
-    axes = figure.subplots(len(panels), columns, squeeze=False, gridspec_kw=margins)
-    for line, panel in zip(axes, panels):
-        line[0].set_ylabel(panel.title, rotation=0, ha="right", va="center", fontsize=9)
-        for place, thumbnail in zip(line, [panel.query, *panel.neighbours]):
-            _draw_thumbnail(place, thumbnail)
-        for place in line:
-            place.set(xticks=[], yticks=[])
-        for unused in line[1 + len(panel.neighbours) :]:
-            unused.set_axis_off()
-    return _save(figure, file)
+    thumbnails = [thumbnail for panel in panels for thumbnail in (panel.query, *panel.neighbours)]
+    with lettered((thumbnail.name for thumbnail in thumbnails), CAPTION) as shown:
+        ruler = Ruler(CAPTION_SIZE)
+        captions = {
+            thumbnail.caption: ruler.lines(thumbnail.captioned(shown[thumbnail.name]), PICTURE)
+            for thumbnail in thumbnails
+        }
+        figure, axes = _grid(panels, lines=max(map(len, captions.values())))
+        for row, panel in zip(axes, panels):
+            row[0].set_ylabel(panel.title, rotation=0, ha="right", va="center", fontsize=9)
+            for place, thumbnail in zip(row, [panel.query, *panel.neighbours]):
+                _draw_thumbnail(place, thumbnail, captions[thumbnail.caption])
+            for unused in row[1 + len(panel.neighbours) :]:
+                unused.set_axis_off()
+        return save(figure, file)
 
 
 def draw_projection(
@@ -179,25 +208,24 @@ def draw_projection(
     points = _in_two_dimensions(embeddings[rows].cpu().numpy())
     class_of_point = torch.searchsorted(classes, labels[rows]).cpu().numpy()
     colours = colormaps["turbo"](np.linspace(0.03, 0.97, len(names)))
-    figure = _figure(9, 8)
-    axes = figure.add_axes((0.01, 0.01, 0.98, 0.94), xticks=[], yticks=[])
-    axes.scatter(
-        points[:, 0], points[:, 1], c=colours[class_of_point], s=9, alpha=0.65, linewidths=0
-    )
     medians = np.stack(
         [np.median(points[class_of_point == place], axis=0) for place in range(len(names))]
     )
     extent = np.ptp(points, axis=0).clip(1e-6)
-    shown_names = [_short(name) for name in names]
-    letters = np.array([len(name) for name in shown_names])
-    places = _apart(medians / extent, letters) * extent
-    for name, colour, place in zip(shown_names, colours, places):
-        _write_name(axes, name, place, colour)
-    axes.set_title(
-        f"t-SNE of {len(points):,} images of {len(names)} of {len(labels.unique()):,} classes",
-        fontsize=11,
-    )
-    return _save(figure, file)
+    title = f"t-SNE of {len(points):,} images of {len(names)} of {len(labels.unique()):,} classes"
+    with lettered(names, NAME) as shown:
+        figure = new_figure(9, 8)
+        axes = figure.add_axes((0.01, 0.01, 0.98, 0.94), xticks=[], yticks=[])
+        axes.scatter(
+            points[:, 0], points[:, 1], c=colours[class_of_point], s=9, alpha=0.65, linewidths=0
+        )
+        shown_names = [shown[name] for name in names]
+        letters = np.array([len(name) for name in shown_names])
+        places = _apart(medians / extent, letters) * extent
+        for name, colour, place in zip(shown_names, colours, places):
+            _write_name(axes, name, place, colour)
+        axes.set_title(title, fontsize=11)
+        return save(figure, file)
 
 
 def draw_similarities(
@@ -208,14 +236,16 @@ def draw_similarities(
     Related texts stand next to each other. Returns the file.
     """
     order = _related_first(by_texts)
-    ordered_names = [_short(names[place]) for place in order]
-    figure = _figure(13, 6.6)
-    margins = {"left": 0.1, "right": 0.96, "top": 0.94, "bottom": 0.19, "wspace": 0.14}
-    left, right = figure.subplots(1, 2, sharey=True, gridspec_kw=margins)
+    square = np.ix_(order, order)
     title = f"image embeddings, mean of each class{_correlation(by_images, by_texts)}"
-    _draw_matrix(figure, left, by_images[np.ix_(order, order)], ordered_names, title)
-    _draw_matrix(figure, right, by_texts[np.ix_(order, order)], ordered_names, "language")
-    return _save(figure, file)
+    with lettered(names, NAME) as shown:
+        ordered_names = [shown[names[place]] for place in order]
+        figure = new_figure(13, 6.6)
+        margins = {"left": 0.1, "right": 0.96, "top": 0.94, "bottom": 0.19, "wspace": 0.2}
+        left, right = figure.subplots(1, 2, sharey=True, gridspec_kw=margins)
+        _draw_matrix(figure, left, by_images[square], ordered_names, title)
+        _draw_matrix(figure, right, by_texts[square], ordered_names, "language")
+        return save(figure, file)
 
 
 def _kinds(precisions: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -240,14 +270,33 @@ def _panel(
     for row, similarity in similarities.items():
         label = int(labels[row])
         frame = RIGHT if label == own_label else WRONG
-        neighbours.append(Thumbnail(read(row), f"{similarity:.2f}  {class_texts[label]}", frame))
+        neighbours.append(Thumbnail(read(row), class_texts[label], frame, similarity))
     return Panel(title, Thumbnail(read(query), class_texts[own_label], QUERY), neighbours)
 
 
-def _draw_thumbnail(axes: "Axes", thumbnail: Thumbnail) -> None:
+def _grid(panels: list[Panel], lines: int) -> "tuple[Figure, np.ndarray]":
+    """A figure with axes [panels, thumbnails], below each room for so many lines."""
+    columns = 1 + max(len(panel.neighbours) for panel in panels)
+    below = LINE * lines + GAP
+    width = LEFT_MARGIN + (PICTURE + GAP) * columns
+    height = (PICTURE + below) * len(panels)
+    figure = new_figure(width, height)
+    margins = {
+        "left": LEFT_MARGIN / width,
+        "right": 1 - GAP / width,
+        "top": 1 - GAP / 2 / height,
+        "bottom": (below - GAP / 2) / height,
+        "wspace": GAP / PICTURE,
+        "hspace": below / PICTURE,
+    }
+    return figure, figure.subplots(len(panels), columns, squeeze=False, gridspec_kw=margins)
+
+
+def _draw_thumbnail(axes: "Axes", thumbnail: Thumbnail, caption: list[str]) -> None:
     square = ImageOps.pad(thumbnail.image, (THUMBNAIL, THUMBNAIL), color="white")
     axes.imshow(np.asarray(square))
-    axes.set_xlabel(_short(thumbnail.caption, CAPTION), fontsize=7, labelpad=2)
+    axes.set(xticks=[], yticks=[])
+    axes.set_xlabel("\n".join(caption), fontsize=CAPTION_SIZE, labelpad=2, linespacing=1.1)
     axes.spines[:].set(color=thumbnail.frame, linewidth=2.5)
 
 
@@ -277,7 +326,8 @@ def _draw_matrix(
     axes.set_title(title, fontsize=11)
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
-    figure.colorbar(image, ax=axes, fraction=0.045, pad=0.02)
+    scale = figure.colorbar(image, ax=axes, fraction=0.045, pad=0.02, extend="both")
+    scale.set_label("cosine similarity (each matrix has its own scale)", fontsize=8)
 
 
 def _correlation(by_images: np.ndarray, by_texts: np.ndarray) -> str:
@@ -363,19 +413,3 @@ def _related_first(similarities: np.ndarray) -> np.ndarray:
     np.fill_diagonal(distances, 0)
     condensed = squareform(distances, checks=False)
     return leaves_list(linkage(condensed, "average", optimal_ordering=True))
-
-
-def _short(text: str, characters: int = NAME) -> str:
-    return text if len(text) <= characters else f"{text[: characters - 1]}…"
-
-
-def _figure(width: float, height: float) -> "Figure":
-    """Of inches; without pyplot, which would keep it and choose a backend for the whole process."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height))
-
-
-def _save(figure: "Figure", file: Path) -> Path:
-    figure.savefig(file, dpi=130)
-    return file

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 
 from utilities.errors import UserError, reason
+from utilities.hub import offline_unless_reachable
 
 LOG = logging.getLogger(__name__)
 # To be raised with any change of the vectors that a sentence gets from the same weights: pooling,
@@ -98,6 +99,8 @@ def _huggingface(source: str, device: torch.device) -> Encoder:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    if not Path(source).exists():
+        offline_unless_reachable()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         model, loading = AutoModel.from_pretrained(source, output_loading_info=True)
@@ -128,6 +131,8 @@ def _clip(weights: str | None) -> LanguageModel:
         is_folder = Path(weights).is_dir() if weights else False
         arch = f"local-dir:{weights}" if is_folder else CLIP_ARCH
         pretrained = None if is_folder else weights or CLIP_TAG
+        if not weights:
+            offline_unless_reachable()
         try:
             model = open_clip.create_model(
                 arch, pretrained=pretrained, require_pretrained=True, device=device

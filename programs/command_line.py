@@ -4,6 +4,8 @@ Imports nothing heavy, so that `--help` and wrong flags answer first.
 """
 
 import argparse
+import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +13,9 @@ from typing import TypeVar
 
 from programs.constants import DEVICES, PRECISIONS
 from utilities.run_folder import LAST_CHECKPOINT, checkpoint_at
-from utilities.streams import reader_may_leave
 
 Flags = TypeVar("Flags", bound=argparse.Namespace)
+LOG = logging.getLogger(__name__)
 
 
 class CheckpointFlags(argparse.Namespace):
@@ -28,9 +30,13 @@ class EmbeddingFlags(CheckpointFlags):
     bs: int
     kernels: int
     device: str
-    gpu: list[int]
+    gpu: list[int] | None
     on_bad_image: str
     precision: str
+
+    @property
+    def gpu_index(self) -> int:
+        return self.gpu[0] if self.gpu else 0
 
 
 def build_parser(program: str, description: str) -> argparse.ArgumentParser:
@@ -66,7 +72,7 @@ def add_embedding_flags(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto, the default, takes the GPU if there is one.",
     )
-    group.add_argument("--gpu", type=int, nargs=1, default=[0], help="Index of the GPU (0).")
+    group.add_argument("--gpu", type=int, nargs=1, help="Index of the GPU (0).")
     group.add_argument(
         "--on_bad_image",
         choices=("raise", "skip"),
@@ -80,6 +86,11 @@ def add_embedding_flags(parser: argparse.ArgumentParser) -> None:
         default="fp32",
         help="Number format of the network (%(default)s).",
     )
+
+
+def place(text: str) -> Path:
+    """The type of a flag that takes a path; `~` at its beginning is the home folder."""
+    return Path(os.path.expanduser(text))
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -103,10 +114,9 @@ def run(program: str, work: Callable[[Flags], None], flags: Flags) -> int:
     from utilities import report  # here, because it loads torch
 
     report.configure_logging(sys.stderr)
-    status = 0
-    with reader_may_leave():
-        status = report.exit_status(work, flags, program=f"python -m programs.{program}")
-    return status
+    if isinstance(flags, EmbeddingFlags) and flags.gpu and flags.device == "cpu":
+        LOG.info("--gpu %d has no effect, because --device is cpu.", flags.gpu_index)
+    return report.exit_status(work, flags, program=f"python -m programs.{program}")
 
 
 def _checkpoint(text: str) -> Path:

@@ -8,6 +8,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 EVALTYPES = ("embeds", "avg_features")
 EMBEDDING_FILES = (".npz", ".parquet")
 MODEL_FORMATS = ("onnx", "torch")
+SAVED_INDEX = "embeddings.npz"  # in a saved index; an exact flat index is its rows
 PREPROCESSING = "preprocessing.json"
 CHECKED_IMAGES = 64  # at most, of an export
 DRAWN_QUERIES = 25  # at most, in a picture

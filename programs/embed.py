@@ -23,8 +23,8 @@ LOG = logging.getLogger("programs.embed")
 class Flags(command_line.EmbeddingFlags):
     folder: str | None
     dataset: str | None
-    source_path: str | None
-    split: str
+    source_path: Path | None
+    split: str | None
     to: Path
     evaltype: str
 
@@ -43,7 +43,7 @@ def parse(argv: list[str] | None) -> Flags:
     parser.add_argument(
         "--to",
         metavar="FILE",
-        type=Path,
+        type=command_line.place,
         required=True,
         help="File to write: .npz (arrays embeddings [N, D] float32, paths, labels, class_names; "
         "label -1 is no class) or .parquet (columns path, label, class_name, embedding).",
@@ -60,6 +60,8 @@ def parse(argv: list[str] | None) -> Flags:
         parser.error(f"argument --to: {flags.to} must end in {' or '.join(EMBEDDING_FILES)}")
     if bool(flags.dataset) != bool(flags.source_path):
         parser.error("--dataset and --source_path go together")
+    if flags.split and not flags.dataset:
+        parser.error("argument --split: it chooses a part of a --dataset, and --from has none")
     return flags
 
 
@@ -76,12 +78,16 @@ def _add_images(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="Embed a dataset of main.py instead, found by --source_path.",
     )
-    parser.add_argument("--source_path", metavar="DIR", help="With --dataset: as in main.py.")
+    parser.add_argument(
+        "--source_path",
+        metavar="DIR",
+        type=command_line.place,
+        help="With --dataset: as in main.py.",
+    )
     parser.add_argument(
         "--split",
         choices=("train", "test"),
-        default="test",
-        help="With --dataset: which part (%(default)s).",
+        help="With --dataset: which part (test).",
     )
 
 
@@ -91,7 +97,7 @@ def run(flags: Flags) -> None:
 
     split = find_images(flags)
     network = trained.load(
-        flags.checkpoint, flags.device, gpu=flags.gpu[0], precision=flags.precision
+        flags.checkpoint, flags.device, gpu=flags.gpu_index, precision=flags.precision
     )
     source, dim = network.source(split, flags.evaltype), network.dimension(flags.evaltype)
     blocks = network.blocks(split, flags.evaltype, batch_size=flags.bs, workers=flags.kernels)
@@ -112,7 +118,7 @@ def find_images(flags: Flags) -> "ImageSplit":
     from programs import images
 
     if flags.dataset and flags.source_path:
-        splits = datasets.select(flags.dataset, flags.source_path)
+        splits = datasets.select(flags.dataset, str(flags.source_path))
         split = splits.training if flags.split == "train" else splits.testing
         return images.whole(split, "--dataset", flags.on_bad_image)
     return images.whole(images.below(str(flags.folder), "--from"), "--from", flags.on_bad_image)

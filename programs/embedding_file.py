@@ -119,6 +119,7 @@ def _write_parquet(file: BinaryIO, blocks: Iterable[np.ndarray], dim: int, sourc
     import pyarrow as pa
     from pyarrow import parquet
 
+    _require_text([*source.paths, *source.class_names])
     columns = [
         ("path", pa.string()),
         ("label", pa.int64()),
@@ -137,6 +138,18 @@ def _write_parquet(file: BinaryIO, blocks: Iterable[np.ndarray], dim: int, sourc
             values = [source.paths[start:end], pa.array(labels, mask=labels < 0), names, vectors]
             writer.write_table(pa.table(values, schema=schema))
             start = end
+
+
+def _require_text(names: Iterable[str]) -> None:
+    """Raises UserError for a name of bytes that are not UTF-8, as of an old archive."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"A .parquet file holds names in UTF-8, which {name!a} is not; "
+                "write a .npz file, or rename it."
+            ) from error
 
 
 def _read_parquet(path: Path) -> tuple[np.ndarray, Source]:

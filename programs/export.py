@@ -36,7 +36,7 @@ def parse(argv: list[str] | None) -> Flags:
     parser.add_argument(
         "--to",
         metavar="DIR",
-        type=Path,
+        type=command_line.place,
         required=True,
         help=f"Folder for the model and {PREPROCESSING}.",
     )

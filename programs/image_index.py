@@ -15,13 +15,12 @@ from evaluation.faiss_library import library
 from evaluation.neighbours import Gallery, nearest
 from metrics import COSINE
 from programs import embedding_file, images
-from programs.constants import DRAWN_QUERIES
+from programs.constants import DRAWN_QUERIES, SAVED_INDEX
 from programs.embedding_file import Source
 from programs.trained import Trained
 from utilities.errors import UserError
 
 LOG = logging.getLogger("programs.search")
-SAVED = "embeddings.npz"  # in a saved index; an exact flat index is its rows
 QUERIES_AT_ONCE = 64
 
 
@@ -45,18 +44,17 @@ class Loading(NamedTuple):
 
 
 def open_index(
-    network: Trained, place: str, loading: Loading, save_in: Path | None = None
+    network: Trained, place: Path, loading: Loading, save_in: Path | None = None
 ) -> ImageIndex:
     """The embeddings at a place, or of the images below it, kept in `save_in` where that is given.
 
     Raises UserError for an index of another network.
     """
-    path = Path(place).expanduser()
-    stored = path / SAVED if (path / SAVED).is_file() else path
+    stored = place / SAVED_INDEX if (place / SAVED_INDEX).is_file() else place
     if stored.is_file():
         return _read(stored, network, "--index")
-    split = images.whole(images.below(place, "--index"), "--index", loading.on_bad_image)
-    saved = save_in / SAVED if save_in else None
+    split = images.whole(images.below(str(place), "--index"), "--index", loading.on_bad_image)
+    saved = save_in / SAVED_INDEX if save_in else None
     if saved and saved.is_file():
         index = _read(saved, network, "--save_index")
         if _is_current(saved, index.source, split.files):
@@ -115,8 +113,8 @@ def _panel(query: str, neighbours: list[Neighbour]) -> figures.Panel:
     shown = figures.Thumbnail(read_rgb(query), Path(query).name, figures.QUERY)
     thumbnails = []
     for path, similarity, class_name in neighbours:
-        caption = f"{similarity:.2f}  {class_name or Path(path).name}"
-        thumbnails.append(figures.Thumbnail(read_rgb(path), caption, figures.UNKNOWN))
+        name = class_name or Path(path).name
+        thumbnails.append(figures.Thumbnail(read_rgb(path), name, figures.UNKNOWN, similarity))
     return figures.Panel("", shown, thumbnails)
 
 
@@ -137,6 +135,11 @@ def _read(file: Path, network: Trained, flag: str) -> ImageIndex:
         raise UserError(
             f"{flag} {file} holds embeddings of another checkpoint, whose distances to these would "
             f"mean nothing; use that checkpoint, or make them anew{elsewhere}."
+        )
+    if not np.isfinite(rows).all():
+        raise UserError(
+            f"{flag} {file} holds embeddings that are not finite, whose distances mean nothing; "
+            "make them anew with --precision fp32, or of another checkpoint."
         )
     return ImageIndex(rows, source)
 

@@ -140,6 +140,7 @@ def check(network: Trained, files: list[str], exported: Embed) -> str:
         pixels = network.runtime.place(batch).images
         with torch.inference_mode():
             expected = network.network(pixels).embeddings.numpy()
+        network.require_finite(expected, [split.files[place] for place in batch.indices.tolist()])
         # np.maximum keeps NaN, which max() would not.
         difference = np.maximum(difference, np.abs(expected - exported(pixels.numpy())).max())
         largest = np.maximum(largest, np.abs(expected).max())

@@ -107,7 +107,7 @@ def parse(argv: list[str] | None) -> Flags:
         "--from",
         dest="sources",
         metavar="PATH",
-        type=Path,
+        type=command_line.place,
         nargs="+",
         default=[],
         help="Archives (zip, tar), folders and single files that belong to it. They are only read.",
@@ -116,7 +116,7 @@ def parse(argv: list[str] | None) -> Flags:
         "--to",
         dest="target",
         metavar="DIR",
-        type=Path,
+        type=command_line.place,
         required=True,
         help="Folder in which <NAME> is made: the --source_path of training.",
     )

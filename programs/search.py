@@ -7,13 +7,12 @@
 
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from programs import command_line
-from programs.constants import DRAWN_QUERIES
+from programs.constants import DRAWN_QUERIES, SAVED_INDEX
 
 if TYPE_CHECKING:
     from programs.image_index import Neighbour
@@ -22,7 +21,7 @@ LOG = logging.getLogger("programs.search")
 
 
 class Flags(command_line.EmbeddingFlags):
-    index: str
+    index: Path
     query: list[str]
     k: int
     save_index: Path | None
@@ -45,6 +44,7 @@ def parse(argv: list[str] | None) -> Flags:
     parser.add_argument(
         "--index",
         metavar="FOLDER|FILE",
+        type=command_line.place,
         required=True,
         help="Where to search: a folder of images, a folder that --save_index made, or a file that "
         "programs.embed made.",
@@ -61,19 +61,19 @@ def parse(argv: list[str] | None) -> Flags:
     parser.add_argument(
         "--save_index",
         metavar="DIR",
-        type=Path,
+        type=command_line.place,
         help="Keep the embeddings of the --index folder there. They are taken from there while the "
         "images and the checkpoint stay the same.",
     )
     parser.add_argument(
         "--picture",
         metavar="FILE.png",
-        type=Path,
+        type=command_line.place,
         help=f"Draw each query, of many the first {DRAWN_QUERIES}, beside its neighbours.",
     )
     command_line.add_embedding_flags(parser)
     flags = parser.parse_args(argv, Flags())
-    if flags.save_index and not os.path.isdir(flags.index):
+    if flags.save_index and not _is_folder_of_images(flags.index):
         parser.error("argument --save_index: --index must be a folder of images")
     if flags.picture and flags.picture.suffix != ".png":
         parser.error(f"argument --picture: {flags.picture} must end in .png")
@@ -87,7 +87,7 @@ def run(flags: Flags) -> None:
     named = images.unlabelled(images.at(flags.query, "--query"))
     queries = images.whole(named, "--query", flags.on_bad_image)
     network = trained.load(
-        flags.checkpoint, flags.device, gpu=flags.gpu[0], precision=flags.precision
+        flags.checkpoint, flags.device, gpu=flags.gpu_index, precision=flags.precision
     )
     loading = image_index.Loading(flags.bs, flags.kernels, flags.on_bad_image)
     index = image_index.open_index(network, flags.index, loading, flags.save_index)
@@ -99,6 +99,10 @@ def run(flags: Flags) -> None:
     for query, nearest_to_it in zip(queries.files, neighbours):
         results.append({"query": query, "neighbours": list(map(_as_json, nearest_to_it))})
     print(json.dumps(results, indent=1))
+
+
+def _is_folder_of_images(index: Path) -> bool:
+    return index.is_dir() and not (index / SAVED_INDEX).is_file()
 
 
 def _as_json(neighbour: "Neighbour") -> dict[str, str | float]:

@@ -68,7 +68,8 @@ class Trained:
             evaltype: embeds, or avg_features, the pooled features below.
             workers: processes that read images; 0 reads in this one.
         Raises:
-            UserError: a path without image, or an image that cannot be read.
+            UserError: a path without image, an image that cannot be read, or one whose
+                embedding is not finite.
         """
         split = given(images)
         nothing = np.empty((0, self.dimension(evaltype)), dtype=np.float32)
@@ -80,7 +81,7 @@ class Trained:
     ) -> Iterator[np.ndarray]:
         """The rows [B, D] float32 of each batch of a split's images, in their order.
 
-        Raises UserError for an image that cannot be read.
+        Raises UserError for an image that cannot be read, and for numbers that are not finite.
         """
         batches = loading.evaluation_batches(
             split.seen(oriented=self.oriented()).with_transform(self.transform),
@@ -88,10 +89,27 @@ class Trained:
             workers=workers,
         )
         title = f"{len(split):,} images"
-        for _, rows in outputs(
+        for places, rows in outputs(
             self.network, batches, evaltypes=[evaltype], runtime=self.runtime, title=title
         ):
-            yield rows[evaltype].cpu().numpy()
+            block = rows[evaltype].cpu().numpy()
+            self.require_finite(block, [split.files[place] for place in places.tolist()])
+            yield block
+
+    def require_finite(self, rows: np.ndarray, files: list[str]) -> None:
+        """Raises UserError, naming the first image, for rows [B, D] that mean nothing."""
+        is_finite = np.isfinite(rows).all(axis=1)
+        if is_finite.all():
+            return
+        cause = "the training has diverged; take an earlier checkpoint"
+        if self.runtime.precision != "fp32":
+            cause = (
+                "the number format overflows, or the training has diverged; try --precision fp32"
+            )
+        raise UserError(
+            f"{FLAG}: the embedding of the image {files[int(is_finite.argmin())]} is not finite in "
+            f"--precision {self.runtime.precision}: {cause}."
+        )
 
     def oriented(self) -> bool:
         """Whether EXIF orientation is applied; runs from before the flag saw pixels as they lie."""

@@ -78,6 +78,19 @@ def make_checkpoint(tmp_path):
     return make
 
 
+@pytest.fixture
+def diverged(run_folder, tmp_path) -> Path:
+    """A checkpoint of the run whose network overflows half precision, but not single."""
+    import torch
+
+    state = torch.load(run_folder / "checkpoint_last.pth.tar", weights_only=True)
+    weights = state["state_dict"]
+    last = [name for name, value in weights.items() if value.ndim == 4][-1]
+    weights[last] = weights[last] * 1e8
+    torch.save(state, tmp_path / "diverged.pth.tar")
+    return tmp_path / "diverged.pth.tar"
+
+
 def _train_norms(network) -> None:
     """Statistics as after training, when they no longer pass everything on."""
     from torch import nn

@@ -39,7 +39,7 @@ CONFINED = {
     "transformers": {"language_guidance/language_models.py"},
     "onnxruntime": {"programs/model_file.py"},
     "pyarrow": {"datasets/table.py", "programs/embedding_file.py"},
-    "matplotlib": {"utilities/logger.py", "evaluation/figures.py"},
+    "matplotlib": {"utilities/pictures.py", "evaluation/figures.py"},
     "pytorch_metric_learning": {"utilities/pml.py"},
 }
 SEES_OPT = {"main.py", "build.py", "parameters.py"}

@@ -10,6 +10,22 @@ class UserError(Exception):
     """
 
 
+def of_loading(error: BaseException) -> str | None:
+    """The beginning of a sentence where a process that reads images has ended; None otherwise.
+
+    torch raises it as a RuntimeError, and at any moment of the main process.
+    """
+    message = str(error)
+    if not message.startswith("DataLoader worker"):
+        return None
+    _, by_signal, signal = message.partition(" by signal: ")
+    how = f" by signal {signal.split('.')[0]}" if by_signal else ""
+    return (
+        f"a process that reads images was ended{how}, perhaps because memory ran out: lower "
+        "--kernels, --bs or --cache_limit"
+    )
+
+
 def reason(error: Exception) -> str:
     """What another library's exception says, as a short part of one sentence."""
     return " ".join(str(error).split())[:160]

@@ -6,10 +6,13 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utilities.environment import environment
+from utilities.errors import UserError
+from utilities.pictures import lettered, new_figure, save
 from utilities.run_folder import RESULTS, write_atomically
 
 if TYPE_CHECKING:
@@ -92,14 +95,17 @@ class RunLog:
     def improvements(
         self, splits: Iterable[str], evaltypes: list[str], metrics: list[str]
     ) -> list[Path]:
-        """The checkpoints to write because a metric of a split is the best so far."""
-        return [
-            self.folder / f"checkpoint_{split}_{evaltype}_{metric}.pth.tar"
-            for split in splits
-            for evaltype in evaltypes
-            for metric in metrics
-            if self.improved(split, f"{evaltype}_{metric.split('@')[0]}", metric)
-        ]
+        """The checkpoints to write because a metric of a split is the best so far.
+
+        A metric that belongs to one evaltype is asked of no other.
+        """
+        paths = []
+        for split, evaltype, metric in product(splits, evaltypes, metrics):
+            family = f"{evaltype}_{metric.split('@')[0]}"
+            is_measured = metric in self.history[split].get(family, {})
+            if is_measured and self.improved(split, family, metric):
+                paths.append(self.folder / f"checkpoint_{split}_{evaltype}_{metric}.pth.tar")
+        return paths
 
     def draw(self) -> None:
         """One figure per table."""
@@ -119,7 +125,8 @@ class RunLog:
 
         `best` is the best over the epochs of the split itself, the field's habit, which chooses on
         the test set; `at_best_val` is the value at the epoch that is best on the validation split,
-        where there is one; `last` chooses nothing.
+        where there is one; `last` chooses nothing. A metric that had no value in any epoch, because
+        its data never allowed one, has none of the three.
         """
         summary: Summary = {split: {} for split in self.history}
         for split, family, metric, series in _flat(self.history):
@@ -129,8 +136,7 @@ class RunLog:
         return summary
 
     def finish(self, run: dict[str, object], seconds: float) -> None:
-        """Draw and write results.json. `run` says what was run."""
-        self.draw()
+        """Write results.json and draw. `run` says what was run."""
         summary = self.summary()
         if self.online:
             self.online.summarise(summary)
@@ -142,6 +148,7 @@ class RunLog:
             **environment(),
         }
         write_atomically(self.folder / RESULTS, json.dumps(results, indent=1) + "\n")
+        self.draw()
 
     def __enter__(self) -> "RunLog":
         return self
@@ -158,26 +165,32 @@ class RunLog:
                 write_atomically(path, _table(metrics))
 
     def _draw_family(self, split: str, family: str, metrics: dict[str, list[float]]) -> None:
-        import matplotlib
-
-        matplotlib.use("agg")
-        from matplotlib import pyplot
-
-        figure, axes = pyplot.subplots(figsize=(7, 4.5))
-        for metric, series in metrics.items():
-            epochs, known = zip(*self._known(series))
-            axes.plot(epochs, known, marker=".", label=f"{metric} (last {known[-1]:.4f})")
-        axes.set(title=f"{split}: {family}", xlabel="epoch")
-        axes.grid(alpha=0.3)
-        axes.legend()
-        figure.savefig(self.folder / "Progression_Plots" / f"Graph_{split}_{family}.svg")
-        pyplot.close(figure)
+        file = self.folder / "Progression_Plots" / f"Graph_{split}_{family}.svg"
+        with lettered([family, *metrics]) as shown:
+            figure = new_figure(7, 4.5)
+            axes = figure.subplots()
+            for metric, series in metrics.items():
+                known = self._known(series)
+                last = f"last {known[-1][1]:.4f}" if known else "no value"
+                epochs, values = [epoch for epoch, _ in known], [value for _, value in known]
+                axes.plot(epochs, values, marker=".", label=f"{shown[metric]} ({last})")
+            axes.set(title=f"{split}: {shown[family]}", xlabel="epoch")
+            axes.grid(alpha=0.3)
+            axes.legend()
+            try:
+                save(figure, file)
+            except OSError as error:
+                raise UserError(
+                    f"{file} cannot be written ({error.strerror}); is the disk full?"
+                ) from error
 
     def _epochs(self) -> list[float]:
         return self.history.get("Train", {}).get("epochs", {}).get("epochs", [])
 
     def _three_values(self, family: str, metric: str, series: list[float]) -> dict[str, float]:
         known = self._known(series)
+        if not known:
+            return {}
         best_epoch, best = _best(metric, known)
         last_epoch, last = known[-1]
         values = {"best": best, "best_epoch": best_epoch, "last": last, "last_epoch": last_epoch}

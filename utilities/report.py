@@ -9,9 +9,10 @@ from typing import Any, TextIO
 
 import torch
 
-from utilities.errors import UserError
+from utilities.errors import UserError, of_loading
 from utilities.logger import Families, Summary, Values
 from utilities.meters import NonFiniteLoss
+from utilities.streams import PatientStream, patient_errors, reader_may_leave
 
 LOG = logging.getLogger(__name__)
 # Rooms whose sentences are shown; libraries tell of things nobody asked.
@@ -30,22 +31,32 @@ ROOMS = (
 def configure_logging(stream: TextIO | None = None) -> None:
     """Plain sentences on standard output, or another stream."""
     logging.basicConfig(
-        level=logging.WARNING, format="%(message)s", stream=stream or sys.stdout, force=True
+        level=logging.WARNING,
+        format="%(message)s",
+        stream=PatientStream(stream or sys.stdout),
+        force=True,
     )
     for room in ROOMS:
         logging.getLogger(room).setLevel(logging.INFO)
     # The hub client's retries end in a message of ours.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A log file shows an epoch when it ends, not when the run does.
-        sys.stdout.reconfigure(line_buffering=True)
+        # A log file shows an epoch when it ends, not when the run does; a name of bytes that are
+        # no text is said in escapes.
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
 def exit_status(run: Callable[..., None], *arguments: Any, program: str = "main.py") -> int:
     """Run, and turn what ends it into the exit status of the program.
 
-    What went wrong is a sentence on standard error.
+    What went wrong is a sentence on standard error. Whoever reads what is said may leave.
     """
+    with reader_may_leave(), patient_errors():
+        status = _exit_status(run, arguments, program)
+    return status
+
+
+def _exit_status(run: Callable[..., None], arguments: tuple[Any, ...], program: str) -> int:
     try:
         run(*arguments)
     except UserError as error:
@@ -61,6 +72,10 @@ def exit_status(run: Callable[..., None], *arguments: Any, program: str = "main.
             f"stopped: {error}; lower --lr or --language_distill_w, or use --precision fp32.",
             1,
         )
+    except RuntimeError as error:
+        if not (sentence := of_loading(error)):
+            raise
+        message, status = f"error: {sentence}.", 2
     except KeyboardInterrupt as interrupt:
         message, status = f"interrupted{interrupt}", 130
     else:
@@ -154,4 +169,7 @@ def _cell(value: object) -> str:
 
 
 def _with_epoch(values: dict[str, float], value: str, epoch: str) -> str:
+    """A value and its epoch; of a metric that never had any value, this."""
+    if not values:
+        return "no value"
     return f"{values[value]:.4f} (epoch {values[epoch]})" if value in values else ""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from utilities.errors import UserError
+from utilities.errors import UserError, of_loading
 from utilities.run_names import run_name
 
 LAST_CHECKPOINT = "checkpoint_last.pth.tar"
@@ -168,8 +168,12 @@ def how_to_resume(folder: Path) -> str:
 
 @contextmanager
 def resumable(folder: Path) -> Iterator[None]:
-    """An interrupt inside says how to go on from the run's last checkpoint."""
+    """An interrupt, or a killed loading process, says how to go on from the last checkpoint."""
     try:
         yield
+    except RuntimeError as error:
+        if sentence := of_loading(error):
+            raise UserError(sentence + how_to_resume(folder)) from error
+        raise
     except KeyboardInterrupt:
         raise KeyboardInterrupt(how_to_resume(folder)) from None

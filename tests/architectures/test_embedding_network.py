@@ -1,5 +1,7 @@
 """Trunks with a head: parsing of --arch, shapes, pooling, frozen BatchNorm, weights from files."""
 
+from pathlib import Path
+
 import pytest
 import timm
 import torch
@@ -241,6 +243,50 @@ def test_a_file_without_the_trunks_weights_is_refused(tmp_path, content):
     with pytest.raises(UserError, match="--arch_weights") as error:
         network("test_resnet", file=file)
     assert str(file) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "wrapper, prefix",
+    [
+        ("state_dict", "module."),
+        ("model", "backbone."),
+        ("teacher", "module.backbone."),
+        ("net", "model."),
+        ("model_state_dict", "_orig_mod."),
+        ("state_dict", "module.encoder_q."),
+        ("state_dict", "model.backbone."),
+        (None, "model."),
+        ("state_dict", "trunk."),
+    ],
+)
+def test_weights_as_people_have_them(tmp_path, wrapper, prefix):
+    _, expected = stored(tmp_path, "test_resnet", "pth")
+    named = {f"{prefix}{name}": tensor for name, tensor in expected.items()}
+    named |= {f"{prefix[:-1]}_head.weight": torch.ones(3), "queue": torch.ones(2)}
+    file = tmp_path / "theirs.ckpt"
+    torch.save({wrapper: named, "epoch": 3} if wrapper else named, file)
+    found = network("test_resnet", file=file).trunk.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+def test_the_trunk_of_an_own_checkpoint(make_checkpoint):
+    checkpoint = make_checkpoint("test_resnet_normalize")
+    expected = torch.load(checkpoint, weights_only=True)["state_dict"]
+    found = network("test_resnet", file=checkpoint).trunk.state_dict()
+    assert all(torch.equal(found[name], expected[f"trunk.{name}"]) for name in found)
+
+
+class RunsCode:
+    def __reduce__(self):
+        return (Path.touch, (Path("opened"),))
+
+
+def test_no_pickle_is_opened(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": RunsCode()}, tmp_path / "evil.pth")
+    with pytest.raises(UserError, match="--arch_weights"):
+        network("test_resnet", file=tmp_path / "evil.pth")
+    assert not (tmp_path / "opened").exists()
 
 
 def test_unknown_trunk_suggests_known_ones():

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from torchvision.transforms import v2
 
 from datasets import loading, transforms
 from datasets.images import ImageSplit
-from utilities.errors import UserError
+from utilities.errors import UserError, of_loading
+from utilities.types import PixelBatch
 
+ROOT = Path(__file__).resolve().parents[2]
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 BATCHES = [[0, 5, 2], [1, 1, 4], [3], [2, 4]]
 
@@ -180,3 +183,76 @@ def test_boxes_belong_to_their_images(split):
         loading.evaluation_batches(split.with_transform(evaluation), batch_size=6, workers=0)
     )
     assert torch.equal(found, expected)
+
+
+def test_batches_go_through_pipes_where_shared_memory_is_short(
+    split, monkeypatch, caplog, two_cores
+):
+    expected = drawn(split, 1, 0)
+    monkeypatch.setattr(loading, "_free_shared_memory", lambda: 1000)
+    loading._tell_of_pipes.cache_clear()
+    loader = loading.training_loader(split, BATCHES, workers=2)
+    with caplog.at_level("INFO"):
+        batches = [batch for seed in (1, 1) for batch in loading.Batches(loader, seed)]
+    assert torch.equal(torch.cat(images_of(batches[:4])), expected)
+    assert torch.equal(torch.cat(images_of(batches[4:])), expected)
+    assert all(batch.images.permute(0, 2, 3, 1).is_contiguous() for batch in batches)
+    assert sum("--shm-size" in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("free, is_shared", [(10**9, True), (3 * 768 + 1000, True), (2000, False)])
+def test_shared_memory_must_hold_a_batch_of_each_process(monkeypatch, free, is_shared):
+    pixels = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+    number = torch.zeros(1, dtype=torch.long)
+    batch = PixelBatch(pixels, number, number, number[:0], MEAN, STD)
+    monkeypatch.setattr(loading, "_free_shared_memory", lambda: free)
+    handed = loading._HandOver(2)(batch)
+    assert (handed is batch) == is_shared and isinstance(handed, bytes) != is_shared
+
+
+def test_processes_that_cannot_start_are_a_sentence(split, monkeypatch, two_cores):
+    def full(loader):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch.utils.data.DataLoader, "__iter__", full)
+    with pytest.raises(UserError, match="No space left on device.*--kernels 0"):
+        list(loading.evaluation_batches(split, batch_size=3, workers=2))
+
+
+@pytest.mark.parametrize(
+    "message, part",
+    [
+        ("DataLoader worker (pid 7) is killed by signal: Killed. ", "ended by signal Killed, "),
+        ("DataLoader worker (pid(s) 7) exited unexpectedly", "ended, perhaps"),
+        ("DataLoader worker (pid 7) is killed by signal: Bus error. It is pos", "Bus error, "),
+        ("another", None),
+    ],
+)
+def test_a_killed_process_is_recognised(message, part):
+    sentence = of_loading(RuntimeError(message))
+    assert part in sentence if part else sentence is None
+
+
+KILLS_ITS_READER = """
+import os, signal, sys
+import numpy as np
+from datasets import loading, transforms
+from datasets.images import ImageSplit
+from utilities import report
+
+def read():
+    seen = transforms.evaluation("base", 16, (0.5,) * 3, (0.5,) * 3)
+    split = ImageSplit([sys.argv[1]], np.zeros(1, dtype=int), ["a"], transform=seen)
+    batches = loading.Batches(loading.training_loader(split, [[0]] * 100_000, workers=1))
+    for batch in batches:
+        os.kill(batches.loader._iterator._workers[0].pid, signal.SIGKILL)
+
+sys.exit(report.exit_status(read))
+"""
+
+
+def test_a_killed_process_ends_a_program_with_a_sentence(split):
+    command = [sys.executable, "-c", KILLS_ITS_READER, split.files[0]]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr
+    assert "main.py: error: a process that reads images was ended" in ended.stderr

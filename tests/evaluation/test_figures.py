@@ -145,3 +145,99 @@ def test_a_missing_language_model_loses_one_figure_only(run_folder, tmp_path, ca
         "retrieval.png",
         "projection.png",
     }
+
+
+ODD_NAMES = ("Ba$$in", "US$5 to $6", "d\udcf6g", "狗 猫", "a_b^c\\frac{", "two\nlines", " ", "")
+
+
+def test_any_class_name_is_drawn(tmp_path, caplog):
+    rows, labels = space(classes=len(ODD_NAMES), each=4)
+    texts = torch.nn.functional.normalize(rows[figures.shown_classes(labels)], dim=1)
+    files = figures.draw(
+        tmp_path / "Figures",
+        rows,
+        Protocol(labels),
+        list(ODD_NAMES),
+        picture,
+        text_vectors=texts,
+        memory=MEMORY,
+    )
+    assert files.keys() == {"retrieval", "projection", "class_similarity"}
+    assert "not drawn" not in caplog.text
+
+
+@pytest.fixture
+def text_boxes(monkeypatch):
+    """Of each figure that is saved: its texts, and whether the saved picture holds all of each."""
+    boxes: dict[str, list[tuple[str, bool]]] = {}
+    save = figures.save
+
+    def measured(figure, file):
+        from matplotlib.text import Text
+
+        save(figure, file)
+        inches = 1 / figure.dpi
+        picture = figure.get_tightbbox().padded(0.06 + 1e-6)
+        boxes[file.stem] = []
+        for text in figure.findobj(Text):
+            if text.get_visible() and text.get_text():
+                box = text.get_window_extent()
+                corners = ((box.x0, box.y0), (box.x1, box.y1))
+                inside = all(picture.contains(x * inches, y * inches) for x, y in corners)
+                boxes[file.stem].append((text.get_text(), inside))
+        return file
+
+    monkeypatch.setattr(figures, "save", measured)
+    return boxes
+
+
+def test_names_are_whole_and_scales_are_named(tmp_path, text_boxes):
+    names = [f"light yellow checkered triangle {number}" for number in range(30)]
+    rows, labels = space(classes=30, each=4)
+    texts = torch.nn.functional.normalize(rows[figures.shown_classes(labels)], dim=1)
+    figures.draw(
+        tmp_path / "Figures",
+        rows,
+        Protocol(labels),
+        names,
+        picture,
+        text_vectors=texts,
+        memory=MEMORY,
+    )
+    assert all(inside for texts in text_boxes.values() for _, inside in texts)
+    in_matrices = [text for text, _ in text_boxes["class_similarity"]]
+    assert sum("cosine similarity" in text for text in in_matrices) == 2
+    assert len({text for text in in_matrices if "triangle" in text}) == 30
+    captions = [text.replace("\n", " ") for text, _ in text_boxes["retrieval"]]
+    assert sum(name in " ".join(captions) for name in names) >= 9
+
+
+def test_classes_with_a_common_beginning_stay_apart(tmp_path, text_boxes):
+    names = [f"{'a very long beginning of every name ' * 3}{number}" for number in range(6)]
+    rows, labels = space(classes=6, each=4, spread=2)
+    panels = figures.extreme_queries(rows, Protocol(labels), names, picture, MEMORY)
+    figures.draw_panels(tmp_path / "panels.png", panels)
+    queries = {panel.query.name for panel in panels}
+    texts = [text.replace("\n", "") for text, _ in text_boxes["panels"]]
+    captions = {text for text in texts if text.startswith("a very")}
+    assert len(captions) == len(queries)
+
+
+def test_a_figure_that_fails_costs_the_others_nothing(tmp_path, caplog):
+    rows, labels = space()
+
+    def read(row: int) -> Image.Image:
+        raise FileNotFoundError(2, "No such file", f"{row}.png")
+
+    files = figures.draw(
+        tmp_path / "Figures",
+        rows,
+        Protocol(labels),
+        list("abcde"),
+        read,
+        text_vectors=None,
+        memory=MEMORY,
+    )
+    assert files.keys() == {"projection"}
+    assert "The figure retrieval.png is not drawn (FileNotFoundError" in caplog.text
+    assert [file.name for file in (tmp_path / "Figures").iterdir()] == ["projection.png"]

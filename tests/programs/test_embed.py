@@ -90,6 +90,7 @@ def test_files_give_back_what_was_written(tmp_path, suffix, labels, names):
         ),
         (["--dataset", "birds", "--to", "x.npz"], ["--dataset and --source_path go together"]),
         (["--to", "x.npz"], ["--from"]),
+        (["--from", "PHOTOS", "--split", "train", "--to", "x.npz"], ["--split", "--from has none"]),
         (["--from", "PHOTOS", "--to", "x.npz", "--bs", "0"], ["--bs", "at least 1"]),
     ],
 )
@@ -127,3 +128,44 @@ def test_wrong_images_and_places_are_a_sentence_and_leave_nothing(
         message = capsys.readouterr().err.splitlines()[-1]
         assert message.startswith("python -m programs.embed: error: ") and part in message
     assert not list(tmp_path.glob("*x.npz*"))
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.parquet"])
+def test_embeddings_that_are_not_finite_are_not_written(photos, diverged, tmp_path, capsys, name):
+    target, source = tmp_path / "made" / name, ["--from", str(photos)]
+    command = [str(diverged), *source, "--to", str(target), *QUICK]
+    assert embed.main([*command, "--precision", "fp16"]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "Auklet_0.png is not finite in --precision fp16" in message
+    assert not list(target.parent.iterdir())
+    assert embed.main(command) == 0 and target.is_file()
+
+
+def test_a_gpu_of_the_cpu_is_told(photos, run_folder, tmp_path, capsys):
+    places = ["--from", str(photos), "--to", str(tmp_path / "x.npz")]
+    assert embed.main([str(run_folder), *places, *QUICK, "--gpu", "0"]) == 0
+    assert "--gpu 0 has no effect, because --device is cpu." in capsys.readouterr().err
+
+
+def test_the_home_folder_in_every_path(photos, run_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").symlink_to(run_folder)
+    (tmp_path / "photos").symlink_to(photos)
+    monkeypatch.chdir(tmp_path)
+    for source in (["--from=~/photos"], ["--dataset", "birds", "--source_path=~/photos"]):
+        assert embed.main(["~/run", *source, "--to=~/made/x.npz", *QUICK]) == 0
+        (tmp_path / "made" / "x.npz").unlink()
+    assert not (tmp_path / "~").exists()
+
+
+def test_names_that_are_not_utf8(photos, run_folder, tmp_path, capsys):
+    folder = tmp_path / "d\udcf6g"
+    shutil.copytree(photos / "birds" / "images" / "Dove", folder / "d\udcf6ve")
+    command = [str(run_folder), "--from", str(folder), *QUICK, "--to"]
+    assert embed.main([*command, str(tmp_path / "x.npz")]) == 0
+    _, source = embedding_file.read(tmp_path / "x.npz", "--index")
+    assert len(source.paths) == 8 and all(Path(path).is_file() for path in source.paths)
+    capsys.readouterr()
+    assert embed.main([*command, str(tmp_path / "x.parquet")]) == 2
+    assert "holds names in UTF-8" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*x.parquet*"))

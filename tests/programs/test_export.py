@@ -158,3 +158,15 @@ def test_onnx_of_a_real_network_on_real_images(assets, tmp_path, make_checkpoint
 
 def test_the_formats_of_the_command_line_are_those_that_can_be_written():
     assert tuple(model_file.FORMATS) == MODEL_FORMATS
+
+
+def test_a_network_that_gives_no_numbers_is_not_exported(photos, run_folder, tmp_path, capsys):
+    state = torch.load(run_folder / "checkpoint_last.pth.tar", weights_only=True)
+    state["state_dict"]["head.weight"][:] = torch.nan
+    torch.save(state, tmp_path / "diverged.pth.tar")
+    target = tmp_path / "exported"
+    flags = ["--to", str(target), "--format", "torch", "--check", str(photos)]
+    assert export.main([str(tmp_path / "diverged.pth.tar"), *flags]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "is not finite" in message and "earlier checkpoint" in message
+    assert not list(target.iterdir())

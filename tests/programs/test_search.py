@@ -8,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from evaluation import faiss_library
-from programs import embed, image_index, search, trained
+from programs import embed, embedding_file, image_index, images, search, trained
 
 QUICK = ["--kernels", "0", "--device", "cpu"]
 
@@ -110,7 +111,7 @@ def test_an_index_of_another_network_is_refused(
     ):
         assert search.main([other, *flags, "--query", query, *QUICK]) == 2
         message = capsys.readouterr().err.splitlines()[-1]
-        assert f"{file / image_index.SAVED} holds embeddings of another checkpoint" in message
+        assert f"{file / image_index.SAVED_INDEX} holds embeddings of another checkpoint" in message
 
 
 def test_a_file_of_embed_is_an_index_and_its_kind_is_kept(
@@ -218,3 +219,44 @@ def test_wrong_flags_are_told_at_once(run_folder, capsys, flags, part):
     with pytest.raises(SystemExit) as stopped:
         search.main([str(run_folder), "--index", __file__, "--query", __file__, *flags])
     assert stopped.value.code == 2 and part in capsys.readouterr().err
+
+
+def test_embeddings_that_are_not_finite_are_not_searched(
+    photos, diverged, run_folder, tmp_path, capsys
+):
+    query = ["--query", str(photos / "birds" / "images" / "Dove" / "Dove_3.png")]
+    index, half = ["--index", str(photos)], ["--precision", "fp16"]
+    assert search.main([str(diverged), *index, *query, *QUICK, *half]) == 2
+    assert "is not finite in --precision fp16" in capsys.readouterr().err
+    saved = tmp_path / "index.npz"
+    network = trained.load(run_folder, "cpu")
+    source = network.source(images.below(str(photos), "--index"))
+    rows = np.full((len(source.paths), 16), np.nan, dtype=np.float32)
+    embedding_file.write(saved, [rows], 16, source, "--to")
+    assert search.main([str(run_folder), "--index", str(saved), *query, *QUICK]) == 2
+    assert "holds embeddings that are not finite" in capsys.readouterr().err
+
+
+def test_an_index_that_is_one_already_is_not_saved_again(
+    photos, run_folder, find, tmp_path, capsys
+):
+    query = photos / "birds" / "images" / "Dove" / "Dove_3.png"
+    saved = tmp_path / "index"
+    find("--index", photos, "--query", query, "--save_index", saved)
+    flags = ["--index", str(saved), "--query", str(query), "--save_index", str(tmp_path / "other")]
+    with pytest.raises(SystemExit) as stopped:
+        search.main([str(run_folder), *flags])
+    assert stopped.value.code == 2
+    assert "--index must be a folder of images" in capsys.readouterr().err
+
+
+def test_the_home_folder_in_every_path(photos, find, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "photos").symlink_to(photos)
+    monkeypatch.chdir(tmp_path)
+    query = "~/photos/birds/images/Dove/Dove_3.png"
+    found, _ = find(
+        "--index=~/photos", "--query", query, "--save_index=~/index", "--picture=~/found.png"
+    )
+    assert found and not (tmp_path / "~").exists()
+    assert (tmp_path / "index").is_dir() and (tmp_path / "found.png").is_file()

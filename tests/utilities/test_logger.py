@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from utilities import logger
+from utilities import logger, report
+from utilities.errors import UserError
 from utilities.logger import RunLog
 from utilities.online import OnlineRun
 
@@ -158,3 +159,33 @@ def test_online_keys_are_those_of_the_papers_code():
         },
         3,
     )
+
+
+def test_a_metric_without_any_value_ends_nothing(log, caplog):
+    nothing = float("nan")
+    for epoch in range(2):
+        log.log(epoch, values(epoch, 1.0, nothing, **{"e_recall@2": 0.5}))
+    log.finish({}, 1.0)
+    results = json.loads((log.folder / "results.json").read_text())["metrics"]["Test"]
+    assert results["embeds_e_recall: e_recall@1"] == {}
+    assert results["embeds_e_recall: e_recall@2"]["last"] == 0.5
+    assert (log.folder / "Progression_Plots" / "Graph_Test_embeds_e_recall.svg").is_file()
+    with caplog.at_level("INFO"):
+        report.print_results(log.summary(), log.folder)
+    assert "no value" in caplog.text
+    assert not log.improved("Test", "embeds_e_recall", "e_recall@1")
+
+
+def test_results_are_written_before_the_plots(log):
+    log.log(0, values(0, 2.0, 0.25))
+    (log.folder / "Progression_Plots").rmdir()
+    with pytest.raises(UserError, match="Graph_Train_loss.svg cannot be written"):
+        log.finish({}, 1.0)
+    assert (log.folder / "results.json").is_file()
+
+
+def test_a_metric_of_one_evaltype_is_asked_of_no_other(log):
+    name = "rho_spectrum@1@embeds"
+    log.log(0, {"Train": {"epochs": {"epochs": 0}}, "Test": {"embeds_rho_spectrum": {name: 0.5}}})
+    paths = log.improvements(["Test"], ["embeds", "avg_features"], [name])
+    assert [path.name for path in paths] == [f"checkpoint_Test_embeds_{name}.pth.tar"]

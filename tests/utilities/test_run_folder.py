@@ -168,3 +168,12 @@ def test_numbered_runs_of_another_name_that_group_and_seed_gave(tmp_path):
         run_folder.write_settings(tmp_path / "cub200" / name, settings | {"seed": seed})
     runs = run_folder.runs_named(str(tmp_path), "cub200", "g_s1")
     assert [path.name for path in runs] == ["g_s1", "g_s1_1"]
+
+
+def test_a_killed_loading_process_says_how_to_go_on(tmp_path):
+    killed = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    (tmp_path / run_folder.LAST_CHECKPOINT).touch()
+    with pytest.raises(UserError, match="signal Killed.*--resume"), run_folder.resumable(tmp_path):
+        raise killed
+    with pytest.raises(RuntimeError, match="another"), run_folder.resumable(tmp_path):
+        raise RuntimeError("another")

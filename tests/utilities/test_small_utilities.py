@@ -1,6 +1,9 @@
 """Loss meters, seeds, the runtime and tables."""
 
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,8 @@ from utilities.errors import UserError
 from utilities.logger import values_of_epoch
 from utilities.meters import LossMeter, NonFiniteLoss
 from utilities.runtime import Runtime, select_device
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def metered(*losses) -> LossMeter:
@@ -147,3 +152,28 @@ def test_an_epoch_names_each_evaltype_in_full(caplog):
     assert "loss 1.0000" in lines[0] and "time" not in lines[0]
     assert any("avg_features" in line and "0.5000" in line for line in lines)
     assert any("embeds" in line and "0.2500" in line for line in lines)
+
+
+TALKS = """
+import logging, sys, time
+from tqdm import tqdm
+from utilities import report
+
+def run():
+    for number in tqdm(range(3000), mininterval=0):
+        logging.getLogger("main").info("a line of some length, number %d", number)
+    open(sys.argv[1], "w").write("done")
+
+report.configure_logging()
+sys.exit(report.exit_status(run))
+"""
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_a_reader_that_leaves_ends_no_run(tmp_path, both):
+    reader = "2>&1 | head -n 1" if both else "| head -n 1"
+    script = f'"$0" -c "$1" "$2" {reader} >/dev/null; echo ${{PIPESTATUS[0]}}'
+    command = ["bash", "-c", script, sys.executable, TALKS, str(tmp_path / "done")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.stdout == "0\n" and (tmp_path / "done").read_text() == "done"
+    assert "Error" not in ended.stderr and "Traceback" not in ended.stderr
