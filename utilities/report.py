@@ -51,6 +51,7 @@ def exit_status(run: Callable[..., None], *arguments: Any, program: str = "main.
 
     What went wrong is a sentence on standard error. Whoever reads what is said may leave.
     """
+    status = 0  # of work that prints after its reader has left
     with reader_may_leave(), patient_errors():
         status = _exit_status(run, arguments, program)
     return status
