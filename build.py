@@ -30,8 +30,12 @@ from evaluation import Evaluator, figures
 from evaluation.embedding import embed
 from language_guidance import Guidance, GuidanceSettings
 from training import Learner, optimizers, schedules
+from utilities import checkpoints, run_folder
+from utilities.checkpoints import Checkpoint
 from utilities.errors import UserError
 from utilities.fingerprint import fingerprint
+from utilities.logger import RunLog
+from utilities.online import OnlineRun
 from utilities.runtime import Runtime, require_one_process, select_device
 
 LOG = logging.getLogger(__name__)
@@ -60,6 +64,67 @@ def build_runtime(opt: parameters.Settings) -> Runtime:
     require_one_process()
     device = select_device(opt.device, opt.gpu)
     return Runtime(device, opt.precision, channels_last=opt.channels_last)
+
+
+def is_completed(opt: parameters.Settings) -> bool:
+    """Whether `--completed` has nothing to do, which is told.
+
+    A finished run of that name with other settings is none of it; what differs is told.
+    """
+    if not opt.completed:
+        return False
+    settings = parameters.stored(opt)
+    for folder in run_folder.finished_runs(opt.save_path, opt.dataset, parameters.run_name_of(opt)):
+        stored = run_folder.results(folder).get("settings", {})
+        changed = checkpoints.changes(stored, settings)
+        other = [change for name, change in changed.items() if parameters.matters(name, opt)]
+        if not other:
+            LOG.info("--completed: %s is finished; nothing to do.", folder)
+            return True
+        LOG.info("--completed: %s is finished under other settings: %s.", folder, ", ".join(other))
+    return False
+
+
+def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
+    """That of `--resume`; None where auto finds none, which is a run from the beginning.
+
+    Raises UserError if there is none, or if it is of another setting.
+    """
+    if not opt.resume:
+        return None
+    name, settings = parameters.run_name_of(opt), parameters.stored(opt)
+    checkpoint = checkpoints.find(opt.resume, opt.save_path, opt.dataset, name)
+    if checkpoint is None:
+        LOG.info(
+            "--resume auto: no run in %s named %s has a checkpoint; starting anew.",
+            Path(opt.save_path) / opt.dataset,
+            name,
+        )
+        opt.resume = None
+        return None
+    checkpoints.require_fitting(checkpoint, settings, parameters.FREE)
+    for sentence in parameters.keep_beginning(opt, checkpoint.settings):
+        LOG.info("%s", sentence)
+    return checkpoint
+
+
+def is_finished(opt: parameters.Settings, resumed: Checkpoint) -> bool:
+    """Whether a checkpoint has all epochs and its run all results, which is told.
+
+    What of it is left to do is told otherwise.
+    """
+    done, path = resumed.epoch + 1, resumed.path
+    folder = run_folder.home(path, resumed.losses())
+    lacks_results = folder is not None and not (folder / run_folder.RESULTS).is_file()
+    if done < opt.n_epochs or (done == opt.n_epochs and lacks_results):
+        LOG.info("Resuming %s: %d of %d epochs are done.", path, done, opt.n_epochs)
+        return False
+    LOG.info(
+        "--resume %s: all %d epochs are done; nothing to do (a larger --n_epochs goes on).",
+        path,
+        opt.n_epochs,
+    )
+    return True
 
 
 def build_splits(opt: parameters.Settings) -> tuple[Splits, dict[str, str]]:
@@ -298,6 +363,38 @@ def build_class_vectors(
         cache=Path(opt.cache_path).expanduser(),
         device=runtime.device,
     )
+
+
+def build_records(
+    opt: parameters.Settings, resumed: Checkpoint | None = None, savename: str | None = None
+) -> RunLog:
+    """The records in a new run folder, or in the resumed run's, with its settings written.
+
+    A checkpoint that its run has gone beyond, or that lies elsewhere, goes on in a new folder.
+    """
+    folder = run_folder.home(resumed.path, resumed.losses()) if resumed else None
+    goes_on = folder is not None
+    if folder is None:
+        name = savename or parameters.run_name_of(opt)
+        folder = run_folder.create(opt.save_path, opt.dataset, name)
+    if resumed and not goes_on:
+        LOG.info(
+            "%s is not the end of the records beside it: this run goes on in %s.",
+            resumed.path,
+            folder,
+        )
+    settings, online = parameters.stored(opt), None
+    if opt.log_online:
+        online = OnlineRun(
+            project=opt.project,
+            group=opt.group,
+            name=folder.name,
+            settings=settings,
+            folder=folder,
+            run_id=resumed.wandb_id if resumed and goes_on else None,
+        )
+    run_folder.write_settings(folder, settings)
+    return RunLog(folder, resumed.history if resumed else None, online)
 
 
 def summary(

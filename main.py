@@ -8,7 +8,6 @@
 import logging
 import sys
 import time
-from pathlib import Path
 
 import parameters
 
@@ -21,7 +20,6 @@ from datasets import ImageSplit, integrity, loading
 from evaluation import Evaluator, SplitEvaluation
 from training import train_epoch
 from utilities import checkpoints, report, run_folder, seeding
-from utilities.checkpoints import Checkpoint
 from utilities.logger import RunLog, values_of_epoch
 from utilities.online import OnlineRun
 
@@ -41,11 +39,11 @@ def main(argv: list[str] | None = None) -> int:
 def run(opt: parameters.Settings) -> None:
     """Build, then train -> evaluate -> log, epoch by epoch."""
     started = time.monotonic()
-    if is_completed(opt):
+    if build.is_completed(opt):
         return
     runtime = build.build_runtime(opt)
-    resumed = find_checkpoint(opt)
-    if resumed and is_finished(opt, resumed):
+    resumed = build.find_checkpoint(opt)
+    if resumed and build.is_finished(opt, resumed):
         return
     for notice in parameters.notices(opt):
         LOG.info("%s", notice)
@@ -70,7 +68,7 @@ def run(opt: parameters.Settings) -> None:
         started -= resumed.seconds
 
     # The run folder is made last: whatever is wrong up to here has written nothing.
-    with open_records(opt, resumed) as records, run_folder.resumable(records.folder):
+    with build.build_records(opt, resumed) as records, run_folder.resumable(records.folder):
         summary = build.summary(opt, data, learner, guidance, evaluator)
         report.print_summary(summary | {"run folder": str(records.folder)})
         evaluated: dict[str, SplitEvaluation] = {}
@@ -103,6 +101,8 @@ def run(opt: parameters.Settings) -> None:
             for path in [*improved, records.folder / run_folder.LAST_CHECKPOINT]:
                 checkpoints.save(path, state)
             report.print_epoch(epoch, opt.n_epochs, opt.evaltypes, losses, values)
+            if not is_last:
+                evaluated.clear()  # the embeddings, for which the next epoch has no room to spare
         facts = {"dataset": opt.dataset, "settings": settings, "images_left_out": data.left_out}
         records.finish(facts, time.monotonic() - started)
         draw_figures(opt, records, evaluator, evaluated, data.splits.testing)
@@ -132,7 +132,7 @@ def evaluate_only(opt: parameters.Settings) -> None:
     values = {split: evaluation.values for split, evaluation in evaluated.items()}
     settings = parameters.stored(opt)
     savename = f"{parameters.run_name_of(opt)}_evaluation"
-    with open_records(opt, savename=savename) as records:
+    with build.build_records(opt, savename=savename) as records:
         records.log(checkpoint.epoch, values_of_epoch(checkpoint.epoch, {}, values))
         facts = {"dataset": opt.dataset, "settings": settings, "images_left_out": left_out}
         records.finish(facts | {"checkpoint": path}, time.monotonic() - started)
@@ -141,99 +141,6 @@ def evaluate_only(opt: parameters.Settings) -> None:
     report.print_values(opt.evaltypes, values)
     LOG.info("Results: %s", records.folder)
     integrity.report(left_out)
-
-
-def is_completed(opt: parameters.Settings) -> bool:
-    """Whether `--completed` has nothing to do, which is told.
-
-    A finished run of that name with other settings is none of it; what differs is told.
-    """
-    if not opt.completed:
-        return False
-    settings = parameters.stored(opt)
-    for folder in run_folder.finished_runs(opt.save_path, opt.dataset, parameters.run_name_of(opt)):
-        stored = run_folder.results(folder).get("settings", {})
-        changed = checkpoints.changes(stored, settings)
-        other = [change for name, change in changed.items() if parameters.matters(name, opt)]
-        if not other:
-            LOG.info("--completed: %s is finished; nothing to do.", folder)
-            return True
-        LOG.info("--completed: %s is finished under other settings: %s.", folder, ", ".join(other))
-    return False
-
-
-def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
-    """That of `--resume`; None where auto finds none, which is a run from the beginning.
-
-    Raises UserError if there is none, or if it is of another setting.
-    """
-    if not opt.resume:
-        return None
-    name, settings = parameters.run_name_of(opt), parameters.stored(opt)
-    checkpoint = checkpoints.find(opt.resume, opt.save_path, opt.dataset, name)
-    if checkpoint is None:
-        LOG.info(
-            "--resume auto: no run in %s named %s has a checkpoint; starting anew.",
-            Path(opt.save_path) / opt.dataset,
-            name,
-        )
-        opt.resume = None
-        return None
-    checkpoints.require_fitting(checkpoint, settings, parameters.FREE)
-    for sentence in parameters.keep_beginning(opt, checkpoint.settings):
-        LOG.info("%s", sentence)
-    return checkpoint
-
-
-def is_finished(opt: parameters.Settings, resumed: Checkpoint) -> bool:
-    """Whether a checkpoint has all epochs and its run all results, which is told.
-
-    What of it is left to do is told otherwise.
-    """
-    done, path = resumed.epoch + 1, resumed.path
-    folder = run_folder.home(path, resumed.losses())
-    lacks_results = folder is not None and not (folder / run_folder.RESULTS).is_file()
-    if done < opt.n_epochs or (done == opt.n_epochs and lacks_results):
-        LOG.info("Resuming %s: %d of %d epochs are done.", path, done, opt.n_epochs)
-        return False
-    LOG.info(
-        "--resume %s: all %d epochs are done; nothing to do (a larger --n_epochs goes on).",
-        path,
-        opt.n_epochs,
-    )
-    return True
-
-
-def open_records(
-    opt: parameters.Settings, resumed: Checkpoint | None = None, savename: str | None = None
-) -> RunLog:
-    """The records in a new run folder, or in the resumed run's, with its settings written.
-
-    A checkpoint that its run has gone beyond, or that lies elsewhere, goes on in a new folder.
-    """
-    folder = run_folder.home(resumed.path, resumed.losses()) if resumed else None
-    goes_on = folder is not None
-    if folder is None:
-        name = savename or parameters.run_name_of(opt)
-        folder = run_folder.create(opt.save_path, opt.dataset, name)
-    if resumed and not goes_on:
-        LOG.info(
-            "%s is not the end of the records beside it: this run goes on in %s.",
-            resumed.path,
-            folder,
-        )
-    settings, online = parameters.stored(opt), None
-    if opt.log_online:
-        online = OnlineRun(
-            project=opt.project,
-            group=opt.group,
-            name=folder.name,
-            settings=settings,
-            folder=folder,
-            run_id=resumed.wandb_id if resumed and goes_on else None,
-        )
-    run_folder.write_settings(folder, settings)
-    return RunLog(folder, resumed.history if resumed else None, online)
 
 
 def draw_figures(

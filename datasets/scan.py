@@ -30,12 +30,13 @@ MORE_ENDINGS = {
 # Endings of pictures that are told where they cannot be opened.
 PICTURES = re.compile(
     r"\.(ai|arw|avifs?|bpg|cr2|cr3|dcm|dicom|dng|emf|eps|exr|fits?|flif|hdr|hei[cf]s?|hif|j2[ck]"
-    r"|jp2|jpeg2000|jp[cfx]|jxl|jxr|nef|nrrd|orf|pcd|pef|psb|raf|raw|rw2|srw|svgz?|wdp|webp|wmf|xcf)"
+    r"|jp2|jpeg2000|jp[cfx]|jxl|jxr|nef|nrrd|orf|pcd|pef|psb|raf|raw|rw2|srw|svgz?"
+    r"|wdp|webp|wmf|xcf)"
 )
 # Endings of files that lie beside images and are not looked into.
 NO_PICTURES = re.compile(
-    r"\.(csv|db|gz|h5|hdf|html|ini|json|log|mat|md|npy|npz|parquet|pkl|pth?|py|tar|tsv|txt|xml|ya?ml"
-    r"|zip)"
+    r"\.(csv|db|gz|h5|hdf|html|ini|json|log|mat|md|npy|npz|parquet|pkl|pth?|py|tar|tsv|txt|xml"
+    r"|ya?ml|zip)"
 )
 # How the content of pictures begins, for files whose name does not say what they are.
 SIGNATURES = re.compile(
