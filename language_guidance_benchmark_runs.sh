@@ -18,7 +18,8 @@ run() {
     shift 10
     if [[ ${SCHEDULE:-constant} == suggested ]]; then group+=_suggested; else tau=$epochs gamma=1; fi
     local common=(--dataset "$dataset" --embed_dim "$dim" --seed "$seed" --n_epochs "$epochs" --bs "$batch" --tau "$tau" --gamma "$gamma"
-                  --arch resnet50_frozen_normalize --lr 1e-5 --decay 0.0004 --samples_per_class 2 --project LanguageGuidance --completed "$@")
+                  --arch resnet50_frozen_normalize --lr 1e-5 --decay 0.0004 --samples_per_class 2 --project LanguageGuidance --completed
+                  --exif_orientation ignore "$@")
     [[ $train_metrics == yes ]] || common+=(--no_train_metrics)
     launch "${group}_plg" "${common[@]}" --language_distill_w "$weight" --language_pseudoclass
     launch "${group}_baseline" "${common[@]}"
