@@ -282,7 +282,7 @@ METRIC_LINES = {
     "in language, over all pairs of classes.",
 }
 METRIC_PATTERNS = tuple(METRIC_LINES)
-METRIC_PARTS = {"@K": r"@[1-9]\d*", "@M": r"@-?[1-9]\d*"}
+METRIC_PARTS = {"@K": r"@[1-9]\d{0,8}", "@M": r"@-?[1-9]\d{0,8}"}
 BENCHMARK_LINES = {
     "cub200": "Caltech-UCSD Birds 200-2011 (Wah et al. 2011): bird species; classes 1-100 train, "
     "101-200 test.",
@@ -492,7 +492,8 @@ def _is_size(text: str) -> object:
 
 
 def _is_folder_name(text: str) -> bool:
-    return "/" not in text and text not in ("", ".", "..")
+    is_text = text.isprintable()  # what is no UTF-8 could not be written into a settings file
+    return is_text and "/" not in text and text not in ("", ".", "..")
 
 
 def _has_place_for_text(text: str) -> bool:
@@ -590,7 +591,7 @@ FLAGS: tuple[Flag, ...] = (
             "A benchmark, the built-in demo, your own data, or any other folder "
             "<source_path>/<dataset>/images/<class folder>/.",
             DATASET_LINES,
-            patterns={"<any name>": r"(?s:.+)"},
+            patterns={"<any name>": r"(?!\.{1,2}$)[^/\x00]+"},
             listed=True,
         ),
         Place(
@@ -2143,7 +2144,7 @@ def _contradictions(opt: argparse.Namespace) -> list[str]:
 
 
 def _nothing_evaluated(opt: argparse.Namespace) -> list[str]:
-    if not (opt.no_test_metrics and opt.no_train_metrics and not opt.use_tv_split):
+    if _evaluates(opt):
         return []
     problems = []
     if opt.store_improvements:
@@ -2191,6 +2192,8 @@ def _group_as_folder(opt: argparse.Namespace) -> list[str]:
             f"--group {opt.group} names the run folder, which takes no slash; give --savename for "
             "another name of the folder."
         ]
+    if not opt.group.isprintable():
+        return [f"--group {opt.group!a} holds characters that cannot be written to a file."]
     return []
 
 

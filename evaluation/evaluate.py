@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch.nn.functional import normalize
 
@@ -16,15 +17,15 @@ DEFAULT_METRICS = ("e_recall@1", "e_recall@2", "e_recall@4", "e_recall@10", "mAP
 
 
 def evaluate_embeddings(
-    embeddings: torch.Tensor,
-    labels: torch.Tensor | Protocol,
+    embeddings: torch.Tensor | np.ndarray,
+    labels: torch.Tensor | np.ndarray | Protocol,
     wanted: Sequence[str | Metric] = DEFAULT_METRICS,
     *,
     backend: str = "auto",
     memory: int | None = None,
     text_vectors: torch.Tensor | None = None,
 ) -> dict[str, float]:
-    """Metric name -> value, for embeddings [N, D] of any floating type.
+    """Metric name -> value, for embeddings [N, D] of any floating type, of torch or numpy.
 
     Args:
         labels: [N] long, or a `Protocol` that also says who searches where; metrics of clusters and
@@ -34,12 +35,16 @@ def evaluate_embeddings(
         memory: bytes that the search may use beside the embeddings; None takes half of what is free
             on their device.
         text_vectors: [C, E] unit vectors of the classes, for metrics that read them.
+    Raises:
+        ValueError: shapes that do not fit together, no row, or labels that are no whole numbers
+            from 0 on.
     """
-    embeddings = embeddings.float()
+    embeddings = torch.as_tensor(embeddings).detach().float()
     if memory is None:
         memory = memory_budget("auto", embeddings.device)
-    protocol = labels if isinstance(labels, Protocol) else Protocol(labels)
+    protocol = labels if isinstance(labels, Protocol) else Protocol(_whole(labels))
     protocol = protocol.to(embeddings.device)
+    _require_rows(embeddings, protocol.labels)
     chosen = [metrics.parse(metric) if isinstance(metric, str) else metric for metric in wanted]
     of_search = [metric for metric in chosen if metric.depth]
     of_split = [metric for metric in chosen if not metric.depth]
@@ -50,6 +55,24 @@ def evaluate_embeddings(
     clusters = _clusters(embeddings, protocol.labels, chosen, backend)
     split = EmbeddedSplit(protocol.labels, embeddings, clusters, text_vectors)
     return values | {metric.name: float(metric.compute(split)) for metric in of_split}
+
+
+def _whole(labels: torch.Tensor | np.ndarray) -> torch.Tensor:
+    """Labels [N] as long."""
+    labels = torch.as_tensor(labels)
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"labels must be whole numbers, not {labels.dtype}")
+    return labels.long()
+
+
+def _require_rows(embeddings: torch.Tensor, labels: torch.Tensor) -> None:
+    if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1] or embeddings.numel() == 0:
+        raise ValueError(
+            "expected embeddings [N, D] and labels [N] with at least one row, got "
+            f"{tuple(embeddings.shape)} and {tuple(labels.shape)}"
+        )
+    if labels.min() < 0:
+        raise ValueError(f"labels must be at least 0, not {int(labels.min())}")
 
 
 def by_family(

@@ -8,6 +8,7 @@ from language_guidance.text_bank import TextBank
 from utilities.functional import rowwise_kl
 
 HALF_PRECISION = (torch.float16, torch.bfloat16)
+DIRECTIONS = ("backward", "forward")
 
 
 def text_similarities(units: torch.Tensor) -> torch.Tensor:
@@ -54,6 +55,8 @@ class LanguageGuide(nn.Module):
         direction, shift, temperature: as in `distillation_loss`.
         delay: number of the first call (counted from 1) that returns the loss; 0 and 1 begin at
             once.
+    Raises:
+        ValueError: a bank of other shapes, or a direction or temperature that there is not.
     """
 
     units: torch.Tensor  # [T, E], the unit vectors of the bank
@@ -69,6 +72,16 @@ class LanguageGuide(nn.Module):
         delay: int = 0,
     ):
         super().__init__()
+        if bank.vectors.ndim != 2 or bank.assignment.ndim != 2:
+            raise ValueError(
+                "expected vectors [T, E] and an assignment [C, k], got "
+                f"{tuple(bank.vectors.shape)} and {tuple(bank.assignment.shape)}"
+            )
+        if direction not in DIRECTIONS or not temperature > 0:
+            raise ValueError(
+                f"expected a direction of {' and '.join(DIRECTIONS)} and a temperature above 0, "
+                f"got {direction!r} and {temperature}"
+            )
         self.direction = direction
         self.shift = shift
         self.temperature = temperature
@@ -82,6 +95,11 @@ class LanguageGuide(nn.Module):
     def forward(
         self, embeddings: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor
     ) -> torch.Tensor:
+        if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
+            raise ValueError(
+                "expected embeddings [B, D] and labels [B], got "
+                f"{tuple(embeddings.shape)} and {tuple(labels.shape)}"
+            )
         self.calls += 1
         if self.calls < self.delay:
             return embeddings.new_zeros(())

@@ -121,5 +121,5 @@ def per_query_mean(values: torch.Tensor) -> float:
 def _expression(pattern: str) -> str:
     """The regular expression of the names that a name of the registry stands for."""
     expression = re.escape(pattern)
-    expression = expression.replace("@K", r"@(?P<k>[1-9]\d*)")
-    return expression.replace("@M", r"@(?P<mode>-?[1-9]\d*)")
+    expression = expression.replace("@K", r"@(?P<k>[1-9]\d{0,8})")
+    return expression.replace("@M", r"@(?P<mode>-?[1-9]\d{0,8})")

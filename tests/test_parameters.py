@@ -915,3 +915,28 @@ def test_a_reader_that_has_had_enough_is_no_error(flag):
     command = f"{sys.executable} main.py {flag} | head -n 1"
     ended = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
     assert ended.stdout.count("\n") == 1 and not ended.stderr
+
+
+@pytest.mark.parametrize(
+    "argv, part",
+    [
+        (["--resume", ""], "--resume is empty"),
+        (["--evaluate_only", ""], "--evaluate_only is empty"),
+        (["--dataset", "../elsewhere"], "--dataset ../elsewhere"),
+        (["--dataset", ".."], "--dataset .."),
+        (["--evaluation_metrics", "e_recall@" + "9" * 20], "is not known"),
+        (["--savename", "\udcff"], "--savename"),
+        (["--group", "\udcff"], "--group"),
+    ],
+)
+def test_what_would_lead_elsewhere_is_refused(capsys, argv, part):
+    assert part in fails(capsys, *argv)
+
+
+def test_a_key_is_not_shown_where_it_is_wrong(capsys):
+    assert "s3cret" not in fails(capsys, "--wandb_key", "s3cret", "two")
+
+
+def test_a_validation_part_of_own_data_is_something_to_compare():
+    nothing_else = ["--no_test_metrics", "--no_train_metrics", "--store_improvements"]
+    assert parameters.parse(["--dataset", "folder", *nothing_else]).store_improvements

@@ -130,6 +130,7 @@ def load(path: Path, flag: str = "--resume") -> Checkpoint:
         plain = {name: state.pop(name) for name in PLAIN}
         if missing := REQUIRED - state.keys():
             raise KeyError(f"without {', '.join(sorted(missing))}")
+        _require_plain(plain)
         data = state.pop("data", None)
     except Exception as error:  # torch raises many types for a foreign or damaged file
         raise UserError(
@@ -153,6 +154,19 @@ def restore(parts: dict[str, Stateful], checkpoint: Checkpoint, flag: str = "--r
                 f"{flag} {checkpoint.path} does not fit these settings "
                 f"({name}: {_first_line(error)})."
             ) from error
+
+
+def _require_plain(plain: dict) -> None:
+    """Raises TypeError for values that this program does not write."""
+    kinds = {"settings": dict, "epoch": int, "history": dict, "seconds": int | float}
+    for name, kind in kinds.items():
+        if not isinstance(plain[name], kind):
+            raise TypeError(f"{name} is {plain[name]!r}"[:100])
+    if not 0 <= plain["epoch"] < 10**9:
+        raise ValueError(f"epoch is {plain['epoch']}")
+    losses = plain["history"].get("Train", {})
+    if not isinstance(losses, dict):
+        raise TypeError("history holds no losses by name")
 
 
 def _first_line(error: Exception) -> str:

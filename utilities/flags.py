@@ -199,7 +199,8 @@ class Flag:
         if not texts:
             raise ValueError(f"--{self.name} needs a value: {self.expected}.")
         if len(texts) > 1 and not self.several:
-            raise ValueError(f"--{self.name} takes one value, not {abridged(' '.join(texts))}.")
+            given = "several" if self.secret else abridged(" ".join(texts))
+            raise ValueError(f"--{self.name} takes one value, not {given}.")
         entries = [self._read_text(text) for text in texts]
         return entries if self.several else entries[0]
 
@@ -415,7 +416,8 @@ class Text(Flag):
 
     def problem(self, entry: Any) -> str | None:
         if "\0" in entry:
-            return f"--{self.name} {entry!a} holds a character that no text has."
+            shown = self.shown(repr(entry))
+            return f"{shown} holds a character that no text has."
         if self.check and not self.check(entry):
             return f"--{self.name} {abridged(repr(entry))} is not {self.form}."
         return None
@@ -443,6 +445,8 @@ class Place(Text):
         return path if path == self.default else os.path.expanduser(path)
 
     def problem(self, entry: Any) -> str | None:
+        if not entry and not self.several and self.default is None:
+            return f"--{self.name} is empty; give a path, or leave it out."
         exists = {"file": os.path.isfile, "file or folder": os.path.exists}.get(self.existing)
         if exists and not exists(entry):
             return f"--{self.name} {abridged(entry)}: there is no such {self.existing}."

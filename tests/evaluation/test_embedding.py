@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import metrics
-from evaluation import EvaluatedSplit, Evaluator, Protocol, Search
+from evaluation import EvaluatedSplit, Evaluator, Protocol, Search, evaluate_embeddings
 from evaluation.embedding import embed
 from utilities.meters import NonFiniteLoss
 from utilities.runtime import Runtime
@@ -170,3 +170,24 @@ def test_only_what_is_asked_is_computed(monkeypatch):
         [metrics.parse("dists@intra")],
         memory=2**20,
     )
+
+
+def test_embeddings_of_numpy_and_with_a_gradient_are_those_of_torch():
+    rows, labels = images(6).mean((2, 3)), torch.arange(6) % 2
+    expected = evaluate_embeddings(rows, labels, memory=2**20)
+    assert evaluate_embeddings(rows.numpy(), labels.numpy(), memory=2**20) == expected
+    assert evaluate_embeddings(rows.requires_grad_(), labels.int(), memory=2**20) == expected
+
+
+@pytest.mark.parametrize(
+    "labels, part",
+    [
+        (torch.arange(5), "labels"),
+        (torch.arange(6)[:, None], "labels"),
+        (torch.arange(6) - 1, "at least 0"),
+        (torch.arange(6) / 2, "whole numbers"),
+    ],
+)
+def test_labels_that_are_none_are_refused(labels, part):
+    with pytest.raises(ValueError, match=part):
+        evaluate_embeddings(images(6).mean((2, 3)), labels)

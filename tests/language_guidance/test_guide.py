@@ -225,3 +225,19 @@ def test_fp32_under_autocast():
 
 def test_nothing_learns_in_the_guide():
     assert list(LanguageGuide(class_bank(vectors())).parameters()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"direction": "sideways"}, {"temperature": 0.0}, {"temperature": -1.0}]
+)
+def test_a_guide_that_there_is_not_is_refused(arguments):
+    with pytest.raises(ValueError, match="direction of backward and forward"):
+        LanguageGuide(class_bank(vectors()), **arguments)
+
+
+def test_other_shapes_are_refused():
+    bank = class_bank(vectors())
+    with pytest.raises(ValueError, match=r"assignment \[C, k\]"):
+        LanguageGuide(bank._replace(assignment=bank.assignment[:, 0]))
+    with pytest.raises(ValueError, match=r"labels \[B\]"):
+        LanguageGuide(bank)(rows(), LABELS[:, None], NOBODY)

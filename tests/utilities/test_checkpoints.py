@@ -240,3 +240,14 @@ def test_rates_and_decay_are_those_of_the_settings(tmp_path):
     optimizer.step()
     schedule.step()
     assert group["lr"] == 0.2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"epoch": "x"}, {"epoch": -5}, {"settings": None}, {"history": []}, {"seconds": "long"}],
+    ids=str,
+)
+def test_plain_values_of_other_kinds_are_foreign(tmp_path, wrong):
+    path, *_ = stored(tmp_path, **wrong)
+    with pytest.raises(UserError, match="is not a checkpoint of this program"):
+        checkpoints.load(path)
