@@ -445,6 +445,8 @@ def _guidance_summary(
     }
     for name, texts in list(zip(training.class_texts, guidance.texts))[:SHOWN_CLASSES]:
         lines[f"  {name}"] = ", ".join(texts)
+    shown, classes = min(SHOWN_CLASSES, len(guidance.texts)), len(guidance.texts)
+    lines["guidance"] += f"; of {shown} of {classes} classes it reads:"
     return lines
 
 

@@ -107,8 +107,8 @@ def require_fitting(checkpoint: Checkpoint, settings: dict, free: Collection[str
     path, differing = checkpoint.path, changes(checkpoint.settings, settings)
     if fixed := [change for name, change in differing.items() if name in FIXED]:
         raise UserError(
-            f"--resume {path} was trained with {', '.join(fixed)}; give the settings of that run, "
-            "or start anew without --resume."
+            f"--resume {path} was trained with {', '.join(fixed)}; give the settings of that run "
+            "(--config with its args.yaml), or start anew without --resume."
         )
     if changed := [change for name, change in differing.items() if name not in free]:
         LOG.info("Resuming under other settings than the checkpoint's %s.", ", ".join(changed))
