@@ -5,14 +5,14 @@
         --language_distill_w 7.5 --language_pseudoclass
 """
 
-import logging
-import sys
-import time
-
 import parameters
 
 if __name__ == "__main__":
-    parameters.answer()  # --help, --list and wrong settings, before torch is loaded
+    parameters.answer()  # --help, --list and wrong settings, before anything else is loaded
+
+import logging
+import sys
+import time
 
 import build
 from datasampler.storage import StorageSampler
