@@ -12,9 +12,8 @@ from utilities.seeding import derive
 class BatchSampler(ABC):
     """Yields the batches of an epoch as lists of dataset indices.
 
-    A subclass says in OPTIONS which of the run's options its constructor takes, and in
-    NEEDS_EMBEDDINGS whether `refresh` has to be called with the embeddings of the split at the
-    start of each epoch.
+    A subclass says in OPTIONS which of the run's options its constructor takes. One that chooses
+    by embeddings is a `StorageSampler`, which is refreshed at the start of each epoch.
 
     Args:
         labels: [N] labels of the split, any integers.
@@ -26,7 +25,6 @@ class BatchSampler(ABC):
         UserError: fewer images than one batch.
     """
 
-    NEEDS_EMBEDDINGS = False
     OPTIONS: tuple[str, ...] = ()
 
     def __init__(

@@ -29,7 +29,6 @@ class StorageSampler(BatchSampler):
             matrix, the same in all epochs; -1 keeps them.
     """
 
-    NEEDS_EMBEDDINGS = True
     OPTIONS: tuple[str, ...] = ("pool_size", "projection_dim")
 
     def __init__(

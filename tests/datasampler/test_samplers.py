@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import datasampler
+from datasampler.storage import StorageSampler
 from utilities.errors import UserError
 
 BUILD = Path(__file__).resolve().parents[2] / "build.py"
@@ -45,7 +46,7 @@ def sampler(
         rank=rank,
         **options,
     )
-    if chosen.NEEDS_EMBEDDINGS:
+    if isinstance(chosen, StorageSampler):
         if embeddings is None:
             embeddings = torch.randn(len(labels), 6, generator=torch.Generator().manual_seed(0))
         chosen.refresh(embeddings)

@@ -5,8 +5,11 @@ import pytest
 import torch
 
 import datasampler
+from datasampler.storage import StorageSampler
 
-NAMES = [name for name, sampler in datasampler.REGISTRY.items() if sampler.NEEDS_EMBEDDINGS]
+NAMES = [
+    name for name, sampler in datasampler.REGISTRY.items() if issubclass(sampler, StorageSampler)
+]
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(20), 10))
 
 
