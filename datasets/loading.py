@@ -4,6 +4,8 @@ They name a broken image instead of showing a traceback.
 """
 
 import logging
+import multiprocessing
+import multiprocessing.connection
 import os
 import pickle
 import signal
@@ -109,6 +111,7 @@ class Batches:
                 yield _read(batch)
         except (EOFError, ConnectionError, FileNotFoundError) as error:
             # Killed while it handed a batch over: the message of a loader that sees it in time.
+            _await_its_end()
             raise RuntimeError("DataLoader worker exited unexpectedly") from error
 
 
@@ -204,6 +207,18 @@ def _read(batch: Any) -> Batch | PixelBatch:
             "replace or remove it, or leave such images out with --on_bad_image skip."
         )
     return batch
+
+
+def _await_its_end(seconds: float = 10) -> None:
+    """Take leave of a loading process whose pipe broke.
+
+    The signal of its end is still on the way, and torch answers it with an exception wherever
+    Python is then: in a `__del__`, as the loader is put away, it would be a printed traceback.
+    """
+    processes = {process.sentinel: process for process in multiprocessing.active_children()}
+    for sentinel in multiprocessing.connection.wait(list(processes), timeout=seconds):
+        assert isinstance(sentinel, int)
+        processes[sentinel].join(seconds)
 
 
 def _free_shared_memory() -> float:

@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -231,6 +233,24 @@ def test_processes_that_cannot_start_are_a_sentence(split, monkeypatch, two_core
 def test_a_killed_process_is_recognised(message, part):
     sentence = of_loading(RuntimeError(message))
     assert part in sentence if part else sentence is None
+
+
+def test_a_dying_process_is_waited_for():
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    process.start()
+    os.kill(process.pid, signal.SIGKILL)
+    loading._await_its_end()
+    with pytest.raises(ChildProcessError):  # nothing is left whose signal could come later
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+
+
+def test_waiting_without_a_dying_process_ends():
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    process.start()
+    loading._await_its_end(seconds=0.01)
+    assert process.is_alive()
+    process.kill()
+    process.join()
 
 
 KILLS_ITS_READER = """
