@@ -114,10 +114,15 @@ def is_finished(opt: parameters.Settings, resumed: Checkpoint) -> bool:
     What of it is left to do is told otherwise.
     """
     done, path = resumed.epoch + 1, resumed.path
+    if resumed.within and done >= opt.n_epochs:
+        raise UserError(
+            f"--resume {path} is within epoch {done + 1}: --n_epochs must be at least that."
+        )
     folder = run_folder.home(path, resumed.losses())
     lacks_results = folder is not None and not (folder / run_folder.RESULTS).is_file()
     if done < opt.n_epochs or (done == opt.n_epochs and lacks_results):
-        LOG.info("Resuming %s: %d of %d epochs are done.", path, done, opt.n_epochs)
+        begun = f", and {resumed.steps():,} steps of the next" if resumed.within else ""
+        LOG.info("Resuming %s: %d of %d epochs are done%s.", path, done, opt.n_epochs, begun)
         return False
     LOG.info(
         "--resume %s: all %d epochs are done; nothing to do (a larger --n_epochs goes on).",

@@ -18,8 +18,8 @@ import build
 from datasampler.storage import StorageSampler
 from datasets import ImageSplit, integrity, loading
 from evaluation import Evaluator, SplitEvaluation
-from training import train_epoch
-from utilities import checkpoints, report, run_folder, seeding
+from training import TrainingEpoch
+from utilities import checkpoints, report, run_folder, seeding, signals
 from utilities.logger import RunLog, values_of_epoch
 from utilities.online import OnlineRun
 
@@ -27,7 +27,10 @@ LOG = logging.getLogger("main")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 a loss became non-finite, 2 wrong setting or file, 130 interrupted."""
+    """Exit status: 0 done, 1 a loss became non-finite, 2 wrong setting or file.
+
+    130 interrupted by Ctrl-C, 143 told to stop by SIGTERM or SIGUSR1.
+    """
     opt = parameters.parse(argv)
     if opt.list:
         print(parameters.listing())
@@ -71,35 +74,40 @@ def run(opt: parameters.Settings) -> None:
     with build.build_records(opt, resumed) as records, run_folder.resumable(records.folder):
         summary = build.summary(opt, data, learner, guidance, evaluator)
         report.print_summary(summary | {"run folder": str(records.folder)})
+        keeper = checkpoints.Keeper(
+            learner.state_dict,
+            records,
+            settings=settings,
+            data=identity,
+            minutes=opt.checkpoint_every,
+            started=started,
+        )
         evaluated: dict[str, SplitEvaluation] = {}
         first = resumed.epoch + 1 if resumed else 0
         if first == opt.n_epochs:  # ended before its results were written
             evaluated = evaluator.run(network)
         for epoch in range(first, opt.n_epochs):
-            if isinstance(data.sampler, StorageSampler):
-                data.sampler.refresh(embed_training(network))
+            training = TrainingEpoch(learner, epoch, seeding.derive(opt.seed, epoch))
             data.sampler.set_epoch(epoch)
-            seed = seeding.derive(opt.seed, epoch)
-            losses = train_epoch(learner, loading.Batches(loader, seed), epoch=epoch, seed=seed)
+            if resumed and resumed.within and epoch == first:
+                checkpoints.restore_begun(resumed, training, data.sampler)
+            elif isinstance(data.sampler, StorageSampler):
+                data.sampler.refresh(embed_training(network))
             is_last = epoch == opt.n_epochs - 1
             is_due = is_last or (epoch + 1) % opt.evaluate_every == 0
+            batches = loading.Batches(loader, training.seed, first=training.steps)
+            with keeper.within(training, data.sampler):
+                losses = training.run(batches, keeper.keep_if_due)
+                if is_due:
+                    keeper.keep_begun()  # an evaluation may be killed
             evaluated = evaluator.run(network) if is_due else {}
             values = {split: evaluation.values for split, evaluation in evaluated.items()}
-            records.log(epoch, values_of_epoch(epoch, losses, values))
-            state = checkpoints.snapshot(
-                learner.state_dict(),
-                settings=settings,
-                epoch=epoch,
-                history=records.history,
-                seconds=time.monotonic() - started,
-                wandb_id=records.online_id,
-                data=identity,
-            )
-            improved = []
-            if opt.store_improvements:
-                improved = records.improvements(values, opt.evaltypes, opt.storage_metrics)
-            for path in [*improved, records.folder / run_folder.LAST_CHECKPOINT]:
-                checkpoints.save(path, state)
+            with signals.held():
+                records.log(epoch, values_of_epoch(epoch, losses, values))
+                improved = []
+                if opt.store_improvements:
+                    improved = records.improvements(values, opt.evaltypes, opt.storage_metrics)
+                keeper.keep(epoch, improved)
             report.print_epoch(epoch, opt.n_epochs, opt.evaltypes, losses, values)
             if not is_last:
                 evaluated.clear()  # the embeddings, for which the next epoch has no room to spare

@@ -94,6 +94,7 @@ FREE = (
     "project",
     "group",
     "arch_weights",
+    "checkpoint_every",
 )
 # Of an evaluated checkpoint's settings: what the evaluation itself must ask for, or against.
 NOT_INHERITED = ("log_online", "no_figures", "no_test_metrics")
@@ -563,6 +564,14 @@ FLAGS: tuple[Flag, ...] = (
             "Go on from a checkpoint: its path, its run folder, or 'auto' for the latest run of "
             "this dataset and savename, which starts anew where there is none.",
             stored=False,
+        ),
+        Real(
+            "checkpoint_every",
+            0.0,
+            "Minutes between two checkpoints within an epoch, from which resuming is as exact as "
+            "from its end; 0: only at the end of an epoch, and when the run is told to stop.",
+            at_least(0),
+            needs=(TRAINS,),
         ),
         Choice(
             "device",

@@ -34,7 +34,7 @@ from benchmarks import seeds
 from datasampler.storage import StorageSampler
 from datasets import loading
 from evaluation import Evaluator
-from training import Learner, train_epoch
+from training import Learner, TrainingEpoch
 from utilities import report, seeding
 from utilities.runtime import Runtime
 
@@ -93,7 +93,7 @@ def build_parts(settings: parameters.Settings, runtime: Runtime) -> tuple[Parts,
 def training(parts: Parts, epoch: int) -> None:
     """As in main.py: with objective, guidance, optimiser and bookkeeping."""
     seed = parts.seed(epoch)
-    train_epoch(parts.learner, loading.Batches(parts.loader, seed), epoch=epoch, seed=seed)
+    TrainingEpoch(parts.learner, epoch, seed).run(loading.Batches(parts.loader, seed))
 
 
 def bare_training(parts: Parts, network: nn.Module, epoch: int) -> None:

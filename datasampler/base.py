@@ -55,6 +55,13 @@ class BatchSampler(ABC):
         """Choose the epoch whose batches the next iteration yields."""
         self.epoch = epoch
 
+    def state_dict(self) -> dict:
+        """The chosen epoch, and what its batches depend on beside the settings."""
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.epoch = state["epoch"]
+
     def __len__(self) -> int:
         return self.batches
 

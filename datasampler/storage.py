@@ -62,6 +62,14 @@ class StorageSampler(BatchSampler):
             embeddings = embeddings @ matrix / self.projection_dim**0.5
         self.embeddings = embeddings
 
+    def state_dict(self) -> dict:
+        """The stored embeddings, of the network as it was when the epoch began."""
+        return super().state_dict() | {"embeddings": self.embeddings}
+
+    def load_state_dict(self, state: dict) -> None:
+        super().load_state_dict(state)
+        self.embeddings = state["embeddings"]
+
     def __iter__(self) -> Iterator[list[int]]:
         if self.embeddings is None:
             raise RuntimeError(

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from tqdm import tqdm
 
 from datasets import measurable
 from datasets.decoding import UNREADABLE, open_image
 from datasets.images import ImageSplit, Splits
 from utilities.errors import UserError
+from utilities.progress import progress
 
 LOG = logging.getLogger(__name__)
 # The last bytes of a whole file; one that ends otherwise is decoded to see whether it is broken or
@@ -65,12 +65,11 @@ def broken_images(paths: Iterable[str], *, decode: bool) -> dict[str, str]:
     with ThreadPoolExecutor(THREADS) as pool:
         # Decoders let other threads run; for the ends of files threads cost more than they save.
         reasons = pool.map(_why_broken, paths) if decode else map(_why_suspicious, paths)
-        bar = tqdm(
+        bar = progress(
             zip(paths, reasons),
+            "Checking images",
             total=len(paths),
-            desc="Checking images",
             unit="image",
-            leave=False,
             delay=2,
         )
         return {path: reason for path, reason in bar if reason}

@@ -10,6 +10,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -30,6 +31,7 @@ from torch.utils.data import (
 from datasets.decoding import UNREADABLE
 from datasets.images import BrokenImage, ImageSplit
 from datasets.transforms import Crops
+from utilities import signals
 from utilities.errors import UserError
 from utilities.seeding import derive
 from utilities.types import Batch, PixelBatch
@@ -83,23 +85,21 @@ def _loader(split: ImageSplit, batches: BatchSource, workers: int, *, lasting: b
 
 
 class Batches:
-    """The batches of a loader, counted; `seed` fixes their augmentation.
+    """The batches of a loader, counted, from number `first` on; `seed` fixes their augmentation.
 
     Raises UserError for an unreadable image, and where no process can be started.
     """
 
-    def __init__(self, loader: DataLoader, seed: int = 0):
-        self.loader, self.seed = loader, seed
+    def __init__(self, loader: DataLoader, seed: int = 0, first: int = 0):
+        self.loader, self.seed, self.first = loader, seed, first
 
     def __len__(self) -> int:
-        return len(self.loader)
+        return max(len(self._requests.batches) - self.first, 0)
 
     def __iter__(self) -> Iterator[Batch | PixelBatch]:
-        requests = self.loader.sampler
-        assert isinstance(requests, _Requests)
-        requests.seed = self.seed
+        self._requests.seed, self._requests.first = self.seed, self.first
         try:
-            with _interrupts_wait():
+            with _signals_wait():
                 batches = iter(self.loader)
         except OSError as error:  # processes wait for each other with files in shared memory
             raise UserError(
@@ -114,22 +114,28 @@ class Batches:
             _await_its_end()
             raise RuntimeError("DataLoader worker exited unexpectedly") from error
 
+    @property
+    def _requests(self) -> "_Requests":
+        assert isinstance(self.loader.sampler, _Requests)
+        return self.loader.sampler
+
 
 class _Requests(Sampler):
-    """The batches of a sampler, each with a seed of its own.
+    """The batches of a sampler from number `first` on, each with a seed of its own.
 
     Augmentation depends on (seed, batch, row), not on which process reads it.
     """
 
     def __init__(self, batches: BatchSource):
-        self.batches, self.seed = batches, 0
+        self.batches, self.seed, self.first = batches, 0, 0
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         for number, indices in enumerate(self.batches):
-            yield derive(self.seed, number), indices
+            if number >= self.first:
+                yield derive(self.seed, number), indices
 
 
 class _BatchReader(Dataset):
@@ -246,8 +252,20 @@ def _as_it_is(batch: Collated) -> Collated:
 
 
 def _leave_quietly(worker: int) -> None:
-    """No traceback of a loading process whose reader was interrupted while it took a batch."""
+    """No traceback of a loading process whose reader was interrupted while it took a batch.
+
+    A scheduler's signals to all processes of a job are for the main process to answer: this one
+    ends when that one says so.
+    """
     sys.excepthook = _told_unless_interrupted
+    if hasattr(signal, "sigwaitinfo"):  # elsewhere nobody can ask who sent a signal
+        threading.Thread(target=_leave_when_told_by, args=(os.getppid(),), daemon=True).start()
+
+
+def _leave_when_told_by(reader: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM, signal.SIGUSR1}).si_pid != reader:
+        pass
+    os._exit(0)
 
 
 def _told_unless_interrupted(
@@ -265,12 +283,12 @@ def _cores() -> int:
 
 
 @contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Ctrl-C waits until the workers are started.
+def _signals_wait() -> Iterator[None]:
+    """Signals to stop wait until the workers are started.
 
-    They inherit the mask, so that only the main process answers to it.
+    They inherit the mask, so that only the main process answers to them.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)
     try:
         yield
     finally:

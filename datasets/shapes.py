@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
-from tqdm import tqdm
+
+from utilities.progress import progress
 
 SEED = 85  # Its choice of classes is well balanced: every attribute is frequent in both halves.
 CLASSES = 128
@@ -223,7 +224,7 @@ def render(
 ) -> None:
     """Draws some images of each of the first classes into `folder/images`."""
     looks = class_looks()[:classes]
-    with tqdm(total=len(looks) * images_per_class, desc="Rendering the shapes dataset") as progress:
+    with progress(None, "Rendering the shapes dataset", total=len(looks) * images_per_class) as bar:
         for class_index, look in enumerate(looks):
             class_name = f"{class_index + 1:03d}.{look.name.replace(' ', '_')}"
             class_folder = folder / "images" / class_name
@@ -231,7 +232,7 @@ def render(
             for image_index in range(images_per_class):
                 image = draw_image(look, np.random.default_rng([SEED, class_index, image_index]))
                 image.save(class_folder / f"{image_index + 1:04d}.jpg", quality=JPEG_QUALITY)
-                progress.update()
+                bar.update()
 
 
 def ensure_rendered(folder: Path) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
+from utilities.progress import progress
 from utilities.runtime import Runtime
 from utilities.types import Batch, PixelBatch
 
@@ -29,7 +29,7 @@ def outputs(
         evaltypes: of `embeds` and `avg_features`.
     """
     network.eval()
-    for batch in tqdm(batches, desc=f"Embedding {title}".strip(), leave=False):
+    for batch in progress(batches, f"Embedding {title}".strip()):
         images, _, indices = runtime.place(batch)
         with runtime.autocast():
             output = network(images)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from utilities import durable
 from utilities.errors import reason
 
 LOG = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def _write(path: Path, value: torch.Tensor) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(value, temporary)
-        os.replace(temporary, path)
+        durable.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
         LOG.warning(
             "--cache_path: %s cannot be written (%s); the next run computes it again.",

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
+from utilities.progress import progress
 from utilities.types import Batch, PixelBatch
 
 # To be raised with any change of how images become logits: what `classify` does, or how a split
@@ -36,7 +36,7 @@ def classify(
     """Logits [N, 1000] of all images in one pass, on the CPU."""
     classifier.eval().to(device)
     logits = torch.empty(0)
-    for batch in tqdm(batches, desc="Pseudolabels of the training images"):
+    for batch in progress(batches, "Pseudolabels of the training images"):
         images, _, indices = batch.to(device)
         rows = classifier(images).float().cpu()
         if not len(logits):

@@ -3,7 +3,6 @@
 Both are written as the embeddings come.
 """
 
-import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from utilities import durable
 from utilities.errors import UserError, reason
 
 ROWS_AT_ONCE = 8192  # in a group of a Parquet file: readers take whole groups
@@ -58,7 +58,7 @@ def write(path: Path, blocks: Iterable[np.ndarray], dim: int, source: Source, fl
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             _format_of(path).write(file, blocks, dim, source)
-        os.replace(temporary, path)
+        durable.replace(temporary, path)
     except OSError as error:
         raise UserError(
             f"{flag} {path} cannot be written ({error.strerror or reason(error)})."

@@ -1,7 +1,6 @@
 """A network as a file that runs without this program, and a description of its preprocessing."""
 
 import json
-import os
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from datasets import integrity, loading, transforms
 from programs import images
 from programs.constants import CHECKED_IMAGES, PREPROCESSING
 from programs.trained import Trained
+from utilities import durable
 from utilities.errors import UserError, reason
 
 CHECKED_AT_ONCE = 8  # images in a batch of a check
@@ -85,7 +85,7 @@ def export(network: Trained, format_name: str, folder: Path, checked_files: list
             text = json.dumps(description, indent=1) + "\n"
             (Path(temporary) / PREPROCESSING).write_text(text)
             for file in Path(temporary).iterdir():
-                os.replace(file, folder / file.name)
+                durable.replace(file, folder / file.name)
     except OSError as error:
         raise UserError(
             f"--to {folder} cannot be written ({error.strerror or reason(error)})."

@@ -1,6 +1,6 @@
 """How a batch becomes a step: the `Learner`, its optimiser and schedule, and an epoch of steps."""
 
-from training.epoch import train_epoch
+from training.epoch import TrainingEpoch
 from training.learner import Learner
 
-__all__ = ["Learner", "train_epoch"]
+__all__ = ["Learner", "TrainingEpoch"]

@@ -1,35 +1,95 @@
 """One pass of the batch sampler."""
 
 import time
-from collections.abc import Iterable
-
-from tqdm import tqdm
+from collections.abc import Callable, Iterable, Sized
 
 from training.learner import Learner
+from utilities import seeding, signals
 from utilities.meters import LossMeter
-from utilities.seeding import seed_everything
+from utilities.progress import progress
 from utilities.types import Batch, PixelBatch
 
 
-def train_epoch(
-    learner: Learner, batches: Iterable[Batch | PixelBatch], *, epoch: int, seed: int
-) -> dict[str, float]:
-    """Mean losses by name, and `time` in seconds.
+class TrainingEpoch:
+    """The steps of an epoch. It can be left between any two of them and taken up again.
 
     Args:
+        number: of the epoch, from 0.
         seed: of this epoch; it fixes all that the steps draw.
-    Raises:
-        NonFiniteLoss: a loss was NaN or infinite.
     """
-    started = time.monotonic()
-    seed_everything(seed)
-    learner.start_epoch(epoch)
-    meter = LossMeter(epoch)
-    progress = tqdm(batches, desc=f"Epoch {epoch}", leave=False)
-    for batch in progress:
-        meter.update(**learner.step(batch))
-        if meter.due():  # the only place where a step waits for the device, about once a second
-            means = meter.means()
-            progress.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
-    learner.end_epoch()
-    return meter.means() | {"time": time.monotonic() - started}
+
+    def __init__(self, learner: Learner, number: int, seed: int):
+        self.learner, self.number, self.seed = learner, number, seed
+        self.meter = LossMeter(number)
+        self.seconds = 0.0  # of the steps so far
+        self.is_over = False
+        self.is_between_steps = True
+        self.drawn: dict | None = None  # the random streams where it was left
+
+    @property
+    def steps(self) -> int:
+        return self.meter.steps
+
+    def run(
+        self, batches: Iterable[Batch | PixelBatch], after_step: Callable[[], None] | None = None
+    ) -> dict[str, float]:
+        """Mean losses by name, and `time` in seconds, of the whole epoch.
+
+        Args:
+            batches: those of the steps that are left to make.
+        Raises:
+            NonFiniteLoss: a loss was NaN or infinite.
+        """
+        if not self.is_over:
+            self._make_steps(batches, after_step)
+        return self.meter.means() | {"time": self.seconds}
+
+    def state_dict(self) -> dict:
+        """Plain values and tensors, from which the epoch goes on as it would have."""
+        return {
+            "meter": self.meter.state_dict(),
+            "seconds": self.seconds,
+            "is_over": self.is_over,
+            "drawn": seeding.state(),
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.meter.load_state_dict(state["meter"])
+        self.seconds, self.is_over = state["seconds"], state["is_over"]
+        self.drawn = state["drawn"]
+
+    def _make_steps(
+        self, batches: Iterable[Batch | PixelBatch], after_step: Callable[[], None] | None
+    ) -> None:
+        started = time.monotonic() - self.seconds
+        self._begin()
+        total = self.steps + len(batches) if isinstance(batches, Sized) else None
+        title = f"Epoch {self.number + 1}"
+        shown = progress(batches, title, total=total, initial=self.steps)
+        for batch in shown:
+            with signals.held():
+                self._step(batch)
+            if self.meter.due():  # the only place where a step waits for the device
+                means = self.meter.means()
+                values = {name: f"{value:.4f}" for name, value in means.items()}
+                shown.set_postfix(values, refresh=False)
+            self.seconds = time.monotonic() - started
+            if after_step:
+                after_step()
+        with signals.held():
+            self.learner.end_epoch()
+            self.is_over = True
+        self.meter.means()  # the device has made all steps when it answers
+        self.seconds = time.monotonic() - started
+
+    def _begin(self) -> None:
+        if self.drawn is None:
+            seeding.seed_everything(self.seed)
+        else:
+            seeding.restore(self.drawn)
+        self.learner.start_epoch(self.number)
+
+    def _step(self, batch: Batch | PixelBatch) -> None:
+        self.is_between_steps = False
+        self.meter.update(**self.learner.step(batch))
+        self.is_between_steps = True

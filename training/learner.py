@@ -1,5 +1,7 @@
 """A network and all that trains it."""
 
+import warnings
+
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -70,7 +72,10 @@ class Learner:
         return {"objective": objective, "guidance": guidance, "loss": loss}
 
     def end_epoch(self) -> None:
-        self.schedule.step()
+        with warnings.catch_warnings():
+            # An epoch that was left behind its last step makes none when it is gone on with.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            self.schedule.step()
 
     @property
     def parts(self) -> dict[str, Stateful]:

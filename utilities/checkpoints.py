@@ -4,16 +4,18 @@ They are written to a temporary name first.
 """
 
 import logging
-import os
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 
-from utilities import run_folder
+from utilities import durable, run_folder, signals
 from utilities.errors import UserError
 from utilities.fingerprint import differences
+from utilities.logger import RunLog
 from utilities.types import Stateful
 
 LOG = logging.getLogger(__name__)
@@ -27,7 +29,9 @@ PLAIN = ("settings", "epoch", "history", "seconds", "wandb_id")
 class Checkpoint(NamedTuple):
     """A checkpoint read from `path`; `tensors` holds the state of each part by name.
 
-    `data` is the fingerprint of what it was trained on, None in older ones.
+    `epoch` is the last that was ended, -1 for none. `within` holds the state of the one that was
+    begun after it, None between two epochs; `data` is the fingerprint of what it was trained on,
+    None in older ones.
     """
 
     path: Path
@@ -38,10 +42,15 @@ class Checkpoint(NamedTuple):
     seconds: float
     wandb_id: str | None
     data: dict | None = None
+    within: dict | None = None
 
     def losses(self) -> list[float]:
         """Of each epoch that is done."""
         return self.history.get("Train", {}).get("loss", {}).get("loss", [])
+
+    def steps(self) -> int:
+        """Of the epoch that was begun."""
+        return self.within["training"]["meter"]["steps"] if self.within else 0
 
 
 def snapshot(
@@ -53,6 +62,7 @@ def snapshot(
     seconds: float,
     wandb_id: str | None,
     data: dict | None = None,
+    within: dict | None = None,
 ) -> dict:
     """All that a run needs to go on: the state of each part by its name, and plain values."""
     return {
@@ -63,7 +73,85 @@ def snapshot(
         "seconds": seconds,
         "wandb_id": wandb_id,
         "data": data,
+        "within": within,
     }
+
+
+class Training(Stateful, Protocol):
+    """An epoch's steps; between two of them its state is whole."""
+
+    number: int
+    is_between_steps: bool
+
+
+class Keeper:
+    """Writes the checkpoints of a run: what is the same in all of them is said once.
+
+    Args:
+        states: gives the state of each part by its name.
+        records: whose folder, history and W&B id are meant.
+        settings, data: as in a `Checkpoint`.
+        minutes: between two checkpoints within an epoch; 0 for none.
+        started: of `time.monotonic()`, when the run began, earlier where it was resumed.
+    """
+
+    def __init__(
+        self,
+        states: Callable[[], dict[str, dict]],
+        records: RunLog,
+        *,
+        settings: dict,
+        data: dict,
+        minutes: float,
+        started: float,
+    ):
+        self.states, self.records = states, records
+        self.settings, self.data = settings, data
+        self.minutes, self.started = minutes, started
+        self.last_kept = time.monotonic()
+
+    @contextmanager
+    def within(self, training: Training, sampler: Stateful) -> Iterator[None]:
+        """An epoch is gone through inside; told to stop there, the run keeps what it has of it."""
+        self.begun = (training, sampler)
+        try:
+            yield
+        except (KeyboardInterrupt, signals.Stopped):
+            signals.end()
+            if training.is_between_steps:
+                self.keep_begun()
+            raise
+
+    def keep_begun(self) -> None:
+        """Write the last checkpoint within the epoch."""
+        training, sampler = self.begun
+        within = {"training": training.state_dict(), "sampler": sampler.state_dict()}
+        self._write(training.number - 1, within)
+
+    def keep_if_due(self) -> None:
+        """The same where `minutes` have passed since there was a checkpoint."""
+        if 0 < self.minutes <= (time.monotonic() - self.last_kept) / 60:
+            self.keep_begun()
+
+    def keep(self, epoch: int, improved: Iterable[Path] = ()) -> None:
+        """Write the last checkpoint at the end of an epoch, and those that are the best so far."""
+        self._write(epoch, also=improved)
+
+    def _write(self, epoch: int, within: dict | None = None, also: Iterable[Path] = ()) -> None:
+        state = snapshot(
+            self.states(),
+            settings=self.settings,
+            epoch=epoch,
+            history=self.records.history,
+            seconds=time.monotonic() - self.started,
+            wandb_id=self.records.online_id,
+            data=self.data,
+            within=within,
+        )
+        with signals.held():
+            for path in [*also, self.records.folder / run_folder.LAST_CHECKPOINT]:
+                save(path, state)
+        self.last_kept = time.monotonic()
 
 
 def save(path: Path, state: dict) -> None:
@@ -74,7 +162,7 @@ def save(path: Path, state: dict) -> None:
     temporary = path.with_name(path.name + ".tmp")
     try:
         torch.save(state, temporary)
-        os.replace(temporary, path)
+        durable.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
         temporary.unlink(missing_ok=True)
         raise UserError(
@@ -131,12 +219,13 @@ def load(path: Path, flag: str = "--resume") -> Checkpoint:
         if missing := REQUIRED - state.keys():
             raise KeyError(f"without {', '.join(sorted(missing))}")
         _require_plain(plain)
-        data = state.pop("data", None)
+        data, within = state.pop("data", None), state.pop("within", None)
+        _require_begun(plain["epoch"], within)
     except Exception as error:  # torch raises many types for a foreign or damaged file
         raise UserError(
             f"{flag} {path} is not a checkpoint of this program ({_first_line(error)})."
         ) from error
-    return Checkpoint(path=path, tensors=state, data=data, **plain)
+    return Checkpoint(path=path, tensors=state, data=data, within=within, **plain)
 
 
 def restore(parts: dict[str, Stateful], checkpoint: Checkpoint, flag: str = "--resume") -> None:
@@ -156,17 +245,34 @@ def restore(parts: dict[str, Stateful], checkpoint: Checkpoint, flag: str = "--r
             ) from error
 
 
+def restore_begun(checkpoint: Checkpoint, training: Stateful, sampler: Stateful) -> None:
+    """Go on within the epoch that the checkpoint's run had begun.
+
+    Raises UserError if it does not fit.
+    """
+    begun = checkpoint._replace(tensors=checkpoint.within or {})
+    restore({"training": training, "sampler": sampler}, begun)
+
+
 def _require_plain(plain: dict) -> None:
     """Raises TypeError for values that this program does not write."""
     kinds = {"settings": dict, "epoch": int, "history": dict, "seconds": int | float}
     for name, kind in kinds.items():
         if not isinstance(plain[name], kind):
             raise TypeError(f"{name} is {plain[name]!r}"[:100])
-    if not 0 <= plain["epoch"] < 10**9:
+    if not -1 <= plain["epoch"] < 10**9:
         raise ValueError(f"epoch is {plain['epoch']}")
     losses = plain["history"].get("Train", {})
     if not isinstance(losses, dict):
         raise TypeError("history holds no losses by name")
+
+
+def _require_begun(epoch: int, within: dict | None) -> None:
+    """Raises KeyError, TypeError or ValueError where there is nothing to go on with."""
+    if within is None and epoch < 0:
+        raise ValueError(f"epoch is {epoch}")
+    if within is not None and not isinstance(within["training"]["meter"]["steps"], int):
+        raise TypeError("within holds no number of steps")
 
 
 def _first_line(error: Exception) -> str:

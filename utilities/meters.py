@@ -32,6 +32,14 @@ class LossMeter:
             self.first_bad[name] = torch.minimum(self.first_bad.get(name, never), bad)
         self.steps += 1
 
+    def state_dict(self) -> dict:
+        """Steps, sums and first bad steps, from which the means go on."""
+        return {"steps": self.steps, "sums": dict(self.sums), "first_bad": dict(self.first_bad)}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.steps = state["steps"]
+        self.sums, self.first_bad = dict(state["sums"]), dict(state["first_bad"])
+
     def due(self) -> bool:
         """Whether it is time to look at the means again."""
         return time.monotonic() - self.last_read >= self.interval

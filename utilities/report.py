@@ -9,9 +9,11 @@ from typing import Any, TextIO
 
 import torch
 
+from utilities import signals
 from utilities.errors import UserError, of_loading
 from utilities.logger import Families, Summary, Values
 from utilities.meters import NonFiniteLoss
+from utilities.signals import Stopped
 from utilities.streams import PatientStream, patient_errors, reader_may_leave
 
 LOG = logging.getLogger(__name__)
@@ -52,7 +54,7 @@ def exit_status(run: Callable[..., None], *arguments: Any, program: str = "main.
     What went wrong is a sentence on standard error. Whoever reads what is said may leave.
     """
     status = 0  # of work that prints after its reader has left
-    with reader_may_leave(), patient_errors():
+    with signals.answered(), reader_may_leave(), patient_errors():
         status = _exit_status(run, arguments, program)
     return status
 
@@ -79,6 +81,8 @@ def _exit_status(run: Callable[..., None], arguments: tuple[Any, ...], program: 
         message, status = f"error: {sentence}.", 2
     except KeyboardInterrupt as interrupt:
         message, status = f"interrupted{interrupt}", 130
+    except Stopped as stopped:
+        message, status = f"stopped by {stopped}", 143
     else:
         return 0
     print(f"{program}: {message}", file=sys.stderr)

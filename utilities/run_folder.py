@@ -5,7 +5,6 @@ It is never one that another run has written to.
 
 import csv
 import json
-import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -14,8 +13,10 @@ from pathlib import Path
 
 import yaml
 
+from utilities import durable
 from utilities.errors import UserError, of_loading
 from utilities.run_names import run_name
+from utilities.signals import Stopped
 
 LAST_CHECKPOINT = "checkpoint_last.pth.tar"
 RESULTS = "results.json"
@@ -137,7 +138,7 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     try:
         temporary.write_text(text)
-        os.replace(temporary, path)
+        durable.replace(temporary, path)
     except OSError as error:
         raise UserError(
             f"{path} cannot be written ({error.strerror}); is the disk full?"
@@ -168,7 +169,7 @@ def how_to_resume(folder: Path) -> str:
 
 @contextmanager
 def resumable(folder: Path) -> Iterator[None]:
-    """An interrupt, or a killed loading process, says how to go on from the last checkpoint."""
+    """A signal, or a killed loading process, says how to go on from the last checkpoint."""
     try:
         yield
     except RuntimeError as error:
@@ -177,3 +178,5 @@ def resumable(folder: Path) -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         raise KeyboardInterrupt(how_to_resume(folder)) from None
+    except Stopped as stopped:
+        raise Stopped(stopped.number, how_to_resume(folder)) from None

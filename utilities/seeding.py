@@ -19,3 +19,28 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def state() -> dict:
+    """Where the streams of Python, numpy and torch are, as tensors and plain values."""
+    stream = np.random.get_state(legacy=False)
+    assert isinstance(stream, dict)
+    place = stream["state"]
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {
+        "python": random.getstate(),
+        "numpy": stream | {"state": place | {"key": torch.from_numpy(place["key"].astype(int))}},
+        "torch": torch.get_rng_state(),
+        "cuda": devices,
+    }
+
+
+def restore(state: dict) -> None:
+    """Put the streams where `state()` found them; those of GPUs where there are as many."""
+    random.setstate(state["python"])
+    stream = state["numpy"]
+    place = stream["state"]
+    np.random.set_state(stream | {"state": place | {"key": place["key"].numpy().astype("uint32")}})
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -14,13 +14,13 @@ from functools import partial
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
 
 import datasets
 from datasets import benchmark, decoding, scan
 from datasets.decoding import UNREADABLE, read_rgb
 from datasets.prepare import layouts, unpack
 from utilities.errors import UserError
+from utilities.progress import progress
 
 LOG = logging.getLogger(__name__)
 JPEG_QUALITY = 95
@@ -130,7 +130,7 @@ def _build(plan: layouts.Plan, folder: Path, short_side: int) -> None:
     title = f"Making {folder.name}"
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders let other threads run
         placed = pool.map(place, plan.values(), targets)
-        for _ in tqdm(placed, total=len(plan), desc=title, unit="file", leave=False, delay=2):
+        for _ in progress(placed, title, total=len(plan), unit="file", delay=2):
             pass
 
 

@@ -8,10 +8,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tqdm import tqdm
-
 from datasets.prepare import unpack
 from utilities.errors import UserError
+from utilities.progress import progress
 
 TIMEOUT = 60  # seconds without a byte
 BLOCK = 1 << 20
@@ -53,7 +52,9 @@ def _fetch_rest(url: str, part: Path) -> None:
             unpack.require_space(part.parent, (total or 0) - have)
             with (
                 part.open("ab" if have else "wb") as file,
-                tqdm(total=total, initial=have, desc=part.stem, unit="B", unit_scale=True) as bar,
+                progress(
+                    None, part.stem, total=total, initial=have, unit="B", unit_scale=True
+                ) as bar,
             ):
                 while block := answer.read(BLOCK):
                     file.write(block)

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
-
 from datasets import scan
 from utilities.errors import UserError, reason
+from utilities.progress import progress
 
 SUFFIXES = (".tgz", ".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".zip")
 DAMAGED = (
@@ -59,13 +58,13 @@ def checksum(path: Path) -> str:
     whole = hashlib.md5(usedforsecurity=False)
     with (
         path.open("rb") as file,
-        tqdm(
+        progress(
+            None,
+            f"Checksum of {path.name}",
             total=path.stat().st_size,
-            desc=f"Checksum of {path.name}",
             unit="B",
             unit_scale=True,
             delay=2,
-            leave=False,
         ) as bar,
     ):
         while block := file.read(1 << 22):
@@ -102,7 +101,7 @@ def unpack(path: Path, folder: Path) -> list[str]:
     folder.mkdir(parents=True)
     try:
         members = _zip_members(path, folder) if _is_zip(path) else _tar_members(path, folder)
-        for _ in tqdm(members, desc=f"Unpacking {path.name}", unit="file", leave=False, delay=2):
+        for _ in progress(members, f"Unpacking {path.name}", unit="file", delay=2):
             pass
     except tarfile.FilterError as error:
         raise _escaping(path, error.tarinfo.name) from error

@@ -4,85 +4,11 @@ from copy import deepcopy
 
 import pytest
 import torch
+from small_learner import batch, learner, weights
 from torch import nn
 
-from training import Learner, optimizers, schedules, train_epoch
+from training import TrainingEpoch, optimizers, schedules
 from utilities.meters import NonFiniteLoss
-from utilities.runtime import Runtime
-from utilities.types import Batch, ModelOutput
-
-
-class Network(nn.Module):
-    """Embeds an image by a linear function of its pixels, behind a trunk that may be frozen."""
-
-    def __init__(self):
-        super().__init__()
-        self.trunk, self.head = nn.Linear(12, 6), nn.Linear(6, 3)
-
-    def forward(self, images: torch.Tensor) -> ModelOutput:
-        features = self.trunk(images.flatten(1))
-        return ModelOutput(self.head(features), features, features[:, :, None, None])
-
-    def train_trunk(self, enabled: bool) -> None:
-        self.trunk.requires_grad_(enabled)
-
-
-class Spread(nn.Module):
-    """The mean square of embeddings around a learned centre."""
-
-    def __init__(self):
-        super().__init__()
-        self.centre = nn.Parameter(torch.zeros(3))
-
-    def forward(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
-        return (output.embeddings - self.centre).square().mean()
-
-    def is_mined(self) -> bool:
-        return False
-
-
-class Guide(nn.Module):
-    """Another loss of the same embeddings, which counts its calls."""
-
-    calls: torch.Tensor
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("calls", torch.zeros(()))
-
-    def forward(self, embeddings, labels, indices) -> torch.Tensor:
-        self.calls += 1
-        return (embeddings.sum(1) - indices).abs().mean()
-
-
-def batch(seed: int) -> Batch:
-    images = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(seed))
-    return Batch(images, torch.tensor([0, 0, 1, 1]), torch.tensor([3, 1, 0, 2]))
-
-
-def learner(seed: int = 0, guide: bool = True, warmup: int = 0) -> Learner:
-    torch.manual_seed(seed)
-    network, criterion = Network(), Spread()
-    groups = [
-        {"params": list(network.parameters()), "lr": 0.1, "weight_decay": 0.01},
-        {"params": [criterion.centre], "lr": 0.01, "weight_decay": 0.01},
-    ]
-    optimizer = optimizers.select("adam", groups)
-    schedule = schedules.select("step", optimizer, tau=[2], gamma=0.5)
-    return Learner(
-        network,
-        criterion,
-        optimizer,
-        schedule,
-        runtime=Runtime(),
-        guide=Guide() if guide else None,
-        guide_weight=0.5 if guide else 0.0,
-        warmup=warmup,
-    )
-
-
-def weights(of: Learner) -> list[torch.Tensor]:
-    return [*of.network.parameters(), *of.criterion.parameters()]
 
 
 def test_a_step_is_that_of_its_losses_by_hand():
@@ -111,20 +37,20 @@ def test_without_a_guide_the_loss_is_the_objective():
 def test_the_trunk_waits_for_the_end_of_the_warm_up():
     ours = learner(warmup=1)
     before = ours.network.trunk.weight.detach().clone()
-    train_epoch(ours, [batch(0)], epoch=0, seed=0)
+    TrainingEpoch(ours, 0, 0).run([batch(0)])
     assert torch.equal(ours.network.trunk.weight, before)
-    train_epoch(ours, [batch(0)], epoch=1, seed=1)
+    TrainingEpoch(ours, 1, 1).run([batch(0)])
     assert not torch.equal(ours.network.trunk.weight, before)
 
 
 def test_a_restored_learner_goes_on_as_the_stored_one():
     stored, restored = learner(0), learner(1)
-    train_epoch(stored, [batch(0), batch(1)], epoch=0, seed=0)
+    TrainingEpoch(stored, 0, 0).run([batch(0), batch(1)])
     state = deepcopy(stored.state_dict())  # as through a file: an optimiser keeps what it is given
     for name, part in restored.parts.items():
         part.load_state_dict(state[name])
     for each in (stored, restored):
-        train_epoch(each, [batch(2)], epoch=1, seed=1)
+        TrainingEpoch(each, 1, 1).run([batch(2)])
     assert all(map(torch.equal, weights(stored), weights(restored)))
     assert stored.schedule.get_last_lr() == restored.schedule.get_last_lr() == [0.05, 0.005]
     assert stored.guide.calls == restored.guide.calls == 3
@@ -132,7 +58,7 @@ def test_a_restored_learner_goes_on_as_the_stored_one():
 
 def test_an_epoch_gives_the_mean_of_its_losses():
     ours, alike = learner(), learner()
-    means = train_epoch(ours, [batch(0), batch(1)], epoch=0, seed=0)
+    means = TrainingEpoch(ours, 0, 0).run([batch(0), batch(1)])
     steps = [alike.step(batch(seed)) for seed in range(2)]
     assert list(means) == ["objective", "guidance", "loss", "time"] and means["time"] > 0
     for name in ("objective", "guidance", "loss"):
@@ -143,7 +69,7 @@ def test_an_epoch_gives_the_mean_of_its_losses():
 def test_a_loss_that_is_not_finite_ends_the_epoch():
     broken = batch(0)._replace(images=torch.full((4, 3, 2, 2), torch.nan))
     with pytest.raises(NonFiniteLoss, match="step 1 of epoch 4"):
-        train_epoch(learner(), [batch(0), broken], epoch=4, seed=0)
+        TrainingEpoch(learner(), 4, 0).run([batch(0), broken])
 
 
 def test_a_constant_schedule_stays():

@@ -1,0 +1,81 @@
+"""A learner at its smallest, for the tests of this room."""
+
+import torch
+from torch import nn
+
+from training import Learner, optimizers, schedules
+from utilities.runtime import Runtime
+from utilities.types import Batch, ModelOutput
+
+
+class Network(nn.Module):
+    """Embeds an image by a linear function of its pixels, behind a trunk that may be frozen."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk, self.head = nn.Linear(12, 6), nn.Linear(6, 3)
+
+    def forward(self, images: torch.Tensor) -> ModelOutput:
+        features = self.trunk(images.flatten(1))
+        return ModelOutput(self.head(features), features, features[:, :, None, None])
+
+    def train_trunk(self, enabled: bool) -> None:
+        self.trunk.requires_grad_(enabled)
+
+
+class Spread(nn.Module):
+    """The mean square of embeddings around a learned centre."""
+
+    def __init__(self):
+        super().__init__()
+        self.centre = nn.Parameter(torch.zeros(3))
+
+    def forward(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
+        return (output.embeddings - self.centre).square().mean()
+
+    def is_mined(self) -> bool:
+        return False
+
+
+class Guide(nn.Module):
+    """Another loss of the same embeddings, which counts its calls."""
+
+    calls: torch.Tensor
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, embeddings, labels, indices) -> torch.Tensor:
+        self.calls += 1
+        return (embeddings.sum(1) - indices).abs().mean()
+
+
+def batch(seed: int) -> Batch:
+    images = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(seed))
+    return Batch(images, torch.tensor([0, 0, 1, 1]), torch.tensor([3, 1, 0, 2]))
+
+
+def learner(seed: int = 0, guide: bool = True, warmup: int = 0) -> Learner:
+    torch.manual_seed(seed)
+    network, criterion = Network(), Spread()
+    groups = [
+        {"params": list(network.parameters()), "lr": 0.1, "weight_decay": 0.01},
+        {"params": [criterion.centre], "lr": 0.01, "weight_decay": 0.01},
+    ]
+    optimizer = optimizers.select("adam", groups)
+    schedule = schedules.select("step", optimizer, tau=[2], gamma=0.5)
+    return Learner(
+        network,
+        criterion,
+        optimizer,
+        schedule,
+        runtime=Runtime(),
+        guide=Guide() if guide else None,
+        guide_weight=0.5 if guide else 0.0,
+        warmup=warmup,
+    )
+
+
+def weights(of: Learner) -> list[torch.Tensor]:
+    return [*of.network.parameters(), *of.criterion.parameters()]

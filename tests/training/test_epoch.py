@@ -1,0 +1,108 @@
+"""An epoch: left after any step and taken up again, it ends as if it had not been."""
+
+import io
+import os
+import signal
+
+import pytest
+import torch
+from small_learner import batch, learner, weights
+
+from training import TrainingEpoch
+from utilities import signals
+
+BATCHES = [batch(number) for number in range(5)]
+
+
+def through_a_file(state: dict) -> dict:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def noisy(seed: int = 0):
+    """A learner whose steps draw random numbers."""
+    ours = learner(seed)
+    guide = ours.guide.forward
+
+    def forward(embeddings, labels, indices):
+        return guide(embeddings, labels, indices) * torch.rand(())
+
+    ours.guide.forward = forward
+    return ours
+
+
+class Left(Exception):
+    """The epoch is left here."""
+
+
+@pytest.mark.parametrize("left_after", [1, 3, 5])
+def test_an_epoch_goes_on_as_it_would_have(left_after):
+    whole = noisy()
+    expected = TrainingEpoch(whole, 0, seed=7).run(BATCHES)
+
+    first = noisy()
+    epoch = TrainingEpoch(first, 0, seed=7)
+
+    def leave() -> None:
+        if epoch.steps == left_after:
+            raise Left
+
+    with pytest.raises(Left):
+        epoch.run(BATCHES, leave)
+    assert epoch.is_between_steps and not epoch.is_over
+    states = through_a_file({"learner": first.state_dict(), "epoch": epoch.state_dict()})
+
+    second = noisy(1)
+    for name, part in second.parts.items():
+        part.load_state_dict(states["learner"][name])
+    torch.manual_seed(99)  # whatever else has drawn
+    again = TrainingEpoch(second, 0, seed=7)
+    again.load_state_dict(states["epoch"])
+    assert again.steps == left_after
+    means = again.run(BATCHES[left_after:])
+    assert all(map(torch.equal, weights(whole), weights(second)))
+    assert second.schedule.last_epoch == whole.schedule.last_epoch == 1
+    assert {name: mean for name, mean in means.items() if name != "time"} == {
+        name: mean for name, mean in expected.items() if name != "time"
+    }
+
+
+def test_an_ended_epoch_makes_no_step_again():
+    ours = noisy()
+    epoch = TrainingEpoch(ours, 0, seed=7)
+    means = epoch.run(BATCHES)
+    again = TrainingEpoch(ours, 0, seed=7)
+    again.load_state_dict(through_a_file(epoch.state_dict()))
+    before = [weight.clone() for weight in weights(ours)]
+    assert again.is_over and again.run([]) == means
+    assert all(map(torch.equal, before, weights(ours))) and ours.schedule.last_epoch == 1
+
+
+def test_a_signal_waits_for_the_end_of_the_step():
+    ours, steps = noisy(), []
+    step = ours.step
+
+    def signalled(batch):
+        steps.append("begun")
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        losses = step(batch)
+        steps.append("ended")
+        return losses
+
+    ours.step = signalled
+    epoch = TrainingEpoch(ours, 0, seed=7)
+    with pytest.raises(signals.Stopped), signals.answered():
+        epoch.run(BATCHES)
+    assert steps == ["begun", "ended"] * 2 and epoch.steps == 2 and epoch.is_between_steps
+
+
+def test_a_step_that_fails_leaves_no_whole_state():
+    ours = noisy()
+    ours.step = lambda batch: 1 / 0
+    epoch = TrainingEpoch(ours, 0, seed=7)
+    with pytest.raises(ZeroDivisionError):
+        epoch.run(BATCHES)
+    assert not epoch.is_between_steps

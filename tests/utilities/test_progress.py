@@ -1,0 +1,50 @@
+"""How far long work is: a line now and then where there is no terminal."""
+
+import io
+import logging
+import sys
+
+import pytest
+
+from utilities import progress as module
+from utilities.progress import progress
+
+
+@pytest.fixture
+def every_step_is_due(monkeypatch):
+    monkeypatch.setattr(module, "INTERVAL", 0.0)
+
+
+def test_short_work_says_nothing(caplog, capsys):
+    with caplog.at_level(logging.INFO):
+        assert list(progress([1, 2, 3], "Work")) == [1, 2, 3]
+        with progress(None, "Work", total=2) as bar:
+            bar.update()
+            bar.update()
+    assert caplog.text == "" and capsys.readouterr() == ("", "")
+
+
+def test_long_work_says_lines(caplog, capsys, every_step_is_due):
+    with caplog.at_level(logging.INFO):
+        shown = progress(iter("abc"), "Epoch 2", total=5, initial=2)
+        for _ in shown:
+            shown.set_postfix({"loss": "0.5"}, refresh=False)
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line[: len("Epoch 2: 3 of 5")] for line in lines[-3:]] == [
+        "Epoch 2: 3 of 5",
+        "Epoch 2: 4 of 5",
+        "Epoch 2: 5 of 5",
+    ]
+    assert all("after 00:00" in line for line in lines) and "loss=0.5" in lines[-1]
+    assert capsys.readouterr() == ("", "") and not any("\r" in line for line in lines)
+
+
+def test_a_terminal_gets_a_bar_that_goes_away(monkeypatch, caplog):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert list(progress(range(3), "Work", mininterval=0)) == [0, 1, 2]
+    shown = sys.stderr.getvalue()
+    assert "Work: 100%" in shown and shown.endswith("\r") and caplog.text == ""

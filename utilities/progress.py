@@ -1,0 +1,45 @@
+"""How far long work is: a bar on a terminal, a line a minute where it is read later."""
+
+import io
+import logging
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+LOG = logging.getLogger(__name__)
+INTERVAL = 60.0  # seconds between two lines
+LINE = "{desc}: {n_fmt} of {total_fmt} after {elapsed}, {remaining} left{postfix}"
+
+
+def progress(things: Iterable | None, title: str, **options: Any) -> tqdm:
+    """What is iterated, or updated by hand, and told.
+
+    Args:
+        things: counted as they are taken; None where `update` is called.
+        options: of tqdm: total, initial, unit, delay.
+    """
+    if sys.stderr.isatty():
+        return tqdm(things, desc=title, leave=False, **options)
+    return _Lines(things, title, **options)
+
+
+class _Lines(tqdm):
+    """Says a line now and then, and nothing of work that is done before the first is due."""
+
+    def __init__(self, things: Iterable | None, title: str, **options: Any):
+        known = {
+            "desc": title,
+            "leave": False,
+            "file": io.StringIO(),
+            "delay": INTERVAL,
+            "mininterval": INTERVAL,
+            "miniters": 1,
+            "bar_format": LINE,
+        }
+        super().__init__(things, **(options | known))
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        if msg is None:
+            LOG.info("%s", str(self))

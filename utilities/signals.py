@@ -1,0 +1,87 @@
+"""Being told to stop: SIGTERM, the SIGUSR1 that schedulers send ahead of it, and Ctrl-C.
+
+A signal becomes an exception between any two lines of Python, but for those that are
+`held` together: there it waits for their end.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class Stopped(BaseException):
+    """A signal to stop. No Exception: whoever catches those to report them must not catch it."""
+
+    def __init__(self, number: int, how_to_go_on: str = ""):
+        super().__init__(number, how_to_go_on)
+        self.number, self.how_to_go_on = number, how_to_go_on
+
+    def __str__(self) -> str:
+        return signal.Signals(self.number).name + self.how_to_go_on
+
+
+class _State:
+    """What has come and is not answered yet, and how many `held` are around the current line."""
+
+    arrived: int | None = None
+    holding = 0
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Inside, SIGTERM and SIGUSR1 raise `Stopped`, Ctrl-C KeyboardInterrupt.
+
+    Only the main thread of a process can say so; in others nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _answer) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _State.arrived, _State.holding = None, 0
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """What belongs together is ended before a signal is answered.
+
+    Raises Stopped or KeyboardInterrupt behind it, or ahead of it where an earlier one was lost: a
+    `__del__` swallows exceptions.
+    """
+    _raise_arrived()
+    _State.holding += 1
+    try:
+        yield
+    finally:
+        _State.holding -= 1
+    _raise_arrived()
+
+
+def end() -> None:
+    """From here on the program is ending: no further signal is answered."""
+    _State.holding += 1
+
+
+def _answer(number: int, frame: FrameType | None) -> None:
+    is_impatient = number == signal.SIGINT and _State.arrived == number
+    _State.arrived = number
+    if is_impatient:
+        raise KeyboardInterrupt
+    _raise_arrived()
+
+
+def _raise_arrived() -> None:
+    if _State.arrived is None or _State.holding:
+        return
+    if _State.arrived == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise Stopped(_State.arrived)
