@@ -113,8 +113,12 @@ def home(checkpoint: Path, losses: list[float]) -> Path | None:
     try:
         with (folder / "CSV_Logs" / "Data_Train_loss.csv").open(newline="") as file:
             recorded = [float(row["loss"]) for row in csv.DictReader(file)]
-    except (OSError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return None
+    except OSError:
+        if losses:
+            return None
+        recorded = []  # a checkpoint within the first epoch comes before them
     # A run may be killed after an epoch is recorded and before its checkpoint is written.
     known = len(losses) + (checkpoint.name == LAST_CHECKPOINT)
     goes_further = len(recorded) > known or _finished_epochs(folder) > len(losses)
@@ -140,6 +144,7 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.write_text(text)
         durable.replace(temporary, path)
     except OSError as error:
+        temporary.unlink(missing_ok=True)
         raise UserError(
             f"{path} cannot be written ({error.strerror}); is the disk full?"
         ) from error
