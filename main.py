@@ -112,8 +112,8 @@ def run(opt: parameters.Settings) -> None:
             if not is_last:
                 evaluated.clear()  # the embeddings, for which the next epoch has no room to spare
         facts = {"dataset": opt.dataset, "settings": settings, "images_left_out": data.left_out}
-        records.finish(facts, time.monotonic() - started)
         draw_figures(opt, records, evaluator, evaluated, data.splits.testing)
+        records.finish(facts, time.monotonic() - started)  # the mark of a run that has everything
     report.print_results(records.summary(), records.folder)
     integrity.report(data.left_out)
 
@@ -143,8 +143,8 @@ def evaluate_only(opt: parameters.Settings) -> None:
     with build.build_records(opt, savename=savename) as records:
         records.log(checkpoint.epoch, values_of_epoch(checkpoint.epoch, {}, values))
         facts = {"dataset": opt.dataset, "settings": settings, "images_left_out": left_out}
-        records.finish(facts | {"checkpoint": path}, time.monotonic() - started)
         draw_figures(opt, records, evaluator, evaluated, splits.testing)
+        records.finish(facts | {"checkpoint": path}, time.monotonic() - started)
     LOG.info("%s of %s, epoch %d, on %s:", path, opt.arch, checkpoint.epoch, opt.dataset)
     report.print_values(opt.evaltypes, values)
     LOG.info("Results: %s", records.folder)

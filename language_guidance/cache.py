@@ -6,7 +6,6 @@ Nothing is computed twice, and nothing goes stale.
 import contextlib
 import hashlib
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,7 +70,7 @@ def _has_shape(value: object, shape: tuple[int | None, ...]) -> bool:
 
 def _write(path: Path, value: torch.Tensor) -> None:
     """Under a temporary name first; a folder that cannot be written only gives a warning."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = durable.temporary_for(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(value, temporary)

@@ -1,6 +1,8 @@
 """Files that are whole and there, whatever happens next: a kill, a power cut."""
 
+import glob
 import os
+import platform
 from pathlib import Path
 
 
@@ -27,3 +29,26 @@ def flush(path: Path) -> None:
             raise
     finally:
         os.close(opened)
+
+
+def temporary_for(path: Path) -> Path:
+    """A name beside a file that several processes may write, of this one alone.
+
+    What processes of this machine left there when they were killed is removed.
+    """
+    beginning = f"{path.name}.{platform.node()}-"
+    for left in path.parent.glob(f"{glob.escape(beginning)}*.tmp"):
+        process = left.name[len(beginning) : -len(".tmp")]
+        if process.isdigit() and not _is_alive(int(process)):
+            left.unlink(missing_ok=True)
+    return path.with_name(f"{beginning}{os.getpid()}.tmp")
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True

@@ -136,7 +136,10 @@ class RunLog:
         return summary
 
     def finish(self, run: dict[str, object], seconds: float) -> None:
-        """Write results.json and draw. `run` says what was run."""
+        """Draw, and write results.json, with which a run has everything. `run` says what was run.
+
+        Raises UserError for a plot that cannot be written, after the results.
+        """
         summary = self.summary()
         if self.online:
             self.online.summarise(summary)
@@ -147,8 +150,14 @@ class RunLog:
             "seconds": round(seconds, 2),
             **environment(),
         }
+        unwritten = None
+        try:
+            self.draw()
+        except UserError as error:
+            unwritten = error
         write_atomically(self.folder / RESULTS, json.dumps(results, indent=1) + "\n")
-        self.draw()
+        if unwritten:
+            raise unwritten
 
     def __enter__(self) -> "RunLog":
         return self

@@ -1,6 +1,7 @@
 """Durable files: written through before they get their name, and the name after."""
 
 import os
+import subprocess
 
 import pytest
 
@@ -52,3 +53,17 @@ def test_a_file_that_cannot_be_flushed_does_not_replace(tmp_path, monkeypatch):
         durable.replace(temporary, path)
     assert path.read_text() == "old"
     durable.flush(tmp_path)  # of a folder it is the file system's own affair
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    path = tmp_path / "a[1].pt"
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    ours = durable.temporary_for(path)
+    assert ours.parent == tmp_path and ours == durable.temporary_for(path)
+    left = ours.with_name(ours.name.replace(str(os.getpid()), str(ended.pid)))
+    others = [ours, tmp_path / "a.pt", tmp_path / f"a[1].pt.elsewhere-{ended.pid}.tmp"]
+    for file in (left, *others):
+        file.write_text("half")
+    durable.temporary_for(path)
+    assert sorted(tmp_path.iterdir()) == sorted(others)

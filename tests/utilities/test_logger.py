@@ -176,7 +176,7 @@ def test_a_metric_without_any_value_ends_nothing(log, caplog):
     assert not log.improved("Test", "embeds_e_recall", "e_recall@1")
 
 
-def test_results_are_written_before_the_plots(log):
+def test_plots_that_cannot_be_written_cost_no_results(log):
     log.log(0, values(0, 2.0, 0.25))
     (log.folder / "Progression_Plots").rmdir()
     with pytest.raises(UserError, match="Graph_Train_loss.svg cannot be written"):
@@ -189,3 +189,15 @@ def test_a_metric_of_one_evaltype_is_asked_of_no_other(log):
     log.log(0, {"Train": {"epochs": {"epochs": 0}}, "Test": {"embeds_rho_spectrum": {name: 0.5}}})
     paths = log.improvements(["Test"], ["embeds", "avg_features"], [name])
     assert [path.name for path in paths] == [f"checkpoint_Test_embeds_{name}.pth.tar"]
+
+
+def test_results_come_when_all_else_is_there(log, monkeypatch):
+    log.log(0, values(0, 2.0, 0.25))
+
+    def stopped(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(RunLog, "draw", stopped)
+        log.finish({}, 1.0)
+    assert not (log.folder / "results.json").exists()
