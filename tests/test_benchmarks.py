@@ -11,6 +11,7 @@ import criteria
 # Script -> how the rows of its table begin.
 ROWS = {
     "catalogue.py": ["| miner semihard | "],
+    "faults/kill.py": ["SIGKILL  ", "SIGTERM  ", "no room  "],
     "epoch_cost.py": ["| training | ", "| evaluation | ", "| whole epoch | "],
     "objectives.py": [f"{name}  " for name in criteria.REGISTRY],
     "seeds.py": ["| demo | e_recall@1 | ", "| demo | mAP_1000 | ", "| demo | nmi | "],
