@@ -682,8 +682,8 @@ FLAGS: tuple[Flag, ...] = (
         Real(
             "cache_limit",
             8,
-            "GB that --cache may take, which also stays within half of the machine's memory or "
-            "free disk; images beyond it are decoded each time.",
+            "GB that --cache may take, which also stays within half of the memory (that of the "
+            "machine, or of the container) or free disk; images beyond it are decoded each time.",
             above(0),
             needs=(CACHES,),
         ),

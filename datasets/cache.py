@@ -22,6 +22,7 @@ import torch
 from datasets.decoding import PIXELS_VERSION, Pixels, Source, open_image, resized
 from datasets.images import Splits
 from datasets.transforms import scaled_to
+from utilities import memory
 from utilities.errors import UserError
 
 LOG = logging.getLogger(__name__)
@@ -210,4 +211,4 @@ def _room(file: Path | None) -> int:
     """Free bytes on the disk of the file, or the memory of the machine."""
     if file:
         return shutil.disk_usage(file.parent).free
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return memory.total()

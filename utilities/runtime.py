@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
+from utilities import memory
 from utilities.errors import UserError
 from utilities.types import Batch, PixelBatch
 
 LOG = logging.getLogger(__name__)
-UNKNOWN_MEMORY = 4 * 2**30  # where the system does not tell
 UNITS = {"MB": 2**20, "GB": 2**30}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CPU = torch.device("cpu")
@@ -118,10 +118,4 @@ def memory_budget(size: str, device: torch.device) -> int:
 def _free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    try:
-        # This counts what caches would give back, which sysconf does not.
-        with open("/proc/meminfo") as file:
-            available = next(line for line in file if line.startswith("MemAvailable"))
-        return int(available.split()[1]) * 1024
-    except (OSError, StopIteration):
-        return UNKNOWN_MEMORY
+    return memory.free()
