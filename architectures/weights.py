@@ -10,6 +10,7 @@ import timm
 import torch
 from torch import nn
 
+from utilities import torchscript
 from utilities.errors import UserError, reason
 from utilities.hub import offline_unless_reachable
 
@@ -131,11 +132,13 @@ def _load(model: nn.Module, file: str, name: str, file_flag: str) -> None:
 
 
 def _read(path: str) -> object:
-    """What a file of torch or safetensors holds; a pickle that could run code is refused."""
+    """What a file of torch, TorchScript or safetensors holds; code in it is refused, not run."""
     if path.lower().endswith(".safetensors"):
         from safetensors.torch import load_file
 
         return load_file(path)
+    if torchscript.is_torchscript(path):
+        return torchscript.weights(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from utilities import torchscript
 from utilities.errors import UserError, reason
 from utilities.hub import offline_unless_reachable
 
@@ -130,13 +131,17 @@ def _clip(weights: str | None) -> LanguageModel:
 
         is_folder = Path(weights).is_dir() if weights else False
         arch = f"local-dir:{weights}" if is_folder else CLIP_ARCH
-        pretrained = None if is_folder else weights or CLIP_TAG
+        is_script = weights is not None and torchscript.is_torchscript(weights)
+        pretrained = None if is_folder or is_script else weights or CLIP_TAG
         if not weights:
             offline_unless_reachable()
         try:
             model = open_clip.create_model(
-                arch, pretrained=pretrained, require_pretrained=True, device=device
+                arch, pretrained=pretrained, require_pretrained=not is_script, device=device
             ).eval()
+            if weights and is_script:  # as OpenAI publishes its models
+                state = torchscript.weights(weights)
+                model.load_state_dict({name: state[name] for name in model.state_dict()})
             tokenizer = open_clip.get_tokenizer(arch)
         except Exception as error:  # open_clip, torch and the hub client raise types of their own
             expected = f"the open_clip checkpoint file of {CLIP_ARCH} ({CLIP_TAG})"

@@ -225,6 +225,15 @@ def test_weights_of_a_transformer_of_another_image_size(tmp_path):
     assert found(images()).shape == (2, 64)
 
 
+def test_weights_of_a_torchscript_archive(tmp_path):
+    _, expected = stored(tmp_path, "test_resnet", "pth")
+    model = timm.create_model("test_resnet").eval()
+    model.load_state_dict(expected)
+    torch.jit.trace(model, images()).save(str(tmp_path / "traced.pt"))
+    found = network("test_resnet", file=tmp_path / "traced.pt").trunk.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
 @pytest.mark.parametrize("other", ["test_vit", "test_convnext", "resnet18"])
 def test_a_file_of_another_architecture_is_refused(tmp_path, other):
     file, _ = stored(tmp_path, other, "pth")

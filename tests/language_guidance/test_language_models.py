@@ -177,6 +177,39 @@ def test_a_file_of_open_clip(clip, tmp_path, monkeypatch):
     assert torch.equal(found, encode("clip", ["a dog"], weights=clip))
 
 
+def test_the_torchscript_file_that_openai_publishes(clip, tmp_path, monkeypatch):
+    """Half precision, and beside the weights three numbers that open_clip's model has not."""
+    import open_clip
+
+    model = open_clip.CLIP(**TINY_CLIP).eval()
+    state = open_clip.factory.load_state_dict(str(clip / "open_clip_model.safetensors"))
+    model.load_state_dict({name: value.half().float() for name, value in state.items()})
+    published = tree_of({name: value.half() for name, value in model.state_dict().items()})
+    for name in ("input_resolution", "context_length", "vocab_size"):
+        published.register_buffer(name, torch.tensor(7))
+    torch.jit.script(published).save(str(tmp_path / "ViT-B-32.pt"))
+    (tmp_path / "tiny-clip.json").write_text(json.dumps(TINY_CLIP))
+    open_clip.add_model_config(tmp_path / "tiny-clip.json")
+    monkeypatch.setattr(language_models, "CLIP_ARCH", "tiny-clip")
+    found = encode("clip", ["a dog"], weights=tmp_path / "ViT-B-32.pt")
+    with torch.no_grad():
+        torch.testing.assert_close(found, model.encode_text(open_clip.tokenize(["a dog"])))
+
+
+def tree_of(state: dict[str, torch.Tensor]) -> torch.nn.Module:
+    """Modules that hold these tensors by their names, and do nothing."""
+    root = torch.nn.Module()
+    for name, value in state.items():
+        *path, last = name.split(".")
+        place = root
+        for part in path:
+            if part not in dict(place.named_children()):
+                place.add_module(part, torch.nn.Module())
+            place = place.get_submodule(part)
+        place.register_buffer(last, value.clone())
+    return root
+
+
 # What is not there, or is something else.
 
 

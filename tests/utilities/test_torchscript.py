@@ -1,0 +1,55 @@
+"""TorchScript archives: their weights, without their code."""
+
+import pickle
+import zipfile
+
+import pytest
+import torch
+from torch import nn
+
+from utilities import torchscript
+
+
+class Small(nn.Module):
+    def __init__(self, dtype: torch.dtype = torch.float32):
+        super().__init__()
+        self.head = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).to(dtype)
+        self.whole = nn.Parameter(torch.randn(2, 6)[:, ::2].to(dtype))
+        self.register_buffer("input_resolution", torch.tensor(224))
+        self.sizes = [1, 2]
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.head(rows) + self.whole.sum() + len(self.sizes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_weights_are_those_of_the_module(tmp_path, dtype):
+    model = Small(dtype)
+    torch.jit.script(model).save(str(tmp_path / "a.pt"))
+    assert torchscript.is_torchscript(tmp_path / "a.pt")
+    read, expected = torchscript.weights(tmp_path / "a.pt"), model.state_dict()
+    assert read.keys() == expected.keys()
+    for name, value in expected.items():
+        assert read[name].dtype == value.dtype and torch.equal(read[name], value), name
+
+
+def test_other_files_are_none(tmp_path):
+    torch.save(Small().state_dict(), tmp_path / "a.pt")
+    (tmp_path / "b.pt").write_bytes(b"text")
+    with zipfile.ZipFile(tmp_path / "c.pt", "w") as archive:
+        archive.writestr("a/b", "c")
+    assert not any(torchscript.is_torchscript(tmp_path / f"{name}.pt") for name in "abc")
+
+
+def test_no_code_of_the_archive_runs(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (tmp_path.joinpath("ran").touch, ())
+
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("a/data.pkl", pickle.dumps(Evil(), protocol=2))
+        archive.writestr("a/constants.pkl", pickle.dumps((), protocol=2))
+    assert torchscript.is_torchscript(tmp_path / "a.pt")
+    with pytest.raises(pickle.UnpicklingError, match="it names"):
+        torchscript.weights(tmp_path / "a.pt")
+    assert not (tmp_path / "ran").exists()
