@@ -85,7 +85,7 @@ def run(opt: parameters.Settings) -> None:
             is_due = is_last or (epoch + 1) % opt.evaluate_every == 0
             evaluated = evaluator.run(network) if is_due else {}
             values = {split: evaluation.values for split, evaluation in evaluated.items()}
-            records.log(epoch, values_of_epoch(epoch, losses, values))
+            records.log(epoch, values_of_epoch(losses, values))
             state = checkpoints.snapshot(
                 learner.state_dict(),
                 settings=settings,
@@ -133,11 +133,11 @@ def evaluate_only(opt: parameters.Settings) -> None:
     settings = parameters.stored(opt)
     savename = f"{parameters.run_name_of(opt)}_evaluation"
     with build.build_records(opt, savename=savename) as records:
-        records.log(checkpoint.epoch, values_of_epoch(checkpoint.epoch, {}, values))
+        records.log(checkpoint.epoch, values_of_epoch({}, values))
         facts = {"dataset": opt.dataset, "settings": settings, "images_left_out": left_out}
         records.finish(facts | {"checkpoint": path}, time.monotonic() - started)
         draw_figures(opt, records, evaluator, evaluated, splits.testing)
-    LOG.info("%s of %s, epoch %d, on %s:", path, opt.arch, checkpoint.epoch, opt.dataset)
+    LOG.info("%s of %s, epoch %d, on %s:", path, opt.arch, checkpoint.epoch + 1, opt.dataset)
     report.print_values(opt.evaltypes, values)
     LOG.info("Results: %s", records.folder)
     integrity.report(left_out)

@@ -101,7 +101,7 @@ def print_epoch(
 ) -> None:
     """One line for the losses, and those of `print_values`."""
     shown = "  ".join(f"{name} {loss:.4f}" for name, loss in losses.items() if name != "time")
-    LOG.info("Epoch %d of %d: %s  (training %.1f s)", epoch, epochs, shown, losses["time"])
+    LOG.info("Epoch %d of %d: %s  (training %.1f s)", epoch + 1, epochs, shown, losses["time"])
     print_values(evaltypes, values)
 
 
