@@ -30,7 +30,7 @@ from evaluation import Evaluator, figures
 from evaluation.embedding import embed
 from language_guidance import Guidance, GuidanceSettings
 from training import Learner, optimizers, schedules
-from utilities import checkpoints, run_folder
+from utilities import checkpoints, costs, run_folder
 from utilities.checkpoints import Checkpoint
 from utilities.errors import UserError
 from utilities.fingerprint import fingerprint
@@ -63,6 +63,7 @@ def build_runtime(opt: parameters.Settings) -> Runtime:
     """Raises UserError for a GPU that is not there, or where processes were to share the run."""
     require_one_process()
     device = select_device(opt.device, opt.gpu)
+    costs.reset_gpu_peak(device)
     return Runtime(device, opt.precision, channels_last=opt.channels_last)
 
 

@@ -19,7 +19,7 @@ from datasampler.storage import StorageSampler
 from datasets import ImageSplit, integrity, loading
 from evaluation import Evaluator, SplitEvaluation
 from training import train_epoch
-from utilities import checkpoints, report, run_folder, seeding
+from utilities import checkpoints, costs, report, run_folder, seeding
 from utilities.logger import RunLog, values_of_epoch
 from utilities.online import OnlineRun
 
@@ -75,17 +75,20 @@ def run(opt: parameters.Settings) -> None:
         first = resumed.epoch + 1 if resumed else 0
         if first == opt.n_epochs:  # ended before its results were written
             evaluated = evaluator.run(network)
+        pace = costs.Pace(first, opt.n_epochs, opt.evaluate_every)
         for epoch in range(first, opt.n_epochs):
             if isinstance(data.sampler, StorageSampler):
                 data.sampler.refresh(embed_training(network))
             data.sampler.set_epoch(epoch)
-            seed = seeding.derive(opt.seed, epoch)
+            seed, rates = seeding.derive(opt.seed, epoch), learner.learning_rates()
             losses = train_epoch(learner, loading.Batches(loader, seed), epoch=epoch, seed=seed)
             is_last = epoch == opt.n_epochs - 1
-            is_due = is_last or (epoch + 1) % opt.evaluate_every == 0
+            is_due = costs.is_evaluated(epoch, opt.n_epochs, opt.evaluate_every)
             evaluated = evaluator.run(network) if is_due else {}
             values = {split: evaluation.values for split, evaluation in evaluated.items()}
-            records.log(epoch, values_of_epoch(losses, values))
+            speed = len(loader) * opt.bs / losses["time"]
+            spent = costs.Costs(rates, speed, costs.peak_memory(runtime.device))
+            records.log(epoch, values_of_epoch(losses, values, spent.families()))
             state = checkpoints.snapshot(
                 learner.state_dict(),
                 settings=settings,
@@ -100,7 +103,8 @@ def run(opt: parameters.Settings) -> None:
                 improved = records.improvements(values, opt.evaltypes, opt.storage_metrics)
             for path in [*improved, records.folder / run_folder.LAST_CHECKPOINT]:
                 checkpoints.save(path, state)
-            report.print_epoch(epoch, opt.n_epochs, opt.evaltypes, losses, values)
+            pace.end_epoch()
+            report.print_epoch(epoch, opt.n_epochs, opt.evaltypes, losses, values, spent, pace)
             if not is_last:
                 evaluated.clear()  # the embeddings, for which the next epoch has no room to spare
         facts = {"dataset": opt.dataset, "settings": settings, "images_left_out": data.left_out}
@@ -133,7 +137,8 @@ def evaluate_only(opt: parameters.Settings) -> None:
     settings = parameters.stored(opt)
     savename = f"{parameters.run_name_of(opt)}_evaluation"
     with build.build_records(opt, savename=savename) as records:
-        records.log(checkpoint.epoch, values_of_epoch({}, values))
+        spent = {"peak_memory": costs.peak_memory(runtime.device)}
+        records.log(checkpoint.epoch, values_of_epoch({}, values, spent))
         facts = {"dataset": opt.dataset, "settings": settings, "images_left_out": left_out}
         records.finish(facts | {"checkpoint": path}, time.monotonic() - started)
         draw_figures(opt, records, evaluator, evaluated, splits.testing)

@@ -72,6 +72,10 @@ class Learner:
     def end_epoch(self) -> None:
         self.schedule.step()
 
+    def learning_rates(self) -> dict[str, float]:
+        """With which the next step is made, by the name of each group of the optimiser."""
+        return {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+
     @property
     def parts(self) -> dict[str, Stateful]:
         """What has state, by its name in a checkpoint."""

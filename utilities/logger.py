@@ -30,12 +30,12 @@ Summary = dict[str, dict[str, dict[str, float]]]
 PLOT_INTERVAL = 60  # seconds between redrawings: drawing must not slow short epochs down
 # Beginnings of names.
 LOWER_IS_BETTER = ("loss", "objective", "guidance", "time", "dists@intra", "rho_spectrum")
-COUNTERS = ("epochs", "time")
+COUNTERS = ("epochs", "time", "learning_rate", "images_per_second", "peak_memory")
 
 
-def values_of_epoch(losses: dict[str, float], values: Values) -> Values:
+def values_of_epoch(losses: dict[str, float], values: Values, costs: Families) -> Values:
     """The evaluation's values with the training's: losses by name are families of one metric."""
-    return _with_training({name: {name: loss} for name, loss in losses.items()}, values)
+    return _with_training({name: {name: loss} for name, loss in losses.items()} | costs, values)
 
 
 def key(family: str, metric: str) -> str:
@@ -144,6 +144,7 @@ class RunLog:
             "run": str(self.folder),
             "epochs": max(self._numbers(), default=0),
             "metrics": summary,
+            "peak_memory": self._peak_memory(),
             "seconds": round(seconds, 2),
             **environment(),
         }
@@ -189,6 +190,12 @@ class RunLog:
         """Of the epochs so far, counted from 1."""
         epochs = self.history.get("Train", {}).get("epochs", {}).get("epochs", [])
         return [int(epoch) + 1 for epoch in epochs]
+
+    def _peak_memory(self) -> dict[str, float]:
+        """The largest of all epochs, of whichever process of the run."""
+        peaks = self.history.get("Train", {}).get("peak_memory", {})
+        known = {name: [peak for peak in series if peak == peak] for name, series in peaks.items()}
+        return {name: max(series) for name, series in known.items() if series}
 
     def _three_values(self, family: str, metric: str, series: list[float]) -> dict[str, float]:
         known = self._known(series)
