@@ -30,12 +30,13 @@ from evaluation import Evaluator, figures
 from evaluation.embedding import embed
 from language_guidance import Guidance, GuidanceSettings
 from training import Learner, optimizers, schedules
-from utilities import checkpoints, costs, run_folder
+from utilities import checkpoints, costs, log_file, run_folder
 from utilities.checkpoints import Checkpoint
 from utilities.errors import UserError
 from utilities.fingerprint import fingerprint
 from utilities.logger import RunLog
 from utilities.online import OnlineRun
+from utilities.report import RESULT
 from utilities.runtime import Runtime, require_one_process, select_device
 
 LOG = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def is_completed(opt: parameters.Settings) -> bool:
         changed = checkpoints.changes(stored, settings)
         other = [change for name, change in changed.items() if parameters.matters(name, opt)]
         if not other:
-            LOG.info("--completed: %s is finished; nothing to do.", folder)
+            LOG.log(RESULT, "--completed: %s is finished; nothing to do.", folder)
             return True
         LOG.info("--completed: %s is finished under other settings: %s.", folder, ", ".join(other))
     return False
@@ -120,7 +121,8 @@ def is_finished(opt: parameters.Settings, resumed: Checkpoint) -> bool:
     if done < opt.n_epochs or (done == opt.n_epochs and lacks_results):
         LOG.info("Resuming %s: %d of %d epochs are done.", path, done, opt.n_epochs)
         return False
-    LOG.info(
+    LOG.log(
+        RESULT,
         "--resume %s: all %d epochs are done; nothing to do (a larger --n_epochs goes on).",
         path,
         opt.n_epochs,
@@ -367,9 +369,12 @@ def build_class_vectors(
 
 
 def build_records(
-    opt: parameters.Settings, resumed: Checkpoint | None = None, savename: str | None = None
+    opt: parameters.Settings,
+    command: str,
+    resumed: Checkpoint | None = None,
+    savename: str | None = None,
 ) -> RunLog:
-    """The records in a new run folder, or in the resumed run's, with its settings written.
+    """The records in a new run folder, or in the resumed run's, with settings and log written.
 
     A checkpoint that its run has gone beyond, or that lies elsewhere, goes on in a new folder.
     """
@@ -378,6 +383,10 @@ def build_records(
     if folder is None:
         name = savename or parameters.run_name_of(opt)
         folder = run_folder.create(opt.save_path, opt.dataset, name)
+    if log := log_file.current():
+        log.keep_in(
+            folder, f"{f'Resumed from {resumed.path}' if resumed else 'Started'}: {command}"
+        )
     if resumed and not goes_on:
         LOG.info(
             "%s is not the end of the records beside it: this run goes on in %s.",

@@ -32,12 +32,13 @@ def main(argv: list[str] | None = None) -> int:
     if opt.list:
         print(parameters.listing())
         return 0
-    report.configure_logging()
-    return report.exit_status(evaluate_only if opt.evaluate_only else run, opt)
+    report.configure_logging(quiet=opt.quiet)
+    work = evaluate_only if opt.evaluate_only else run
+    return report.exit_status(work, opt, parameters.command(argv))
 
 
-def run(opt: parameters.Settings) -> None:
-    """Build, then train -> evaluate -> log, epoch by epoch."""
+def run(opt: parameters.Settings, command: str) -> None:
+    """Build, then train -> evaluate -> log, epoch by epoch. `command` is kept in the records."""
     started = time.monotonic()
     if build.is_completed(opt):
         return
@@ -68,7 +69,10 @@ def run(opt: parameters.Settings) -> None:
         started -= resumed.seconds
 
     # The run folder is made last: whatever is wrong up to here has written nothing.
-    with build.build_records(opt, resumed) as records, run_folder.resumable(records.folder):
+    with (
+        build.build_records(opt, command, resumed) as records,
+        run_folder.resumable(records.folder),
+    ):
         summary = build.summary(opt, data, learner, guidance, evaluator)
         report.print_summary(summary | {"run folder": str(records.folder)})
         evaluated: dict[str, SplitEvaluation] = {}
@@ -114,7 +118,7 @@ def run(opt: parameters.Settings) -> None:
     integrity.report(data.left_out)
 
 
-def evaluate_only(opt: parameters.Settings) -> None:
+def evaluate_only(opt: parameters.Settings, command: str) -> None:
     """`--evaluate_only`: the metrics of a stored network.
 
     They are of the dataset that the flags name, or of the network's own.
@@ -136,15 +140,22 @@ def evaluate_only(opt: parameters.Settings) -> None:
     values = {split: evaluation.values for split, evaluation in evaluated.items()}
     settings = parameters.stored(opt)
     savename = f"{parameters.run_name_of(opt)}_evaluation"
-    with build.build_records(opt, savename=savename) as records:
+    with build.build_records(opt, command, savename=savename) as records:
         spent = {"peak_memory": costs.peak_memory(runtime.device)}
         records.log(checkpoint.epoch, values_of_epoch({}, values, spent))
         facts = {"dataset": opt.dataset, "settings": settings, "images_left_out": left_out}
         records.finish(facts | {"checkpoint": path}, time.monotonic() - started)
         draw_figures(opt, records, evaluator, evaluated, splits.testing)
-    LOG.info("%s of %s, epoch %d, on %s:", path, opt.arch, checkpoint.epoch + 1, opt.dataset)
-    report.print_values(opt.evaltypes, values)
-    LOG.info("Results: %s", records.folder)
+    LOG.log(
+        report.RESULT,
+        "%s of %s, epoch %d, on %s:",
+        path,
+        opt.arch,
+        checkpoint.epoch + 1,
+        opt.dataset,
+    )
+    report.print_values(opt.evaltypes, values, report.RESULT)
+    LOG.log(report.RESULT, "Results: %s", records.folder)
     integrity.report(left_out)
 
 

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -53,6 +54,7 @@ from utilities.version import NAME, VERSION
 
 PROGRAM = "main.py"
 HELP_WIDTH = 78
+HIDDEN = "***"
 WANDB_KEY_PLACEHOLDER = "<your_wandb_key>"
 # The argparse groups of the paper's script, in which scripts and tools look for its flags.
 BASIC = "basic_training_parameters"
@@ -562,6 +564,11 @@ FLAGS: tuple[Flag, ...] = (
             None,
             "Go on from a checkpoint: its path, its run folder, or 'auto' for the latest run of "
             "this dataset and savename, which starts anew where there is none.",
+            stored=False,
+        ),
+        Switch(
+            "quiet",
+            "Say only warnings, errors and the results; log.txt in the run folder has everything.",
             stored=False,
         ),
         Choice(
@@ -1827,6 +1834,19 @@ def parse(argv: list[str] | None = None) -> Settings:
     if settings.list:
         return settings
     return _checked(settings, problems + wrong_in_file)
+
+
+def command(argv: list[str] | None = None) -> str:
+    """The command line of a run as it was given, without the values of secret flags."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    secrets = {f"--{flag.name}" for flag in FLAGS if flag.secret}
+    for number, word in enumerate(words):
+        name, equals, _ = word.partition("=")
+        if name in secrets and equals:
+            words[number] = f"{name}={HIDDEN}"
+        elif name in secrets and number + 1 < len(words):
+            words[number + 1] = HIDDEN
+    return shlex.join(["python", PROGRAM, *words])
 
 
 def inherit(opt: Settings, checkpoint: Mapping[str, object]) -> Settings:

@@ -13,6 +13,7 @@ import torch
 
 from utilities.costs import Costs, Pace
 from utilities.errors import UserError, of_loading
+from utilities.log_file import LogFile, overhearing
 from utilities.logger import Families, Summary, Values
 from utilities.meters import NonFiniteLoss
 from utilities.streams import PatientStream, patient_errors, reader_may_leave
@@ -36,14 +37,16 @@ ROOMS = (
 )
 
 
-def configure_logging(stream: TextIO | None = None) -> None:
-    """Plain sentences on standard output, or another stream."""
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(message)s",
-        stream=PatientStream(stream or sys.stdout),
-        force=True,
-    )
+def configure_logging(stream: TextIO | None = None, *, quiet: bool = False) -> None:
+    """Plain sentences on standard output, or another stream, and all of them in the log file.
+
+    Args:
+        quiet: the stream gets results and warnings only.
+    """
+    console = logging.StreamHandler(PatientStream(stream or sys.stdout))
+    console.setLevel(RESULT if quiet else logging.INFO)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[console, LogFile()], force=True)
     for room in ROOMS:
         logging.getLogger(room).setLevel(logging.INFO)
     # The hub client's retries end in a message of ours.
@@ -60,7 +63,7 @@ def exit_status(run: Callable[..., None], *arguments: Any, program: str = "main.
     What went wrong is a sentence on standard error. Whoever reads what is said may leave.
     """
     status = 0  # of work that prints after its reader has left
-    with reader_may_leave(), patient_errors():
+    with reader_may_leave(), patient_errors(), overhearing():
         status = _exit_status(run, arguments, program)
     return status
 
@@ -117,7 +120,10 @@ def print_epoch(
     parts = [f"{name} {loss:.4f}" for name, loss in losses.items() if name != "time"]
     speed_digits = 1 if costs.images_per_second < 10 else 0
     parts += [_rates(costs.learning_rates), f"training {losses['time']:.1f} s"]
-    parts += [f"{costs.images_per_second:,.{speed_digits}f} images/s", f"memory {_memory(costs.peak_memory)}"]
+    parts += [
+        f"{costs.images_per_second:,.{speed_digits}f} images/s",
+        f"memory {_memory(costs.peak_memory)}",
+    ]
     if pace.ahead:
         parts.append(f"{'at least ' * pace.is_lower_bound()}{duration(pace.remaining())} left")
     LOG.info("%s", in_lines(parts, f"Epoch {epoch + 1} of {epochs}: "))
