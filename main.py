@@ -11,6 +11,7 @@ if __name__ == "__main__":
     parameters.answer()  # --help, --list and wrong settings, before anything else is loaded
 
 import logging
+import shlex
 import sys
 import time
 
@@ -33,8 +34,11 @@ def main(argv: list[str] | None = None) -> int:
         print(parameters.listing())
         return 0
     report.configure_logging(quiet=opt.quiet)
+    words = parameters.without_secrets(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        sys.argv[1:] = words  # from where W&B takes the command line
     work = evaluate_only if opt.evaluate_only else run
-    return report.exit_status(work, opt, parameters.command(argv))
+    return report.exit_status(work, opt, shlex.join(["python", "main.py", *words]))
 
 
 def run(opt: parameters.Settings, command: str) -> None:
@@ -75,6 +79,7 @@ def run(opt: parameters.Settings, command: str) -> None:
     ):
         summary = build.summary(opt, data, learner, guidance, evaluator)
         report.print_summary(summary | {"run folder": str(records.folder)})
+        records.log_class_texts(build.class_texts(data.splits.training, guidance))
         evaluated: dict[str, SplitEvaluation] = {}
         first = resumed.epoch + 1 if resumed else 0
         if first == opt.n_epochs:  # ended before its results were written
@@ -111,7 +116,8 @@ def run(opt: parameters.Settings, command: str) -> None:
             report.print_epoch(epoch, opt.n_epochs, opt.evaltypes, losses, values, spent, pace)
             if not is_last:
                 evaluated.clear()  # the embeddings, for which the next epoch has no room to spare
-        facts = {"dataset": opt.dataset, "settings": settings, "images_left_out": data.left_out}
+        facts = build.facts(opt, command, data.splits, data.left_out, runtime)
+        facts |= {"weights": build.count_weights(learner)}
         records.finish(facts, time.monotonic() - started)
         draw_figures(opt, records, evaluator, evaluated, data.splits.testing)
     report.print_results(records.summary(), records.folder)
@@ -138,12 +144,11 @@ def evaluate_only(opt: parameters.Settings, command: str) -> None:
     evaluator = build.build_evaluator(opt, splits, transform, runtime)
     evaluated = evaluator.run(network)
     values = {split: evaluation.values for split, evaluation in evaluated.items()}
-    settings = parameters.stored(opt)
     savename = f"{parameters.run_name_of(opt)}_evaluation"
     with build.build_records(opt, command, savename=savename) as records:
         spent = {"peak_memory": costs.peak_memory(runtime.device)}
         records.log(checkpoint.epoch, values_of_epoch({}, values, spent))
-        facts = {"dataset": opt.dataset, "settings": settings, "images_left_out": left_out}
+        facts = build.facts(opt, command, splits, left_out, runtime)
         records.finish(facts | {"checkpoint": path}, time.monotonic() - started)
         draw_figures(opt, records, evaluator, evaluated, splits.testing)
     LOG.log(

@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import re
-import shlex
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -1836,9 +1835,9 @@ def parse(argv: list[str] | None = None) -> Settings:
     return _checked(settings, problems + wrong_in_file)
 
 
-def command(argv: list[str] | None = None) -> str:
-    """The command line of a run as it was given, without the values of secret flags."""
-    words = list(sys.argv[1:] if argv is None else argv)
+def without_secrets(words: list[str]) -> list[str]:
+    """A command line with *** in the place of what secret flags were given."""
+    words = list(words)
     secrets = {f"--{flag.name}" for flag in FLAGS if flag.secret}
     for number, word in enumerate(words):
         name, equals, _ = word.partition("=")
@@ -1846,7 +1845,7 @@ def command(argv: list[str] | None = None) -> str:
             words[number] = f"{name}={HIDDEN}"
         elif name in secrets and number + 1 < len(words):
             words[number + 1] = HIDDEN
-    return shlex.join(["python", PROGRAM, *words])
+    return words
 
 
 def inherit(opt: Settings, checkpoint: Mapping[str, object]) -> Settings:

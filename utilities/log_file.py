@@ -27,6 +27,7 @@ class LogFile(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.setFormatter(logging.Formatter("%(message)s"))
+        self.begun = datetime.now()
         self.early: deque[str] = deque(maxlen=EARLY)
         self.file: TextIO | None = None
         self.is_over = False
@@ -44,7 +45,7 @@ class LogFile(logging.Handler):
             self.file = path.open(
                 "a", encoding="utf-8", errors="backslashreplace", buffering=1, newline="\n"
             )
-            self.file.write("".join([divider, _stamped(beginning), *kept]))
+            self.file.write("".join([divider, _stamped(beginning, self.begun), *kept]))
         except OSError as error:
             self._give_up(error)
 
@@ -131,8 +132,8 @@ def overhearing() -> Iterator[None]:
         log.close()
 
 
-def _stamped(text: str) -> str:
-    return f"{datetime.now():%Y-%m-%d %H:%M:%S}  {text.strip(chr(10))}\n"
+def _stamped(text: str, time: datetime | None = None) -> str:
+    return f"{time or datetime.now():%Y-%m-%d %H:%M:%S}  {text.strip(chr(10))}\n"
 
 
 def _as_it_reads(line: str) -> str:

@@ -27,6 +27,7 @@ History = dict[str, dict[str, dict[str, list[float]]]]
 # split -> "<family>: <metric>" -> three values and their epochs.
 Summary = dict[str, dict[str, dict[str, float]]]
 
+CLASS_TEXTS = "class_texts.csv"
 PLOT_INTERVAL = 60  # seconds between redrawings: drawing must not slow short epochs down
 # Beginnings of names.
 LOWER_IS_BETTER = ("loss", "objective", "guidance", "time", "dists@intra", "rho_spectrum")
@@ -83,6 +84,19 @@ class RunLog:
             self.draw()
         if self.online:
             self.online.log(epoch + 1, _numbered(epoch + 1, values))
+
+    def log_class_texts(self, rows: list[dict[str, object]]) -> None:
+        """What guidance reads of each class, if anything, as a table; online with a new run."""
+        if not rows:
+            return
+        plain = [{name: _as_text(cell) for name, cell in row.items()} for row in rows]
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(plain[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(plain)
+        write_atomically(self.folder / CLASS_TEXTS, text.getvalue())
+        if self.online and not self._numbers():
+            self.online.log_table("class_texts", plain)
 
     def improved(self, split: str, family: str, metric: str) -> bool:
         """Whether the last logged value is better than all before it."""
@@ -233,6 +247,11 @@ def _flat(nested: dict) -> Iterator[tuple]:
         for family, metrics in families.items():
             for metric, leaf in metrics.items():
                 yield split, family, metric, leaf
+
+
+def _as_text(cell: object) -> object:
+    """Names of files may hold bytes that are no text: these in escapes."""
+    return cell.encode(errors="backslashreplace").decode() if isinstance(cell, str) else cell
 
 
 def _table(numbers: list[int], metrics: dict[str, list[float]]) -> str:

@@ -76,6 +76,13 @@ class OnlineRun:
                     named[f"{split}: {key(family, metric)}"] = value
         self.run.log(named, step=number)
 
+    def log_table(self, name: str, rows: list[dict[str, object]]) -> None:
+        """A table of the training split, as the step before the first epoch."""
+        import wandb
+
+        table = wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])
+        self.run.log({f"Train: {name}": table}, step=0)
+
     def summarise(self, summary: Summary) -> None:
         """The three values of each metric, e.g. "Test: embeds_nmi: nmi (at_best_val)"."""
         named = {}
