@@ -757,8 +757,21 @@ def test_pseudolabels_from_a_local_classifier_are_cached(call, tmp_path, capsys,
         "top-3 pseudolabels of test_resnet" in said.out
         and "Pseudolabels of the training images" in said.err
     )
+    rows = texts_read(run_in(tmp_path))
+    assert len(rows) == 3 * 3 and rows[0].keys() == {"class", "text"}
     assert call(*flags, "--language_pseudoclass_level", "sample") == 0
-    assert "Pseudolabels of the training images" not in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "Pseudolabels of the training images" not in said.err
+    assert "top-3 pseudolabels of each image of test_resnet" in said.out
+    rows = texts_read(run_in(tmp_path, "Sample_Run_s0_1"))
+    for name in dict.fromkeys(row["class"] for row in rows):
+        times = [int(row["images"]) for row in rows if row["class"] == name]
+        assert sum(times) == 3 * 8 and times == sorted(times, reverse=True) and max(times) <= 8
+
+
+def texts_read(folder: Path) -> list[dict[str, str]]:
+    with (folder / "class_texts.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_runs_without_optional_packages(call, monkeypatch, capsys):
@@ -1004,22 +1017,14 @@ def test_online_logging_needs_a_key_and_ignores_the_flag(call, tmp_path, capsys,
     assert "WANDB_API_KEY" in said.err and "--wandb_key is ignored" in said.out
 
 
-def test_offline_run_of_wandb_holds_the_papers_keys(call, tmp_path, monkeypatch):
+def test_offline_run_of_wandb_holds_the_papers_keys(birds, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert (
-        call(
-            "--n_epochs",
-            "2",
-            "--log_online",
-            "--project",
-            "P",
-            "--group",
-            "G",
-            "--wandb_key",
-            "secret",
-        )
-        == 0
-    )
+    places = ["--source_path", birds, "--save_path", tmp_path / "runs"]
+    online = ["--n_epochs", "2", "--log_online", "--project", "P", "--group", "G"]
+    guided = ["--language_distill_w", "1", "--language_model", "minilm", "--wandb_key", "secret"]
+    # As from the shell, because W&B takes a command line from there.
+    monkeypatch.setattr(sys, "argv", ["main.py", *TINY, *map(str, places), *online, *guided])
+    assert main.main() == 0
     records = wandb_records(next(run_in(tmp_path, "G_s0").glob("wandb/offline-run-*/*.wandb")))
     history = [
         {
@@ -1030,14 +1035,20 @@ def test_offline_run_of_wandb_holds_the_papers_keys(call, tmp_path, monkeypatch)
         if record.WhichOneof("record_type") == "history"
     ]
     runs = [record.run for record in records if record.WhichOneof("record_type") == "run"]
-    assert len(history) == 2 and [row["_step"] for row in history] == [1, 2]
+    assert [row["_step"] for row in history] == [0, 1, 2]
+    assert any(key.startswith("Train: class_texts") for key in history.pop(0))
     assert {
         "Train: loss",
         "Train: epochs",
         "Test: embeds_e_recall: e_recall@1",
         "Test: embeds_nmi: nmi",
         "Test: embeds_mAP_1000: mAP_1000",
+        "Train: learning_rate: trunk",
+        "Train: learning_rate: head",
+        "Train: images_per_second",
+        "Train: peak_memory: host_gb",
     } <= history[0].keys()
+    assert [row["Train: epochs"] for row in history] == [1, 2]
     assert runs[0].project == "P" and runs[0].run_group == "G" and runs[0].display_name == "G_s0"
     results = json.loads((run_in(tmp_path, "G_s0") / "results.json").read_text())
     assert history[1]["Test: embeds_nmi: nmi"] == pytest.approx(

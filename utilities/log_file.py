@@ -67,14 +67,15 @@ class LogFile(logging.Handler):
 
     def close(self) -> None:
         """Write nothing more."""
-        self.is_over = True
+        was_over, self.is_over = self.is_over, True
         self.early.clear()
         if self.file is not None:
             file, self.file = self.file, None
             try:
                 file.close()
             except OSError as error:  # what was still to be written
-                self._give_up(error)
+                if not was_over:
+                    self._give_up(error)
         super().close()
 
     def _give_up(self, error: Exception) -> None:

@@ -186,7 +186,7 @@ def test_pseudolabels_of_samples(tmp_path, files, monkeypatch):
             assert found[i, j].item() == pytest.approx(cosine.item(), abs=1e-5)
     rows = logits().argsort(dim=1, descending=True)[:, :2]
     for c in range(3):
-        counts = Counter(names[index] for row in rows[LABELS == c] for index in row)
+        counts = Counter(names[index] for row in rows[c == LABELS] for index in row)
         assert dict(zip(texts[c], times[c])) == counts
         assert times[c] == sorted(times[c], reverse=True)
 
