@@ -62,6 +62,8 @@ class RunLog:
         self.history: History = history or {}
         self.last_drawn = time.monotonic()
         (folder / "CSV_Logs").mkdir(exist_ok=True)
+        # Of a run of before, which counted from 0; each table has the epochs now.
+        (folder / "CSV_Logs" / "Data_Train_epochs.csv").unlink(missing_ok=True)
         (folder / "Progression_Plots").mkdir(exist_ok=True)
 
     @property
