@@ -30,16 +30,20 @@ from evaluation import Evaluator, figures
 from evaluation.embedding import embed
 from language_guidance import Guidance, GuidanceSettings
 from training import Learner, optimizers, schedules
-from utilities import checkpoints, run_folder
+from utilities import checkpoints, costs, log_file, run_folder
 from utilities.checkpoints import Checkpoint
+from utilities.environment import device_name
 from utilities.errors import UserError
 from utilities.fingerprint import fingerprint
 from utilities.logger import RunLog
 from utilities.online import OnlineRun
+from utilities.report import RESULT
 from utilities.runtime import Runtime, require_one_process, select_device
+from utilities.types import Trainable
 
 LOG = logging.getLogger(__name__)
 SHOWN_CLASSES = 3  # of which the summary shows what guidance reads
+SHOWN_TEXTS = 5  # of a class whose images have texts of their own
 
 
 class Data(NamedTuple):
@@ -63,6 +67,7 @@ def build_runtime(opt: parameters.Settings) -> Runtime:
     """Raises UserError for a GPU that is not there, or where processes were to share the run."""
     require_one_process()
     device = select_device(opt.device, opt.gpu)
+    costs.reset_gpu_peak(device)
     return Runtime(device, opt.precision, channels_last=opt.channels_last)
 
 
@@ -79,7 +84,7 @@ def is_completed(opt: parameters.Settings) -> bool:
         changed = checkpoints.changes(stored, settings)
         other = [change for name, change in changed.items() if parameters.matters(name, opt)]
         if not other:
-            LOG.info("--completed: %s is finished; nothing to do.", folder)
+            LOG.log(RESULT, "--completed: %s is finished; nothing to do.", folder)
             return True
         LOG.info("--completed: %s is finished under other settings: %s.", folder, ", ".join(other))
     return False
@@ -124,7 +129,8 @@ def is_finished(opt: parameters.Settings, resumed: Checkpoint) -> bool:
         begun = f", and {resumed.steps():,} steps of the next" if resumed.within else ""
         LOG.info("Resuming %s: %d of %d epochs are done%s.", path, done, opt.n_epochs, begun)
         return False
-    LOG.info(
+    LOG.log(
+        RESULT,
         "--resume %s: all %d epochs are done; nothing to do (a larger --n_epochs goes on).",
         path,
         opt.n_epochs,
@@ -371,9 +377,12 @@ def build_class_vectors(
 
 
 def build_records(
-    opt: parameters.Settings, resumed: Checkpoint | None = None, savename: str | None = None
+    opt: parameters.Settings,
+    command: str,
+    resumed: Checkpoint | None = None,
+    savename: str | None = None,
 ) -> RunLog:
-    """The records in a new run folder, or in the resumed run's, with its settings written.
+    """The records in a new run folder, or in the resumed run's, with settings and log written.
 
     A checkpoint that its run has gone beyond, or that lies elsewhere, goes on in a new folder.
     """
@@ -382,6 +391,10 @@ def build_records(
     if folder is None:
         name = savename or parameters.run_name_of(opt)
         folder = run_folder.create(opt.save_path, opt.dataset, name)
+    if log := log_file.current():
+        log.keep_in(
+            folder, f"{f'Resumed from {resumed.path}' if resumed else 'Started'}: {command}"
+        )
     if resumed and not goes_on:
         LOG.info(
             "%s is not the end of the records beside it: this run goes on in %s.",
@@ -411,11 +424,12 @@ def summary(
 ) -> dict[str, str]:
     """What is about to run, line by line."""
     splits = data.splits
-    by_name = {"train": splits.training, "validation": splits.validation, "test": splits.testing}
+    titles = {"Train": "train", "Val": "validation", "Test": "test"}
     lines = {
-        f"{opt.dataset} ({name})": split.describe() for name, split in by_name.items() if split
+        f"{opt.dataset} ({titles[name]})": split.describe()
+        for name, split in _by_name(splits).items()
     }
-    weights = sum(part.numel() for part in learner.network.parameters())
+    weights = _count(learner.network)
     is_mined = learner.criterion.is_mined()
     lines |= {
         "objective": opt.loss,
@@ -440,19 +454,81 @@ def _optimiser_summary(learner: Learner) -> dict[str, str]:
 def _guidance_summary(
     opt: parameters.Settings, training: ImageSplit, guidance: Guidance
 ) -> dict[str, str]:
-    source = "class names"
-    if opt.language_pseudoclass:
-        classifier = opt.language_pseudoclass_arch
-        source = f"top-{opt.language_pseudoclass_topk} pseudolabels of {classifier}"
     lines = {
         "guidance": f"{opt.language_distill_w:g} x {opt.language_distill_dir} from "
-        f"{opt.language_model}, {source}"
+        f"{opt.language_model}, {_guidance_source(opt, training)}"
     }
-    for name, texts in list(zip(training.class_texts, guidance.texts))[:SHOWN_CLASSES]:
+    for label, name in enumerate(training.class_texts[:SHOWN_CLASSES]):
+        texts = guidance.texts[label]
+        if guidance.times:
+            commonest = zip(texts, guidance.times[label])
+            texts = [f"{text} ({times})" for text, times in commonest][:SHOWN_TEXTS]
         lines[f"  {name}"] = ", ".join(texts)
     shown, classes = min(SHOWN_CLASSES, len(guidance.texts)), len(guidance.texts)
     lines["guidance"] += f"; of {shown} of {classes} classes it reads:"
     return lines
+
+
+def _guidance_source(opt: parameters.Settings, training: ImageSplit) -> str:
+    if opt.language_pseudoclass:
+        whose = " of each image" if opt.language_pseudoclass_level == "sample" else ""
+        classifier = opt.language_pseudoclass_arch
+        return f"top-{opt.language_pseudoclass_topk} pseudolabels{whose} of {classifier}"
+    names = [(name,) for name in training.class_texts]
+    if opt.class_text:
+        return f"captions of {opt.class_text}"
+    return "class names" if training.captions == names else "captions"
+
+
+def facts(
+    opt: parameters.Settings,
+    command: str,
+    splits: Splits,
+    left_out: dict[str, str],
+    runtime: Runtime,
+) -> dict[str, object]:
+    """What was run, on what and where, for results.json."""
+    return {
+        "command": command,
+        "dataset": opt.dataset,
+        "settings": parameters.stored(opt),
+        "device": device_name(runtime.device),
+        "data": {name: split.counts() for name, split in _by_name(splits).items()},
+        "images_left_out": left_out,
+    }
+
+
+def count_weights(learner: Learner) -> dict[str, int]:
+    """All weights of network and objective, and those that the optimiser changes."""
+    groups = learner.optimizer.param_groups
+    return {
+        "all": _count(learner.network) + _count(learner.criterion),
+        "trainable": sum(part.numel() for group in groups for part in group["params"]),
+    }
+
+
+def class_texts(training: ImageSplit, guidance: Guidance | None) -> list[dict[str, object]]:
+    """A row for each class and text that guidance reads, in the order of the classes.
+
+    Where each image has its own, `images` says how many of the class read the text.
+    """
+    rows: list[dict[str, object]] = []
+    for label, texts in enumerate(guidance.texts if guidance else ()):
+        times = guidance.times[label] if guidance and guidance.times else None
+        for rank, text in enumerate(texts):
+            row: dict[str, object] = {"class": training.class_texts[label], "text": text}
+            rows.append(row | ({"images": times[rank]} if times else {}))
+    return rows
+
+
+def _by_name(splits: Splits) -> dict[str, ImageSplit]:
+    """Those that there are, by their names in the records."""
+    by_name = {"Train": splits.training, "Val": splits.validation, "Test": splits.testing}
+    return {name: split for name, split in by_name.items() if split}
+
+
+def _count(part: Trainable) -> int:
+    return sum(weights.numel() for weights in part.parameters())
 
 
 def draw_figures(

@@ -11,6 +11,7 @@ if __name__ == "__main__":
     parameters.answer()  # --help, --list and wrong settings, before anything else is loaded
 
 import logging
+import shlex
 import sys
 import time
 
@@ -19,7 +20,7 @@ from datasampler.storage import StorageSampler
 from datasets import ImageSplit, integrity, loading
 from evaluation import Evaluator, SplitEvaluation
 from training import TrainingEpoch
-from utilities import checkpoints, report, run_folder, seeding, signals
+from utilities import checkpoints, costs, report, run_folder, seeding, signals
 from utilities.logger import RunLog, values_of_epoch
 from utilities.online import OnlineRun
 
@@ -35,12 +36,16 @@ def main(argv: list[str] | None = None) -> int:
     if opt.list:
         print(parameters.listing())
         return 0
-    report.configure_logging()
-    return report.exit_status(evaluate_only if opt.evaluate_only else run, opt)
+    report.configure_logging(quiet=opt.quiet)
+    words = parameters.without_secrets(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        sys.argv[1:] = words  # from where W&B takes the command line
+    work = evaluate_only if opt.evaluate_only else run
+    return report.exit_status(work, opt, shlex.join(["python", "main.py", *words]))
 
 
-def run(opt: parameters.Settings) -> None:
-    """Build, then train -> evaluate -> log, epoch by epoch."""
+def run(opt: parameters.Settings, command: str) -> None:
+    """Build, then train -> evaluate -> log, epoch by epoch. `command` is kept in the records."""
     started = time.monotonic()
     if build.is_completed(opt):
         return
@@ -71,7 +76,10 @@ def run(opt: parameters.Settings) -> None:
         started -= resumed.seconds
 
     # The run folder is made last: whatever is wrong up to here has written nothing.
-    with build.build_records(opt, resumed) as records, run_folder.resumable(records.folder):
+    with (
+        build.build_records(opt, command, resumed) as records,
+        run_folder.resumable(records.folder),
+    ):
         summary = build.summary(opt, data, learner, guidance, evaluator)
         report.print_summary(summary | {"run folder": str(records.folder)})
         keeper = checkpoints.Keeper(
@@ -82,10 +90,12 @@ def run(opt: parameters.Settings) -> None:
             minutes=opt.checkpoint_every,
             started=started,
         )
+        records.log_class_texts(build.class_texts(data.splits.training, guidance))
         evaluated: dict[str, SplitEvaluation] = {}
         first = resumed.epoch + 1 if resumed else 0
         if first == opt.n_epochs:  # ended before its results were written
             evaluated = evaluator.run(network)
+        pace = costs.Pace(first, opt.n_epochs, opt.evaluate_every)
         for epoch in range(first, opt.n_epochs):
             training = TrainingEpoch(learner, epoch, seeding.derive(opt.seed, epoch))
             data.sampler.set_epoch(epoch)
@@ -93,8 +103,9 @@ def run(opt: parameters.Settings) -> None:
                 checkpoints.restore_begun(resumed, training, data.sampler)
             elif isinstance(data.sampler, StorageSampler):
                 data.sampler.refresh(embed_training(network))
+            rates = learner.learning_rates()
             is_last = epoch == opt.n_epochs - 1
-            is_due = is_last or (epoch + 1) % opt.evaluate_every == 0
+            is_due = costs.is_evaluated(epoch, opt.n_epochs, opt.evaluate_every)
             batches = loading.Batches(loader, training.seed, first=training.steps)
             with keeper.within(training, data.sampler):
                 losses = training.run(batches, keeper.keep_if_due)
@@ -102,23 +113,27 @@ def run(opt: parameters.Settings) -> None:
                     keeper.keep_begun()  # an evaluation may be killed
             evaluated = evaluator.run(network) if is_due else {}
             values = {split: evaluation.values for split, evaluation in evaluated.items()}
+            speed = training.images / losses["time"]
+            spent = costs.Costs(rates, speed, costs.peak_memory(runtime.device))
             with signals.held():
-                records.log(epoch, values_of_epoch(epoch, losses, values))
+                records.log(epoch, values_of_epoch(losses, values, spent.families()))
                 improved = []
                 if opt.store_improvements:
                     improved = records.improvements(values, opt.evaltypes, opt.storage_metrics)
                 keeper.keep(epoch, improved)
-            report.print_epoch(epoch, opt.n_epochs, opt.evaltypes, losses, values)
+            pace.end_epoch()
+            report.print_epoch(epoch, opt.n_epochs, opt.evaltypes, losses, values, spent, pace)
             if not is_last:
                 evaluated.clear()  # the embeddings, for which the next epoch has no room to spare
-        facts = {"dataset": opt.dataset, "settings": settings, "images_left_out": data.left_out}
+        facts = build.facts(opt, command, data.splits, data.left_out, runtime)
+        facts |= {"weights": build.count_weights(learner)}
         draw_figures(opt, records, evaluator, evaluated, data.splits.testing)
         records.finish(facts, time.monotonic() - started)  # the mark of a run that has everything
     report.print_results(records.summary(), records.folder)
     integrity.report(data.left_out)
 
 
-def evaluate_only(opt: parameters.Settings) -> None:
+def evaluate_only(opt: parameters.Settings, command: str) -> None:
     """`--evaluate_only`: the metrics of a stored network.
 
     They are of the dataset that the flags name, or of the network's own.
@@ -138,16 +153,23 @@ def evaluate_only(opt: parameters.Settings) -> None:
     evaluator = build.build_evaluator(opt, splits, transform, runtime)
     evaluated = evaluator.run(network)
     values = {split: evaluation.values for split, evaluation in evaluated.items()}
-    settings = parameters.stored(opt)
     savename = f"{parameters.run_name_of(opt)}_evaluation"
-    with build.build_records(opt, savename=savename) as records:
-        records.log(checkpoint.epoch, values_of_epoch(checkpoint.epoch, {}, values))
-        facts = {"dataset": opt.dataset, "settings": settings, "images_left_out": left_out}
+    with build.build_records(opt, command, savename=savename) as records:
+        spent = {"peak_memory": costs.peak_memory(runtime.device)}
+        records.log(checkpoint.epoch, values_of_epoch({}, values, spent))
+        facts = build.facts(opt, command, splits, left_out, runtime)
         draw_figures(opt, records, evaluator, evaluated, splits.testing)
         records.finish(facts | {"checkpoint": path}, time.monotonic() - started)
-    LOG.info("%s of %s, epoch %d, on %s:", path, opt.arch, checkpoint.epoch, opt.dataset)
-    report.print_values(opt.evaltypes, values)
-    LOG.info("Results: %s", records.folder)
+    LOG.log(
+        report.RESULT,
+        "%s of %s, epoch %d, on %s:",
+        path,
+        opt.arch,
+        checkpoint.epoch + 1,
+        opt.dataset,
+    )
+    report.print_values(opt.evaltypes, values, report.RESULT)
+    LOG.log(report.RESULT, "Results: %s", records.folder)
     integrity.report(left_out)
 
 

@@ -53,6 +53,7 @@ from utilities.version import NAME, VERSION
 
 PROGRAM = "main.py"
 HELP_WIDTH = 78
+HIDDEN = "***"
 WANDB_KEY_PLACEHOLDER = "<your_wandb_key>"
 # The argparse groups of the paper's script, in which scripts and tools look for its flags.
 BASIC = "basic_training_parameters"
@@ -572,6 +573,11 @@ FLAGS: tuple[Flag, ...] = (
             "from its end; 0: only at the end of an epoch, and when the run is told to stop.",
             at_least(0),
             needs=(TRAINS,),
+        ),
+        Switch(
+            "quiet",
+            "Say only warnings, errors and the results; log.txt in the run folder has everything.",
+            stored=False,
         ),
         Choice(
             "device",
@@ -1836,6 +1842,19 @@ def parse(argv: list[str] | None = None) -> Settings:
     if settings.list:
         return settings
     return _checked(settings, problems + wrong_in_file)
+
+
+def without_secrets(words: list[str]) -> list[str]:
+    """A command line with *** in the place of what secret flags were given."""
+    words = list(words)
+    secrets = {f"--{flag.name}" for flag in FLAGS if flag.secret}
+    for number, word in enumerate(words):
+        name, equals, _ = word.partition("=")
+        if name in secrets and equals:
+            words[number] = f"{name}={HIDDEN}"
+        elif name in secrets and number + 1 < len(words):
+            words[number + 1] = HIDDEN
+    return words
 
 
 def inherit(opt: Settings, checkpoint: Mapping[str, object]) -> Settings:

@@ -84,10 +84,17 @@ class ImageSplit(torch.utils.data.Dataset):
 
     def describe(self) -> str:
         """Counts of classes and images, and of queries and gallery where it is divided."""
-        counts = f"{len(self.class_texts)} classes, {len(self)} images"
-        if self.is_query is None or self.is_gallery is None:
-            return counts
-        return f"{counts}, {self.is_query.sum()} queries, {self.is_gallery.sum()} in the gallery"
+        titles = {"gallery": "in the gallery"}
+        counts = self.counts().items()
+        return ", ".join(f"{count} {titles.get(name, name)}" for name, count in counts)
+
+    def counts(self) -> dict[str, int]:
+        """Of classes and images, and of queries and gallery where it is divided."""
+        counts = {"classes": len(self.class_texts), "images": len(self)}
+        if self.is_query is not None and self.is_gallery is not None:
+            parts = {"queries": self.is_query, "gallery": self.is_gallery}
+            counts |= {name: int(part.sum()) for name, part in parts.items()}
+        return counts
 
     def __len__(self) -> int:
         return len(self.files)

@@ -45,7 +45,10 @@ class Guidance(NamedTuple):
     """What guides a run."""
 
     guide: LanguageGuide
-    texts: list[list[str]]  # of each class: its captions, or the ranked pseudolabels for PLG
+    # Of each class: its captions, or the pseudolabels for PLG, in the order of their ranks, or of
+    # how many of its images read them where each image has its own.
+    texts: list[list[str]]
+    times: list[list[int]] | None = None  # how many images of the class read each text, likewise
 
 
 class _Encoder(NamedTuple):
@@ -88,10 +91,11 @@ def build(
         UserError: a model that can be neither found nor downloaded.
     """
     encoder = _encoder(settings, cache, device)
+    times = None
     if settings.pseudoclass:
         if classifier is None:
             raise ValueError("Pseudolabels need a classifier.")
-        bank, texts = _pseudolabel_bank(settings, encoder, classifier, labels)
+        bank, texts, times = _pseudolabel_bank(settings, encoder, classifier, labels)
     else:
         bank, texts = _caption_bank(encoder, captions), [list(group) for group in captions]
     guide = LanguageGuide(
@@ -101,7 +105,7 @@ def build(
         temperature=settings.temp,
         delay=settings.delay,
     )
-    return Guidance(guide.to(device), texts)
+    return Guidance(guide.to(device), texts, times)
 
 
 def class_vectors(
@@ -150,8 +154,11 @@ def _group_means(encoder: _Encoder, groups: list[tuple[str, ...]]) -> torch.Tens
 
 def _pseudolabel_bank(
     settings: GuidanceSettings, encoder: _Encoder, classifier: Classifier, labels: torch.Tensor
-) -> tuple[TextBank, list[list[str]]]:
-    """The ImageNet classes that the images show, by class or by image; and those of each class."""
+) -> tuple[TextBank, list[list[str]], list[list[int]] | None]:
+    """The ImageNet classes that the images show, by class or by image; and those of each class.
+
+    By image also how many images of a class read each of its texts.
+    """
     names = pseudolabels.class_names()
     vocabulary = sorted(set(names))
     # Before the classification, which may take an hour: a language model that cannot be had
@@ -160,12 +167,34 @@ def _pseudolabel_bank(
     row_of = {name: row for row, name in enumerate(vocabulary)}
     text_rows = torch.tensor([row_of[name] for name in names])  # [1000] of ImageNet classes
     logits = _logits(classifier, (len(labels), len(names)), encoder.cache, encoder.device)
-    by_class = text_rows[pseudolabels.top_classes(logits, labels, settings.pseudoclass_topk)]
-    texts = [[vocabulary[row] for row in ranked] for ranked in by_class.tolist()]
     if settings.pseudoclass_level == "class":
-        return TextBank(vectors, by_class), texts
+        by_class = text_rows[pseudolabels.top_classes(logits, labels, settings.pseudoclass_topk)]
+        texts = [[vocabulary[row] for row in ranked] for ranked in by_class.tolist()]
+        return TextBank(vectors, by_class), texts, None
     by_image = text_rows[pseudolabels.top_samples(logits, settings.pseudoclass_topk)]
-    return TextBank(vectors, by_image, by_image=True), texts
+    rows, times = _commonest(by_image, labels, len(vocabulary))
+    texts = [[vocabulary[row] for row in of_class] for of_class in rows]
+    return TextBank(vectors, by_image, by_image=True), texts, times
+
+
+def _commonest(
+    by_image: torch.Tensor, labels: torch.Tensor, texts: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Of each class the texts of its images, the commonest first, and how many images have each.
+
+    Args:
+        by_image: [N, k] rows of texts. labels: [N]. texts: number of all.
+    """
+    classes = int(labels.max()) + 1
+    own = by_image.sort(dim=1).values
+    is_other = torch.ones_like(own, dtype=torch.bool)  # two ImageNet classes may have one name
+    is_other[:, 1:] = own[:, 1:] != own[:, :-1]
+    cells = (labels[:, None] * texts + own)[is_other]
+    counts = cells.bincount(minlength=classes * texts).view(classes, texts)
+    ordered = counts.sort(dim=1, descending=True, stable=True)
+    present = (counts > 0).sum(1).tolist()
+    rows = [row[:count] for row, count in zip(ordered.indices.tolist(), present)]
+    return rows, [row[:count] for row, count in zip(ordered.values.tolist(), present)]
 
 
 def _logits(

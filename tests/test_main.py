@@ -137,13 +137,14 @@ def test_a_guided_run_leaves_its_records(call, tmp_path, capsys):
     )
     with (folder / "CSV_Logs" / "Data_Test_embeds_e_recall.csv").open() as file:
         rows = list(csv.reader(file))
-    assert rows[0] == ["e_recall@1"] and len(rows) == 3
+    assert rows[0] == ["epoch", "e_recall@1"] and [row[0] for row in rows[1:]] == ["1", "2"]
     results = json.loads((folder / "results.json").read_text())
     best = results["metrics"]["Test"]["embeds_e_recall: e_recall@1"]
     assert (
-        best["best"] == max(float(row[0]) for row in rows[1:])
-        and best["last"] == float(rows[2][0])
-        and best["last_epoch"] == 1
+        best["best"] == max(float(row[1]) for row in rows[1:])
+        and best["last"] == float(rows[2][1])
+        and best["last_epoch"] == 2
+        and results["epochs"] == 2
     )
     assert (
         results["metrics"]["Train"]["guidance"]["last"] > 0
@@ -695,7 +696,7 @@ def test_foreign_weights_and_checkpoints_are_refused(call, birds, tmp_path, caps
 def test_a_non_finite_loss_stops_the_run_and_names_part_epoch_and_step(call, capsys):
     assert call("--n_epochs", "2", "--lr", "1e30") == 1
     message = capsys.readouterr().err
-    assert "not finite" in message and "step" in message and "of epoch 0" in message
+    assert "not finite" in message and "step" in message and "of epoch 1" in message
 
 
 @pytest.mark.parametrize(
@@ -756,8 +757,21 @@ def test_pseudolabels_from_a_local_classifier_are_cached(call, tmp_path, capsys,
         "top-3 pseudolabels of test_resnet" in said.out
         and "Pseudolabels of the training images" in said.err
     )
+    rows = texts_read(run_in(tmp_path))
+    assert len(rows) == 3 * 3 and rows[0].keys() == {"class", "text"}
     assert call(*flags, "--language_pseudoclass_level", "sample") == 0
-    assert "Pseudolabels of the training images" not in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "Pseudolabels of the training images" not in said.err
+    assert "top-3 pseudolabels of each image of test_resnet" in said.out
+    rows = texts_read(run_in(tmp_path, "Sample_Run_s0_1"))
+    for name in dict.fromkeys(row["class"] for row in rows):
+        times = [int(row["images"]) for row in rows if row["class"] == name]
+        assert sum(times) == 3 * 8 and times == sorted(times, reverse=True) and max(times) <= 8
+
+
+def texts_read(folder: Path) -> list[dict[str, str]]:
+    with (folder / "class_texts.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_runs_without_optional_packages(call, monkeypatch, capsys):
@@ -878,15 +892,15 @@ def test_evaluating_every_second_epoch_trains_the_same_and_ends_with_an_evaluati
     rows = {
         name: (run_in(tmp_path, name) / "CSV_Logs" / "Data_Test_embeds_e_recall.csv")
         .read_text()
-        .replace('""', "")
-        .split("\n")[1:5]
+        .splitlines()[1:]
         for name in ("always", "seldom")
     }
-    assert rows["seldom"] == ["", "", *rows["always"][2:]]
+    assert rows["seldom"] == rows["always"][2:]
+    assert [row.split(",")[0] for row in rows["always"]] == ["1", "2", "3", "4"]
     metrics = json.loads((run_in(tmp_path, "seldom") / "results.json").read_text())["metrics"][
         "Test"
     ]
-    assert metrics["embeds_e_recall: e_recall@1"]["last_epoch"] == 3
+    assert metrics["embeds_e_recall: e_recall@1"]["last_epoch"] == 4
 
 
 def test_three_values_of_each_metric(call, tmp_path, capsys):
@@ -894,12 +908,12 @@ def test_three_values_of_each_metric(call, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "at best validation" in said and re.search(
         r"Test +embeds_e_recall: e_recall@1 +\d\.\d{4} \(epoch \d\) +\d\.\d{4} \(epoch \d\) "
-        r"+\d\.\d{4} \(epoch 2\)",
+        r"+\d\.\d{4} \(epoch 3\)",
         said,
     )
     tables = {
         split: [
-            float(row)
+            float(row.split(",")[1])
             for row in (run_in(tmp_path) / "CSV_Logs" / f"Data_{split}_embeds_mAP_1000.csv")
             .read_text()
             .split()[1:]
@@ -912,11 +926,11 @@ def test_three_values_of_each_metric(call, tmp_path, capsys):
     chosen = tables["Val"].index(max(tables["Val"]))
     assert values == {
         "best": max(tables["Test"]),
-        "best_epoch": tables["Test"].index(max(tables["Test"])),
+        "best_epoch": 1 + tables["Test"].index(max(tables["Test"])),
         "last": tables["Test"][2],
-        "last_epoch": 2,
+        "last_epoch": 3,
         "at_best_val": tables["Test"][chosen],
-        "best_val_epoch": chosen,
+        "best_val_epoch": 1 + chosen,
     }
 
 
@@ -934,7 +948,7 @@ def test_evaluating_a_checkpoint_gives_the_numbers_of_its_run(call, birds, tmp_p
         json.loads((run_in(tmp_path, name) / "results.json").read_text())["metrics"]
         for name in ("trained", "trained_evaluation")
     )
-    assert str(run_in(tmp_path, "trained_evaluation")) in said and "epoch 1" in said
+    assert str(run_in(tmp_path, "trained_evaluation")) in said and "epoch 2, on cub200" in said
     for split in ("Test", "Train"):
         numbers = {
             metric: values["last"] for metric, values in trained[split].items() if ": " in metric
@@ -1003,22 +1017,14 @@ def test_online_logging_needs_a_key_and_ignores_the_flag(call, tmp_path, capsys,
     assert "WANDB_API_KEY" in said.err and "--wandb_key is ignored" in said.out
 
 
-def test_offline_run_of_wandb_holds_the_papers_keys(call, tmp_path, monkeypatch):
+def test_offline_run_of_wandb_holds_the_papers_keys(birds, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert (
-        call(
-            "--n_epochs",
-            "2",
-            "--log_online",
-            "--project",
-            "P",
-            "--group",
-            "G",
-            "--wandb_key",
-            "secret",
-        )
-        == 0
-    )
+    places = ["--source_path", birds, "--save_path", tmp_path / "runs"]
+    online = ["--n_epochs", "2", "--log_online", "--project", "P", "--group", "G"]
+    guided = ["--language_distill_w", "1", "--language_model", "minilm", "--wandb_key", "secret"]
+    # As from the shell, because W&B takes a command line from there.
+    monkeypatch.setattr(sys, "argv", ["main.py", *TINY, *map(str, places), *online, *guided])
+    assert main.main() == 0
     records = wandb_records(next(run_in(tmp_path, "G_s0").glob("wandb/offline-run-*/*.wandb")))
     history = [
         {
@@ -1029,14 +1035,20 @@ def test_offline_run_of_wandb_holds_the_papers_keys(call, tmp_path, monkeypatch)
         if record.WhichOneof("record_type") == "history"
     ]
     runs = [record.run for record in records if record.WhichOneof("record_type") == "run"]
-    assert len(history) == 2 and [row["_step"] for row in history] == [0, 1]
+    assert [row["_step"] for row in history] == [0, 1, 2]
+    assert any(key.startswith("Train: class_texts") for key in history.pop(0))
     assert {
         "Train: loss",
         "Train: epochs",
         "Test: embeds_e_recall: e_recall@1",
         "Test: embeds_nmi: nmi",
         "Test: embeds_mAP_1000: mAP_1000",
+        "Train: learning_rate: trunk",
+        "Train: learning_rate: head",
+        "Train: images_per_second",
+        "Train: peak_memory: host_gb",
     } <= history[0].keys()
+    assert [row["Train: epochs"] for row in history] == [1, 2]
     assert runs[0].project == "P" and runs[0].run_group == "G" and runs[0].display_name == "G_s0"
     results = json.loads((run_in(tmp_path, "G_s0") / "results.json").read_text())
     assert history[1]["Test: embeds_nmi: nmi"] == pytest.approx(

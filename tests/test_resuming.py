@@ -81,10 +81,22 @@ def test_a_checkpoint_of_before_goes_on_without_decay_of_the_objective(call, fol
         del group["name"]
         group["weight_decay"] = 4e-4
     torch.save(state, folder / LAST_CHECKPOINT)
+    # Its tables have no column of epochs, and what counts them counts from 0.
+    for path in (folder / "CSV_Logs").iterdir():
+        rows = [row.partition(",")[2] for row in path.read_text().splitlines()]
+        path.write_text("\n".join(rows) + "\n")
+    (folder / "CSV_Logs" / "Data_Train_epochs.csv").write_text("epochs\n0\n")
+    results = json.loads((folder / RESULTS).read_text())
+    del results["epochs"]
+    results["metrics"]["Train"]["loss"]["last_epoch"] = 0
+    (folder / RESULTS).write_text(json.dumps(results))
     assert call("--n_epochs", "2", "--resume", str(folder)) == 0
     state = torch.load(folder / LAST_CHECKPOINT, weights_only=True)
     decays = [group["weight_decay"] for group in state["optimizer"]["param_groups"]]
     assert decays == [4e-4, 4e-4, 0] and len(losses(folder)) == 2
+    assert [row.split(",")[0] for row in losses(folder)] == ["1", "2"]
+    assert not (folder / "CSV_Logs" / "Data_Train_epochs.csv").exists()
+    assert [path.name for path in folder.parent.iterdir()] == ["g_s0"]
 
 
 def test_other_images_behind_the_same_flags_are_refused(call, photos, folder, tmp_path, capsys):

@@ -21,7 +21,7 @@ class TrainingEpoch:
     def __init__(self, learner: Learner, number: int, seed: int):
         self.learner, self.number, self.seed = learner, number, seed
         self.meter = LossMeter(number)
-        self.seconds = 0.0  # of the steps so far
+        self.seconds, self.images = 0.0, 0  # of the steps so far
         self.is_over = False
         self.is_between_steps = True
         self.drawn: dict | None = None  # the random streams where it was left
@@ -49,13 +49,15 @@ class TrainingEpoch:
         return {
             "meter": self.meter.state_dict(),
             "seconds": self.seconds,
+            "images": self.images,
             "is_over": self.is_over,
             "drawn": seeding.state(),
         }
 
     def load_state_dict(self, state: dict) -> None:
         self.meter.load_state_dict(state["meter"])
-        self.seconds, self.is_over = state["seconds"], state["is_over"]
+        self.seconds, self.images = state["seconds"], state["images"]
+        self.is_over = state["is_over"]
         self.drawn = state["drawn"]
 
     def _make_steps(
@@ -92,4 +94,5 @@ class TrainingEpoch:
     def _step(self, batch: Batch | PixelBatch) -> None:
         self.is_between_steps = False
         self.meter.update(**self.learner.step(batch))
+        self.images += len(batch.labels)
         self.is_between_steps = True

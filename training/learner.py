@@ -77,6 +77,10 @@ class Learner:
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             self.schedule.step()
 
+    def learning_rates(self) -> dict[str, float]:
+        """With which the next step is made, by the name of each group of the optimiser."""
+        return {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+
     @property
     def parts(self) -> dict[str, Stateful]:
         """What has state, by its name in a checkpoint."""

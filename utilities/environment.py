@@ -5,6 +5,8 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+import torch
+
 from utilities.version import VERSION
 
 LIBRARIES = (
@@ -23,7 +25,10 @@ LIBRARIES = (
 
 
 def environment() -> dict[str, object]:
-    """Version and git revision of the program, versions and machine, for results.json."""
+    """Version and git revision of the program, versions and machine, for results.json.
+
+    Nothing of the environment variables, which may hold keys.
+    """
     versions = {"python": platform.python_version()}
     for library in LIBRARIES:
         try:
@@ -35,7 +40,23 @@ def environment() -> dict[str, object]:
         "git_revision": _git_revision(),
         "versions": versions,
         "platform": platform.platform(),
+        "host": platform.node(),
     }
+
+
+def device_name(device: torch.device) -> str:
+    """The model of a GPU or of the CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_model()
+
+
+def _cpu_model() -> str:
+    """As /proc/cpuinfo says, or else the kind of processor."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            line = next(line for line in file if line.startswith("model name"))
+        return line.partition(":")[2].strip()
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def _git_revision() -> str | None:

@@ -22,23 +22,21 @@ if TYPE_CHECKING:
 # {"Test": {"embeds_e_recall": {"e_recall@1": 0.5}}}.
 Families = dict[str, dict[str, float]]
 Values = dict[str, Families]
-# Of all epochs so far.
+# Of all epochs so far, in which "epochs" counts from 0.
 History = dict[str, dict[str, dict[str, list[float]]]]
 # split -> "<family>: <metric>" -> three values and their epochs.
 Summary = dict[str, dict[str, dict[str, float]]]
 
+CLASS_TEXTS = "class_texts.csv"
 PLOT_INTERVAL = 60  # seconds between redrawings: drawing must not slow short epochs down
 # Beginnings of names.
 LOWER_IS_BETTER = ("loss", "objective", "guidance", "time", "dists@intra", "rho_spectrum")
-COUNTERS = ("epochs", "time")
+COUNTERS = ("epochs", "time", "learning_rate", "images_per_second", "peak_memory")
 
 
-def values_of_epoch(epoch: int, losses: dict[str, float], values: Values) -> Values:
+def values_of_epoch(losses: dict[str, float], values: Values, costs: Families) -> Values:
     """The evaluation's values with the training's: losses by name are families of one metric."""
-    families: Families = {"epochs": {"epochs": epoch}}
-    families |= {name: {name: loss} for name, loss in losses.items()}
-    splits = {"Train": families | values.get("Train", {})}
-    return splits | {split: measured for split, measured in values.items() if split != "Train"}
+    return _with_training({name: {name: loss} for name, loss in losses.items()} | costs, values)
 
 
 def key(family: str, metric: str) -> str:
@@ -48,6 +46,8 @@ def key(family: str, metric: str) -> str:
 
 class RunLog:
     """Appends the values of each epoch to every record.
+
+    Callers and the history count epochs from 0; every record that is read counts them from 1.
 
     Args:
         folder: run folder.
@@ -62,6 +62,8 @@ class RunLog:
         self.history: History = history or {}
         self.last_drawn = time.monotonic()
         (folder / "CSV_Logs").mkdir(exist_ok=True)
+        # Of a run of before, which counted from 0; each table has the epochs now.
+        (folder / "CSV_Logs" / "Data_Train_epochs.csv").unlink(missing_ok=True)
         (folder / "Progression_Plots").mkdir(exist_ok=True)
 
     @property
@@ -70,9 +72,9 @@ class RunLog:
         return self.online.run_id if self.online else None
 
     def log(self, epoch: int, values: Values) -> None:
-        """Record the values of an epoch."""
-        done = len(self._epochs())
-        for split, family, metric, value in _flat(values):
+        """Record the values of an epoch, counted from 0."""
+        done = len(self._numbers())
+        for split, family, metric, value in _flat(_numbered(epoch, values)):
             metrics = self.history.setdefault(split, {}).setdefault(family, {})
             series = metrics.setdefault(metric, [])
             # A metric that a resumed run asks for anew has no value in the epochs before.
@@ -83,7 +85,20 @@ class RunLog:
         if time.monotonic() - self.last_drawn > PLOT_INTERVAL:
             self.draw()
         if self.online:
-            self.online.log(epoch, values)
+            self.online.log(epoch + 1, _numbered(epoch + 1, values))
+
+    def log_class_texts(self, rows: list[dict[str, object]]) -> None:
+        """What guidance reads of each class, if anything, as a table; online with a new run."""
+        if not rows:
+            return
+        plain = [{name: _as_text(cell) for name, cell in row.items()} for row in rows]
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(plain[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(plain)
+        write_atomically(self.folder / CLASS_TEXTS, text.getvalue())
+        if self.online and not self._numbers():
+            self.online.log_table("class_texts", plain)
 
     def improved(self, split: str, family: str, metric: str) -> bool:
         """Whether the last logged value is better than all before it."""
@@ -118,10 +133,10 @@ class RunLog:
     def log_figures(self, split: str, figures: dict[str, Path]) -> None:
         """Pictures of a split beside the values of the last epoch, where there is a W&B run."""
         if self.online and figures:
-            self.online.log_figures(int(self._epochs()[-1]), split, figures)
+            self.online.log_figures(self._numbers()[-1], split, figures)
 
     def summary(self) -> Summary:
-        """Three values of each metric and their epochs, counted from 0.
+        """Three values of each metric and their epochs, counted from 1.
 
         `best` is the best over the epochs of the split itself, the field's habit, which chooses on
         the test set; `at_best_val` is the value at the epoch that is best on the validation split,
@@ -146,7 +161,9 @@ class RunLog:
         results = {
             **run,
             "run": str(self.folder),
+            "epochs": max(self._numbers(), default=0),
             "metrics": summary,
+            "peak_memory": self._peak_memory(),
             "seconds": round(seconds, 2),
             **environment(),
         }
@@ -170,8 +187,9 @@ class RunLog:
     def _write_tables(self) -> None:
         for split, families in self.history.items():
             for family, metrics in families.items():
-                path = self.folder / "CSV_Logs" / f"Data_{split}_{family}.csv"
-                write_atomically(path, _table(metrics))
+                if family != "epochs":
+                    path = self.folder / "CSV_Logs" / f"Data_{split}_{family}.csv"
+                    write_atomically(path, _table(self._numbers(), metrics))
 
     def _draw_family(self, split: str, family: str, metrics: dict[str, list[float]]) -> None:
         file = self.folder / "Progression_Plots" / f"Graph_{split}_{family}.svg"
@@ -193,8 +211,16 @@ class RunLog:
                     f"{file} cannot be written ({error.strerror}); is the disk full?"
                 ) from error
 
-    def _epochs(self) -> list[float]:
-        return self.history.get("Train", {}).get("epochs", {}).get("epochs", [])
+    def _numbers(self) -> list[int]:
+        """Of the epochs so far, counted from 1."""
+        epochs = self.history.get("Train", {}).get("epochs", {}).get("epochs", [])
+        return [int(epoch) + 1 for epoch in epochs]
+
+    def _peak_memory(self) -> dict[str, float]:
+        """The largest of all epochs, of whichever process of the run."""
+        peaks = self.history.get("Train", {}).get("peak_memory", {})
+        known = {name: [peak for peak in series if peak == peak] for name, series in peaks.items()}
+        return {name: max(series) for name, series in known.items() if series}
 
     def _three_values(self, family: str, metric: str, series: list[float]) -> dict[str, float]:
         known = self._known(series)
@@ -211,9 +237,19 @@ class RunLog:
         return values
 
     def _known(self, series: list[float]) -> list[tuple[int, float]]:
-        """Epoch and value where there is one: not every epoch is evaluated."""
-        epochs = map(int, self._epochs())
-        return [(epoch, value) for epoch, value in zip(epochs, series) if not math.isnan(value)]
+        """Number of the epoch and value where there is one: not every epoch is evaluated."""
+        numbered = zip(self._numbers(), series)
+        return [(number, value) for number, value in numbered if not math.isnan(value)]
+
+
+def _with_training(families: Families, values: Values) -> Values:
+    """Families of the training before all others of a split."""
+    splits = {"Train": families | values.get("Train", {})}
+    return splits | {split: measured for split, measured in values.items() if split != "Train"}
+
+
+def _numbered(epoch: int, values: Values) -> Values:
+    return _with_training({"epochs": {"epochs": epoch}}, values)
 
 
 def _flat(nested: dict) -> Iterator[tuple]:
@@ -224,13 +260,23 @@ def _flat(nested: dict) -> Iterator[tuple]:
                 yield split, family, metric, leaf
 
 
-def _table(metrics: dict[str, list[float]]) -> str:
-    """CSV with a column for each metric and a row for each epoch; an empty cell is no value."""
+def _as_text(cell: object) -> object:
+    """Names of files may hold bytes that are no text: these in escapes."""
+    return cell.encode(errors="backslashreplace").decode() if isinstance(cell, str) else cell
+
+
+def _table(numbers: list[int], metrics: dict[str, list[float]]) -> str:
+    """CSV with a column for the epoch and each metric, and a row for each epoch with any value.
+
+    An empty cell is no value.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(metrics)
-    for values in zip(*metrics.values()):
-        writer.writerow(["" if math.isnan(value) else value for value in values])
+    writer.writerow(["epoch", *metrics])
+    for number, *values in zip(numbers, *metrics.values()):
+        cells = ["" if math.isnan(value) else value for value in values]
+        if any(cell != "" for cell in cells):
+            writer.writerow([number, *cells])
     return text.getvalue()
 
 

@@ -13,7 +13,7 @@ class LossMeter:
     """Running means of named losses, and the first step at which one was not finite.
 
     The host reads them at most once in `interval` seconds (for the progress bar) and at the end of
-    the epoch.
+    the epoch. `epoch` counts from 0; messages count epochs and steps from 1.
     """
 
     def __init__(self, epoch: int = 0, interval: float = 1.0):
@@ -51,6 +51,7 @@ class LossMeter:
         name = min(bad, key=lambda loss: bad[loss])
         if bad[name] < float("inf"):
             raise NonFiniteLoss(
-                f"the {name} loss is not finite at step {int(bad[name])} of epoch {self.epoch}"
+                f"the {name} loss is not finite at step {int(bad[name]) + 1} of epoch "
+                f"{self.epoch + 1}"
             )
         return {name: (total / self.steps).item() for name, total in self.sums.items()}

@@ -64,14 +64,24 @@ class OnlineRun:
     def run_id(self) -> str:
         return self.run.id
 
-    def log(self, epoch: int, values: Values) -> None:
-        """Keys as in the paper's code: "Test: embeds_e_recall: e_recall@1", "Train: loss"."""
+    def log(self, number: int, values: Values) -> None:
+        """Values of an epoch, counted from 1, as a step of that number.
+
+        Keys as in the paper's code: "Test: embeds_e_recall: e_recall@1", "Train: loss".
+        """
         named = {}
         for split, families in values.items():
             for family, metrics in families.items():
                 for metric, value in metrics.items():
                     named[f"{split}: {key(family, metric)}"] = value
-        self.run.log(named, step=epoch)
+        self.run.log(named, step=number)
+
+    def log_table(self, name: str, rows: list[dict[str, object]]) -> None:
+        """A table of the training split, as the step before the first epoch."""
+        import wandb
+
+        table = wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])
+        self.run.log({f"Train: {name}": table}, step=0)
 
     def summarise(self, summary: Summary) -> None:
         """The three values of each metric, e.g. "Test: embeds_nmi: nmi (at_best_val)"."""
@@ -83,12 +93,12 @@ class OnlineRun:
                         named[f"{split}: {metric} ({name})"] = values[name]
         self.run.summary.update(named)
 
-    def log_figures(self, epoch: int, split: str, figures: dict[str, Path]) -> None:
-        """Pictures of a split beside the values of an epoch, e.g. "Test: retrieval"."""
+    def log_figures(self, number: int, split: str, figures: dict[str, Path]) -> None:
+        """Pictures of a split, e.g. "Test: retrieval", beside the values of an epoch."""
         import wandb
 
         pictures = {f"{split}: {name}": wandb.Image(str(file)) for name, file in figures.items()}
-        self.run.log(pictures, step=epoch)
+        self.run.log(pictures, step=number)
 
     def finish(self, exit_code: int = 0) -> None:
         self.run.finish(exit_code=exit_code)

@@ -13,6 +13,17 @@ INTERVAL = 60.0  # seconds between two lines
 LINE = "{desc}: {n_fmt} of {total_fmt} after {elapsed}, {remaining} left{postfix}"
 
 
+class _Terminal:
+    """Whether bars may be drawn where there is one."""
+
+    has_bars = True
+
+
+def allow_bars(allowed: bool) -> None:
+    """Of a quiet run the lines are left, for its log."""
+    _Terminal.has_bars = allowed
+
+
 def progress(things: Iterable | None, title: str, **options: Any) -> tqdm:
     """What is iterated, or updated by hand, and told.
 
@@ -20,7 +31,7 @@ def progress(things: Iterable | None, title: str, **options: Any) -> tqdm:
         things: counted as they are taken; None where `update` is called.
         options: of tqdm: total, initial, unit, delay.
     """
-    if sys.stderr.isatty():
+    if _Terminal.has_bars and sys.stderr.isatty():
         return tqdm(things, desc=title, leave=False, **options)
     return _Lines(things, title, **options)
 

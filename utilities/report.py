@@ -2,7 +2,9 @@
 
 import io
 import logging
+import re
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -10,13 +12,21 @@ from typing import Any, TextIO
 import torch
 
 from utilities import signals
+from utilities.costs import Costs, Pace
 from utilities.errors import UserError, of_loading
+from utilities.log_file import LogFile, overhearing
 from utilities.logger import Families, Summary, Values
 from utilities.meters import NonFiniteLoss
+from utilities.progress import allow_bars
 from utilities.signals import Stopped
 from utilities.streams import PatientStream, patient_errors, reader_may_leave
 
 LOG = logging.getLogger(__name__)
+WIDTH = 100  # columns of a line
+RESULT = (logging.INFO + logging.WARNING) // 2  # level of what a run is for
+CONTENTS = (
+    "results.json, log.txt, CSV_Logs/, Progression_Plots/, checkpoint_last.pth.tar, args.yaml"
+)
 # Rooms whose sentences are shown; libraries tell of things nobody asked.
 ROOMS = (
     "main",
@@ -30,14 +40,17 @@ ROOMS = (
 )
 
 
-def configure_logging(stream: TextIO | None = None) -> None:
-    """Plain sentences on standard output, or another stream."""
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(message)s",
-        stream=PatientStream(stream or sys.stdout),
-        force=True,
-    )
+def configure_logging(stream: TextIO | None = None, *, quiet: bool = False) -> None:
+    """Plain sentences on standard output, or another stream, and all of them in the log file.
+
+    Args:
+        quiet: the stream gets results and warnings only.
+    """
+    console = logging.StreamHandler(PatientStream(stream or sys.stdout))
+    console.setLevel(RESULT if quiet else logging.INFO)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[console, LogFile()], force=True)
+    allow_bars(not quiet)
     for room in ROOMS:
         logging.getLogger(room).setLevel(logging.INFO)
     # The hub client's retries end in a message of ours.
@@ -54,7 +67,7 @@ def exit_status(run: Callable[..., None], *arguments: Any, program: str = "main.
     What went wrong is a sentence on standard error. Whoever reads what is said may leave.
     """
     status = 0  # of work that prints after its reader has left
-    with signals.answered(), reader_may_leave(), patient_errors():
+    with signals.answered(), reader_may_leave(), patient_errors(), overhearing():
         status = _exit_status(run, arguments, program)
     return status
 
@@ -101,21 +114,75 @@ def print_summary(lines: dict[str, str]) -> None:
 
 
 def print_epoch(
-    epoch: int, epochs: int, evaltypes: list[str], losses: dict[str, float], values: Values
+    epoch: int,
+    epochs: int,
+    evaltypes: list[str],
+    losses: dict[str, float],
+    values: Values,
+    costs: Costs,
+    pace: Pace,
 ) -> None:
-    """One line for the losses, and those of `print_values`."""
-    shown = "  ".join(f"{name} {loss:.4f}" for name, loss in losses.items() if name != "time")
-    LOG.info("Epoch %d of %d: %s  (training %.1f s)", epoch, epochs, shown, losses["time"])
+    """What an epoch gave and took, and the lines of `print_values`."""
+    parts = [f"{name} {loss:.4f}" for name, loss in losses.items() if name != "time"]
+    speed_digits = 1 if costs.images_per_second < 10 else 0
+    parts += [_rates(costs.learning_rates), f"training {losses['time']:.1f} s"]
+    parts += [
+        f"{costs.images_per_second:,.{speed_digits}f} images/s",
+        f"memory {_memory(costs.peak_memory)}",
+    ]
+    if pace.ahead:
+        parts.append(f"{'at least ' * pace.is_lower_bound()}{duration(pace.remaining())} left")
+    LOG.info("%s", in_lines(parts, f"Epoch {epoch + 1} of {epochs}: "))
     print_values(evaltypes, values)
 
 
-def print_values(evaltypes: list[str], values: Values) -> None:
-    """A line for each evaluated split and evaltype."""
+def print_values(evaltypes: list[str], values: Values, level: int = logging.INFO) -> None:
+    """Lines for each evaluated split and evaltype."""
     for split, families in values.items():
         for evaltype in evaltypes:
             numbers = _of_evaltype(evaltype, families)
-            shown = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
-            LOG.info("  %-5s %s  %s", split, evaltype, shown)
+            parts = [f"{name} {value:.4f}" for name, value in numbers.items()]
+            LOG.log(level, "%s", in_lines(parts, f"  {split:<5} {evaltype}  "))
+
+
+def _rates(learning_rates: dict[str, float]) -> str:
+    """One rate if all groups have it, else each with the groups that have it."""
+    groups: dict[float, list[str]] = {}
+    for name, rate in learning_rates.items():
+        groups.setdefault(rate, []).append(name)
+    if len(groups) == 1:
+        return f"lr {next(iter(groups)):g}"
+    return "lr " + ", ".join(f"{rate:g} ({', '.join(names)})" for rate, names in groups.items())
+
+
+def _memory(peaks: dict[str, float]) -> str:
+    if "gpu_gb" not in peaks:
+        return f"{peaks['host_gb']:.1f} GB"
+    return f"{peaks['host_gb']:.1f} GB, GPU {peaks['gpu_gb']:.1f} GB"
+
+
+def duration(seconds: float) -> str:
+    """In two units at most: "8 s", "3 min 20 s", "2 h 5 min", "1 d 3 h"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    for unit, smaller, length, part in (("min", "s", 60, 1), ("h", "min", 3600, 60)):
+        if whole < length * (60 if unit == "min" else 24):
+            return f"{whole // length} {unit} {whole % length // part} {smaller}"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def in_lines(parts: list[str], beginning: str = "") -> str:
+    """Parts in lines of at most WIDTH columns; lines after the first are indented."""
+    lines, indent = [beginning], " " * min(len(beginning), 4)
+    for part in parts:
+        is_first = lines[-1] in (beginning, indent)
+        extended = lines[-1] + ("" if is_first else "  ") + part
+        if is_first or len(extended) <= WIDTH:
+            lines[-1] = extended
+        else:
+            lines.append(indent + part)
+    return "\n".join(lines)
 
 
 def _of_evaltype(evaltype: str, families: Families) -> dict[str, float]:
@@ -148,14 +215,46 @@ def print_results(summary: Summary, folder: Path) -> None:
         for metric, values in metrics.items():
             cells = [_with_epoch(values, value, epoch) for value, epoch, _ in columns.values()]
             rows.append((split, metric, *cells))
-    meanings = "; ".join(f"{title}: {meaning}" for title, (*_, meaning) in columns.items())
-    LOG.info(
-        "\n%s\n\n%s.\nResults: %s (results.json, CSV_Logs/, Progression_Plots/, "
-        "checkpoint_last.pth.tar, args.yaml)",
-        table(rows, ("split", "metric", *columns)),
-        meanings,
+    header = ("split", "metric", *columns)
+    meanings = [f"{title}: {meaning}" for title, (*_, meaning) in columns.items()]
+    LOG.log(
+        RESULT,
+        "\n%s\n\n%s.\nResults: %s\n  %s",
+        table(_narrow(rows, header), header),
+        "\n".join(textwrap.wrap("; ".join(meanings), WIDTH - 1)),
         folder,
+        CONTENTS,
     )
+
+
+def _narrow(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Rows whose table is at most WIDTH columns wide: the second column goes on in rows below."""
+    others = [column for number, column in enumerate(zip(header, *rows)) if number != 1]
+    taken = sum(2 + max(map(len, column)) for column in others)
+    narrow = []
+    for split, metric, *values in rows:
+        first, *rest = _pieces(metric, max(WIDTH - taken, 12))
+        narrow += [(split, first, *values), *(("", f"  {piece}", "", "", "") for piece in rest)]
+    return [row[: len(header)] for row in narrow]
+
+
+def _pieces(name: str, width: int) -> list[str]:
+    """A name in pieces that fit a width, those after the first with an indent of two.
+
+    It is divided behind the family of the metric, or else behind any mark in it.
+    """
+    if len(name) <= width:
+        return [name]
+    family, _, metric = name.partition(" ")
+    if len(family) <= width and len(metric) <= width - 2:
+        return [family, metric]
+    pieces = [""]
+    for word in re.findall(r"[^\s_@]*[\s_@]|[^\s_@]+", name):
+        for part in textwrap.wrap(word, width - 2, drop_whitespace=False):
+            if len(pieces[-1] + part) > width - 2:
+                pieces.append("")
+            pieces[-1] += part
+    return [piece.rstrip() for piece in pieces]
 
 
 def table(rows: list[tuple], header: tuple) -> str:

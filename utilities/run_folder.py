@@ -128,8 +128,12 @@ def home(checkpoint: Path, losses: list[float]) -> Path | None:
 
 def _finished_epochs(folder: Path) -> int:
     """Epochs that results.json speaks of."""
+    found = results(folder)
     try:
-        return int(results(folder)["metrics"]["Train"]["loss"]["last_epoch"]) + 1
+        if "epochs" in found:
+            return int(found["epochs"])
+        # Before this line was written, epochs were counted from 0.
+        return int(found["metrics"]["Train"]["loss"]["last_epoch"]) + 1
     except (KeyError, TypeError, ValueError):
         return 0
 

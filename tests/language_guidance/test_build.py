@@ -1,5 +1,6 @@
 """From class texts or pseudolabels to the guide."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def vectors_of(texts: list[str], primer: str) -> torch.Tensor:
 
 
 def test_expert_names(tmp_path):
-    guide, texts = build(
+    guide, texts, _ = build(
         tmp_path / "cache",
         primer="see {}",
         distill_dir="forward",
@@ -121,7 +122,7 @@ def test_texts_are_encoded_once(tmp_path):
 
 
 def test_several_captions_are_normalised_and_averaged(tmp_path):
-    guide, texts = build(
+    guide, texts, _ = build(
         tmp_path / "cache", texts=(("robin", "a red breast, a grey back"), "jay", "owl")
     )
     units = torch.nn.functional.normalize(
@@ -135,7 +136,7 @@ def test_several_captions_are_normalised_and_averaged(tmp_path):
 
 
 def test_classes_that_read_alike_share_a_row(tmp_path):
-    guide, texts = build(tmp_path / "cache", texts=("bicycle", "chair", "bicycle"))
+    guide, texts, _ = build(tmp_path / "cache", texts=("bicycle", "chair", "bicycle"))
     indices = torch.tensor([4, 0, 2])
     units = torch.nn.functional.normalize(
         vectors_of(["bicycle", "bicycle", "chair"], "a photo of a {}"), dim=1
@@ -146,7 +147,7 @@ def test_classes_that_read_alike_share_a_row(tmp_path):
 
 def test_pseudolabels_of_classes(tmp_path, files, monkeypatch):
     classifier, seen = counted_classifier(monkeypatch, files)
-    guide, texts = build(tmp_path / "cache", classifier, pseudoclass=True, pseudoclass_topk=3)
+    guide, texts, _ = build(tmp_path / "cache", classifier, pseudoclass=True, pseudoclass_topk=3)
     names = pseudolabels.class_names()
     expected = [
         [names[index] for index in logits()[c == LABELS].mean(0).argsort(descending=True)[:3]]
@@ -166,7 +167,7 @@ def test_pseudolabels_of_classes(tmp_path, files, monkeypatch):
 
 def test_pseudolabels_of_samples(tmp_path, files, monkeypatch):
     classifier, _ = counted_classifier(monkeypatch, files)
-    guide, texts = build(
+    guide, texts, times = build(
         tmp_path / "cache",
         classifier,
         pseudoclass=True,
@@ -183,7 +184,11 @@ def test_pseudolabels_of_samples(tmp_path, files, monkeypatch):
             )
             cosine = sum(torch.nn.functional.cosine_similarity(a, b, dim=0) for a, b in pairs) / 2
             assert found[i, j].item() == pytest.approx(cosine.item(), abs=1e-5)
-    assert len(texts) == 3
+    rows = logits().argsort(dim=1, descending=True)[:, :2]
+    for c in range(3):
+        counts = Counter(names[index] for row in rows[c == LABELS] for index in row)
+        assert dict(zip(texts[c], times[c])) == counts
+        assert times[c] == sorted(times[c], reverse=True)
 
 
 def test_images_are_classified_once_and_again_when_they_change(tmp_path, files, monkeypatch):
@@ -234,11 +239,11 @@ def test_texts_depend_on_how_they_are_encoded(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind, rows", [("text", 998), ("logits", 5)])
 def test_a_foreign_tensor_in_the_cache_is_computed_anew(tmp_path, files, monkeypatch, kind, rows):
     classifier, seen = counted_classifier(monkeypatch, files)
-    whole, _ = build(tmp_path / "cache", classifier, pseudoclass=True)
+    whole, *_ = build(tmp_path / "cache", classifier, pseudoclass=True)
     (path,) = (tmp_path / "cache").glob(f"{kind}-*.pt")
     assert len(torch.load(path)) == rows
     torch.save(torch.load(path)[:-1], path)
-    again, _ = build(tmp_path / "cache", classifier, pseudoclass=True)
+    again, *_ = build(tmp_path / "cache", classifier, pseudoclass=True)
     assert torch.equal(of_all_classes(again), of_all_classes(whole))
     assert (Letters.loads, len(seen)) == ((2, 1) if kind == "text" else (1, 2))
 
@@ -246,9 +251,9 @@ def test_a_foreign_tensor_in_the_cache_is_computed_anew(tmp_path, files, monkeyp
 def test_memory_grows_with_the_texts_and_not_with_the_pairs(tmp_path, files, monkeypatch):
     """One layout for names and pseudolabels by class and by image."""
     classifier, _ = counted_classifier(monkeypatch, files)
-    names, _ = build(tmp_path / "cache", texts=[f"bird {'x' * number}" for number in range(60)])
-    by_class, _ = build(tmp_path / "cache", classifier, pseudoclass=True)
-    by_image, _ = build(
+    names, *_ = build(tmp_path / "cache", texts=[f"bird {'x' * number}" for number in range(60)])
+    by_class, *_ = build(tmp_path / "cache", classifier, pseudoclass=True)
+    by_image, *_ = build(
         tmp_path / "cache", classifier, pseudoclass=True, pseudoclass_level="sample"
     )
     assert names.units.shape == (60, 26) and names.assignment.shape == (60, 1)

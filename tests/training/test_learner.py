@@ -68,7 +68,7 @@ def test_an_epoch_gives_the_mean_of_its_losses():
 
 def test_a_loss_that_is_not_finite_ends_the_epoch():
     broken = batch(0)._replace(images=torch.full((4, 3, 2, 2), torch.nan))
-    with pytest.raises(NonFiniteLoss, match="step 1 of epoch 4"):
+    with pytest.raises(NonFiniteLoss, match="step 2 of epoch 5"):
         TrainingEpoch(learner(), 4, 0).run([batch(0), broken])
 
 

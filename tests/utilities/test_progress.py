@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from utilities import progress as module
+from utilities import report
 from utilities.progress import progress
 
 
@@ -48,3 +49,7 @@ def test_a_terminal_gets_a_bar_that_goes_away(monkeypatch, caplog):
     assert list(progress(range(3), "Work", mininterval=0)) == [0, 1, 2]
     shown = sys.stderr.getvalue()
     assert "Work: 100%" in shown and shown.endswith("\r") and caplog.text == ""
+    report.configure_logging(quiet=True)
+    assert list(progress(range(3), "Work", mininterval=0)) == [0, 1, 2]
+    assert sys.stderr.getvalue() == shown
+    report.configure_logging()

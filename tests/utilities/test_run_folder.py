@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 import yaml
@@ -117,26 +118,34 @@ def test_how_to_resume(tmp_path):
     assert str(folder / "args.yaml") in words and str(folder / run_folder.LAST_CHECKPOINT) in words
 
 
-def recorded(folder, losses: list[float], last_epoch: int | None = None):
-    """A run folder with records, finished if it has a last epoch; returns its last checkpoint."""
+def recorded(
+    folder, losses: list[float], last_epoch: int | None = None, *, is_older: bool = False
+) -> Path:
+    """A run folder with records, finished if it has a last epoch; returns its last checkpoint.
+
+    Older ones have no column of epochs and count from 0.
+    """
     (folder / "CSV_Logs").mkdir(parents=True)
     (folder / "args.yaml").write_text("{}")
-    rows = "\n".join(map(str, ["loss", *losses]))
-    (folder / "CSV_Logs" / "Data_Train_loss.csv").write_text(rows + "\n")
+    rows = [f"{number},{loss}" for number, loss in enumerate(losses, 1)]
+    table = "\n".join(map(str, ["loss", *losses] if is_older else ["epoch,loss", *rows]))
+    (folder / "CSV_Logs" / "Data_Train_loss.csv").write_text(table + "\n")
     if last_epoch is not None:
-        metrics = {"Train": {"loss": {"last_epoch": last_epoch}}}
-        (folder / run_folder.RESULTS).write_text(json.dumps({"metrics": metrics}))
+        metrics = {"Train": {"loss": {"last_epoch": last_epoch - is_older}}}
+        results = {"metrics": metrics} | ({} if is_older else {"epochs": last_epoch})
+        (folder / run_folder.RESULTS).write_text(json.dumps(results))
     return folder / run_folder.LAST_CHECKPOINT
 
 
+@pytest.mark.parametrize("is_older", [False, True])
 @pytest.mark.parametrize(
     "losses, last_epoch, name, is_home",
     [
         ([3.0, 2.0], None, "last", True),
-        ([3.0, 2.0], 1, "last", True),
+        ([3.0, 2.0], 2, "last", True),
         ([3.0, 2.0, 1.0], None, "last", True),  # killed before the third checkpoint
-        ([3.0, 2.0, 1.0], 1, "last", True),  # so was a finished run that goes on
-        ([3.0, 2.0, 1.0], 2, "last", False),  # it would shorten results
+        ([3.0, 2.0, 1.0], 2, "last", True),  # so was a finished run that goes on
+        ([3.0, 2.0, 1.0], 3, "last", False),  # it would shorten results
         ([3.0, 2.0, 1.0, 0.5], None, "last", False),
         ([3.0, 2.0, 1.0], None, "best", False),
         ([3.0, 2.0], None, "best", True),
@@ -145,9 +154,9 @@ def recorded(folder, losses: list[float], last_epoch: int | None = None):
     ],
 )
 def test_a_checkpoint_goes_on_where_the_records_end_with_it(
-    tmp_path, losses, last_epoch, name, is_home
+    tmp_path, losses, last_epoch, name, is_home, is_older
 ):
-    last = recorded(tmp_path / "run", losses, last_epoch)
+    last = recorded(tmp_path / "run", losses, last_epoch, is_older=is_older)
     checkpoint = last if name == "last" else last.with_name("checkpoint_Test_best.pth.tar")
     home = run_folder.home(checkpoint, [3.0, 2.0])
     assert home == (tmp_path / "run" if is_home else None)

@@ -1,0 +1,113 @@
+"""What a run says on the console, and in how many columns."""
+
+import logging
+import re
+
+import pytest
+
+from utilities import report
+from utilities.costs import Costs, Pace
+from utilities.report import WIDTH
+
+LOSSES = {"objective": 1.25, "guidance": 0.5, "loss": 1.75, "time": 12.34}
+LONG = [
+    "avg_features_rho_spectrum: rho_spectrum@-1@avg_features",
+    "avg_features_superclass_recall: superclass_recall@1000",
+    "embeds_dists: dists@intra_over_inter",
+    f"embeds_{'far_' * 20}away: {'nowhere' * 9}@1",
+]
+
+
+def said(caplog) -> list[str]:
+    return "\n".join(record.getMessage() for record in caplog.records).split("\n")
+
+
+def epoch_said(caplog, spent: Costs, values: dict, done: int = 1) -> list[str]:
+    pace = Pace(0, 10, 1)
+    for _ in range(done):
+        pace.end_epoch()
+    evaltypes = ["embeds", "avg_features"]
+    with caplog.at_level("INFO"):
+        report.print_epoch(done - 1, 10, evaltypes, LOSSES, values, spent, pace)
+    return said(caplog)
+
+
+def test_an_epoch_says_what_it_gave_and_took(caplog):
+    spent = Costs({"trunk": 1e-5, "head": 1e-5}, 1234.5, {"host_gb": 2.34, "gpu_gb": 11.0})
+    text = " ".join(" ".join(epoch_said(caplog, spent, {})).split())
+    assert text == (
+        "Epoch 1 of 10: objective 1.2500 guidance 0.5000 loss 1.7500 lr 1e-05 training 12.3 s "
+        "1,234 images/s memory 2.3 GB, GPU 11.0 GB 0 s left"
+    )
+
+
+def test_rates_that_differ_are_said_by_group(caplog):
+    rates = {"trunk": 1e-5, "head": 1e-3, "margin beta": 5e-4, "s2sd target_nets": 1e-5}
+    text = " ".join(epoch_said(caplog, Costs(rates, 3.25, {"host_gb": 1.0}), {}))
+    assert "lr 1e-05 (trunk, s2sd target_nets), 0.001 (head), 0.0005 (margin beta)" in text
+    assert "3.2 images/s" in text and "GPU" not in text
+
+
+def test_nothing_is_left_after_the_last_epoch(caplog):
+    spent = Costs({"trunk": 1.0}, 100, {"host_gb": 1.0})
+    lines = epoch_said(caplog, spent, {}, done=10)
+    assert "Epoch 10 of 10" in lines[0] and "left" not in " ".join(lines)
+
+
+def test_values_of_an_epoch_fit_the_width(caplog):
+    metrics = {f"e_recall@{k}": 0.5 for k in (1, 2, 4, 8, 10, 16, 32, 64, 100, 1000)}
+    values = {"Test": {"avg_features_e_recall": metrics, "embeds_e_recall": metrics}}
+    lines = epoch_said(caplog, Costs({"trunk": 1.0}, 100, {"host_gb": 1.0}), values)
+    assert max(map(len, lines)) <= WIDTH
+    words = " ".join(lines).split()
+    assert all(words.count(name) == 2 for name in metrics)
+
+
+@pytest.mark.parametrize("epoch", [9, 12345])
+@pytest.mark.parametrize("has_validation", [False, True])
+def test_the_final_table_fits_the_width_and_loses_nothing(caplog, epoch, has_validation):
+    values = {"best": 0.5, "best_epoch": epoch, "last": 0.25, "last_epoch": epoch}
+    if has_validation:
+        values |= {"at_best_val": 0.375, "best_val_epoch": epoch}
+    summary = {"Test": dict.fromkeys(LONG, values), "Val": {LONG[0]: {}}}
+    with caplog.at_level("INFO"):
+        report.print_results(summary, "runs/cub200/name")
+    lines = said(caplog)
+    assert max(map(len, lines)) <= WIDTH
+    rows = lines[lines.index("") + 1 :]
+    names = "".join(re.sub(r"^(Test|Val)|\d\.\d{4} \(epoch \d+\)|\s", "", row) for row in rows)
+    assert all(name.replace(" ", "") in names for name in LONG)
+    assert sum(f"0.2500 (epoch {epoch})" in row for row in rows) == len(LONG)
+    assert "Results: runs/cub200/name" in lines
+
+
+def test_a_table_that_fits_keeps_a_line_a_metric(caplog):
+    values = {"best": 0.5, "best_epoch": 1, "last": 0.25, "last_epoch": 2}
+    with caplog.at_level("INFO"):
+        report.print_results({"Test": {"embeds_nmi: nmi": values}}, "runs")
+    assert "Test   embeds_nmi: nmi  0.5000 (epoch 1)  0.2500 (epoch 2)" in said(caplog)
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        (0.4, "0 s"),
+        (59.6, "1 min 0 s"),
+        (200, "3 min 20 s"),
+        (3599, "59 min 59 s"),
+        (3600, "1 h 0 min"),
+        (7500, "2 h 5 min"),
+        (97200, "1 d 3 h"),
+    ],
+)
+def test_durations(seconds, text):
+    assert report.duration(seconds) == text
+
+
+@pytest.mark.parametrize("quiet, heard", [(False, "note result warning"), (True, "result warning")])
+def test_a_quiet_console_says_results_and_warnings(capsys, quiet, heard):
+    report.configure_logging(quiet=quiet)
+    speaker = logging.getLogger("utilities.test")
+    for level, text in ((20, "note"), (report.RESULT, "result"), (30, "warning")):
+        speaker.log(level, text)
+    assert capsys.readouterr().out.split() == heard.split()
