@@ -14,7 +14,8 @@ class Criterion(nn.Module):
     """A subclass writes `loss(output, labels)`; callers use `criterion(output, labels)`.
 
     NEEDS names the constructor arguments that come from the run: of `n_classes`, `embed_dim`,
-    `feature_dim`, `miner`, and, of an objective around others, `source` and `target`. MINERS names
+    `feature_dim`, `miner`, `flag` (which names the objective), and, of an objective around others,
+    `source` and `target`. MINERS names
     the batch miners it can work with; None: any. READS names the fields of a ModelOutput that
     `loss` uses; an objective that uses the embeddings alone can be called with them.
     """

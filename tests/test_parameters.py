@@ -35,7 +35,7 @@ SECTIONS = (
     "Optimisers (--optim)",
 )
 ROOT = Path(__file__).resolve().parents[1]
-FILLED_BY_THE_RUN = {"n_classes", "embed_dim", "feature_dim", "miner", "self"}
+FILLED_BY_THE_RUN = {"n_classes", "embed_dim", "feature_dim", "miner", "flag", "self"}
 BUILT_BEFORE = {"source", "target"}  # the flag names an objective, the argument is that objective
 
 
@@ -299,6 +299,7 @@ def test_config_is_overridden_by_flags(tmp_path):
         ("- 1", "flag: value"),
         ("a: [", "YAML"),
         ("wandb_key: x", "wandb_key"),
+        ("bs: 4\nlr: 1\nbs: 4", "run.yaml is not valid YAML: line 3: bs is there twice"),
     ],
 )
 def test_wrong_config(capsys, tmp_path, text, part):

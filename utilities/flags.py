@@ -16,6 +16,8 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from utilities.documents import from_yaml
+
 # Single precision and the indices of tensors end not far beyond it; nothing means anything there.
 LARGEST = 10**9
 SHOWN_CHARACTERS = 80  # of a value in a message
@@ -512,22 +514,21 @@ def _is_flag(word: str) -> bool:
 
 
 def read_settings_file(path: str, flags: Iterable[Flag]) -> tuple[dict[str, object], list[str]]:
-    """Values by name of a `--config` file, and a sentence for each that is wrong."""
-    import yaml
+    """Values by name of a `--config` file, and a sentence for each that is wrong.
 
+    An empty file sets nothing.
+    """
     try:
-        content = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8-sig"))
+        content = from_yaml(Path(path).read_bytes())
     except OSError as error:
         return {}, [f"--config {path} cannot be read: {error.strerror or error}."]
-    except UnicodeDecodeError as error:
-        return {}, [f"--config {path} cannot be read: {error}."]
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+    except ValueError as error:
         why = abridged(" ".join(str(error).split()), 300)
         return {}, [f"--config {path} is not valid YAML: {why}."]
-    if not isinstance(content, dict):
+    if content is not None and not isinstance(content, dict):
         return {}, [f"--config {path} must hold lines of the form 'flag: value'."]
     known = {flag.name: flag for flag in flags if flag.stored}
-    return _read_named(content, known, f"--config {path}")
+    return _read_named(content or {}, known, f"--config {path}")
 
 
 def _read_named(
@@ -539,12 +540,12 @@ def _read_named(
         flag = known.get(name) if isinstance(name, str) else None
         if flag is None:
             hint = nearest(abridged(name), known)
-            problems.append(f"{source}: there is no setting {abridged(name, of=repr)}{hint}.")
+            problems.append(f"{source}: there is no setting {abridged(name, of=_outlined)}{hint}.")
             continue
         try:
             values[flag.name] = flag.read(value)
         except (TypeError, ValueError, OverflowError):
-            shown = abridged(value, of=repr)
+            shown = abridged(value, of=_outlined)
             problems.append(f"{source}: {name}: {shown} is not {flag.expected}.")
     return values, problems
 
@@ -616,6 +617,16 @@ def entries_of(value: object) -> list[Any]:
 def in_words(value: object) -> str:
     """A value as it is typed."""
     return " ".join(abridged(entry) for entry in entries_of(value))
+
+
+def _outlined(value: object) -> str:
+    """How Python writes a value, with little of what is large: aliases of YAML may stand for more
+    than any memory holds."""
+    import reprlib
+
+    outline = reprlib.Repr()
+    outline.maxstring = outline.maxother = 2 * SHOWN_CHARACTERS
+    return outline.repr(value)
 
 
 def abridged(

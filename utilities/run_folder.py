@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from utilities.documents import from_yaml
 from utilities.errors import UserError, of_loading
 from utilities.run_names import run_name
 
@@ -45,9 +46,9 @@ def _savename(folder: Path) -> str | None:
     `name_1` is the second run of `name`, unless that was its name.
     """
     try:
-        settings = yaml.safe_load((folder / "args.yaml").read_text())
+        settings = from_yaml((folder / "args.yaml").read_bytes())
         return run_name(settings["savename"], settings.get("group"), settings.get("seed"))
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError):
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
         return None
 
 
@@ -94,7 +95,7 @@ def results(folder: Path) -> dict:
     """What results.json holds; nothing where it cannot be read."""
     try:
         content = json.loads((folder / RESULTS).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -1,6 +1,8 @@
 """Randomness from (seed, epoch, rank), so that a resumed run goes on exactly as it would have."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -19,3 +21,15 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+@contextmanager
+def randomness_kept() -> Iterator[None]:
+    """What is drawn on the CPU inside leaves no trace in the numbers that come after."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
