@@ -16,6 +16,7 @@ import torch
 
 from utilities.errors import UserError, reason
 from utilities.hub import offline_unless_reachable
+from utilities.paths import expanded
 
 LOG = logging.getLogger(__name__)
 # To be raised with any change of the vectors that a sentence gets from the same weights: pooling,
@@ -148,7 +149,7 @@ def _clip(weights: str | None) -> LanguageModel:
 
 def _identity(name: str, source: str) -> str:
     """Names of hub models stand for themselves, local files for names, sizes, times of change."""
-    path = Path(source).expanduser()
+    path = Path(expanded(source))
     candidates = sorted(path.rglob("*")) if path.is_dir() else [path]
     stamps = []
     for file in candidates:

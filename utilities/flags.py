@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from utilities.documents import from_yaml
+from utilities.paths import without_home
 
 # Single precision and the indices of tensors end not far beyond it; nothing means anything there.
 LARGEST = 10**9
@@ -27,19 +28,28 @@ class Settings(argparse.Namespace):
     """The value of each flag by its name.
 
     `stated` names those on the command line or in `--config`, `given` those of them that a person
-    chose: the args.yaml of a finished run states everything.
+    chose: the args.yaml of a finished run states everything. `spelled` has the other name by which
+    a flag was typed.
     """
 
-    __slots__ = ("given", "stated")
+    __slots__ = ("given", "spelled", "stated")
 
     def __init__(
         self,
         values: Mapping[str, object],
         given: Iterable[str] = (),
         stated: Iterable[str] = (),
+        spelled: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(**values)
         self.given, self.stated = frozenset(given), frozenset(stated)
+        self.spelled = dict(spelled or {})
+
+    def as_typed(self, sentence: str) -> str:
+        """The sentence with flags under the names by which they were typed."""
+        for name, alias in self.spelled.items():
+            sentence = re.sub(rf"--{name}\b", f"--{alias}", sentence)
+        return sentence
 
 
 # Bounds of numbers
@@ -241,6 +251,14 @@ class Flag:
         needs = f"Needs {', '.join(self.needed())}." if self.needed() else ""
         default = f"Default: {in_words(self.initial())}." if self._has_default() else ""
         return " ".join(part for part in (self.help, takes, needs, default) if part)
+
+    def effective(self, value: object, settings: Settings) -> list[Any]:
+        """The entries of a value of the flag that have an effect beside the other settings."""
+        return [
+            entry
+            for entry in entries_of(value)
+            if all(need.holds(settings, entry) for need in self.needs)
+        ]
 
     def needed(self) -> list[str]:
         """What the flag needs to have an effect, in words."""
@@ -447,8 +465,10 @@ class Place(Text):
         return path if path == self.default else os.path.expanduser(path)
 
     def problem(self, entry: Any) -> str | None:
-        if not entry and not self.several and self.default is None:
+        if not entry:
             return f"--{self.name} is empty; give a path, or leave it out."
+        if entry.startswith("~") and entry != self.default:
+            return f"--{self.name} {without_home(entry)}"
         exists = {"file": os.path.isfile, "file or folder": os.path.exists}.get(self.existing)
         if exists and not exists(entry):
             return f"--{self.name} {abridged(entry)}: there is no such {self.existing}."
@@ -488,6 +508,13 @@ def read_command_line(
             hint = nearest(spelling, [f"--{name}" for name in known])
             problems.append(f"{abridged(spelling)} is not known{hint}.")
     return values, problems
+
+
+def spellings(flags: Iterable[Flag], words: Sequence[str]) -> dict[str, str]:
+    """Name -> other name of the flags that are there under it."""
+    aliases = {f"--{alias}": flag.name for flag in flags for alias in flag.aliases}
+    typed = [spelling for spelling, _ in _split_by_flags(words) if spelling in aliases]
+    return {aliases[spelling]: spelling.removeprefix("--") for spelling in typed if spelling}
 
 
 def _split_by_flags(words: Sequence[str]) -> Iterator[tuple[str | None, list[str]]]:
@@ -603,8 +630,13 @@ def _in_cell(text: str) -> str:
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """ " (did you mean …?)", or nothing where no valid name is near."""
-    match = difflib.get_close_matches(name, list(valid), n=1)
-    return f" (did you mean {match[0]}?)" if match else ""
+    match = nearest_of(name, valid)
+    return f" (did you mean {match}?)" if match else ""
+
+
+def nearest_of(name: str, valid: Iterable[str]) -> str | None:
+    """The valid name that is near, if any."""
+    return next(iter(difflib.get_close_matches(name, list(valid), n=1)), None)
 
 
 def entries_of(value: object) -> list[Any]:
@@ -637,5 +669,5 @@ def abridged(
         text = of(value)
     except ValueError:  # Python writes no whole number of more than 4,300 digits
         return "a number of thousands of digits"
-    text = text.replace("\n", " ")
+    text = text.replace("\n", " ") if text.strip() else repr(text)  # which would be a hole
     return text if len(text) <= length else f"{text[: length - 1]}…"

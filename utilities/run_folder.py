@@ -10,12 +10,14 @@ import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import yaml
 
 from utilities.documents import from_yaml
 from utilities.errors import UserError, of_loading
+from utilities.paths import expanded
 from utilities.run_names import run_name
 
 LAST_CHECKPOINT = "checkpoint_last.pth.tar"
@@ -24,7 +26,7 @@ RESULTS = "results.json"
 
 def checkpoint_at(path: str | Path) -> Path:
     """The checkpoint that a path names: itself, or a run folder's last one."""
-    path = Path(path).expanduser()
+    path = Path(expanded(path))
     return path / LAST_CHECKPOINT if path.is_dir() else path
 
 
@@ -72,6 +74,13 @@ def create(save_path: str, dataset: str, savename: str) -> Path:
             ) from error
 
 
+def following(save_path: str, dataset: str, savename: str) -> Path:
+    """The folder that a new run of that name would get."""
+    parent = Path(save_path) / dataset
+    names = (f"{savename}_{number}" if number else savename for number in count())
+    return next(parent / name for name in names if not (parent / name).exists())
+
+
 def latest_checkpoint(save_path: str, dataset: str, savename: str) -> Path | None:
     """The newest run's last checkpoint for `--resume auto`, if there is one."""
     for folder in reversed(runs_named(save_path, dataset, savename)):
@@ -98,6 +107,12 @@ def results(folder: Path) -> dict:
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def settings_in_results(folder: Path) -> dict:
+    """The settings of a finished run; nothing where results.json does not say them."""
+    settings = results(folder).get("settings")
+    return settings if isinstance(settings, dict) else {}
 
 
 def home(checkpoint: Path, losses: list[float]) -> Path | None:

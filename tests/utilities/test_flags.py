@@ -171,7 +171,7 @@ def test_the_command_line_is_read(words, values):
         (["--size", "many"], "--size many is not a whole number."),
         (["--size", "4.0"], "--size 4.0 is not a whole number."),
         (["--size", "inf"], "--size inf is not a whole number."),
-        (["--size="], "--size  is not a whole number."),
+        (["--size="], "--size '' is not a whole number."),
         (["--rate", "half"], "--rate half is not a number."),
         (["--steps", "1", "x"], "--steps x is not a whole number."),
         (["--quick", "yes"], "--quick takes no value (given: yes)."),
