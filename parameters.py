@@ -1857,8 +1857,9 @@ def parse(argv: list[str] | None = None) -> Settings:
     if typed.get("version"):
         _end(0, f"{NAME} {VERSION}")
     config, wrong_in_file = _configured(typed)
+    config = _beneath(typed, config)
     settings = Settings(
-        {flag.name: flag.initial() for flag in FLAGS} | _beneath(typed, config) | typed,
+        {flag.name: flag.initial() for flag in FLAGS} | config | typed,
         given=_chosen(config) | typed.keys(),
         stated=config.keys() | typed.keys(),
         spelled=spellings(FLAGS, words),
