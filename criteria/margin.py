@@ -46,7 +46,7 @@ class MarginLoss(MinedCriterion):
         embeddings = output.embeddings
         triplets = self.miner(embeddings.detach(), labels)
         anchors, positives, negatives = embeddings[triplets].unbind(1)  # [T, D] each
-        if isinstance(self.beta, nn.Parameter):
+        if isinstance(self.beta, torch.Tensor):
             beta = self.beta[labels[triplets[:, 0]]]
         else:
             beta = anchors.new_full((len(anchors),), self.beta)
