@@ -33,6 +33,7 @@ from criteria.softmax import SoftmaxLoss
 from criteria.softtriplet import SoftTripletLoss
 from criteria.supcon import SupConLoss
 from criteria.triplet import TripletLoss
+from utilities.choices import part_of
 from utilities.pml import PREFIX
 from utilities.types import Miner
 
@@ -70,6 +71,7 @@ def select(name: str, **arguments: Any) -> Criterion:
             Criterion.NEEDS); those of them that it does not need are left aside.
     Raises:
         TypeError: an argument that it does not know, or one missing that it needs.
+        ValueError: a name, form or mode that there is not.
     """
     criterion = class_of(name)
     if criterion is PytorchMetricLearningLoss:
@@ -82,7 +84,9 @@ def select(name: str, **arguments: Any) -> Criterion:
 
 def class_of(name: str) -> type[Criterion]:
     """The class of a registered name, or the bridge for `pml:<ClassName>`."""
-    return PytorchMetricLearningLoss if name.startswith(PREFIX) else REGISTRY[name]
+    if name.startswith(PREFIX):
+        return PytorchMetricLearningLoss
+    return part_of(REGISTRY, "name", name)
 
 
 def build(

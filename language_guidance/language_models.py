@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from utilities.choices import part_of
 from utilities.errors import UserError, reason
 from utilities.hub import offline_unless_reachable
 from utilities.paths import expanded
@@ -45,11 +46,13 @@ def select(name: str, weights: str | None = None) -> LanguageModel:
 
     It comes from `weights` (`--language_weights`) instead of a download if they are given: `clip`
     takes a checkpoint file of open_clip's ViT-B-32 or a folder with an open_clip_config.json, the
-    others take a folder as transformers saves it. Raises UserError for files of another kind.
+    others take a folder as transformers saves it.
+
+    Raises UserError for files of another kind, ValueError for a name that there is not.
     """
     if name.startswith(HUB):
         return _of_hub(name.removeprefix(HUB), weights)
-    return REGISTRY[name](weights)
+    return part_of(REGISTRY, "name", name)(weights)
 
 
 def encode(

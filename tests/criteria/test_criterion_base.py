@@ -1,6 +1,7 @@
 """What every objective inherits, and what every registered one must survive."""
 
 import itertools
+import re
 
 import pytest
 import torch
@@ -221,6 +222,35 @@ def test_labels_that_are_no_whole_numbers_are_refused(dtype):
         Recorder()(output_of(unit(6)), LABELS.to(dtype))
     with pytest.raises(ValueError, match=f"labels .B. of whole numbers, got {dtype}"):
         batchminer.select("semihard")(unit(6), LABELS.to(dtype))
+
+
+NAMES = [
+    (kind, *re.fullmatch(f"{kind}_(.+)_(form|mode)", flag).groups(), names)
+    for kind in ("loss", "miner")
+    for flag, names in parameters.CHOICES.items()
+    if re.fullmatch(f"{kind}_(.+)_(form|mode)", flag)
+]
+
+
+@pytest.mark.parametrize("kind, name, argument, names", NAMES, ids=str)
+def test_forms_and_modes_from_own_code_are_those_of_the_flags(kind, name, argument, names):
+    def make(value: str):
+        if kind == "miner":
+            return batchminer.select(name, **{argument: value})
+        return build(name, {argument: value})
+
+    for value in names:
+        make(value)
+    with pytest.raises(ValueError) as error:
+        make("papre")
+    assert str(error.value).startswith(f"{argument} must be one of {', '.join(names)}, not 'papre'")
+
+
+@pytest.mark.parametrize("room", [criteria, batchminer])
+def test_an_unknown_name_from_own_code_is_told_with_the_nearest(room):
+    known = next(iter(room.REGISTRY))
+    with pytest.raises(ValueError, match=f"not '{known}x' .did you mean '{known}'"):
+        room.select(f"{known}x")
 
 
 def test_integer_embeddings_are_refused():
