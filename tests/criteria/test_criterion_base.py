@@ -225,10 +225,9 @@ def test_labels_that_are_no_whole_numbers_are_refused(dtype):
 
 
 NAMES = [
-    (kind, *re.fullmatch(f"{kind}_(.+)_(form|mode)", flag).groups(), names)
-    for kind in ("loss", "miner")
+    (*match.groups(), names)
     for flag, names in parameters.CHOICES.items()
-    if re.fullmatch(f"{kind}_(.+)_(form|mode)", flag)
+    if (match := re.fullmatch("(loss|miner)_(.+)_(form|mode)", flag))
 ]
 
 
