@@ -10,14 +10,15 @@ registries. Flags, defaults and argparse groups of the paper's repository are as
 """
 
 import argparse
-import json
 import os
 import re
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
+from utilities.documents import from_json
 from utilities.flags import (
     LARGEST,
     Bounds,
@@ -55,6 +56,7 @@ from utilities.version import NAME, VERSION
 
 PROGRAM = "main.py"
 HELP_WIDTH = 78
+USUAL_COLUMNS = 80  # where there is no terminal
 WANDB_KEY_PLACEHOLDER = "<your_wandb_key>"
 # The argparse groups of the paper's script, in which scripts and tools look for its flags.
 BASIC = "basic_training_parameters"
@@ -509,9 +511,11 @@ def _has_place_for_text(text: str) -> bool:
 
 
 def _is_json_object(text: str) -> bool:
+    if text == "{}":
+        return True  # the default, without loading json
     try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
+        return isinstance(from_json(text), dict)
+    except ValueError:
         return False
 
 
@@ -2028,10 +2032,19 @@ def _parser(description: str) -> argparse.ArgumentParser:
         prog=PROGRAM,
         usage=f"{PROGRAM} [--flag value ...]",
         description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=_columns()),
         add_help=False,
         allow_abbrev=False,
     )
+
+
+def _columns() -> int:
+    """Of help in this terminal, found once; argparse finds it for each flag, by a slow import."""
+    try:
+        columns = int(os.environ.get("COLUMNS", 0)) or os.get_terminal_size().columns
+    except (OSError, ValueError):
+        columns = 0
+    return (columns or USUAL_COLUMNS) - 2
 
 
 def _asked_for_help(words: Iterable[str]) -> list[str] | None:

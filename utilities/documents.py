@@ -2,10 +2,9 @@
 
 What the libraries take without a word (a key twice, half a character) or answer with a traceback
 (nesting without end) is a ValueError with a short reason, as everything else is that is not well
-formed. Nothing heavy is imported: yaml comes in where it is read.
+formed. Nothing is imported before it is needed, so that help is instant.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,8 @@ _HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 
 def from_json(text: str) -> Any:
     """The value that a JSON text holds. Raises ValueError, in which a repeated name is named."""
+    import json
+
     try:
         value = json.loads(text, object_pairs_hook=_named_once)
         require_characters(text if r"\u" not in text else json.dumps(value, ensure_ascii=False))

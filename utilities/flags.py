@@ -7,13 +7,11 @@ standard library is imported, so that help is instant; yaml comes in where a fil
 """
 
 import argparse
-import difflib
 import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from utilities.documents import from_yaml
@@ -546,7 +544,8 @@ def read_settings_file(path: str, flags: Iterable[Flag]) -> tuple[dict[str, obje
     An empty file sets nothing.
     """
     try:
-        content = from_yaml(Path(path).read_bytes())
+        with open(path, "rb") as file:
+            content = from_yaml(file.read())
     except OSError as error:
         return {}, [f"--config {path} cannot be read: {error.strerror or error}."]
     except ValueError as error:
@@ -636,6 +635,8 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 def nearest_of(name: str, valid: Iterable[str]) -> str | None:
     """The valid name that is near, if any."""
+    import difflib  # here, because few calls of the program need it
+
     return next(iter(difflib.get_close_matches(name, list(valid), n=1)), None)
 
 
