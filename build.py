@@ -37,6 +37,7 @@ from utilities.errors import UserError
 from utilities.fingerprint import fingerprint
 from utilities.logger import RunLog
 from utilities.online import OnlineRun
+from utilities.paths import expanded
 from utilities.report import RESULT
 from utilities.runtime import Runtime, require_one_process, select_device
 from utilities.types import Trainable
@@ -78,15 +79,23 @@ def is_completed(opt: parameters.Settings) -> bool:
     """
     if not opt.completed:
         return False
-    settings = parameters.stored(opt)
-    for folder in run_folder.finished_runs(opt.save_path, opt.dataset, parameters.run_name_of(opt)):
-        stored = run_folder.results(folder).get("settings", {})
+    settings, is_another = parameters.stored(opt), False
+    place = opt.save_path, opt.dataset, parameters.run_name_of(opt)
+    for folder in run_folder.finished_runs(*place):
+        stored = run_folder.settings_in_results(folder)
         changed = checkpoints.changes(stored, settings)
-        other = [change for name, change in changed.items() if parameters.matters(name, opt)]
+        other = [
+            change
+            for name, change in changed.items()
+            if parameters.matters(name, opt, stored[name])
+        ]
         if not other:
             LOG.log(RESULT, "--completed: %s is finished; nothing to do.", folder)
             return True
         LOG.info("--completed: %s is finished under other settings: %s.", folder, ", ".join(other))
+        is_another = True
+    if is_another and not opt.resume:
+        LOG.info("--completed: a new run begins, in %s.", run_folder.following(*place))
     return False
 
 
@@ -183,6 +192,8 @@ def build_data(opt: parameters.Settings) -> Data:
         d2_lambda=opt.data_d2_coreset_lambda,
         projection_dim=opt.data_sampler_lowproj_dim,
     )
+    for sentence in parameters.notices_of_length(opt, opt.n_epochs * len(sampler)):
+        LOG.info("%s", sentence)
     return Data(splits, sampler, left_out)
 
 
@@ -245,7 +256,7 @@ def build_guidance(
         guidance_settings(opt),
         training.captions,
         torch.from_numpy(training.labels),
-        cache=Path(opt.cache_path).expanduser(),
+        cache=Path(expanded(opt.cache_path)),
         device=runtime.device,
         classifier=build_classifier(opt, training) if opt.language_pseudoclass else None,
     )
@@ -371,7 +382,7 @@ def build_class_vectors(
     return language_guidance.class_vectors(
         guidance_settings(opt),
         captions,
-        cache=Path(opt.cache_path).expanduser(),
+        cache=Path(expanded(opt.cache_path)),
         device=runtime.device,
     )
 

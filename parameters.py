@@ -10,14 +10,15 @@ registries. Flags, defaults and argparse groups of the paper's repository are as
 """
 
 import argparse
-import json
 import os
 import re
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
+from utilities.documents import from_json
 from utilities.flags import (
     LARGEST,
     Bounds,
@@ -34,7 +35,7 @@ from utilities.flags import (
     abridged,
     at_least,
     in_block,
-    nearest,
+    nearest_of,
     needs_above_zero,
     needs_off,
     needs_on,
@@ -43,10 +44,12 @@ from utilities.flags import (
     read_command_line,
     read_settings_file,
     read_stored,
+    spellings,
     table,
     within,
 )
 from utilities.flags import notices as idle_settings
+from utilities.paths import expanded, without_home
 from utilities.run_names import NAMED_BY_GROUP, run_name
 from utilities.streams import reader_may_leave
 from utilities.version import NAME, VERSION
@@ -54,6 +57,7 @@ from utilities.version import NAME, VERSION
 PROGRAM = "main.py"
 HELP_WIDTH = 78
 HIDDEN = "***"
+USUAL_COLUMNS = 80  # where there is no terminal
 WANDB_KEY_PLACEHOLDER = "<your_wandb_key>"
 # The argparse groups of the paper's script, in which scripts and tools look for its flags.
 BASIC = "basic_training_parameters"
@@ -77,8 +81,9 @@ TOPICS = {
     "evaluation": "metrics, their cost, checkpoints that they choose",
     "wandb": "logging to Weights & Biases",
 }
-# These say where things are or how fast they are made, not what is made.
+# These say where things are or how fast they are made, not what is made; or are said otherwise.
 FREE = (
+    "use_float16",
     "source_path",
     "save_path",
     "cache_path",
@@ -97,6 +102,8 @@ FREE = (
     "arch_weights",
     "checkpoint_every",
 )
+# Settings with one meaning: which of two is stated later counts.
+SAME_MEANING = {"precision": "use_float16", "use_float16": "precision"}
 # Of an evaluated checkpoint's settings: what the evaluation itself must ask for, or against.
 NOT_INHERITED = ("log_online", "no_figures", "no_test_metrics")
 
@@ -432,6 +439,9 @@ LEARNING_OBJECTIVE = Need(
     "an objective with parameters of its own",
     "the objective has no parameters of its own (--loss {loss})",
 )
+THE_FIRST_GPU = Need(
+    lambda settings, index: index == settings.gpu[0], "", "only the first is used (--gpu {gpu})"
+)
 CACHES = needs_other_than("cache", "none")
 STEPS = needs_one_of("scheduler", "step")
 FRESH_WEIGHTS = Need(
@@ -503,9 +513,11 @@ def _has_place_for_text(text: str) -> bool:
 
 
 def _is_json_object(text: str) -> bool:
+    if text == "{}":
+        return True  # the default, without loading json
     try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
+        return isinstance(from_json(text), dict)
+    except ValueError:
         return False
 
 
@@ -594,7 +606,7 @@ FLAGS: tuple[Flag, ...] = (
             (0,),
             "Index of the GPU; the first is used.",
             at_least(0),
-            needs=(needs_other_than("device", "cpu"),),
+            needs=(needs_other_than("device", "cpu"), THE_FIRST_GPU),
         ),
     ),
     *in_block(
@@ -645,6 +657,7 @@ FLAGS: tuple[Flag, ...] = (
             "Text file that names the validation classes, one a line, instead of the last ones.",
             metavar="FILE",
             existing="file",
+            needs=(needs_on("use_tv_split"), needs_off("tv_split_by_samples")),
         ),
         Choice(
             "augmentation",
@@ -786,14 +799,29 @@ FLAGS: tuple[Flag, ...] = (
             512,
             "Size of the pool from which coreset and batch-matching samplers choose a batch.",
             within(1, 1_000_000),
-            needs=(needs_one_of("data_sampler", *POOLED),),
+            needs=(
+                needs_one_of("data_sampler", *POOLED),
+                Need(
+                    lambda settings, size: size >= settings.bs,
+                    "a size of at least --bs",
+                    "the pool is at least a batch (--bs {bs})",
+                ),
+            ),
         ),
         Whole(
             "data_batchmatch_ncomps",
             10,
             "Candidate batches that the batch-matching samplers compare.",
             within(1, 100_000),
-            needs=(needs_one_of("data_sampler", *BATCH_MATCHING),),
+            needs=(
+                needs_one_of("data_sampler", *BATCH_MATCHING),
+                Need(
+                    lambda settings, _: settings.data_batchmatch_bigbs > settings.bs,
+                    "--data_batchmatch_bigbs above --bs",
+                    "the pool is a single batch (--data_batchmatch_bigbs {data_batchmatch_bigbs}, "
+                    "--bs {bs})",
+                ),
+            ),
         ),
         Real(
             "data_d2_coreset_lambda",
@@ -809,6 +837,11 @@ FLAGS: tuple[Flag, ...] = (
             within(-1, 100_000),
             needs=(
                 needs_one_of("data_sampler", *POOLED),
+                Need(
+                    lambda settings, dimension: dimension != 0,
+                    "",
+                    "nothing can be projected to no dimension; -1 says that nothing is",
+                ),
                 Need(
                     lambda settings, dimension: dimension < settings.embed_dim,
                     "a dimension below --embed_dim",
@@ -884,6 +917,13 @@ FLAGS: tuple[Flag, ...] = (
                 "textbook": "the same as paper",
                 "euclidean": "Euclidean distances",
             },
+            needs=(
+                Need(
+                    lambda settings, form: form != "textbook",
+                    "",
+                    "the paper's code is what the textbook says",
+                ),
+            ),
         ),
     ),
     *_objective(
@@ -1836,9 +1876,13 @@ def parse(argv: list[str] | None = None) -> Settings:
     if typed.get("version"):
         _end(0, f"{NAME} {VERSION}")
     config, wrong_in_file = _configured(typed)
-    values = {flag.name: flag.initial() for flag in FLAGS} | config | typed
-    chosen = {name for name, value in config.items() if value != BY_NAME[name].initial()}
-    settings = Settings(values, given=chosen | typed.keys(), stated=config.keys() | typed.keys())
+    config = _beneath(typed, config)
+    settings = Settings(
+        {flag.name: flag.initial() for flag in FLAGS} | config | typed,
+        given=_chosen(config) | typed.keys(),
+        stated=config.keys() | typed.keys(),
+        spelled=spellings(FLAGS, words),
+    )
     if settings.list:
         return settings
     return _checked(settings, problems + wrong_in_file)
@@ -1864,8 +1908,9 @@ def inherit(opt: Settings, checkpoint: Mapping[str, object]) -> Settings:
     """
     inherited, problems = read_stored(_inherited(checkpoint), FLAGS)
     stated = {name: value for name, value in vars(opt).items() if name in opt.stated}
-    values = {flag.name: flag.initial() for flag in FLAGS} | inherited | stated
-    return _checked(Settings(values, given=opt.given, stated=opt.stated), problems)
+    values = {flag.name: flag.initial() for flag in FLAGS} | _beneath(stated, inherited) | stated
+    settings = Settings(values, given=opt.given, stated=opt.stated, spelled=opt.spelled)
+    return _checked(settings, problems)
 
 
 def run_name_of(opt: argparse.Namespace) -> str:
@@ -1873,13 +1918,22 @@ def run_name_of(opt: argparse.Namespace) -> str:
     return run_name(opt.savename, opt.group, opt.seed)
 
 
-def matters(name: str, opt: argparse.Namespace) -> bool:
-    """Whether a run of another value is another run.
+def matters(name: str, opt: Settings, other: object) -> bool:
+    """Whether a run of the other value is another run than one of these settings from its start.
 
-    Where own data lies says which data it is; a benchmark is the same anywhere.
+    Where own data lies says which data it is; a benchmark is the same anywhere. What has no effect
+    does not matter, under either value.
     """
-    is_own = opt.dataset not in (*BENCHMARK_LINES, "shapes")
-    return name not in FREE or name == "arch_weights" or (name == "source_path" and is_own)
+    if name == "source_path":
+        return opt.dataset not in (*BENCHMARK_LINES, "shapes")
+    if name in FREE and name != "arch_weights":
+        return False
+    flag, begun = BY_NAME[name], Settings(vars(opt) | {"resume": None})
+    try:
+        others = flag.effective(flag.read(other), begun)
+    except (TypeError, ValueError, OverflowError):
+        return True
+    return others != flag.effective(getattr(opt, name), begun)
 
 
 def keep_beginning(opt: Settings, begun: Mapping[str, object]) -> list[str]:
@@ -1896,7 +1950,7 @@ def keep_beginning(opt: Settings, begun: Mapping[str, object]) -> list[str]:
         f"--{name} stays {begun[name]} (here {getattr(opt, name)}), with which the resumed run "
         "began."
         for name in changed
-        if name in opt.given
+        if name in opt.stated
     ]
     for name, value in changed.items():
         setattr(opt, name, value)
@@ -1921,7 +1975,7 @@ def hyperparameters(opt: argparse.Namespace, kind: str, name: str) -> dict[str, 
     }
 
 
-def validate(opt: argparse.Namespace) -> list[str]:
+def validate(opt: Settings) -> list[str]:
     """All problems of the settings, a sentence each; only the existence of files is read."""
     problems = [problem for flag in FLAGS for problem in flag.problems(getattr(opt, flag.name))]
     for rule in COMBINATIONS:
@@ -1933,10 +1987,28 @@ def notices(opt: Settings) -> list[str]:
     """What a person should know of settings that are accepted but not what they may think.
 
     First a sentence for each setting that was given and has no effect in this run. Given is what
-    stands on the command line, or in --config with another value than the default: the args.yaml of
-    a finished run states everything.
+    stands on the command line, or in --config with another value than the default, unless that is
+    what a run has recorded of itself.
     """
-    return [*idle_settings(FLAGS, opt), *_advice(opt)]
+    return [opt.as_typed(sentence) for sentence in (*idle_settings(FLAGS, opt), *_advice(opt))]
+
+
+def notices_of_length(opt: Settings, iterations: int) -> list[str]:
+    """A sentence for each part of the loss that would begin after the last iteration of the run."""
+    delays = {
+        "language_delay": (_is_guided(opt), opt.language_delay, "language never guides"),
+        "loss_s2sd_feat_distill_delay": (
+            opt.loss == "s2sd" and opt.loss_s2sd_feat_distill and opt.loss_s2sd_feat_w > 0,
+            opt.loss_s2sd_feat_distill_delay + 1,
+            "features are never distilled",
+        ),
+    }
+    return [
+        f"--{name} {getattr(opt, name)} outlasts the run, which has {iterations:,} iterations: "
+        f"{consequence}."
+        for name, (acts, first, consequence) in delays.items()
+        if acts and first > iterations
+    ]
 
 
 def catalogue() -> dict[str, dict[str, str]]:
@@ -1988,10 +2060,19 @@ def _parser(description: str) -> argparse.ArgumentParser:
         prog=PROGRAM,
         usage=f"{PROGRAM} [--flag value ...]",
         description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=_columns()),
         add_help=False,
         allow_abbrev=False,
     )
+
+
+def _columns() -> int:
+    """Of help in this terminal, found once; argparse finds it for each flag, by a slow import."""
+    try:
+        columns = int(os.environ.get("COLUMNS", 0)) or os.get_terminal_size().columns
+    except (OSError, ValueError):
+        columns = 0
+    return (columns or USUAL_COLUMNS) - 2
 
 
 def _asked_for_help(words: Iterable[str]) -> list[str] | None:
@@ -2013,7 +2094,7 @@ def _show_help(asked: list[str]) -> NoReturn:
     unknown = [name for name in asked if name not in subjects]
     if unknown:
         lines = [
-            f"{PROGRAM}: error: --help {name} is not known{nearest(name, subjects)}; choose from: "
+            f"{PROGRAM}: error: --help {abridged(name)} is not known{_meant(name)}; choose from: "
             f"{', '.join(TOPICS)}, or an objective, miner or sampler of --list."
             for name in unknown
         ]
@@ -2027,6 +2108,14 @@ def _show_help(asked: list[str]) -> NoReturn:
             for flag in flags:
                 flag.add_to(group)
     _end(0, parser.format_help())
+
+
+def _meant(name: str) -> str:
+    """ " (did you mean …?)" for a name near that of a subject, or near a word about a topic."""
+    words = {word: topic for topic, about in TOPICS.items() for word in re.findall(r"\w+", about)}
+    subjects = words | {subject: subject for subject in _subjects()}
+    close = nearest_of(name, subjects)
+    return f" (did you mean {subjects[close]}?)" if close else ""
 
 
 def _subjects() -> dict[str, list[Subject]]:
@@ -2087,14 +2176,30 @@ def _configured(typed: Mapping[str, object]) -> tuple[dict[str, object], list[st
 
     A name that a run got by its group and seed (older files hold it) is none for other runs.
     """
-    if "config" not in typed:
-        return {}, []
+    if not typed.get("config"):
+        return {}, []  # that it is empty is told with all else
     values, problems = read_settings_file(str(typed["config"]), FLAGS)
     group, seed = (values.get(name, BY_NAME[name].initial()) for name in ("group", "seed"))
     is_seed = not BY_NAME["seed"].problems(seed)  # nothing else can always be written out
     if is_seed and values.get("savename") == f"{group}_s{seed}":
         values["savename"] = NAMED_BY_GROUP
     return values, problems
+
+
+def _chosen(config: Mapping[str, object]) -> set[str]:
+    """What a person set in a settings file: other values than the defaults.
+
+    Nothing of a file that a run has written, which states nearly everything.
+    """
+    if 2 * len(config) > len(FLAGS):
+        return set()
+    return {name for name, value in config.items() if value != BY_NAME[name].initial()}
+
+
+def _beneath(stated: Mapping[str, object], lower: Mapping[str, object]) -> dict[str, object]:
+    """The lower settings without those that are stated above them by another name."""
+    said_otherwise = {SAME_MEANING[name] for name in stated if name in SAME_MEANING} - stated.keys()
+    return {name: value for name, value in lower.items() if name not in said_otherwise}
 
 
 def _inherited(defaults: Mapping[str, object]) -> dict[str, object]:
@@ -2106,16 +2211,18 @@ def _checked(settings: Settings, problems: list[str]) -> Settings:
     """The whole settings, unless there are problems: these or others."""
     problems = problems + validate(settings)
     if problems:
-        _end(2, "\n".join(f"{PROGRAM}: error: {problem}" for problem in problems))
+        told = [f"{PROGRAM}: error: {settings.as_typed(problem)}" for problem in problems]
+        _end(2, "\n".join(told))
     return _completed(settings)
 
 
 def _completed(settings: Settings) -> Settings:
     """The settings with those that stand for others replaced."""
     if settings.use_float16:
-        settings.precision = "fp16"
+        settings.precision, settings.use_float16 = "fp16", False
+        settings.stated |= {"precision"}
     if settings.language_model.startswith("hf:~"):
-        settings.language_model = f"hf:{os.path.expanduser(settings.language_model[3:])}"
+        settings.language_model = f"hf:{expanded(settings.language_model[3:])}"
     return settings
 
 
@@ -2158,9 +2265,10 @@ def _batches_of_other_sizes(opt: argparse.Namespace) -> list[str]:
     return problems
 
 
-def _contradictions(opt: argparse.Namespace) -> list[str]:
+def _contradictions(opt: Settings) -> list[str]:
+    is_other = opt.precision == "bf16" or (opt.precision == "fp32" and "precision" in opt.given)
     pairs = (
-        ("--use_float16", opt.use_float16, "--precision bf16", opt.precision == "bf16"),
+        ("--use_float16", opt.use_float16, f"--precision {opt.precision}", is_other),
         ("--not_pretrained", opt.not_pretrained, "--arch_weights", opt.arch_weights),
         ("--evaluate_only", opt.evaluate_only, "--resume", opt.resume),
     )
@@ -2225,6 +2333,13 @@ def _group_as_folder(opt: argparse.Namespace) -> list[str]:
     return []
 
 
+def _model_in_no_home(opt: argparse.Namespace) -> list[str]:
+    source = opt.language_model.removeprefix("hf:")
+    if source == opt.language_model or not os.path.expanduser(source).startswith("~"):
+        return []
+    return [f"--language_model hf:{without_home(source)}"]
+
+
 def _unfit_miners(opt: argparse.Namespace) -> list[str]:
     """Objectives and miners that do not fit together."""
     flags = ("loss", *COMPOSITES.get(opt.loss, ()))
@@ -2257,7 +2372,7 @@ def _missing_checkpoints(opt: argparse.Namespace) -> list[str]:
         f"--{flag} {path}: there is no such checkpoint "
         f"({forms}{', or auto' if flag == 'resume' else ''})."
         for flag, path in given.items()
-        if path and not checkpoint_at(path).is_file()
+        if path and not path.startswith("~") and not checkpoint_at(path).is_file()
     ]
 
 
@@ -2271,6 +2386,7 @@ COMBINATIONS = (
     _cache_below_crops,
     _support_limits,
     _group_as_folder,
+    _model_in_no_home,
     _unfit_miners,
     _missing_checkpoints,
 )

@@ -40,10 +40,13 @@ class ArchSpec(NamedTuple):
 
 
 def parse_arch(arch: str) -> ArchSpec:
-    """`resnet50_frozen_normalize` -> its trunk and options; options come last, in any order."""
+    """`resnet50_frozen_normalize` -> its trunk and options.
+
+    Options come last, in any order, and once: what stands before a repeated one is no trunk.
+    """
     parts = arch.split("_")
-    options = set()
-    while len(parts) > 1 and parts[-1] in OPTIONS:
+    options: set[str] = set()
+    while len(parts) > 1 and parts[-1] in OPTIONS and parts[-1] not in options:
         options.add(parts.pop())
     return ArchSpec("_".join(parts), *(option in options for option in OPTIONS))
 

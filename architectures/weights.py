@@ -1,7 +1,6 @@
 """timm models with weights from a download, from a file, or none; failures say what to do."""
 
 import difflib
-import os
 import sys
 from collections.abc import Mapping, Set
 from typing import Any
@@ -13,6 +12,7 @@ from torch import nn
 from utilities import torchscript
 from utilities.errors import UserError, reason
 from utilities.hub import offline_unless_reachable
+from utilities.paths import expanded
 
 # Under which people keep the weights in a file, one inside another.
 WRAPPERS = (
@@ -112,7 +112,7 @@ def _load(model: nn.Module, file: str, name: str, file_flag: str) -> None:
     # The filter of the model's own module fits old key names, and positions of a ViT to its image
     # size.
     fit = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    path = os.path.expanduser(file)
+    path = expanded(file)
     try:
         if path.lower().endswith((".npz", ".npy")):  # of models that were published so
             timm.models.load_checkpoint(model, path)

@@ -19,6 +19,7 @@ from batchminer.random_distance import RandomDistanceMiner
 from batchminer.rho_distance import RhoDistanceMiner
 from batchminer.semihard import SemihardMiner
 from batchminer.softhard import SofthardMiner
+from utilities.choices import part_of
 from utilities.pml import PREFIX
 
 REGISTRY: dict[str, Callable[..., BatchMiner]] = {
@@ -41,7 +42,8 @@ def select(name: str, **hyperparameters: Any) -> BatchMiner:
 
     Raises:
         TypeError: a hyper-parameter that it does not know.
+        ValueError: a name, form or mode that there is not.
     """
     if name.startswith(PREFIX):
         return PytorchMetricLearningMiner(name.removeprefix(PREFIX), **hyperparameters)
-    return REGISTRY[name](**hyperparameters)
+    return part_of(REGISTRY, "name", name)(**hyperparameters)

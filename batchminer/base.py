@@ -2,7 +2,7 @@
 
 import torch
 
-from utilities.functional import at_least_float32
+from utilities.functional import at_least_float32, require_real, whole_labels
 
 
 class BatchMiner:
@@ -15,8 +15,12 @@ class BatchMiner:
 
     @torch.no_grad()
     def __call__(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Triplets [T, 3] on the device of `embeddings` [B, D]; T = 0 if the batch has none."""
-        return self.mine(at_least_float32(embeddings), labels)
+        """Triplets [T, 3] on the device of `embeddings` [B, D]; T = 0 if the batch has none.
+
+        Raises ValueError for labels [B] that are no whole numbers, or integer embeddings.
+        """
+        require_real(embeddings)
+        return self.mine(at_least_float32(embeddings), whole_labels(labels))
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError(f"{type(self).__name__} must define mine(embeddings, labels)")

@@ -3,7 +3,10 @@
 import torch
 
 from batchminer.base import BatchMiner, per_anchor
+from utilities.choices import one_of
 from utilities.functional import masked_max, pair_masks, pairwise_distances
+
+FORMS = ("paper", "textbook")
 
 
 class DistanceMiner(BatchMiner):
@@ -20,7 +23,11 @@ class DistanceMiner(BatchMiner):
     """
 
     def __init__(self, lower_cutoff: float = 0.5, upper_cutoff: float = 1.4, form: str = "paper"):
-        self.lower_cutoff, self.upper_cutoff, self.form = lower_cutoff, upper_cutoff, form
+        self.lower_cutoff, self.upper_cutoff, self.form = (
+            lower_cutoff,
+            upper_cutoff,
+            one_of("form", form, FORMS),
+        )
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         positives, negatives = pair_masks(labels)

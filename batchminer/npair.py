@@ -3,8 +3,11 @@
 import torch
 
 from batchminer.base import BatchMiner
+from utilities.choices import one_of
 from utilities.functional import pair_masks
 from utilities.types import Tuples
+
+FORMS = ("paper", "mc")
 
 
 class NPairMiner(BatchMiner):
@@ -16,7 +19,7 @@ class NPairMiner(BatchMiner):
     """
 
     def __init__(self, form: str = "paper"):
-        self.form = form
+        self.form = one_of("form", form, FORMS)
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         chosen = self.tuples(labels)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from batchminer.base import BatchMiner, per_anchor
+from utilities.choices import part_of
 from utilities.functional import pair_masks, pairwise_distances
 
 # Mode -> the distances that count; all others come only if none of these is there.
@@ -36,7 +37,7 @@ class ParametricMiner(BatchMiner):
         nearest, farthest = support_lim
         self.support = torch.linspace(nearest, farthest, n_support)
         centres = (self.support[1:] + self.support[:-1]) / 2
-        low, high = BANDS[mode]
+        low, high = part_of(BANDS, "mode", mode)
         self.bin_weights = torch.where((centres >= low) & (centres <= high), 1.0, 1e-15)
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

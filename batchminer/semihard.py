@@ -3,7 +3,10 @@
 import torch
 
 from batchminer.base import BatchMiner, per_anchor
+from utilities.choices import one_of
 from utilities.functional import pair_masks, pairwise_distances
+
+FORMS = ("paper", "textbook")
 
 
 class SemihardMiner(BatchMiner):
@@ -15,7 +18,7 @@ class SemihardMiner(BatchMiner):
     """
 
     def __init__(self, margin: float = 0.2, form: str = "paper"):
-        self.margin, self.form = margin, form
+        self.margin, self.form = margin, one_of("form", form, FORMS)
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         positives, negatives = pair_masks(labels)

@@ -138,7 +138,9 @@ def read_command_line() -> tuple[argparse.Namespace, list[str]]:
         default=[],
         help="'loss', 'miner', 'sampler' or names such as 'loss triplet'",
     )
-    parser.add_argument("--save_path", type=Path, default=ROOT / "Training_Results" / "catalogue")
+    parser.add_argument(
+        "--save_path", type=seeds.place, default=ROOT / "Training_Results" / "catalogue"
+    )
     parser.add_argument("--smoke", action="store_true", help="whether it runs, in seconds")
     return parser.parse_args(own), further
 

@@ -47,6 +47,11 @@ class Arguments(NamedTuple):
     common: list[str]
 
 
+def place(text: str) -> Path:
+    """The type of a flag that takes a path; `~` at its beginning is the home folder."""
+    return Path(os.path.expanduser(text))
+
+
 def split_at_dashes(words: list[str]) -> tuple[list[str], list[str]]:
     """What stands before the first `--`, and what behind it."""
     if DASHES not in words:
@@ -185,7 +190,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", help="by default 0 1 2, with --smoke 0")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each run")
-    parser.add_argument("--save_path", type=Path, default=ROOT / "Training_Results" / "studies")
+    parser.add_argument("--save_path", type=place, default=ROOT / "Training_Results" / "studies")
     parser.add_argument("--smoke", action="store_true", help="whether it runs, in seconds")
     options = parser.parse_args(arguments.own)
     if not arguments.variants and not options.smoke:

@@ -165,7 +165,7 @@ def read_command_line() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--other", type=Path, help="root of the other checkout")
+    parser.add_argument("--other", type=seeds.place, help="root of the other checkout")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each process")
     parser.add_argument("--classes", type=int, default=64, help="of the demo, half of which train")

@@ -33,6 +33,7 @@ from criteria.softmax import SoftmaxLoss
 from criteria.softtriplet import SoftTripletLoss
 from criteria.supcon import SupConLoss
 from criteria.triplet import TripletLoss
+from utilities.choices import part_of
 from utilities.pml import PREFIX
 from utilities.types import Miner
 
@@ -70,11 +71,12 @@ def select(name: str, **arguments: Any) -> Criterion:
             Criterion.NEEDS); those of them that it does not need are left aside.
     Raises:
         TypeError: an argument that it does not know, or one missing that it needs.
+        ValueError: a name, form or mode that there is not.
     """
     criterion = class_of(name)
     if criterion is PytorchMetricLearningLoss:
         arguments["name"] = name.removeprefix(PREFIX)
-    for value_of_the_run in ("n_classes", "embed_dim", "feature_dim", "miner"):
+    for value_of_the_run in ("n_classes", "embed_dim", "feature_dim", "miner", "flag"):
         if value_of_the_run not in criterion.NEEDS:
             arguments.pop(value_of_the_run, None)
     return criterion(**arguments)
@@ -82,7 +84,9 @@ def select(name: str, **arguments: Any) -> Criterion:
 
 def class_of(name: str) -> type[Criterion]:
     """The class of a registered name, or the bridge for `pml:<ClassName>`."""
-    return PytorchMetricLearningLoss if name.startswith(PREFIX) else REGISTRY[name]
+    if name.startswith(PREFIX):
+        return PytorchMetricLearningLoss
+    return part_of(REGISTRY, "name", name)
 
 
 def build(
@@ -93,19 +97,24 @@ def build(
     embed_dim: int,
     feature_dim: int,
     miner: Miner | None,
+    flag: str = "--loss",
 ) -> Criterion:
     """The objective `name` with those that it holds, if any.
 
     Args:
         hyperparameters: gives those of an objective by its name.
         n_classes, embed_dim, feature_dim: the run's values. miner: None where no objective has one.
+        flag: that names the objective.
     """
     run: dict[str, Any] = {"n_classes": n_classes, "feature_dim": feature_dim, "miner": miner}
     arguments = hyperparameters(name)
     if "source" in class_of(name).NEEDS:
         source, target = arguments["source"], arguments["target"]
-        arguments["source"] = build(source, hyperparameters, embed_dim=embed_dim, **run)
+        run_of_target = run | {"flag": f"--loss_{name}_target"}
+        run_of_source = run | {"flag": f"--loss_{name}_source", "embed_dim": embed_dim}
+        arguments["source"] = build(source, hyperparameters, **run_of_source)
         arguments["target"] = [
-            build(target, hyperparameters, embed_dim=dim, **run) for dim in arguments["target_dims"]
+            build(target, hyperparameters, embed_dim=dim, **run_of_target)
+            for dim in arguments["target_dims"]
         ]
-    return select(name, embed_dim=embed_dim, **run, **arguments)
+    return select(name, embed_dim=embed_dim, flag=flag, **run, **arguments)

@@ -7,7 +7,10 @@ from torch.nn.functional import cross_entropy, normalize
 
 from criteria.base import Criterion
 from criteria.softmax import class_directions
+from utilities.choices import one_of
 from utilities.types import ModelOutput
+
+FORMS = ("paper", "textbook", "textbook_normalised")
 
 
 class ArcFaceLoss(Criterion):
@@ -35,7 +38,7 @@ class ArcFaceLoss(Criterion):
         form: str = "paper",
     ):
         super().__init__()
-        self.lr, self.form = lr, form
+        self.lr, self.form = lr, one_of("form", form, FORMS)
         self.angular_margin, self.feature_scale = angular_margin, feature_scale
         self.class_map = class_directions(n_classes, embed_dim)
 

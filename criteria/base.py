@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.nn.functional import normalize
 
-from utilities.functional import at_least_float32, graph_zero
+from utilities.functional import at_least_float32, graph_zero, require_real, whole_labels
 from utilities.types import Miner, ModelOutput
 
 
@@ -14,7 +15,8 @@ class Criterion(nn.Module):
     """A subclass writes `loss(output, labels)`; callers use `criterion(output, labels)`.
 
     NEEDS names the constructor arguments that come from the run: of `n_classes`, `embed_dim`,
-    `feature_dim`, `miner`, and, of an objective around others, `source` and `target`. MINERS names
+    `feature_dim`, `miner`, `flag` (which names the objective), and, of an objective around others,
+    `source` and `target`. MINERS names
     the batch miners it can work with; None: any. READS names the fields of a ModelOutput that
     `loss` uses; an objective that uses the embeddings alone can be called with them.
     """
@@ -24,14 +26,15 @@ class Criterion(nn.Module):
     READS: tuple[str, ...] = ("embeddings",)
 
     def forward(self, output: ModelOutput | torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Scalar loss of a batch, in fp32 (fp64 stays) whatever the autocast.
+        """Scalar loss of a batch, in fp32 whatever the autocast; in fp64 where anything is fp64.
 
         Args:
             output: embeddings [B, D], features [B, F], feature_map [B, C, h, w]; or the embeddings
                 [B, D] alone, where the objective reads nothing else.
-            labels: [B] long.
+            labels: [B], whole numbers of any type.
         Raises:
-            ValueError: shapes that do not fit together, or embeddings alone where more is read.
+            ValueError: shapes that do not fit together, other types of numbers, or embeddings alone
+                where more is read.
         """
         if isinstance(output, torch.Tensor):
             output = self._without_features(output)
@@ -41,8 +44,17 @@ class Criterion(nn.Module):
                 "expected embeddings [B, D] and labels [B], "
                 f"got {tuple(embeddings.shape)} and {tuple(labels.shape)}"
             )
+        require_real(embeddings)
+        labels, dtype = whole_labels(labels), self._dtype_beside(embeddings)
         with torch.autocast(embeddings.device.type, enabled=False):
-            output = ModelOutput(*map(at_least_float32, output))
+            output = ModelOutput(*(part.to(dtype) for part in output))
+            narrower = {
+                name: part.to(dtype)
+                for name, part in self.named_parameters()
+                if part.dtype != dtype
+            }
+            if narrower:
+                return functional_call(self, narrower, (output, labels))
             # NaN embeddings compare as False everywhere, so a loss may not see them: the added 0 is
             # NaN then.
             return self.loss(output, labels) + graph_zero(output.embeddings)
@@ -61,6 +73,13 @@ class Criterion(nn.Module):
     def parameter_groups(self, base_lr: float) -> list[dict]:
         """Optimizer groups of the learnable parts: proxies, class margins, networks; or none."""
         return []
+
+    def _dtype_beside(self, embeddings: torch.Tensor) -> torch.dtype:
+        """In what embeddings and learnable parts meet: the widest of them, at least fp32."""
+        dtype = at_least_float32(embeddings).dtype
+        for part in self.parameters():
+            dtype = torch.promote_types(dtype, part.dtype)
+        return dtype
 
     def _without_features(self, embeddings: torch.Tensor) -> ModelOutput:
         """Embeddings as a ModelOutput, whose other fields are empty: nothing reads them."""

@@ -4,8 +4,11 @@ import torch
 from torch.nn.functional import pairwise_distance, relu
 
 from criteria.base import TripletCriterion
+from utilities.choices import one_of
 from utilities.functional import row_distances
 from utilities.types import Miner
+
+FORMS = ("paper", "textbook")
 
 
 class ContrastiveLoss(TripletCriterion):
@@ -20,7 +23,11 @@ class ContrastiveLoss(TripletCriterion):
         self, miner: Miner, pos_margin: float = 0, neg_margin: float = 1, form: str = "paper"
     ):
         super().__init__(miner)
-        self.pos_margin, self.neg_margin, self.form = pos_margin, neg_margin, form
+        self.pos_margin, self.neg_margin, self.form = (
+            pos_margin,
+            neg_margin,
+            one_of("form", form, FORMS),
+        )
 
     def triplet_loss(
         self, anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor

@@ -7,8 +7,11 @@ import torch
 from torch.nn.functional import relu
 
 from criteria.base import MinedCriterion
+from utilities.choices import one_of
 from utilities.functional import masked_logsumexp, masked_mean, pairwise_distances, positive_columns
 from utilities.types import Miner, ModelOutput, PairMiner
+
+FORMS = ("paper", "textbook")
 
 
 class LiftedLoss(MinedCriterion):
@@ -28,7 +31,7 @@ class LiftedLoss(MinedCriterion):
 
     def __init__(self, miner: Miner, neg_margin: float = 1, l2: float = 0.005, form: str = "paper"):
         super().__init__(miner)
-        self.neg_margin, self.l2, self.form = neg_margin, l2, form
+        self.neg_margin, self.l2, self.form = neg_margin, l2, one_of("form", form, FORMS)
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         embeddings = output.embeddings

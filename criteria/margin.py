@@ -5,7 +5,10 @@ from torch import nn
 from torch.nn.functional import relu
 
 from criteria.base import MinedCriterion
+from utilities.choices import one_of
 from utilities.types import Miner, ModelOutput
+
+FORMS = ("paper", "textbook")
 
 
 class MarginLoss(MinedCriterion):
@@ -37,7 +40,12 @@ class MarginLoss(MinedCriterion):
         form: str = "paper",
     ):
         super().__init__(miner)
-        self.margin, self.beta_lr, self.nu, self.form = margin, beta_lr, nu, form
+        self.margin, self.beta_lr, self.nu, self.form = (
+            margin,
+            beta_lr,
+            nu,
+            one_of("form", form, FORMS),
+        )
         self.beta: float | nn.Parameter = float(beta)
         if not beta_constant:
             self.beta = nn.Parameter(torch.full((n_classes,), float(beta)))
@@ -46,7 +54,7 @@ class MarginLoss(MinedCriterion):
         embeddings = output.embeddings
         triplets = self.miner(embeddings.detach(), labels)
         anchors, positives, negatives = embeddings[triplets].unbind(1)  # [T, D] each
-        if isinstance(self.beta, nn.Parameter):
+        if isinstance(self.beta, torch.Tensor):
             beta = self.beta[labels[triplets[:, 0]]]
         else:
             beta = anchors.new_full((len(anchors),), self.beta)

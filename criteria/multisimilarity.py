@@ -4,6 +4,7 @@ import torch
 from torch.nn.functional import softplus
 
 from criteria.base import Criterion
+from utilities.choices import one_of
 from utilities.functional import (
     masked_logsumexp,
     masked_max,
@@ -12,6 +13,8 @@ from utilities.functional import (
     positive_columns,
 )
 from utilities.types import ModelOutput
+
+FORMS = ("paper", "textbook")
 
 
 class MultiSimilarityLoss(Criterion):
@@ -45,7 +48,7 @@ class MultiSimilarityLoss(Criterion):
         super().__init__()
         self.pos_weight, self.neg_weight, self.margin = pos_weight, neg_weight, margin
         self.pos_thresh, self.neg_thresh, self.dim = pos_thresh, neg_thresh, dim
-        self.form = form
+        self.form = one_of("form", form, FORMS)
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         similarities = output.embeddings @ output.embeddings.T

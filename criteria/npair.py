@@ -4,8 +4,11 @@ import torch
 from torch.nn.functional import softplus
 
 from criteria.base import MinedCriterion
+from utilities.choices import one_of
 from utilities.functional import masked_logsumexp, masked_mean
 from utilities.types import Miner, ModelOutput, TupleMiner, Tuples
+
+FORMS = ("paper", "textbook", "textbook_mc")
 
 
 class NPairLoss(MinedCriterion):
@@ -26,7 +29,7 @@ class NPairLoss(MinedCriterion):
 
     def __init__(self, miner: Miner, l2: float = 0.005, scale: float = 1, form: str = "paper"):
         super().__init__(miner)
-        self.l2, self.scale, self.form = l2, scale, form
+        self.l2, self.scale, self.form = l2, scale, one_of("form", form, FORMS)
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         embeddings = output.embeddings * self.scale if self.form == "paper" else output.embeddings

@@ -8,7 +8,11 @@ from torch.nn.functional import softplus
 
 from criteria.base import ProxyCriterion
 from criteria.proxynca import proxy_nca
+from utilities.choices import one_of
 from utilities.functional import log1p_sum_exp, masked_mean
+
+FORMS = ("paper", "textbook")
+MODES = ("anchor", "nca")
 
 
 class OProxyLoss(ProxyCriterion):
@@ -39,7 +43,7 @@ class OProxyLoss(ProxyCriterion):
         form: str = "paper",
     ):
         super().__init__(n_classes, embed_dim, lrmulti)
-        self.mode, self.form = mode, form
+        self.mode, self.form = one_of("mode", mode, MODES), one_of("form", form, FORMS)
         self.pos_alpha, self.neg_alpha = pos_alpha, neg_alpha
         self.pos_delta, self.neg_delta = pos_delta, neg_delta
 

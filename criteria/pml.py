@@ -14,16 +14,16 @@ class PytorchMetricLearningLoss(Criterion):
     """Any objective of pytorch-metric-learning, by the name of its class.
 
     Args:
-        name: class in pytorch_metric_learning.losses. n_classes, embed_dim: go to its num_classes
-            and embedding_size where it asks for them.
+        name: class in pytorch_metric_learning.losses. flag: that gave the name.
+        n_classes, embed_dim: go to its num_classes and embedding_size where it asks for them.
         miner: used if it is one of that library (batchminer/pml.py), whose native pairs or triplets
             it takes; all pairs otherwise.
         args: JSON object of further arguments. lr: of its learnable parts; negative: the trunk's.
     Raises:
-        UserError: the library is missing, knows no such class, or refuses the arguments.
+        UserError: the library is missing, knows no such class, or cannot work with the arguments.
     """
 
-    NEEDS = ("n_classes", "embed_dim", "miner")
+    NEEDS = ("n_classes", "embed_dim", "miner", "flag")
 
     def __init__(
         self,
@@ -31,17 +31,15 @@ class PytorchMetricLearningLoss(Criterion):
         n_classes: int,
         embed_dim: int,
         miner: Miner | None = None,
+        flag: str = "--loss",
         args: str = "{}",
         lr: float = -1,
     ):
         super().__init__()
-        self.objective = pml.build(
-            "losses",
-            name,
-            {"num_classes": n_classes, "embedding_size": embed_dim},
-            args,
-            "--loss_pml_args",
-        )
+        asked = pml.Asked("losses", name, flag, args, "--loss_pml_args")
+        given = {"num_classes": n_classes, "embedding_size": embed_dim}
+        self.objective = pml.build(asked, given)
+        pml.require_working(asked, self.objective, n_classes, embed_dim)
         self.miner = miner if isinstance(miner, NativeMiner) else None
         self.lr = lr
 

@@ -7,6 +7,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from criteria.base import ProxyCriterion
+from utilities.choices import one_of
+
+FORMS = ("textbook", "plusplus")
 
 
 class ProxyNCALoss(ProxyCriterion):
@@ -29,7 +32,7 @@ class ProxyNCALoss(ProxyCriterion):
         form: str = "textbook",
     ):
         super().__init__(n_classes, embed_dim, lrmulti)
-        self.temperature, self.form = temperature, form
+        self.temperature, self.form = temperature, one_of("form", form, FORMS)
 
     def proxy_loss(self, similarities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if self.form == "textbook":

@@ -5,7 +5,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
 from criteria.base import Criterion
+from utilities.choices import one_of
 from utilities.types import ModelOutput
+
+FORMS = ("paper", "textbook")
 
 
 class SoftmaxLoss(Criterion):
@@ -28,7 +31,7 @@ class SoftmaxLoss(Criterion):
         form: str = "paper",
     ):
         super().__init__()
-        self.lr, self.temperature, self.form = lr, temperature, form
+        self.lr, self.temperature, self.form = lr, temperature, one_of("form", form, FORMS)
         self.class_map = class_directions(n_classes, embed_dim)
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:

@@ -4,8 +4,11 @@ import torch
 from torch.nn.functional import relu
 
 from criteria.base import TripletCriterion
+from utilities.choices import one_of
 from utilities.functional import row_distances
 from utilities.types import Miner
+
+FORMS = ("paper", "textbook", "euclidean")
 
 
 class TripletLoss(TripletCriterion):
@@ -18,7 +21,7 @@ class TripletLoss(TripletCriterion):
 
     def __init__(self, miner: Miner, margin: float = 0.2, form: str = "paper"):
         super().__init__(miner)
-        self.margin, self.form = margin, form
+        self.margin, self.form = margin, one_of("form", form, FORMS)
 
     def triplet_loss(
         self, anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor

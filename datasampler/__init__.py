@@ -11,6 +11,7 @@ from datasampler.fid_batchmatch import FIDBatchMatchSampler
 from datasampler.greedy_coreset import GreedyCoresetSampler
 from datasampler.random import RandomSampler
 from datasampler.semi_class_random import SemiClassRandomSampler
+from utilities.choices import part_of
 
 REGISTRY: dict[str, type[BatchSampler]] = {
     "class_random": ClassRandomSampler,
@@ -38,8 +39,10 @@ def select(
 
     Args:
         options: those of the run by name; the sampler gets the ones that it names in OPTIONS.
+    Raises:
+        ValueError: a name that there is not.
     """
-    sampler = REGISTRY[name]
+    sampler = part_of(REGISTRY, "name", name)
     sampler_options = {option: options[option] for option in sampler.OPTIONS if option in options}
     return sampler(
         labels,

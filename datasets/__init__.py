@@ -26,6 +26,7 @@ from datasets import (
 )
 from datasets.images import ImageSplit, Splits
 from utilities.errors import UserError
+from utilities.paths import expanded
 
 __all__ = ["BENCHMARKS", "ImageSplit", "Splits", "read", "select", "shown"]
 
@@ -67,7 +68,7 @@ def select(
     Raises:
         UserError: missing data, wrong counts, fewer than two classes on a side.
     """
-    data = read(name, Path(source_path).expanduser())
+    data = read(name, Path(expanded(source_path)))
     if name in BENCHMARKS:
         _require_whole(name, data, allow_partial=allow_partial)
     if class_texts:

@@ -24,6 +24,7 @@ from datasets.images import Splits
 from datasets.transforms import scaled_to
 from utilities import memory
 from utilities.errors import UserError
+from utilities.paths import expanded
 
 LOG = logging.getLogger(__name__)
 GB = 10**9
@@ -73,7 +74,7 @@ def opener(
     if kind == "none":
         return partial(open_image, fast=fast, oriented=oriented)
     try:
-        home = Path(folder).expanduser()
+        home = Path(expanded(folder))
         file = _file(home, files, short_side, oriented) if kind == "disk" else None
         images = ImageCache(
             files, file=file, limit=int(limit * GB), short_side=short_side, oriented=oriented

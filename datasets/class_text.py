@@ -5,12 +5,12 @@ Expert names, captions, or what a language model wrote about each class.
 
 import csv
 import io
-import json
 
 import numpy as np
 
 from datasets import text_file
 from datasets.listing import TRAIN, Listing
+from utilities.documents import from_json
 from utilities.errors import UserError, named
 
 FORMS = (
@@ -59,7 +59,7 @@ def read(path: str) -> dict[str, tuple[str, ...]]:
 
 
 def _from_json(content: str) -> dict[str, tuple[str, ...]]:
-    classes = json.loads(content)
+    classes = from_json(content)
     if not isinstance(classes, dict):
         raise ValueError("it holds no object")
     texts = {}
@@ -76,14 +76,22 @@ def _is_text(value: object) -> bool:
 
 
 def _from_csv(content: str) -> dict[str, tuple[str, ...]]:
-    rows = list(csv.DictReader(io.StringIO(content, newline="")))
-    if not rows or not {"class", "text"} <= rows[0].keys():
+    reader = csv.DictReader(io.StringIO(content, newline=""))
+    rows, columns = list(reader), list(reader.fieldnames or ())
+    if not rows or not {"class", "text"} <= set(columns):
         raise ValueError("it has no columns class and text")
+    if repeated := [name for name in ("class", "text") if columns.count(name) > 1]:
+        raise ValueError(f"it has several columns {repeated[0]}")
     texts: dict[str, tuple[str, ...]] = {}
     for row in rows:
         if not row["class"]:
             raise ValueError("a row has no class")
         if not (row["text"] or "").strip():
             raise ValueError(f"the row of {row['class']!r} has no text")
+        if any(row.get(reader.restkey) or ()):
+            raise ValueError(
+                f"the row of {row['class']!r} has more cells than there are columns; texts with "
+                "commas stand in quotes"
+            )
         texts[row["class"]] = (*texts.get(row["class"], ()), row["text"])
     return texts

@@ -3,6 +3,7 @@
 JPEGs, which most images are, are decoded by libjpeg-turbo alone; Pillow reads everything else.
 """
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from io import BytesIO
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import simplejpeg
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
 # What is raised for damaged files.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -21,7 +22,7 @@ FOUR_CHANNELS = ("CMYK", "YCCK")
 MARGIN = 16  # rows below a crop that its last rows depend on, at most
 
 # To be raised with any change of how files become pixels: caches hold what was made of them.
-PIXELS_VERSION = 2
+PIXELS_VERSION = 3
 # EXIF orientation -> what makes the image upright.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,6 +36,9 @@ TURNS = {
 QUARTER_TURNS = (5, 6, 7, 8)  # in which height and width change places
 # The same turns of a tensor [h, w, 3], transposed first for the latter four: the axes to flip.
 FLIPS = {2: (1,), 3: (0, 1), 4: (0,), 5: (), 6: (1,), 7: (0, 1), 8: (0,)}
+# Orders of bytes in the names that Pillow has for colours of 16 bits: big, little, the machine's.
+OTHER_ORDER = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
+IN_TWELVE_BITS = 16  # above the upper bytes of values below 4096
 OVERSHOOT = 0.1  # what resampling leaves beyond 0 and 1
 DARKEST = 16  # a float image up to 255 is no darker
 
@@ -85,6 +89,10 @@ def read_rgb(path: str, *, oriented: bool = True) -> Image.Image:
     Of an animation it is the first frame; transparency is laid on white.
     """
     with Image.open(path) as image:
+        lower = [_of_lower_bytes(tile) for tile in image.tile]
+        image.load()
+        if any(lower) and max(largest for _, largest in image.getextrema()[:3]) < IN_TWELVE_BITS:
+            image.paste(Image.fromarray(_eight_bits_of_colours(image, path, lower), image.mode))
         return as_rgb(image, oriented=oriented)
 
 
@@ -215,7 +223,7 @@ def _turned(source: Source, turn: int) -> Source:
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """Grey values of more than 8 bits, [h, w] -> uint8.
+    """Values of more than 8 bits, of any shape -> uint8.
 
     The largest value says how many bits they have: 8, 12 or 16, of which the upper 8 remain.
     Floats from 0 to 1 are scaled by 255, those up to 255 rounded. Whatever lies elsewhere is
@@ -228,6 +236,37 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
     if least < 0 or bits is None:
         return _stretched(values.astype(np.float64))
     return (values.astype(np.uint16) >> (bits - 8)).astype(np.uint8)
+
+
+def _of_lower_bytes(tile: ImageFile._Tile) -> ImageFile._Tile | None:
+    """How Pillow gets the lower bytes of colours of 16 bits, of which it reads the upper ones.
+
+    It takes one order of bytes for the other. None for a part of an image that has no such colours.
+    """
+    args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+    mode = args[0] if args and isinstance(args[0], str) else ""
+    if not mode.startswith(("RGB", "LA")) or mode[-3:] not in OTHER_ORDER:
+        return None
+    other = mode[:-3] + OTHER_ORDER[mode[-3:]]
+    return tile._replace(args=(other, *args[1:]) if isinstance(tile.args, tuple) else other)
+
+
+def _eight_bits_of_colours(
+    upper: Image.Image, path: str, tiles: list[ImageFile._Tile | None]
+) -> np.ndarray:
+    """The upper 8 of the bits that colours of 8 or 12 bits in 16 have, [h, w, bands] -> uint8.
+
+    Raises ValueError where Pillow cannot read their lower bytes.
+    """
+    with Image.open(path) as image:
+        image.tile = [tile for tile in tiles if tile]
+        try:
+            image.load()
+        except ValueError as error:
+            raise ValueError("its colours of 12 bits cannot be read; save them in 8") from error
+        values = np.asarray(upper).astype(np.int32) << 8 | np.asarray(image)
+    colours, alpha = _eight_bits(values[..., :3]), values[..., 3:]
+    return np.concatenate([colours, _eight_bits(alpha)], -1) if alpha.size else colours
 
 
 def _eight_bits_of_floats(values: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 Shop and customers show the same clothes; an item is a class.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from datasets import scan, text_file
 from datasets.benchmark import Benchmark
 from datasets.listing import TEST, TRAIN, Category, Listing
+from utilities.documents import from_json
 from utilities.errors import UserError
 
 PARTITION, DESCRIPTIONS = "list_eval_partition.txt", "list_description_inshop.json"
@@ -76,7 +76,7 @@ def read_descriptions(path: Path) -> dict[str, tuple[str, ...]]:
     if not path.is_file():
         return {}
     try:
-        records = json.loads(text_file.read_text(path))
+        records = from_json(text_file.read_text(path))
         return {record["item"]: _sentences(record["description"]) for record in records}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.functional import embedding, normalize
 
 from language_guidance.text_bank import TextBank
-from utilities.functional import rowwise_kl
+from utilities.functional import require_real, rowwise_kl, whole_labels
 
 HALF_PRECISION = (torch.float16, torch.bfloat16)
 DIRECTIONS = ("backward", "forward")
@@ -100,6 +100,8 @@ class LanguageGuide(nn.Module):
                 "expected embeddings [B, D] and labels [B], got "
                 f"{tuple(embeddings.shape)} and {tuple(labels.shape)}"
             )
+        require_real(embeddings)
+        labels = whole_labels(labels)
         self.calls += 1
         if self.calls < self.delay:
             return embeddings.new_zeros(())

@@ -15,8 +15,10 @@ from typing import NamedTuple
 import torch
 
 from utilities import torchscript
+from utilities.choices import part_of
 from utilities.errors import UserError, reason
 from utilities.hub import offline_unless_reachable
+from utilities.paths import expanded
 
 LOG = logging.getLogger(__name__)
 # To be raised with any change of the vectors that a sentence gets from the same weights: pooling,
@@ -45,11 +47,13 @@ def select(name: str, weights: str | None = None) -> LanguageModel:
 
     It comes from `weights` (`--language_weights`) instead of a download if they are given: `clip`
     takes a checkpoint file of open_clip's ViT-B-32 or a folder with an open_clip_config.json, the
-    others take a folder as transformers saves it. Raises UserError for files of another kind.
+    others take a folder as transformers saves it.
+
+    Raises UserError for files of another kind, ValueError for a name that there is not.
     """
     if name.startswith(HUB):
         return _of_hub(name.removeprefix(HUB), weights)
-    return REGISTRY[name](weights)
+    return part_of(REGISTRY, "name", name)(weights)
 
 
 def encode(
@@ -153,7 +157,7 @@ def _clip(weights: str | None) -> LanguageModel:
 
 def _identity(name: str, source: str) -> str:
     """Names of hub models stand for themselves, local files for names, sizes, times of change."""
-    path = Path(source).expanduser()
+    path = Path(expanded(source))
     candidates = sorted(path.rglob("*")) if path.is_dir() else [path]
     stamps = []
     for file in candidates:

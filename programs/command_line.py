@@ -5,17 +5,25 @@ Imports nothing heavy, so that `--help` and wrong flags answer first.
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from programs.constants import DEVICES, PRECISIONS
+from utilities.errors import UserError
+from utilities.paths import expanded
 from utilities.run_folder import LAST_CHECKPOINT, checkpoint_at
 
 Flags = TypeVar("Flags", bound=argparse.Namespace)
 LOG = logging.getLogger(__name__)
+
+
+class Parser(argparse.ArgumentParser):
+    """What is wrong with the flags is one sentence, without the whole usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 class CheckpointFlags(argparse.Namespace):
@@ -41,9 +49,7 @@ class EmbeddingFlags(CheckpointFlags):
 
 def build_parser(program: str, description: str) -> argparse.ArgumentParser:
     """A parser of `python -m programs.<program>`."""
-    return argparse.ArgumentParser(
-        prog=f"python -m programs.{program}", description=description, allow_abbrev=False
-    )
+    return Parser(prog=f"python -m programs.{program}", description=description, allow_abbrev=False)
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +96,10 @@ def add_embedding_flags(parser: argparse.ArgumentParser) -> None:
 
 def place(text: str) -> Path:
     """The type of a flag that takes a path; `~` at its beginning is the home folder."""
-    return Path(os.path.expanduser(text))
+    try:
+        return Path(expanded(text))
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -120,7 +129,7 @@ def run(program: str, work: Callable[[Flags], None], flags: Flags) -> int:
 
 
 def _checkpoint(text: str) -> Path:
-    path = checkpoint_at(text)
+    path = checkpoint_at(place(text))
     if not path.is_file():
         raise argparse.ArgumentTypeError(
             f"there is no checkpoint {path}; a run keeps its last one as {LAST_CHECKPOINT} in its "

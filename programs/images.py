@@ -11,6 +11,7 @@ from datasets import integrity, scan
 from datasets.decoding import Source, open_image, source_of
 from datasets.images import ImageSplit
 from utilities.errors import UserError
+from utilities.paths import expanded
 
 NO_CLASS = -1
 GivenImage = str | os.PathLike | Image.Image
@@ -22,7 +23,7 @@ def below(root: str, flag: str) -> ImageSplit:
     A class is a folder with images, named by its path below the deepest folder that holds all;
     images directly in `root` have none (NO_CLASS).
     """
-    root = os.path.abspath(os.path.expanduser(root))
+    root = os.path.abspath(expanded(root))
     files_of = scan.tree(root)
     if not files_of:
         raise UserError(
@@ -47,7 +48,7 @@ def at(paths: list[str], flag: str) -> list[str]:
     Raises UserError for a missing one.
     """
     files: list[str] = []
-    for path in map(os.path.expanduser, paths):
+    for path in map(expanded, paths):
         if not os.path.exists(path):
             raise UserError(f"{flag} {path}: there is no such image.")
         files += below(path, flag).files if os.path.isdir(path) else [path]

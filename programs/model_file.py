@@ -24,9 +24,11 @@ LARGEST_ONNX = 2**31  # bytes that an ONNX file can hold; larger weights lie bes
 USAGE = (
     "import json",
     "import numpy as np",
-    "from PIL import Image",
+    "from PIL import Image, ImageOps",
     f"p = json.load(open('{PREPROCESSING}'))",
-    "image = Image.open('image.jpg').convert('RGB')",
+    "image = Image.open('image.jpg')",
+    "image = ImageOps.exif_transpose(image) if p['exif_orientation'] == 'apply' else image",
+    "image = image.convert('RGB')",
     "width, height = (int(p['resize_short_side'] * side / min(image.size)) for side in image.size)",
     "left, top = (round((side - p['center_crop']) / 2) for side in (width, height))",
     "image = image.resize((width, height), Image.Resampling.BILINEAR)"
@@ -119,6 +121,7 @@ def preprocessing(network: Trained, made: Format) -> dict[str, Any]:
         "mean": list(embedder.mean),
         "std": list(embedder.std),
         "transparency": "laid on white",
+        "exif_orientation": "apply" if network.oriented() else "ignore",
         "usage": [*USAGE, *made.usage],
     }
 

@@ -22,10 +22,11 @@ from datasets import loading, transforms
 from datasets.images import ImageSplit
 from datasets.transforms import Crops
 from evaluation.embedding import outputs
-from programs.constants import DEVICES, EVALTYPES
+from programs.constants import DEVICES, EVALTYPES, PRECISIONS
 from programs.embedding_file import Source
 from programs.images import GivenImage, given
 from utilities import checkpoints
+from utilities.choices import one_of
 from utilities.errors import UserError
 from utilities.run_folder import checkpoint_at
 from utilities.runtime import Runtime, select_device
@@ -117,9 +118,7 @@ class Trained:
 
     def dimension(self, evaltype: str) -> int:
         """D of an evaltype. Raises ValueError for one that there is not."""
-        if evaltype not in EVALTYPES:
-            raise ValueError(f"evaltype must be {' or '.join(EVALTYPES)}, not {evaltype!r}")
-        is_embedding = evaltype == "embeds"
+        is_embedding = one_of("evaltype", evaltype, EVALTYPES) == "embeds"
         return self.network.head.out_features if is_embedding else self.network.feature_dim
 
     def source(self, split: ImageSplit, evaltype: str = "embeds") -> Source:
@@ -143,10 +142,11 @@ def load(
         precision: number format of the network: fp32, bf16 or fp16.
     Raises:
         UserError: a missing file, one that is no checkpoint, or an absent GPU.
-        ValueError: another device.
+        ValueError: another device or precision.
     """
     if device not in DEVICES:
         raise ValueError(f"device must be {', '.join(DEVICES)}, not {device!r} (gpu is its index)")
+    one_of("precision", precision, PRECISIONS)
     path = checkpoint_at(os.fspath(run))
     if not path.is_file():
         raise UserError(f"{FLAG} {path}: there is no such checkpoint.")

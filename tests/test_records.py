@@ -110,7 +110,7 @@ def test_what_ends_a_run_is_in_its_log(call, folder, monkeypatch, capsys):
     def interrupted(*arguments: object, **named: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(main, "train_epoch", interrupted)
+    monkeypatch.setattr(main.TrainingEpoch, "run", interrupted)
     assert call() == 130
     sentence = capsys.readouterr().err.splitlines()[-1]
     assert log_of(folder).endswith(f"  {sentence}\n")
@@ -118,7 +118,7 @@ def test_what_ends_a_run_is_in_its_log(call, folder, monkeypatch, capsys):
     def broken(*arguments: object, **named: object) -> None:
         raise ZeroDivisionError("unforeseen")
 
-    monkeypatch.setattr(main, "train_epoch", broken)
+    monkeypatch.setattr(main.TrainingEpoch, "run", broken)
     with pytest.raises(ZeroDivisionError):
         call("--savename", "broken")
     log = log_of(folder.with_name("broken"))

@@ -155,11 +155,14 @@ def test_auto_starts_goes_on_and_ends(call, folder, capsys):
 
 def test_completed_compares_settings_and_names_what_differs(call, folder, tmp_path, capsys):
     assert call() == 0
-    elsewhere = ["--kernels", "1", "--cache_limit", "3"]
+    elsewhere = ["--kernels", "1", "--cache_limit", "3"]  # and what has no effect in this run
+    elsewhere += ["--loss_s2sd_w", "3", "--language_temp", "2", "--tau", "500"]
     assert call("--completed", *elsewhere) == 0
     assert f"--completed: {folder} is finished; nothing to do." in capsys.readouterr().out
     assert call("--completed", "--lr", "0.5") == 0
-    assert "is finished under other settings: --lr 0.001 (here 0.5)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "is finished under other settings: --lr 0.001 (here 0.5).\n" in said
+    assert f"--completed: a new run begins, in {folder}_1." in said
     assert folder.with_name("g_s0_1").is_dir()
     for argv in ([], ["--lr", "0.5"]):
         assert call("--completed", *argv) == 0

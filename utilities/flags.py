@@ -7,14 +7,15 @@ standard library is imported, so that help is instant; yaml comes in where a fil
 """
 
 import argparse
-import difflib
 import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
+
+from utilities.documents import from_yaml
+from utilities.paths import without_home
 
 # Single precision and the indices of tensors end not far beyond it; nothing means anything there.
 LARGEST = 10**9
@@ -25,19 +26,28 @@ class Settings(argparse.Namespace):
     """The value of each flag by its name.
 
     `stated` names those on the command line or in `--config`, `given` those of them that a person
-    chose: the args.yaml of a finished run states everything.
+    chose: the args.yaml of a finished run states everything. `spelled` has the other name by which
+    a flag was typed.
     """
 
-    __slots__ = ("given", "stated")
+    __slots__ = ("given", "spelled", "stated")
 
     def __init__(
         self,
         values: Mapping[str, object],
         given: Iterable[str] = (),
         stated: Iterable[str] = (),
+        spelled: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(**values)
         self.given, self.stated = frozenset(given), frozenset(stated)
+        self.spelled = dict(spelled or {})
+
+    def as_typed(self, sentence: str) -> str:
+        """The sentence with flags under the names by which they were typed."""
+        for name, alias in self.spelled.items():
+            sentence = re.sub(rf"--{name}\b", f"--{alias}", sentence)
+        return sentence
 
 
 # Bounds of numbers
@@ -239,6 +249,14 @@ class Flag:
         needs = f"Needs {', '.join(self.needed())}." if self.needed() else ""
         default = f"Default: {in_words(self.initial())}." if self._has_default() else ""
         return " ".join(part for part in (self.help, takes, needs, default) if part)
+
+    def effective(self, value: object, settings: Settings) -> list[Any]:
+        """The entries of a value of the flag that have an effect beside the other settings."""
+        return [
+            entry
+            for entry in entries_of(value)
+            if all(need.holds(settings, entry) for need in self.needs)
+        ]
 
     def needed(self) -> list[str]:
         """What the flag needs to have an effect, in words."""
@@ -445,8 +463,10 @@ class Place(Text):
         return path if path == self.default else os.path.expanduser(path)
 
     def problem(self, entry: Any) -> str | None:
-        if not entry and not self.several and self.default is None:
+        if not entry:
             return f"--{self.name} is empty; give a path, or leave it out."
+        if entry.startswith("~") and entry != self.default:
+            return f"--{self.name} {without_home(entry)}"
         exists = {"file": os.path.isfile, "file or folder": os.path.exists}.get(self.existing)
         if exists and not exists(entry):
             return f"--{self.name} {abridged(entry)}: there is no such {self.existing}."
@@ -488,6 +508,13 @@ def read_command_line(
     return values, problems
 
 
+def spellings(flags: Iterable[Flag], words: Sequence[str]) -> dict[str, str]:
+    """Name -> other name of the flags that are there under it."""
+    aliases = {f"--{alias}": flag.name for flag in flags for alias in flag.aliases}
+    typed = [spelling for spelling, _ in _split_by_flags(words) if spelling in aliases]
+    return {aliases[spelling]: spelling.removeprefix("--") for spelling in typed if spelling}
+
+
 def _split_by_flags(words: Sequence[str]) -> Iterator[tuple[str | None, list[str]]]:
     """Each flag with the words behind it; None for words before the first."""
     spelling: str | None = None
@@ -512,22 +539,22 @@ def _is_flag(word: str) -> bool:
 
 
 def read_settings_file(path: str, flags: Iterable[Flag]) -> tuple[dict[str, object], list[str]]:
-    """Values by name of a `--config` file, and a sentence for each that is wrong."""
-    import yaml
+    """Values by name of a `--config` file, and a sentence for each that is wrong.
 
+    An empty file sets nothing.
+    """
     try:
-        content = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8-sig"))
+        with open(path, "rb") as file:
+            content = from_yaml(file.read())
     except OSError as error:
         return {}, [f"--config {path} cannot be read: {error.strerror or error}."]
-    except UnicodeDecodeError as error:
-        return {}, [f"--config {path} cannot be read: {error}."]
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+    except ValueError as error:
         why = abridged(" ".join(str(error).split()), 300)
         return {}, [f"--config {path} is not valid YAML: {why}."]
-    if not isinstance(content, dict):
+    if content is not None and not isinstance(content, dict):
         return {}, [f"--config {path} must hold lines of the form 'flag: value'."]
     known = {flag.name: flag for flag in flags if flag.stored}
-    return _read_named(content, known, f"--config {path}")
+    return _read_named(content or {}, known, f"--config {path}")
 
 
 def _read_named(
@@ -539,12 +566,12 @@ def _read_named(
         flag = known.get(name) if isinstance(name, str) else None
         if flag is None:
             hint = nearest(abridged(name), known)
-            problems.append(f"{source}: there is no setting {abridged(name, of=repr)}{hint}.")
+            problems.append(f"{source}: there is no setting {abridged(name, of=_outlined)}{hint}.")
             continue
         try:
             values[flag.name] = flag.read(value)
         except (TypeError, ValueError, OverflowError):
-            shown = abridged(value, of=repr)
+            shown = abridged(value, of=_outlined)
             problems.append(f"{source}: {name}: {shown} is not {flag.expected}.")
     return values, problems
 
@@ -602,8 +629,15 @@ def _in_cell(text: str) -> str:
 
 def nearest(name: str, valid: Iterable[str]) -> str:
     """ " (did you mean …?)", or nothing where no valid name is near."""
-    match = difflib.get_close_matches(name, list(valid), n=1)
-    return f" (did you mean {match[0]}?)" if match else ""
+    match = nearest_of(name, valid)
+    return f" (did you mean {match}?)" if match else ""
+
+
+def nearest_of(name: str, valid: Iterable[str]) -> str | None:
+    """The valid name that is near, if any."""
+    import difflib  # here, because few calls of the program need it
+
+    return next(iter(difflib.get_close_matches(name, list(valid), n=1)), None)
 
 
 def entries_of(value: object) -> list[Any]:
@@ -618,6 +652,16 @@ def in_words(value: object) -> str:
     return " ".join(abridged(entry) for entry in entries_of(value))
 
 
+def _outlined(value: object) -> str:
+    """How Python writes a value, with little of what is large: aliases of YAML may stand for more
+    than any memory holds."""
+    import reprlib
+
+    outline = reprlib.Repr()
+    outline.maxstring = outline.maxother = 2 * SHOWN_CHARACTERS
+    return outline.repr(value)
+
+
 def abridged(
     value: object, length: int = SHOWN_CHARACTERS, of: Callable[[object], str] = str
 ) -> str:
@@ -626,5 +670,5 @@ def abridged(
         text = of(value)
     except ValueError:  # Python writes no whole number of more than 4,300 digits
         return "a number of thousands of digits"
-    text = text.replace("\n", " ")
+    text = text.replace("\n", " ") if text.strip() else repr(text)  # which would be a hole
     return text if len(text) <= length else f"{text[: length - 1]}…"

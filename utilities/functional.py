@@ -8,6 +8,19 @@ def at_least_float32(values: torch.Tensor) -> torch.Tensor:
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
+def whole_labels(labels: torch.Tensor) -> torch.Tensor:
+    """Labels [B] of any type of whole numbers as long; raises ValueError for another type."""
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"expected labels [B] of whole numbers, got {labels.dtype}")
+    return labels.long()
+
+
+def require_real(embeddings: torch.Tensor) -> None:
+    """Raises ValueError for embeddings that are no floating point numbers."""
+    if not embeddings.is_floating_point():
+        raise ValueError(f"expected embeddings of floating point numbers, got {embeddings.dtype}")
+
+
 def pair_masks(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Positive and negative pairs of a batch, [B] -> two bool [B, B].
 

@@ -6,38 +6,87 @@ criteria and batchminer build that library's objects here.
 import difflib
 import importlib
 import inspect
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from types import ModuleType
+from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.functional import normalize
 
+from utilities.documents import from_json
 from utilities.errors import UserError, reason
+from utilities.flags import abridged
+from utilities.seeding import randomness_kept
 
 PREFIX = "pml:"  # --loss pml:<ClassName>, --batch_mining pml:<ClassName>
 _NESTED = "pml"  # {"pml": "distances.LpDistance", "power": 2} in the arguments makes that object
+TRIED_IMAGES = 16  # of the small batch on which what was built is tried
 
 
-def build(kind: str, name: str, given: dict[str, int], args: str, flag: str) -> nn.Module:
-    """An object of the class `name` in pytorch_metric_learning.<kind>.
+class Asked(NamedTuple):
+    """What a person asked for, and by which flags.
+
+    Attributes:
+        kind: losses or miners. name: of the class, given by `flag`.
+        args: JSON object of its arguments, given by `args_flag`.
+    """
+
+    kind: str
+    name: str
+    flag: str
+    args: str
+    args_flag: str
+
+    def __str__(self) -> str:
+        return f"{self.flag} {PREFIX}{self.name}"
+
+
+def build(asked: Asked, given: dict[str, int]) -> nn.Module:
+    """An object of the class `asked.name` in pytorch_metric_learning.<kind>.
 
     Args:
-        kind: losses or miners. given: values by constructor argument, used where the constructor
-            asks for them.
-        args: JSON object of further arguments. flag: the flag that `args` came from.
+        given: values by constructor argument, used where the constructor asks for them.
     Raises:
         UserError: the library is missing, knows no such class, or refuses the arguments.
     """
-    cls = _find(f"{kind}.{name}")
+    cls = _find(f"{asked.kind}.{asked.name}", str(asked))
     accepted = inspect.signature(cls).parameters
     of_the_run = {argument: value for argument, value in given.items() if argument in accepted}
-    try:
-        further = {argument: _value(value) for argument, value in json.loads(args).items()}
+    with _refusing(f"{asked} cannot be built with", asked, ", ".join(accepted)):
+        arguments = from_json(asked.args)
+        if not isinstance(arguments, dict):
+            raise TypeError("it is no JSON object")
+        further = {name: _value(value, asked.args_flag) for name, value in arguments.items()}
         return cls(**of_the_run | further)
-    except (TypeError, ValueError, AssertionError, AttributeError) as error:
+
+
+def require_working(asked: Asked, part: nn.Module, n_classes: int, embed_dim: int) -> None:
+    """Raises UserError where a small made batch ends in an exception.
+
+    That library looks at few arguments before it computes with them. A copy is tried, on random
+    numbers that are not the run's.
+    """
+    labels = n_classes - 1 - torch.arange(TRIED_IMAGES) // 2 % n_classes
+    with _refusing(f"{asked} cannot work with", asked), randomness_kept():
+        rows = normalize(torch.randn(TRIED_IMAGES, embed_dim), dim=1)
+        deepcopy(part)(rows.requires_grad_(), labels)
+
+
+@contextmanager
+def _refusing(sentence: str, asked: Asked, accepted: str = "") -> Iterator[None]:
+    """A UserError in the place of whatever a class of that library does with its arguments."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        further = f"; its arguments are: {accepted}" if accepted else ""
         raise UserError(
-            f"{PREFIX}{name} cannot be built with {flag} {args!r} ({reason(error)}); "
-            f"its arguments are: {', '.join(accepted)}."
+            f"{sentence} {asked.args_flag} {abridged(asked.args)} "
+            f"({reason(error) or type(error).__name__}){further}."
         ) from error
 
 
@@ -47,43 +96,48 @@ def triplets(mined: tuple[torch.Tensor, ...], labels: torch.Tensor) -> tuple[tor
     return conversion.convert_to_triplets(mined, labels, labels)
 
 
-def _value(value: object) -> object:
+def _value(value: object, flag: str) -> object:
     """A value of the JSON arguments, where {"pml": path, ...} stands for an object."""
-    if not (isinstance(value, dict) and _NESTED in value):
+    if isinstance(value, list):
+        return [_value(entry, flag) for entry in value]
+    if not isinstance(value, dict):
         return value
-    cls = _find(value[_NESTED])
-    return cls(**{key: _value(inner) for key, inner in value.items() if key != _NESTED})
+    inside = {key: _value(entry, flag) for key, entry in value.items() if key != _NESTED}
+    if _NESTED not in value:
+        return inside
+    path = value[_NESTED]
+    return _find(path, f'{flag} "{path}"')(**inside)
 
 
-def _find(path: str) -> type:
-    """The class at `<module>.<Class>` of the library."""
-    module_name, _, name = path.rpartition(".")
-    _require_library(name)
+def _find(path: object, shown: str) -> type:
+    """The class at `<module>.<Class>` of the library; `shown` is how a message calls it."""
+    module_name, _, name = str(path).rpartition(".")
+    _require_library(shown)
     try:
         module = importlib.import_module(f"pytorch_metric_learning.{module_name}")
-    except (ImportError, TypeError) as error:
+    except (ImportError, TypeError, ValueError) as error:
         raise UserError(
-            f'"{path}" must be "<module>.<ClassName>" of pytorch-metric-learning, '
+            f'{shown} must be "<module>.<ClassName>" of pytorch-metric-learning, '
             'for example "distances.LpDistance".'
         ) from error
     cls = getattr(module, name, None)
     if not inspect.isclass(cls):
-        raise UserError(_unknown_class(name, module, module_name))
+        raise UserError(f"{shown} {_unknown_class(name, module, module_name)}")
     return cls
 
 
-def _require_library(name: str) -> None:
+def _require_library(shown: str) -> None:
     try:
         importlib.import_module("pytorch_metric_learning.losses")
     except ImportError as error:
         raise UserError(
-            f"{PREFIX}{name} needs the package pytorch-metric-learning ({reason(error)}); "
+            f"{shown} needs the package pytorch-metric-learning ({reason(error)}); "
             "install it with: bash requirements.sh pip install pytorch-metric-learning"
         ) from error
 
 
 def _unknown_class(name: str, module: ModuleType, module_name: str) -> str:
-    """The message that names the nearest class and all that there are."""
+    """The end of the message, with the nearest class and all that there are."""
     known = sorted(
         known
         for known, member in vars(module).items()
@@ -92,6 +146,5 @@ def _unknown_class(name: str, module: ModuleType, module_name: str) -> str:
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f" (did you mean {nearest[0]}?)" if nearest else ""
     return (
-        f"{PREFIX}{name} is not known to pytorch_metric_learning.{module_name}{hint}; "
-        f"it has: {', '.join(known)}."
+        f"is not known to pytorch_metric_learning.{module_name}{hint}; it has: {', '.join(known)}."
     )

@@ -9,12 +9,15 @@ import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import yaml
 
 from utilities import durable
+from utilities.documents import from_yaml
 from utilities.errors import UserError, of_loading
+from utilities.paths import expanded
 from utilities.run_names import run_name
 from utilities.signals import Stopped
 
@@ -24,7 +27,7 @@ RESULTS = "results.json"
 
 def checkpoint_at(path: str | Path) -> Path:
     """The checkpoint that a path names: itself, or a run folder's last one."""
-    path = Path(path).expanduser()
+    path = Path(expanded(path))
     return path / LAST_CHECKPOINT if path.is_dir() else path
 
 
@@ -46,9 +49,9 @@ def _savename(folder: Path) -> str | None:
     `name_1` is the second run of `name`, unless that was its name.
     """
     try:
-        settings = yaml.safe_load((folder / "args.yaml").read_text())
+        settings = from_yaml((folder / "args.yaml").read_bytes())
         return run_name(settings["savename"], settings.get("group"), settings.get("seed"))
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError):
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
         return None
 
 
@@ -70,6 +73,13 @@ def create(save_path: str, dataset: str, savename: str) -> Path:
                 f"--save_path {save_path}: the run folder {folder} cannot be made "
                 f"({error.strerror})."
             ) from error
+
+
+def following(save_path: str, dataset: str, savename: str) -> Path:
+    """The folder that a new run of that name would get."""
+    parent = Path(save_path) / dataset
+    names = (f"{savename}_{number}" if number else savename for number in count())
+    return next(parent / name for name in names if not (parent / name).exists())
 
 
 def latest_checkpoint(save_path: str, dataset: str, savename: str) -> Path | None:
@@ -95,9 +105,15 @@ def results(folder: Path) -> dict:
     """What results.json holds; nothing where it cannot be read."""
     try:
         content = json.loads((folder / RESULTS).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def settings_in_results(folder: Path) -> dict:
+    """The settings of a finished run; nothing where results.json does not say them."""
+    settings = results(folder).get("settings")
+    return settings if isinstance(settings, dict) else {}
 
 
 def home(checkpoint: Path, losses: list[float]) -> Path | None:

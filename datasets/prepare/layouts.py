@@ -102,8 +102,7 @@ def _cars_by_class(files: list[str]) -> Plan:
         return _numbered_folders(files)
     names = sorted(parents, key=lambda name: name.replace("_", " "))
     if path := _find(files, "names.csv"):
-        rows = csv.reader(text_file.lines_of(path, errors="replace"))
-        listed = [row[0].strip().replace("/", "-") for row in rows if row]
+        listed = [name.strip().replace("/", "-") for name in _first_column(path)]
         names = listed if sorted(listed) == sorted(names) else names
     numbered = {name: f"{number:03}.{name}" for number, name in enumerate(names, 1)}
     return _class_folders(files, numbered)
@@ -242,6 +241,15 @@ def _class_folders(files: list[str], folders: dict[str, str]) -> Plan:
         elif not filecmp.cmp(plan[target], file, shallow=False):
             plan[f"images/{folders[folder]}/{above}_{name}"] = file
     return plan
+
+
+def _first_column(path: str) -> list[str]:
+    """The first cells of a CSV file. Raises UserError for what csv cannot read."""
+    try:
+        rows = list(csv.reader(text_file.lines_of(path, errors="replace")))
+    except csv.Error as error:
+        raise UserError(f"--from: {path} cannot be read ({error}).") from error
+    return [row[0] for row in rows if row]
 
 
 def _pairs(path: str) -> dict[str, str]:

@@ -301,6 +301,8 @@ def test_no_pickle_is_opened(tmp_path, monkeypatch):
 def test_unknown_trunk_suggests_known_ones():
     with pytest.raises(UserError, match="--arch.*resnet50") as error:
         network("resnt50_frozen_normalize")
+    with pytest.raises(UserError, match="--arch: timm has no model 'resnet10t_frozen'"):
+        network("resnet10t_frozen_normalize_frozen")
     assert "resnt50" in str(error.value)
 
 

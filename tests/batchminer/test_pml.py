@@ -137,6 +137,12 @@ def test_wrong_arguments_are_refused_with_the_flag_and_those_that_exist():
         batchminer.select("pml:MultiSimilarityMiner", args='{"nonsense": 1}')
 
 
+@pytest.mark.parametrize("args", ['{"epsilon": "x"}', '{"epsilon": []}', '{"distance": 4}'])
+def test_arguments_that_cannot_be_computed_with_are_refused_before_any_batch(args):
+    with pytest.raises(UserError, match="--batch_mining pml:.* cannot work with --miner_pml_args"):
+        batchminer.select("pml:MultiSimilarityMiner", args=args)
+
+
 def test_a_wrong_argument_of_a_named_object_is_refused():
     with pytest.raises(UserError, match="--miner_pml_args.*nonsense"):
         batchminer.select(

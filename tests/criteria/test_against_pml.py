@@ -3,6 +3,7 @@
 And the bridge to all of its objectives.
 """
 
+import json
 import math
 from types import ModuleType
 
@@ -278,15 +279,59 @@ def test_their_miner_gives_triplets_to_our_objectives():
 @pytest.mark.parametrize(
     "name, args, parts",
     [
-        ("pml:TripletMarginLos", "{}", ["TripletMarginLoss", "losses"]),
+        ("pml:TripletMarginLos", "{}", ["--loss pml:", "TripletMarginLoss", "losses"]),
         ("pml:TripletMarginLoss", '{"margn": 1}', ["--loss_pml_args", "margn", "margin"]),
         ("pml:CrossBatchMemory", "{}", ["loss"]),
+        ("pml:ContrastiveLoss", '{"pos_margin": "a"}', ["--loss_pml_args", "'str'"]),
+        ("pml:ContrastiveLoss", '{"pos_margin": null}', ["--loss_pml_args", "NoneType"]),
+        ("pml:ContrastiveLoss", '{"distance": 3}', ["--loss_pml_args", "callable"]),
+        ("pml:ContrastiveLoss", '{"distance": {"pml": 3}}', ["--loss_pml_args", '"3"']),
+        ("pml:ContrastiveLoss", '{"distance": {"pml": "losses.NTXentLoss"}}', ["labels"]),
+        ("pml:ContrastiveLoss", '{"pos_margin": 0, "pos_margin": 1}', ["twice"]),
+        ("pml:ContrastiveLoss", '{"a": ' * 3000 + "1" + "}" * 3000, ["nested"]),
+        ("pml:ArcFaceLoss", '{"num_classes": 2}', ["--loss_pml_args", "out of bounds"]),
+        ("pml:ArcFaceLoss", '{"num_classes": -2}', ["--loss_pml_args", "negative"]),
+        ("pml:VICRegLoss", "{}", ["--loss_pml_args", "not supported"]),
+        ("pml:BaseMetricLossFunction", "{}", ["NotImplementedError"]),
     ],
 )
 def test_what_the_library_does_not_know_is_a_sentence(name, args, parts):
     with pytest.raises(UserError) as error:
         ours(name, args=args)
     assert all(part in str(error.value) for part in parts)
+
+
+def test_an_objective_inside_another_is_named_by_its_own_flag():
+    with pytest.raises(UserError, match="--loss_s2sd_target pml:Nothing is not known"):
+        criteria.build(
+            "s2sd",
+            lambda name: {
+                "s2sd": {"source": "softmax", "target": "pml:Nothing", "target_dims": [4]}
+            }.get(name, {}),
+            n_classes=CLASSES,
+            embed_dim=DIM,
+            feature_dim=DIM,
+            miner=None,
+        )
+
+
+def test_trying_an_objective_leaves_it_and_the_random_numbers_as_they_were():
+    memory = {"loss": {"pml": "losses.NTXentLoss"}, "memory_size": 64}
+    torch.manual_seed(1)
+    theirs = losses.CrossBatchMemory(losses.NTXentLoss(), DIM, memory_size=64).double()
+    following = torch.rand(3)
+    torch.manual_seed(1)
+    name, args = "pml:CrossBatchMemory", json.dumps(memory)
+    bridged = criteria.select(name, n_classes=CLASSES, embed_dim=DIM, args=args).double()
+    assert torch.equal(torch.rand(3), following)
+    assert not bridged.objective.has_been_filled and bridged.objective.queue_idx == 0
+    assert torch.equal(bridged(rows(), LABELS), theirs(rows(), LABELS))
+
+
+def test_objects_of_the_library_may_stand_in_a_list():
+    args = '{"losses": [{"pml": "losses.NTXentLoss"}, {"pml": "losses.SupConLoss"}]}'
+    expected = losses.NTXentLoss()(rows(), LABELS) + losses.SupConLoss()(rows(), LABELS)
+    torch.testing.assert_close(ours("pml:MultipleLosses", args=args)(rows(), LABELS), expected)
 
 
 def test_without_the_library_a_sentence_says_how_to_get_it(monkeypatch):

@@ -1,6 +1,7 @@
 """What every objective inherits, and what every registered one must survive."""
 
 import itertools
+import re
 
 import pytest
 import torch
@@ -199,6 +200,81 @@ def test_fp32_embeddings_are_not_cast_down_by_autocast():
 
 def test_fp64_stays():
     assert Recorder()(output_of(unit(4)), torch.tensor([0, 0, 1, 1])).dtype == torch.float64
+
+
+def built_of(name: str, settings: dict, seed: int = 0) -> Criterion:
+    criterion = build(name, settings)
+    torch.manual_seed(seed)  # of what a miner draws
+    return criterion
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+@pytest.mark.parametrize("name, settings", every_form())
+def test_labels_are_whole_numbers_of_any_type(name, settings, dtype):
+    output = output_of(unit(6).float())
+    expected = built_of(name, settings)(output, LABELS)
+    assert torch.equal(built_of(name, settings)(output, LABELS.to(dtype)), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.complex64])
+def test_labels_that_are_no_whole_numbers_are_refused(dtype):
+    with pytest.raises(ValueError, match=f"labels .B. of whole numbers, got {dtype}"):
+        Recorder()(output_of(unit(6)), LABELS.to(dtype))
+    with pytest.raises(ValueError, match=f"labels .B. of whole numbers, got {dtype}"):
+        batchminer.select("semihard")(unit(6), LABELS.to(dtype))
+
+
+NAMES = [
+    (*match.groups(), names)
+    for flag, names in parameters.CHOICES.items()
+    if (match := re.fullmatch("(loss|miner)_(.+)_(form|mode)", flag))
+]
+
+
+@pytest.mark.parametrize("kind, name, argument, names", NAMES, ids=str)
+def test_forms_and_modes_from_own_code_are_those_of_the_flags(kind, name, argument, names):
+    def make(value: str):
+        if kind == "miner":
+            return batchminer.select(name, **{argument: value})
+        return build(name, {argument: value})
+
+    for value in names:
+        make(value)
+    with pytest.raises(ValueError) as error:
+        make("papre")
+    assert str(error.value).startswith(f"{argument} must be one of {', '.join(names)}, not 'papre'")
+
+
+@pytest.mark.parametrize("room", [criteria, batchminer])
+def test_an_unknown_name_from_own_code_is_told_with_the_nearest(room):
+    known = next(iter(room.REGISTRY))
+    with pytest.raises(ValueError, match=f"not '{known}x' .did you mean '{known}'"):
+        room.select(f"{known}x")
+
+
+def test_integer_embeddings_are_refused():
+    embeddings = torch.ones(6, 5, dtype=torch.long)
+    for part in (Recorder(), batchminer.select("semihard")):
+        with pytest.raises(ValueError, match="floating point numbers, got torch.int64"):
+            part(embeddings, LABELS)
+
+
+@pytest.mark.parametrize("name, settings", every_form())
+def test_embeddings_and_parameters_may_be_of_different_precision(name, settings):
+    """The widest counts, and each gets a gradient of its own type."""
+    embeddings = unit(6).requires_grad_()
+    criterion, wide = built_of(name, settings), built_of(name, settings).double()
+    loss = criterion(output_of(embeddings), LABELS)
+    torch.manual_seed(0)
+    torch.testing.assert_close(loss, wide(output_of(embeddings), LABELS))
+    assert loss.dtype == torch.float64
+    loss.backward()
+    assert embeddings.grad.dtype == torch.float64
+    if list(wide.parameters()):
+        torch.manual_seed(0)
+        assert wide(output_of(unit(6).half()), LABELS).dtype == torch.float64
+    learnt = [part for part in criterion.parameters() if part.grad is not None]
+    assert all(part.dtype == part.grad.dtype == torch.float32 for part in learnt)
 
 
 def test_no_parameters_by_default():

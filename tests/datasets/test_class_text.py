@@ -97,6 +97,13 @@ def test_unknown_and_missing_classes_are_named(source, tmp_path, content, parts)
         ("a.csv", "class,text\n,b\n"),
         ("a.csv", "class,text\na\n"),
         ("a.json", b"\xff\xfe\x00"),
+        ("a.json", "[" * 5000),
+        ("a.json", '{"a": "\\ud800"}'),
+        ("a.json", '{"\\udfff": "x"}'),
+        ("a.json", '{"a": "x", "a": "y"}'),
+        ("a.csv", "class,text,text\na,b,c\n"),
+        ("a.csv", "class,text\na,a red bird, small\n"),
+        ("a.csv", 'class,text\na,"' + "x" * 200_000),
     ],
 )
 def test_files_of_another_form(tmp_path, name, content):

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -214,6 +215,46 @@ RAMP = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
 def test_grey_values_of_many_kinds(tmp_path, values):
     found = decoded(saved(tmp_path, Image.fromarray(values), "a.tif"))[..., 0].ravel()
     assert np.abs(found - np.arange(256)).max() <= 1
+
+
+COLOUR_TYPES = {"RGB": 2, "LA": 4, "RGBA": 6}  # of PNG
+
+
+def png_of_16_bits(path, values: np.ndarray, kind: str) -> str:
+    """Written by hand, because Pillow writes colours of 8 bits only."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + check
+
+    height, width, _ = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, COLOUR_TYPES[kind], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    chunks = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    return str(path)
+
+
+def ramp_of_colours(largest: int) -> np.ndarray:
+    """[16, 16, 3], red rises, green falls, blue is half of red."""
+    red = (RAMP * largest).round().astype(np.uint16)
+    return np.stack([red, red[::-1, ::-1], red // 2], axis=-1)
+
+
+@pytest.mark.parametrize("largest", [255, 4095, 65535])
+@pytest.mark.parametrize("kind", ["RGB", "RGBA"])
+def test_colours_of_8_12_and_16_bits_in_16(tmp_path, largest, kind):
+    colours = ramp_of_colours(largest)
+    opaque = np.full((16, 16, 1), largest, dtype=np.uint16)
+    values = np.concatenate([colours, opaque], -1) if kind == "RGBA" else colours
+    found = decoded(png_of_16_bits(tmp_path / "a.png", values, kind))
+    assert np.abs(found - colours * (255 / largest)).max() <= 1
+
+
+def test_grey_of_12_bits_with_transparency_is_refused(tmp_path):
+    values = ramp_of_colours(4095)[..., :2]
+    with pytest.raises(ValueError, match="12 bits cannot be read"):
+        decoded(png_of_16_bits(tmp_path / "a.png", values, "LA"))
 
 
 def test_values_that_are_no_numbers(tmp_path):

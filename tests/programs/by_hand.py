@@ -15,7 +15,7 @@ def embeddings(checkpoint: Path, paths, evaltype: str = "embeds") -> np.ndarray:
     random = np.random.default_rng(0)
     rows = []
     for path in paths:
-        crop = loaded.transform.crop(open_image(str(path)), random)
+        crop = loaded.transform.crop(open_image(str(path), oriented=loaded.oriented()), random)
         with torch.no_grad():
             output = loaded.network(((crop / 255 - mean) / std).permute(2, 0, 1)[None])
         rows.append(output.embeddings if evaltype == "embeds" else output.features)

@@ -30,4 +30,8 @@ def test_flags_are_read_before_anything_heavy_is_loaded(program, flags, status):
     command = [sys.executable, "-c", code]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == status and "Traceback" not in ended.stderr
-    assert f"usage: python -m programs.{program} " in ended.stdout + ended.stderr
+    if status:
+        assert ended.stderr.startswith(f"python -m programs.{program}: error: ")
+        assert ended.stderr.count("\n") == 1 and not ended.stdout
+    else:
+        assert f"usage: python -m programs.{program} " in ended.stdout

@@ -8,7 +8,9 @@ import by_hand
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from datasets.decoding import orientation_tag
 from programs import export, model_file, trained
 from programs.constants import MODEL_FORMATS
 
@@ -28,6 +30,8 @@ def by_the_description(folder: Path, image: Path) -> np.ndarray:
         ("test_vit_double", "onnx", {}),
         ("test_vit_normalize", "torch", {}),
         ("test_resnet_double", "torch", {"augmentation": "big"}),
+        ("test_resnet_normalize", "torch", {"exif_orientation": "apply"}),
+        ("test_resnet_normalize", "torch", {"exif_orientation": "ignore"}),
     ],
 )
 def test_the_file_and_its_description_give_the_checkpoints_embeddings(
@@ -39,12 +43,15 @@ def test_the_file_and_its_description_give_the_checkpoints_embeddings(
     assert "own embeddings of 48 images" in capsys.readouterr().err
     file = model_file.FORMATS[file_format].file
     assert sorted(path.name for path in target.iterdir()) == sorted([file, "preprocessing.json"])
-    image = next(photos.rglob("*.png"))
+    image = tmp_path / "turned.png"
+    with Image.open(next(photos.rglob("*.png"))) as upright:
+        upright.save(image, exif=orientation_tag(6))
     monkeypatch.chdir(target)
     expected, given = by_hand.embeddings(checkpoint, [image]), by_the_description(target, image)
     # Pillow resizes to within one level of 255 of the loader.
     assert np.abs(given - expected).max() <= 1e-2 * np.abs(expected).max()
     described = json.loads((target / "preprocessing.json").read_text())
+    assert described["exif_orientation"] == flags.get("exif_orientation", "apply")
     output = described["output"]
     assert output["shape"] == ["batch", 12] and output["unit_length"] == arch.endswith("normalize")
     shape = (5, *described["input"]["shape"][1:])  # a batch of another size

@@ -85,7 +85,9 @@ def test_what_cannot_be_embedded_is_named(run_folder, tmp_path):
     ):
         with pytest.raises(UserError, match=part):
             network.embed(images)
-    with pytest.raises(ValueError, match="evaltype must be embeds or avg_features, not 'features'"):
+    with pytest.raises(
+        ValueError, match="evaltype must be one of embeds, avg_features, not 'features'"
+    ):
         network.embed([], "features")
 
 
@@ -98,3 +100,9 @@ def test_wrong_runs_and_devices_are_told(run_folder, tmp_path):
 
 def test_the_choices_of_the_command_lines_are_those_of_the_runtime():
     assert tuple(DTYPES) == constants.PRECISIONS
+
+
+@pytest.mark.parametrize("argument, value", [("precision", "x"), ("device", "tpu")])
+def test_what_load_does_not_know_is_named_with_the_choices(make_checkpoint, argument, value):
+    with pytest.raises(ValueError, match=f"{argument} must be .*, not '{value}'"):
+        trained.load(make_checkpoint("test_resnet_normalize"), **{argument: value})

@@ -52,6 +52,11 @@ FLAGS = (
 )
 
 
+# A line that stands for a list of a thousand million entries.
+LISTS = [f"&a{step} [{', '.join([f'*a{step - 1}'] * 10)}]" for step in range(1, 10)]
+BOMB = f"size: [&a0 [x], {', '.join(LISTS)}]"
+
+
 def read(*words: str) -> tuple[dict, list[str]]:
     return read_command_line(FLAGS, words)
 
@@ -166,7 +171,7 @@ def test_the_command_line_is_read(words, values):
         (["--size", "many"], "--size many is not a whole number."),
         (["--size", "4.0"], "--size 4.0 is not a whole number."),
         (["--size", "inf"], "--size inf is not a whole number."),
-        (["--size="], "--size  is not a whole number."),
+        (["--size="], "--size '' is not a whole number."),
         (["--rate", "half"], "--rate half is not a number."),
         (["--steps", "1", "x"], "--steps x is not a whole number."),
         (["--quick", "yes"], "--quick takes no value (given: yes)."),
@@ -202,6 +207,10 @@ def test_long_values_are_abridged():
         ("title: 5", {"title": "5"}),
         ("title: 2024-01-02", {"title": "2024-01-02"}),
         ("source: null", {"source": None}),
+        ("", {}),
+        ("# nothing is set\n---\n", {}),
+        ("size: 4".encode("utf-16"), {"size": 4}),
+        ("steps: &both [3, 4]", {"steps": [3, 4]}),
     ],
 )
 def test_a_file_is_read(tmp_path, text, values):
@@ -233,10 +242,22 @@ def test_a_file_is_read(tmp_path, text, values):
         ("size: " + "9" * 5000, "is not valid YAML"),
         ("title: 2024-99-99", "is not valid YAML"),
         ("- size", "flag: value"),
-        ("", "flag: value"),
-        ("size: [", "is not valid YAML"),
-        ("[" * 5000, "is not valid YAML"),
-        (b"\xff\xfe\x00size", "cannot be read"),
+        ("size: [", "settings.yaml is not valid YAML: line 1: while parsing a flow"),
+        ("rate: 1\nsize: b: c", "is not valid YAML: line 2: mapping values are not allowed"),
+        ("rate: 1\nsize: 3\nrate: 1", "is not valid YAML: line 3: rate is there twice"),
+        ("size: {a: 1, a: 1}", "is not valid YAML: line 1: a is there twice"),
+        ("? [size]\n: 1", "is not valid YAML: line 1"),
+        ("[" * 5000, "is not valid YAML: it is nested too deeply"),
+        ("size: " + "[" * 200_000, "is not valid YAML: it is nested too deeply"),
+        ("title: a\0b", "is not valid YAML: position 8"),
+        ('rate: 1\ntitle: "a\\ud800"', "is not valid YAML: line 2: \\ud800 is half a character"),
+        ('"\\ud800": a', "\\ud800 is half a character"),
+        ("size: !!timestamp x", "is not valid YAML: line 1"),
+        ("size: !!int x", "is not valid YAML: line 1"),
+        ("size: !!python/name:os.system", "is not valid YAML: line 1"),
+        ("size: &all [*all]", "]]] is not a whole number"),
+        (BOMB, "is not a whole number"),
+        (b"\xff\xfe\x00size", "is not valid YAML"),
     ],
 )
 def test_a_wrong_file_is_a_sentence_each(tmp_path, text, part):

@@ -69,6 +69,16 @@ def test_latest_checkpoint(tmp_path):
     assert run_folder.latest_checkpoint(str(tmp_path), "cub200", "other") is None
 
 
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a": ' * 100_000, "\0", '"\\ud800"', "", "3"])
+def test_other_runs_whose_files_are_damaged_are_passed_over(tmp_path, content):
+    folder = tmp_path / "cub200" / "run_1"
+    touched(folder, run_folder.RESULTS)
+    for name in ("args.yaml", run_folder.RESULTS):
+        (folder / name).write_text(content)
+    assert run_folder.finished_runs(str(tmp_path), "cub200", "run") == [folder]
+    assert run_folder.results(folder) == {}
+
+
 def test_finished_run(tmp_path):
     assert run_folder.finished_run(str(tmp_path), "cub200", "run") is None
     for name in ("run_1", "run_3"):

@@ -1,0 +1,107 @@
+"""JSON and YAML as people write them.
+
+What the libraries take without a word (a key twice, half a character) or answer with a traceback
+(nesting without end) is a ValueError with a short reason, as everything else is that is not well
+formed. Nothing is imported before it is needed, so that help is instant.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import yaml
+
+_TOO_DEEP = "it is nested too deeply"
+_HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
+
+
+def from_json(text: str) -> Any:
+    """The value that a JSON text holds. Raises ValueError, in which a repeated name is named."""
+    import json
+
+    try:
+        value = json.loads(text, object_pairs_hook=_named_once)
+        require_characters(text if r"\u" not in text else json.dumps(value, ensure_ascii=False))
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
+    return value
+
+
+def from_yaml(content: str | bytes) -> Any:
+    """The value of a YAML document, None of an empty one.
+
+    Bytes are UTF-8 or, with a byte order mark, UTF-16. Raises ValueError, with the line where there
+    is one.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Each key once, characters only, and a line in what is wrong."""
+
+        def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
+            try:
+                return super().construct_object(node, deep)
+            except (AttributeError, OverflowError, ValueError) as error:
+                why = str(error) if isinstance(error, ValueError) else "it is not what its tag says"
+                raise yaml.MarkedYAMLError(None, None, why, node.start_mark) from error
+
+        def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
+            if isinstance(node.value, str) and _HALF_CHARACTER.search(node.value):
+                raise yaml.MarkedYAMLError(None, None, _half_of(node.value), node.start_mark)
+            return super().construct_scalar(node)
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+            _require_keys_once(node)
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(content, Loader)
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
+    except yaml.YAMLError as error:
+        raise ValueError(_reason_in_yaml(error)) from error
+
+
+def require_characters(text: str) -> None:
+    """Raises ValueError for half of a pair of code units, which no file can hold."""
+    if _HALF_CHARACTER.search(text):
+        raise ValueError(_half_of(text))
+
+
+def _half_of(text: str) -> str:
+    half = _HALF_CHARACTER.search(text)
+    return f"\\u{ord(half[0]):x} is half a character" if half else ""
+
+
+def _named_once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    value: dict[str, object] = {}
+    for name, member in pairs:
+        if name in value:
+            raise ValueError(f"{name!a} is there twice")
+        value[name] = member
+    return value
+
+
+def _require_keys_once(node: "yaml.MappingNode") -> None:
+    """Raises yaml.MarkedYAMLError at the second of two equal keys."""
+    import yaml
+
+    seen = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+            raise yaml.MarkedYAMLError(None, None, f"{key.value} is there twice", key.start_mark)
+        seen.add((key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key))
+
+
+def _reason_in_yaml(error: Exception) -> str:
+    """What is wrong, and in which line; without the name that yaml gives to what it reads."""
+    import yaml
+
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark or error.context_mark
+        what = ", ".join(part for part in (error.context, error.problem) if part)
+        return f"line {mark.line + 1}: {what}" if mark else what
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"position {error.position}: {error.reason}"
+    return str(error)

@@ -1,0 +1,23 @@
+"""Paths as people write them."""
+
+import os
+
+from utilities.errors import UserError
+
+
+def expanded(path: str | os.PathLike[str]) -> str:
+    """The path with `~` or `~name` at its beginning replaced by that home folder.
+
+    Raises UserError where there is no such folder.
+    """
+    full = os.path.expanduser(os.fspath(path))
+    if full.startswith("~"):
+        raise UserError(without_home(full))
+    return full
+
+
+def without_home(path: str) -> str:
+    """What is wrong with a path whose `~` stands for nobody's home folder, as a sentence."""
+    user = path.partition("/")[0].removeprefix("~")
+    why = f"there is no user {user!a}" if user else "~ has no meaning, because HOME is not set"
+    return f"{path!a}: {why}; a name that begins with ~ is written ./~."
