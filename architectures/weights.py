@@ -10,6 +10,7 @@ import timm
 import torch
 from torch import nn
 
+from utilities import tensor_file
 from utilities.errors import UserError, reason
 from utilities.hub import offline_unless_reachable
 
@@ -136,7 +137,7 @@ def _read(path: str) -> object:
         from safetensors.torch import load_file
 
         return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return tensor_file.read(path)
 
 
 def _unwrapped(content: object) -> dict[str, torch.Tensor]:

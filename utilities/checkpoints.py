@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from utilities import run_folder
+from utilities import run_folder, tensor_file
 from utilities.errors import UserError
 from utilities.fingerprint import differences
 from utilities.types import Stateful
@@ -126,7 +126,7 @@ def require_same_data(checkpoint: Checkpoint, data: dict) -> None:
 def load(path: Path, flag: str = "--resume") -> Checkpoint:
     """Raises UserError, naming the flag, for a file that is no checkpoint of this program."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = tensor_file.read(path)
         plain = {name: state.pop(name) for name in PLAIN}
         if missing := REQUIRED - state.keys():
             raise KeyError(f"without {', '.join(sorted(missing))}")

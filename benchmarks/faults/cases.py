@@ -166,7 +166,7 @@ def _odd_columns(random: Random, rows: list[dict[str, Any]]) -> tuple[str, pa.Ta
         "nulls": lambda: pa.nulls(count),
         "some nulls": lambda: pa.array([None, *columns[changed].to_pylist()[1:]]),
         "bytes": lambda: pa.array([b"\xff\xfe\x00"] * count),
-        "times": lambda: pa.array([2**62] * count, pa.timestamp("s")),
+        "times": lambda: pa.array([2**62] * count, pa.timestamp("us")),
         "days": lambda: pa.array([-(2**31)] * count, pa.date32()),
         "floats": lambda: pa.array([float("nan"), *([1.5] * (count - 1))]),
         "whole numbers": lambda: pa.array(range(count)),
@@ -468,7 +468,6 @@ def places(random: Random, samples: Samples, folder: Path) -> Case:
             for flag in ("--config", "--resume", "--evaluate_only")
         ],
         *[("main", [*training, flag, path]) for flag in ("--save_path", "--source_path")],
-        ("main", [*training, "--arch_weights", path, *()]),
         (
             "main",
             [*[word for word in training if word != "--not_pretrained"], "--arch_weights", path],
@@ -931,7 +930,7 @@ def command_lines(random: Random, samples: Samples, folder: Path) -> Case:
         )
     run, photos = str(samples.run), str(samples.photos)
     photo = str(next(samples.photos.rglob("*.png")))
-    calls = {
+    calls: dict[str, list[str]] = {
         "programs.embed": [run, "--from", photos, "--to", str(folder / "a.npz"), *EMBEDDED],
         "programs.search": [run, "--index", photos, "--query", photo, *EMBEDDED],
         "programs.export": [run, "--to", str(folder / "made"), "--format", "torch"],

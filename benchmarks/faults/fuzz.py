@@ -13,6 +13,7 @@ standard error; a pickle that was opened; anything written outside of the call's
 """
 
 import argparse
+import os
 import re
 import shutil
 import sys
@@ -177,6 +178,8 @@ def main() -> int:
     torch.set_num_threads(1)
     running.load_programs()
     results = []
+    if options.keep:
+        options.keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         made = samples.make(Path(scratch))
         started = time.monotonic()
@@ -190,8 +193,9 @@ def main() -> int:
                 print(f"{kind}:{number} {result.case.mutation} -> {said[:400]}", flush=True)
             folder = case_folder(made, kind, number)
             if options.keep and (result.faults or options.only):
-                shutil.copytree(folder, options.keep / folder.name, symlinks=True)
-            shutil.rmtree(folder)
+                shutil.rmtree(options.keep / folder.name, ignore_errors=True)
+                os.rename(folder, options.keep / folder.name)
+            shutil.rmtree(folder, ignore_errors=True)
         seconds = time.monotonic() - started
     print(f"\nSeed {options.seed}, {len(results)} cases in {seconds:.0f} s:\n\n{table(results)}")
     return int(any(result.faults for result in results))

@@ -175,7 +175,7 @@ def _status_of(case: Case) -> int:
     """What the interpreter would end with."""
     sys.argv = [case.program, *case.arguments]
     try:
-        return sys.modules[case.program].main(case.arguments)  # type: ignore[attr-defined]
+        return sys.modules[case.program].main(case.arguments)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
