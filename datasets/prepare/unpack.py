@@ -124,6 +124,18 @@ def _tar_members(path: Path, folder: Path) -> Iterator[str]:
             if _wanted(path, member.name):
                 archive.extract(member, folder, filter="data")
             yield member.name
+        _require_end(archive)
+
+
+def _require_end(archive: tarfile.TarFile) -> None:
+    """Raises EOFError where what is no member of a tar is not its empty end.
+
+    tarfile takes a damaged member for the end, and what is behind it would be missing.
+    """
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if any(archive.fileobj.read(tarfile.BLOCKSIZE)):
+        raise EOFError("a file in it is damaged")
 
 
 def _require_empty_end(path: Path) -> None:

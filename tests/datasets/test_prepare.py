@@ -180,6 +180,14 @@ def short_partition(folder: Path) -> list[Path]:
     return [images, folder / "list_eval_partition.txt"]
 
 
+def damaged_within(archive: Path) -> list[Path]:
+    """The header of a member in the middle is noise."""
+    content = archive.read_bytes()
+    at = content.rfind(b"CUB_200_2011/images/003", 0, -1024)
+    archive.write_bytes(content[:at] + b"\xff" * 300 + content[at + 300 :])
+    return [archive]
+
+
 WRONG = {
     "a class is missing": (
         "cub200",
@@ -259,6 +267,11 @@ WRONG = {
     "truncated tar": (
         "cub200",
         lambda folder: truncated(small.tarred(folder / "a.tar", small.cub_as_published())),
+        ["a.tar", "damaged"],
+    ),
+    "damaged tar": (
+        "cub200",
+        lambda folder: damaged_within(small.tarred(folder / "a.tar", small.cub_as_published())),
         ["a.tar", "damaged"],
     ),
     "no archive": (

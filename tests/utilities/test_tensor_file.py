@@ -1,0 +1,39 @@
+"""Files of tensors: what could run code is refused, in words that do not advise to run it."""
+
+import pickle
+import warnings
+
+import pytest
+import torch
+
+from utilities import tensor_file
+
+
+class Payload:
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return self.canary.touch, ()
+
+
+def test_tensors_and_plain_values_come_back(tmp_path):
+    torch.save({"weights": torch.ones(2), "name": "x"}, tmp_path / "a.pt")
+    content = tensor_file.read(tmp_path / "a.pt")
+    assert isinstance(content, dict) and content["name"] == "x"
+    assert torch.equal(content["weights"], torch.ones(2))
+
+
+@pytest.mark.parametrize("way", ["torch", "pickle", "noise", "nothing"])
+def test_anything_else_is_refused_without_running_or_advising_it(tmp_path, way):
+    file, canary = tmp_path / "a.pt", tmp_path / "opened"
+    if way == "torch":
+        torch.save({"a": Payload(canary)}, file)
+    else:
+        content = {"pickle": pickle.dumps(Payload(canary), 4), "noise": b"abc", "nothing": b""}
+        file.write_bytes(content[way])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="only tensors and plain values are read") as error:
+            tensor_file.read(file)
+    assert not canary.exists() and "weights_only" not in str(error.value)
