@@ -7,6 +7,7 @@ python -m programs.prepare cars196 --from car_ims.tgz cars_annos.mat --to DATA
 import argparse
 import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,6 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 wrong setting or file, 130 interrupted."""
     flags = parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of images that can be read all the same
     try:
         run(flags)
     except UserError as error:

@@ -3,6 +3,7 @@
 import io
 import logging
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -38,6 +39,7 @@ def configure_logging(stream: TextIO | None = None) -> None:
     )
     for room in ROOMS:
         logging.getLogger(room).setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of images that can be read all the same
     # The hub client's retries end in a message of ours.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -494,7 +494,7 @@ def places(random: Random, samples: Samples, folder: Path) -> Case:
         ("programs.prepare", ["cub200", "--to", path, "--from", str(samples.photos)]),
     ]
     program, arguments = random.choice(calls)
-    return Case("places", f"{kind} behind a path", program, arguments)
+    return Case("places", f"{kind} as a path", program, arguments)
 
 
 def _odd_place(random: Random, samples: Samples, folder: Path) -> tuple[str, str]:

@@ -116,9 +116,11 @@ def told(found: Judged) -> str:
     case, outcome = found.case, found.outcome
     said = sentences(case, outcome)
     last = said[-1] if said else ""
+    words = " ".join(case.arguments[-6:])
     return (
         f"FAULT {case.kind}:{found.number} [{', '.join(found.faults)}] status {outcome.status}, "
-        f"{outcome.seconds:.1f} s\n  {case.mutation}\n  {case.program} ...\n  {last[:300]}"
+        f"{outcome.seconds:.1f} s\n  {case.mutation}\n  {case.program} ... "
+        f"{words!a:.400}\n  {last[:300]}"
     )
 
 

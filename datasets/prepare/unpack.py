@@ -34,14 +34,14 @@ def is_archive(path: Path) -> bool:
 
 
 def files_of(source: Path) -> list[str]:
-    """All files below a folder, sorted, without stray ones; or the one file."""
+    """All files below a folder, sorted, without stray ones, pipes and devices; or the one file."""
     if not source.is_dir():
         return [str(source)]
     files = []
     for current, folders, names in os.walk(source, followlinks=True):
         folders[:] = [name for name in folders if not scan.is_stray(name)]
         files += [os.path.join(current, name) for name in names if not scan.is_stray(name)]
-    return sorted(files)
+    return sorted(filter(os.path.isfile, files))
 
 
 def require_checksum(path: Path, md5: str) -> None:

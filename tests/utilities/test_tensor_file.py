@@ -24,13 +24,14 @@ def test_tensors_and_plain_values_come_back(tmp_path):
     assert torch.equal(content["weights"], torch.ones(2))
 
 
-@pytest.mark.parametrize("way", ["torch", "pickle", "noise", "nothing"])
+@pytest.mark.parametrize("way", ["torch", "pickle", "zip", "noise", "nothing"])
 def test_anything_else_is_refused_without_running_or_advising_it(tmp_path, way):
     file, canary = tmp_path / "a.pt", tmp_path / "opened"
     if way == "torch":
         torch.save({"a": Payload(canary)}, file)
     else:
-        content = {"pickle": pickle.dumps(Payload(canary), 4), "noise": b"abc", "nothing": b""}
+        content = {"noise": b"abc", "nothing": b"", "zip": b"PK\3\4" + bytes(200)}
+        content["pickle"] = pickle.dumps(Payload(canary), 4)
         file.write_bytes(content[way])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
