@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from programs import command_line
-from utilities.errors import UserError
+from utilities.errors import UserError, on_one_line
 
 
 class Known(NamedTuple):
@@ -189,7 +189,7 @@ def _downloaded(name: str, folder: Path) -> Path:
 
 
 def _stop(message: str, status: int) -> int:
-    print(f"prepare: {message}", file=sys.stderr)
+    print(f"prepare: {on_one_line(message)}", file=sys.stderr)
     return status
 
 

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import torch
 
-from utilities.errors import UserError, of_loading
+from utilities.errors import UserError, of_loading, on_one_line
 from utilities.logger import Families, Summary, Values
 from utilities.meters import NonFiniteLoss
 from utilities.streams import PatientStream, patient_errors, reader_may_leave
@@ -83,7 +83,7 @@ def _exit_status(run: Callable[..., None], arguments: tuple[Any, ...], program: 
         message, status = f"interrupted{interrupt}", 130
     else:
         return 0
-    print(f"{program}: {message}", file=sys.stderr)
+    print(f"{program}: {on_one_line(message)}", file=sys.stderr)
     return status
 
 

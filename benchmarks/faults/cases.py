@@ -38,6 +38,7 @@ from benchmarks.faults.mutations import (
 )
 from benchmarks.faults.running import Case
 from benchmarks.faults.samples import EMBEDDED, GUIDED, TINY, Samples
+from utilities.flags import Choice
 
 # Settings whose odd values are sizes that a machine has or has not: not what is tried here.
 SIZES = {
@@ -965,7 +966,8 @@ def command_lines(random: Random, samples: Samples, folder: Path) -> Case:
 
 def _flag_words(random: Random, flags: list[Any]) -> list[str]:
     flag = random.choice(flags)
-    values = [str(value) for value in (*VALUES, flag.default, *getattr(flag, "names", ()))]
+    names = flag.names() if isinstance(flag, Choice) else ()
+    values = [str(value) for value in (*VALUES, flag.default, *names)]
     if flag.name in ("log_online", "list", "version"):
         return [f"--{flag.name}"]
     texts = random.sample(values, random.choice((0, 1, 1, 1, 2)))

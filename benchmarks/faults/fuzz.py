@@ -40,6 +40,7 @@ MANY_SENTENCES = ("settings", "command lines", "run folders")  # every wrong set
 PROGRESS = re.compile(r".*(\d+%\||\d+(it|file|image|B|unit) ?\[|\[\d\d:\d\d).*")
 # What a sentence never has: the names of Python's own errors for what nobody foresaw.
 UNFORESEEN = re.compile(r"(Assertion|Attribute|Name|UnboundLocal|Recursion|Index)Error")
+OF_LIBRARIES = re.compile(r"\w+Warning: ")
 
 
 class Judged(NamedTuple):
@@ -83,16 +84,11 @@ def faults(case: Case, outcome: Outcome, leftovers: list[str]) -> list[str]:
             found.append("more than sentences")
         if any(UNFORESEEN.search(line) for line in errors):
             found.append("a sentence with an error of Python")
-    elif outcome.status == 0 and any(
-        not line.startswith(("prepare:",)) for line in noise(case, said)
-    ):
-        found.append("noise")
+        if not all(line.isprintable() for line in errors):
+            found.append("a sentence with control characters")
+    if any(OF_LIBRARIES.search(line) for line in said):
+        found.append("a warning of a library")
     return found
-
-
-def noise(case: Case, said: list[str]) -> list[str]:
-    """Lines on standard error that no part of the program wrote: warnings of libraries."""
-    return [line for line in said if re.search(r"Warning: |^\s*warnings\.warn|\(core dumped", line)]
 
 
 def judged(kind: str, number: int, seed: int, made: samples.Samples, limit: float) -> Judged:

@@ -131,6 +131,7 @@ def _environment(folder: Path) -> dict[str, str]:
         **proxies,
         "HOME": str(folder / "home"),
         "TMPDIR": str(folder / "tmp"),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "tmp"),  # chosen when torch is loaded
         "HF_HUB_OFFLINE": "1",
         "WANDB_MODE": "offline",
         "CUDA_VISIBLE_DEVICES": "",
