@@ -3,13 +3,14 @@
 import os
 import re
 import warnings
+from typing import Any
 
 import torch
 
 GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
-def read(path: str | os.PathLike) -> object:
+def read(path: str | os.PathLike) -> Any:
     """The tensors and plain values in a file, on the CPU.
 
     Raises ValueError for what asks for anything else and for damaged files, OSError for those that

@@ -149,11 +149,11 @@ def _birds() -> dict[str, bytes | str]:
         for number in range(2)
     }
     numbered = list(enumerate(images, 1))
-    return {
+    lists = {
         "CUB/images.txt": "".join(f"{number} {path}\n" for number, path in numbered),
         "CUB/image_class_labels.txt": "".join(f"{n} {int(path[:3])}\n" for n, path in numbered),
-        **{f"CUB/images/{path}": content for path, content in images.items()},
     }
+    return {**lists, **{f"CUB/images/{path}": content for path, content in images.items()}}
 
 
 def _cars() -> dict[str, bytes | str]:
