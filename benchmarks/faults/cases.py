@@ -37,10 +37,11 @@ from benchmarks.faults.odd_tensors import (
 )
 from benchmarks.faults.running import Case
 from benchmarks.faults.samples import EMBEDDED, GUIDED, TINY, Samples
-from utilities.flags import Choice
+from utilities.flags import Choice, Flag, Number, Switch, Whole, entries_of
 
 # Settings whose odd values are sizes that a machine has or has not: not what is tried here.
 SIZES = {
+    "log_online",  # starts a process of W&B
     "n_epochs",
     "bs",
     "kernels",
@@ -88,6 +89,11 @@ def settings(random: Random, samples: Samples, folder: Path) -> Case:
     else:
         free = {name: value for name, value in tree.items() if name not in SIZES | PLACES}
         mutation, free = reshaped(random, free)
+        if random.random() < 0.5:  # deeper into the run
+            flags = [parameters.BY_NAME[name] for name in tree if name not in SIZES | PLACES]
+            chosen = random.sample(flags, 5)
+            free = {flag.name: (_allowed(random, flag) or ["true"])[0] for flag in chosen}
+            mutation = f"{free}"
         name, content = encoded(random, yaml.safe_dump(free, allow_unicode=True))
         mutation = f"{mutation} ({name})"
     file = _given(folder, "args.yaml", content)
@@ -468,14 +474,30 @@ def command_lines(random: Random, samples: Samples, folder: Path) -> Case:
     return Case("command lines", f"{odd!r:.80}", program, [*calls[program], *odd])
 
 
-def _flag_words(random: Random, flags: list[Any]) -> list[str]:
+def _flag_words(random: Random, flags: list[Flag]) -> list[str]:
     flag = random.choice(flags)
-    names = flag.names() if isinstance(flag, Choice) else ()
-    values = [str(value) for value in (*VALUES, flag.default, *names)]
-    if flag.name in ("log_online", "list", "version"):
+    if flag.name in ("list", "version"):
         return [f"--{flag.name}"]
+    if random.random() < 0.6:
+        return [f"--{flag.name}", *_allowed(random, flag)]
+    values = [str(value) for value in (*VALUES, flag.default)]
     texts = random.sample(values, random.choice((0, 1, 1, 1, 2)))
     return [f"--{flag.name}", *(text.replace("\0", "") for text in texts)]
+
+
+def _allowed(random: Random, flag: Flag) -> list[str]:
+    """A value that the flag takes, by preference at its bounds."""
+    if isinstance(flag, Switch):
+        return []
+    if isinstance(flag, Choice):
+        return [random.choice(flag.names())]
+    if isinstance(flag, Number):
+        low, high = flag.bounds.low, flag.bounds.high
+        sizes = (low, low + 1, *entries_of(flag.initial()))  # a machine has or has not larger ones
+        values = sizes if isinstance(flag, Whole) else (*sizes, high, low + 1e-9, 0.5)
+        fitting = [value for value in values if not flag.problem(flag.kind(value))]
+        return [str(random.choice(fitting))]
+    return [random.choice(WORDS).replace("\0", "")]
 
 
 KINDS: dict[str, Callable[[Random, Samples, Path], Case]] = {

@@ -179,7 +179,7 @@ def main() -> int:
     if options.keep:
         options.keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
-        made = samples.make(Path(scratch))
+        made = samples.make(Path(scratch), pseudolabels=not options.smoke)
         started = time.monotonic()
         for kind, number in chosen(options):
             result = judged(kind, number, options.seed, made, options.limit)

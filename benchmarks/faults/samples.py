@@ -57,8 +57,8 @@ class Samples(NamedTuple):
         return self.run / "checkpoint_last.pth.tar"
 
 
-def make(root: Path) -> Samples:
-    """All samples, below a new folder."""
+def make(root: Path, *, pseudolabels: bool = True) -> Samples:
+    """All samples, below a new folder; without pseudolabels the cache holds texts alone."""
     photos = root / "photos"
     rows = _photos(photos)
     weights, classifier = _weights(root)
@@ -68,7 +68,8 @@ def make(root: Path) -> Samples:
     labelled += ["--language_pseudoclass_weights", str(classifier)]
     _made(root, Case("sample", "", "main", [*TINY, *data, *places, *GUIDED]))
     again = ["--savename", "again", "--cache", "disk", "--cache_limit", "0.001"]
-    _made(root, Case("sample", "", "main", [*TINY, *data, *places, *GUIDED, *labelled, *again]))
+    if pseudolabels:
+        _made(root, Case("sample", "", "main", [*TINY, *data, *places, *GUIDED, *labelled, *again]))
     run, embeddings = root / "runs" / "folder" / "run", root / "photos.npz"
     for file in (embeddings, embeddings.with_suffix(".parquet")):
         embed = [str(run), "--from", str(photos), "--to", str(file), *EMBEDDED]
@@ -149,7 +150,7 @@ def _birds() -> dict[str, bytes | str]:
         for number in range(2)
     }
     numbered = list(enumerate(images, 1))
-    lists = {
+    lists: dict[str, bytes | str] = {
         "CUB/images.txt": "".join(f"{number} {path}\n" for number, path in numbered),
         "CUB/image_class_labels.txt": "".join(f"{n} {int(path[:3])}\n" for n, path in numbered),
     }
@@ -168,7 +169,8 @@ def _cars() -> dict[str, bytes | str]:
         variables = {"annotations": annotations, "class_names": np.array(CARS, dtype=object)}
         savemat(file, variables)
         listed = file.getvalue()
-    return {"cars_annos.mat": listed} | {name: _jpeg(*cell) for name, cell in zip(names, cells)}
+    images = {name: _jpeg(*cell) for name, cell in zip(names, cells)}
+    return {"cars_annos.mat": listed, **images}
 
 
 def _products() -> dict[str, bytes | str]:
