@@ -8,8 +8,9 @@
 Inputs are made from valid ones by a seeded generator: a case is known by its seed, kind and number.
 Most calls are forks of this process, which has loaded the programs, in folders of their own; one in
 FRESH is a new interpreter. A fault is: a traceback; another exit status than 0 or 2 (or 1, for a
-loss that is not finite); a signal; more than 60 s; with status 2 anything but one sentence on
-standard error; a pickle that was opened; anything written outside of the call's folder.
+loss that is not finite); a signal; more than 60 s of the CPU, or of waiting; with status 2 anything
+but one sentence on standard error; warnings of libraries; a pickle that was opened; anything
+written outside of the call's folder.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from benchmarks.faults import running, samples
 from benchmarks.faults.cases import KINDS
 from benchmarks.faults.running import Case, Outcome
 
-LIMIT = 60.0  # seconds
+LIMIT = 60.0  # seconds of the CPU, or of waiting
 FRESH = 20  # of so many cases one is called as people call it
 SMOKE = 15  # cases, one of each kind
 MANY_SENTENCES = ("settings", "command lines", "run folders")  # every wrong setting is told
@@ -123,7 +124,7 @@ def told(found: Judged) -> str:
 def table(results: list[Judged]) -> str:
     """A row for each kind."""
     rows = [
-        "| kind | cases | results | sentences | faults | slowest, s |",
+        "| kind | cases | results | sentences | faults | slowest, CPU s |",
         "|---|---|---|---|---|---|",
     ]
     by_kind = defaultdict(list)
@@ -150,7 +151,12 @@ def parsed_options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the generator (0)")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="only these")
     parser.add_argument("--only", metavar="KIND:NUMBER", help="only this case")
-    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds of a call (60)")
+    parser.add_argument(
+        "--limit",
+        type=float,
+        default=LIMIT,
+        help="seconds of the CPU that a call may take, or of the clock where it only waits (60)",
+    )
     parser.add_argument("--folder", help="where all is made; by default the temporary folder")
     parser.add_argument(
         "--keep", metavar="DIR", type=Path, help="where folders of faults are moved"

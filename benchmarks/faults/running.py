@@ -32,6 +32,7 @@ LOADED_LATE = (
 )
 GB = 2**30
 MEMORY, LARGEST_FILE = 6 * GB, GB  # that a call may take beside what is loaded, and write
+IDLE = 0.05  # a call that uses less of the time only waits
 NOBODY = "http://127.0.0.1:9"  # a port at which nothing answers
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # Events of Python that change files -> which of their arguments are paths.
@@ -61,7 +62,7 @@ class Case(NamedTuple):
 
 class Outcome(NamedTuple):
     status: int | None  # negative for a signal; None where it did not end in time
-    seconds: float
+    seconds: float  # of the CPU
     said: str  # on standard error
     output: str  # on standard output
     touched: list[str]  # what was written outside of the call's folder, and pickles that were read
@@ -75,18 +76,15 @@ def load_programs() -> None:
 
 def forked(case: Case, folder: Path, limit: float) -> Outcome:
     """The call in a fork of this process, which has loaded the programs, watched from inside."""
-    started = time.monotonic()
     _make_homes(folder)
     child = os.fork()
     if not child:
         _become(case, folder)
-    status = _awaited(child, started + limit)
-    return _outcome(folder, status, time.monotonic() - started)
+    return _outcome(folder, *_awaited(child, limit))
 
 
 def started_anew(case: Case, folder: Path, limit: float) -> Outcome:
     """The call as people make it."""
-    started = time.monotonic()
     _make_homes(folder)
     # An interpreter of its own for main.py, which is called as a file; the others are modules.
     words = [str(ROOT / "main.py")] if case.program == "main" else ["-m", case.program]
@@ -100,9 +98,9 @@ def started_anew(case: Case, folder: Path, limit: float) -> Outcome:
             env={**os.environ, **_environment(folder), "PYTHONPATH": str(ROOT)},
             start_new_session=True,
         )
-        status = _awaited(process.pid, started + limit)
+        ended = _awaited(process.pid, limit)
         process.returncode = 0  # it has been waited for
-    return _outcome(folder, status, time.monotonic() - started)
+    return _outcome(folder, *ended)
 
 
 def snapshot(root: Path, without: Path) -> dict[str, tuple[int, int, int]]:
@@ -210,17 +208,31 @@ def _changed(event: str, arguments: tuple[Any, ...]) -> Iterator[str | bytes]:
     yield from (path for path in paths if isinstance(path, str | bytes))
 
 
-def _awaited(child: int, deadline: float) -> int | None:
-    """Its exit status, negative for a signal; None where it had to be killed."""
-    while time.monotonic() < deadline:
-        pid, status = os.waitpid(child, os.WNOHANG)
+def _awaited(child: int, limit: float) -> tuple[int | None, float]:
+    """Exit status, negative for a signal, None where it had to be killed; and seconds of the CPU.
+
+    On a busy machine a call takes longer than its work: what counts is the time of the CPU, and of
+    a call that only waits the time of the clock.
+    """
+    started, used = time.monotonic(), 0.0
+    while used < limit:
+        waited = time.monotonic() - started
+        if waited > limit and used < IDLE * waited:
+            break
+        pid, status, usage = os.wait4(child, os.WNOHANG)
         if pid:
             _end_group(child)
-            return os.waitstatus_to_exitcode(status)
+            return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+        used = _seconds_used(child)
         time.sleep(0.005)
     _end_group(child)
     os.waitpid(child, 0)
-    return None
+    return None, used
+
+
+def _seconds_used(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _end_group(child: int) -> None:
