@@ -33,7 +33,9 @@ def read_text(path: str | Path, errors: str = "strict") -> str:
         return content.decode(encoding, errors)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"line {line} is no {encoding.upper()} text") from error
+        raise ValueError(
+            f"line {line} is no {encoding.removesuffix('-sig').upper()} text"
+        ) from error
 
 
 def lines_of(path: str | Path, errors: str = "strict") -> list[str]:

@@ -122,6 +122,8 @@ def _write_npz(file: BinaryIO, blocks: Iterable[np.ndarray], dim: int, source: S
 
 
 def _read_npz(path: Path) -> tuple[np.ndarray, Source]:
+    if not zipfile.is_zipfile(path):  # numpy would advise to open it as a pickle
+        raise ValueError("it is no .npz archive")
     with np.load(path, allow_pickle=False) as file:
         source = Source(
             file["paths"].tolist(),

@@ -450,10 +450,8 @@ def _odd_words(random: Random, text: str) -> tuple[str, bytes]:
 def command_lines(random: Random, samples: Samples, folder: Path) -> Case:
     """Flags with odd values behind those of a call that works."""
     if random.random() < 0.6:
-        flags = [flag for flag in parameters.FLAGS if flag.name not in SIZES | PLACES]
-        words = [
-            word for _ in range(random.choice((1, 2, 4))) for word in _flag_words(random, flags)
-        ]
+        is_allowed, count = random.random() < 0.7, random.choice((1, 2, 4))
+        words = [word for _ in range(count) for word in _flag_words(random, is_allowed)]
         return Case(
             "command lines", f"{words!r:.80}", "main", [*_training(samples, folder), *words]
         )
@@ -474,11 +472,12 @@ def command_lines(random: Random, samples: Samples, folder: Path) -> Case:
     return Case("command lines", f"{odd!r:.80}", program, [*calls[program], *odd])
 
 
-def _flag_words(random: Random, flags: list[Flag]) -> list[str]:
+def _flag_words(random: Random, is_allowed: bool) -> list[str]:
+    flags = [flag for flag in parameters.FLAGS if flag.name not in SIZES | PLACES]
+    if random.random() < 0.7:  # most flags are hyper-parameters of an objective or a miner
+        flags = [flag for flag in flags if not flag.owner]
     flag = random.choice(flags)
-    if flag.name in ("list", "version"):
-        return [f"--{flag.name}"]
-    if random.random() < 0.6:
+    if is_allowed or flag.name in ("list", "version"):
         return [f"--{flag.name}", *_allowed(random, flag)]
     values = [str(value) for value in (*VALUES, flag.default)]
     texts = random.sample(values, random.choice((0, 1, 1, 1, 2)))
