@@ -50,7 +50,7 @@ def remember(
 
 def _read(path: Path, shape: tuple[int | None, ...]) -> torch.Tensor | None:
     try:
-        value = tensor_file.read(path)
+        value = tensor_file.read(path, whole=True)
     except FileNotFoundError:
         return None
     except Exception as error:  # a damaged file is no reason to stop: torch raises many types here

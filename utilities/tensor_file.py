@@ -3,6 +3,7 @@
 import os
 import re
 import warnings
+import zipfile
 from typing import Any
 
 import torch
@@ -10,15 +11,20 @@ import torch
 GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
-def read(path: str | os.PathLike) -> Any:
+def read(path: str | os.PathLike, *, whole: bool = False) -> Any:
     """The tensors and plain values in a file, on the CPU.
 
-    Raises ValueError for what asks for anything else and for damaged files, OSError for those that
-    cannot be opened, and RuntimeError or MemoryError where the memory is short.
+    Args:
+        whole: hold each tensor against its checksum, which torch writes and does not read.
+    Raises:
+        ValueError: it asks for anything else, or is damaged. OSError: it cannot be opened.
+        RuntimeError, MemoryError: the memory is short.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old or odd pickles, which are refused or read
+            if whole:
+                _require_checksums(path)
             return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, MemoryError):
         raise
@@ -29,3 +35,12 @@ def read(path: str | os.PathLike) -> Any:
         asked = GLOBAL.search(str(error))
         what = f"it asks for {asked[1]}" if asked else "it is damaged, or not of torch.save"
         raise ValueError(f"{what}; only tensors and plain values are read") from error
+
+
+def _require_checksums(path: str | os.PathLike) -> None:
+    """Raises ValueError for damage within a zip file, as which torch.save writes since 1.6."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged} is not as it was written")

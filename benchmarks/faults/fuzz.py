@@ -37,7 +37,8 @@ from benchmarks.faults.running import Case, Outcome
 LIMIT = 60.0  # seconds of the CPU, or of waiting
 FRESH = 20  # of so many cases one is called as people call it
 SMOKE = 15  # cases, one of each kind
-MANY_SENTENCES = ("settings", "command lines", "run folders")  # every wrong setting is told
+# Kinds that bring settings, of which each that is wrong is told.
+MANY_SENTENCES = ("settings", "command lines", "run folders", "checkpoints")
 PROGRESS = re.compile(r".*(\d+%\||\d+(it|file|image|B|unit) ?\[|\[\d\d:\d\d).*")
 # What a sentence never has: the names of Python's own errors for what nobody foresaw.
 UNFORESEEN = re.compile(r"(Assertion|Attribute|Name|UnboundLocal|Recursion|Index)Error")

@@ -38,3 +38,14 @@ def test_anything_else_is_refused_without_running_or_advising_it(tmp_path, way):
         with pytest.raises(ValueError, match="only tensors and plain values are read") as error:
             tensor_file.read(file)
     assert not canary.exists() and "weights_only" not in str(error.value)
+
+
+def test_a_flipped_bit_is_found_where_checksums_are_asked_for(tmp_path):
+    file = tmp_path / "a.pt"
+    torch.save({"weights": torch.full((1000,), 1.5)}, file)
+    content = bytearray(file.read_bytes())
+    content[content.find(torch.full((4,), 1.5).numpy().tobytes()) + 2000] ^= 1
+    file.write_bytes(content)
+    assert (tensor_file.read(file)["weights"] == 1.5).sum() == 999  # as torch reads it
+    with pytest.raises(ValueError, match="damaged"):
+        tensor_file.read(file, whole=True)
