@@ -3,7 +3,8 @@
 JPEGs, which most images are, are decoded by libjpeg-turbo alone; Pillow reads everything else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from typing import NamedTuple
@@ -37,6 +38,17 @@ QUARTER_TURNS = (5, 6, 7, 8)  # in which height and width change places
 FLIPS = {2: (1,), 3: (0, 1), 4: (0,), 5: (), 6: (1,), 7: (0, 1), 8: (0,)}
 OVERSHOOT = 0.1  # what resampling leaves beyond 0 and 1
 DARKEST = 16  # a float image up to 255 is no darker
+
+
+@contextmanager
+def unreadable_if_damaged() -> Iterator[None]:
+    """Whatever Pillow raises for a damaged file becomes one of UNREADABLE: it raises any type."""
+    try:
+        yield
+    except (*UNREADABLE, MemoryError):
+        raise
+    except Exception as error:
+        raise OSError(str(error) or type(error).__name__) from error
 
 
 class Pixels(NamedTuple):
@@ -84,13 +96,13 @@ def read_rgb(path: str, *, oriented: bool = True) -> Image.Image:
 
     Of an animation it is the first frame; transparency is laid on white.
     """
-    with Image.open(path) as image:
+    with unreadable_if_damaged(), Image.open(path) as image:
         return as_rgb(image, oriented=oriented)
 
 
 def size_of(path: str, *, oriented: bool) -> tuple[int, int]:
     """Width and height by the header alone; raises UNREADABLE."""
-    with Image.open(path) as image:
+    with unreadable_if_damaged(), Image.open(path) as image:
         # Of a TIFF, Pillow gives the size as shown.
         turned = oriented and image.format != "TIFF" and orientation(image) in QUARTER_TURNS
         return (image.height, image.width) if turned else image.size
@@ -113,7 +125,8 @@ def as_rgb(image: Image.Image, *, oriented: bool = True) -> Image.Image:
 
 def source_of(image: Image.Image, *, oriented: bool = True) -> Source:
     """An image in memory as `open_image` gives a file; raises UNREADABLE where it loads late."""
-    return _opened(as_rgb(image, oriented=oriented))
+    with unreadable_if_damaged():
+        return _opened(as_rgb(image, oriented=oriented))
 
 
 def orientation(image: Image.Image) -> int:

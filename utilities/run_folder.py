@@ -47,7 +47,9 @@ def _savename(folder: Path) -> str | None:
     try:
         settings = yaml.safe_load((folder / "args.yaml").read_text())
         return run_name(settings["savename"], settings.get("group"), settings.get("seed"))
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError):
+    except (OSError, AttributeError, LookupError, TypeError, ValueError, yaml.YAMLError):
+        return None
+    except (ArithmeticError, RecursionError):  # numbers without end, lists in lists in lists
         return None
 
 
@@ -94,7 +96,7 @@ def results(folder: Path) -> dict:
     """What results.json holds; nothing where it cannot be read."""
     try:
         content = json.loads((folder / RESULTS).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -112,7 +114,7 @@ def home(checkpoint: Path, losses: list[float]) -> Path | None:
     try:
         with (folder / "CSV_Logs" / "Data_Train_loss.csv").open(newline="") as file:
             recorded = [float(row["loss"]) for row in csv.DictReader(file)]
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, KeyError, TypeError, ValueError, csv.Error):
         return None
     # A run may be killed after an epoch is recorded and before its checkpoint is written.
     known = len(losses) + (checkpoint.name == LAST_CHECKPOINT)
@@ -125,7 +127,7 @@ def _finished_epochs(folder: Path) -> int:
     """Epochs that results.json speaks of."""
     try:
         return int(results(folder)["metrics"]["Train"]["loss"]["last_epoch"]) + 1
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return 0
 
 

@@ -12,12 +12,13 @@ from PIL import Image
 from benchmarks.faults import samples as valid
 from benchmarks.faults.mutations import damaged
 
+FORMATS = ("JPEG", "JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP", "PPM", "ICO", "AVIF", "DDS", "TGA")
 BOMB = 60_000  # side of an image whose header alone is there
 
 
 def odd_image(random: Random) -> tuple[str, bytes]:
     if random.random() < 0.5:
-        kind = random.choice(("PNG", "JPEG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM", "ICO"))
+        kind = random.choice(FORMATS)
         picture = valid.noise(np.random.default_rng(random.randrange(100)))
         accident, content = damaged(random, valid.image_bytes(picture, kind))
         return f"{kind}, {accident}", content
@@ -28,7 +29,7 @@ def odd_image(random: Random) -> tuple[str, bytes]:
 def _of_mode(random: Random) -> bytes:
     """Of a mode that is not RGB, in a format that takes it."""
     pairs = {
-        "PNG": ("1", "L", "LA", "P", "RGBA", "I;16", "I"),
+        "PNG": ("1", "L", "LA", "P", "RGBA", "I;16"),
         "TIFF": ("1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "LAB", "I", "F", "I;16"),
         "JPEG": ("L", "CMYK", "YCbCr"),
         "GIF": ("1", "L", "P"),
@@ -53,7 +54,7 @@ def _converted(picture: Image.Image, mode: str) -> Image.Image:
 
 
 def _of_size(random: Random) -> bytes:
-    width, height = random.choice(((1, 1), (1, 3000), (3000, 1), (2, 1), (20_000, 3)))
+    width, height = random.choice(((1, 1), (1, 3000), (3000, 1), (2, 1), (16_000, 3)))
     picture = valid.noise(np.random.default_rng(2), width, height)
     return valid.image_bytes(picture, random.choice(("PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP")))
 

@@ -148,7 +148,7 @@ def _reduce(source: str, target: str, short_side: int) -> None:
     if not scan.is_image(os.path.basename(source)):
         return _link(source, target)
     try:
-        with Image.open(source) as image:
+        with decoding.unreadable_if_damaged(), Image.open(source) as image:
             width, height = image.size
             orientation = decoding.orientation(image)
         if min(width, height) <= short_side:
