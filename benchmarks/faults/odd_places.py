@@ -60,8 +60,10 @@ def _only_one(place: Path, samples: Samples) -> None:
 
 
 def _parts(place: Path, samples: Samples) -> None:
-    for number, other in enumerate(sorted(place.parent.parent.iterdir())):
-        other.rename(other.with_name(("train", "test", "val", "query", "x", "gallery")[number % 6]))
+    names = ("train", "test", "val", "query", "x", "gallery")
+    for name, other in zip(names, sorted(place.parent.parent.iterdir())):
+        if not other.with_name(name).exists():
+            other.rename(other.with_name(name))
 
 
 ODDITIES: dict[str, Callable[[Path, Samples], None]] = {
