@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from utilities import torchscript
+from utilities import tensor_file, torchscript
 from utilities.errors import UserError, reason
 from utilities.hub import offline_unless_reachable
 from utilities.paths import expanded
@@ -139,7 +139,7 @@ def _read(path: str) -> object:
         return load_file(path)
     if torchscript.is_torchscript(path):
         return torchscript.weights(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return tensor_file.read(path)
 
 
 def _unwrapped(content: object) -> dict[str, torch.Tensor]:

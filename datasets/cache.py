@@ -31,6 +31,7 @@ GB = 10**9
 # Columns of the table: the size of an image, that of its kept pixels, and their first byte.
 HEIGHT, WIDTH, KEPT_HEIGHT, KEPT_WIDTH, START = range(5)
 COLUMNS = 5
+LARGEST_SIDE = 2**20  # of an image
 ABSENT, BEING_WRITTEN = 0, -1  # instead of a START, which is behind the table
 
 
@@ -123,10 +124,12 @@ class ImageCache:
         self.used = mapping[:8].view(np.int64)
         self.table = mapping[8:start].view(np.int64).reshape(-1, COLUMNS)
         self.pixels = torch.from_numpy(mapping)
-        self.used[0] = max(self.used[0], start)
         with self._alone():
             # Those of a process that was killed. One that still writes will write the same again.
             self.table[self.table[:, START] == BEING_WRITTEN, START] = ABSENT
+            size = max(self.end, os.fstat(descriptor).st_size)  # another run may have let it grow
+            kept_to = self._forget_what_cannot_be(start, size)
+            self.used[0] = max(self.used[0], kept_to)
         self._tell_room(file, self.end - start)
 
     def open_image(self, path: str) -> Source:
@@ -138,6 +141,24 @@ class ImageCache:
         values = self._shrunk(source)
         self._keep(entry, source, values)
         return _source(source.height, source.width, values)
+
+    def _forget_what_cannot_be(self, start: int, size: int) -> int:
+        """Rows that nobody wrote: a damaged file is read anew. Returns where what is kept ends.
+
+        Args:
+            start: the first byte behind the table. size: bytes of the file.
+        """
+        sizes = self.table[:, :START].clip(0, LARGEST_SIDE)
+        height, width, kept_height, kept_width = sizes.T
+        ends = self.table[:, START].clip(0, size) + 3 * kept_height * kept_width
+        is_image = (sizes == self.table[:, :START]).all(axis=1) & (kept_height * kept_width > 0)
+        is_shrunk = (kept_height <= height) & (kept_width <= width)
+        is_within = (self.table[:, START] >= start) & (ends <= size)
+        is_sound = is_image & is_shrunk & is_within
+        if damaged := int((~is_sound & (self.table[:, START] != ABSENT)).sum()):
+            LOG.warning("%s kept images are damaged and are read anew.", f"{damaged:,}")
+        self.table[~is_sound, START] = ABSENT
+        return int(ends[is_sound].max(initial=start))
 
     def _tell_room(self, file: Path | None, room: int) -> None:
         present = int((self.table[:, START] > 0).sum())

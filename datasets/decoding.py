@@ -4,7 +4,8 @@ JPEGs, which most images are, are decoded by libjpeg-turbo alone; Pillow reads e
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from typing import NamedTuple
@@ -41,6 +42,17 @@ OTHER_ORDER = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "lit
 IN_TWELVE_BITS = 16  # above the upper bytes of values below 4096
 OVERSHOOT = 0.1  # what resampling leaves beyond 0 and 1
 DARKEST = 16  # a float image up to 255 is no darker
+
+
+@contextmanager
+def unreadable_if_damaged() -> Iterator[None]:
+    """Whatever Pillow raises for a damaged file becomes one of UNREADABLE: it raises any type."""
+    try:
+        yield
+    except (*UNREADABLE, MemoryError):
+        raise
+    except Exception as error:
+        raise OSError(str(error) or type(error).__name__) from error
 
 
 class Pixels(NamedTuple):
@@ -88,7 +100,7 @@ def read_rgb(path: str, *, oriented: bool = True) -> Image.Image:
 
     Of an animation it is the first frame; transparency is laid on white.
     """
-    with Image.open(path) as image:
+    with unreadable_if_damaged(), Image.open(path) as image:
         lower = [_of_lower_bytes(tile) for tile in image.tile]
         image.load()
         if any(lower) and max(largest for _, largest in image.getextrema()[:3]) < IN_TWELVE_BITS:
@@ -98,7 +110,7 @@ def read_rgb(path: str, *, oriented: bool = True) -> Image.Image:
 
 def size_of(path: str, *, oriented: bool) -> tuple[int, int]:
     """Width and height by the header alone; raises UNREADABLE."""
-    with Image.open(path) as image:
+    with unreadable_if_damaged(), Image.open(path) as image:
         # Of a TIFF, Pillow gives the size as shown.
         turned = oriented and image.format != "TIFF" and orientation(image) in QUARTER_TURNS
         return (image.height, image.width) if turned else image.size
@@ -121,7 +133,8 @@ def as_rgb(image: Image.Image, *, oriented: bool = True) -> Image.Image:
 
 def source_of(image: Image.Image, *, oriented: bool = True) -> Source:
     """An image in memory as `open_image` gives a file; raises UNREADABLE where it loads late."""
-    return _opened(as_rgb(image, oriented=oriented))
+    with unreadable_if_damaged():
+        return _opened(as_rgb(image, oriented=oriented))
 
 
 def orientation(image: Image.Image) -> int:

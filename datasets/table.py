@@ -115,6 +115,7 @@ def _table(path: Path) -> "pyarrow.Table":
     from pyarrow import parquet
 
     try:
+        text_file.require_regular(path)
         with path.open("rb") as file:
             is_parquet = file.read(4) == b"PAR1"
         if is_parquet or path.suffix.lower() == ".parquet":

@@ -1,6 +1,8 @@
 """Text files as editors write them: in UTF-8 or UTF-16, with a byte order mark or without."""
 
 import codecs
+import errno
+import os
 from pathlib import Path
 
 # Those of UTF-32 begin with those of UTF-16.
@@ -13,18 +15,27 @@ MARKS = (
 )
 
 
+def require_regular(path: str | Path) -> None:
+    """Raises OSError for a pipe or a device, which may be read for ever."""
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise OSError(errno.EINVAL, "It is a pipe or a device, not a file", str(path))
+
+
 def read_text(path: str | Path, errors: str = "strict") -> str:
     """The text of a file, without its mark.
 
     Raises OSError, and ValueError for another encoding unless `errors` is replace.
     """
+    require_regular(path)
     content = Path(path).read_bytes()
     encoding = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8")
     try:
         return content.decode(encoding, errors)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"line {line} is no {encoding.upper()} text") from error
+        raise ValueError(
+            f"line {line} is no {encoding.removesuffix('-sig').upper()} text"
+        ) from error
 
 
 def lines_of(path: str | Path, errors: str = "strict") -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from utilities import durable
+from utilities import durable, tensor_file
 from utilities.errors import reason
 
 LOG = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def remember(
 
 def _read(path: Path, shape: tuple[int | None, ...]) -> torch.Tensor | None:
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
+        value = tensor_file.read(path, whole=True)
     except FileNotFoundError:
         return None
     except Exception as error:  # a damaged file is no reason to stop: torch raises many types here

@@ -10,10 +10,12 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from programs.constants import EVALTYPES
 from utilities import durable
 from utilities.errors import UserError, reason
 
 ROWS_AT_ONCE = 8192  # in a group of a Parquet file: readers take whole groups
+MOST_CLASSES = 10**7  # a label beyond is none, and a name for each below would fill the memory
 
 
 class Source(NamedTuple):
@@ -74,13 +76,30 @@ def read(path: Path, flag: str) -> tuple[np.ndarray, Source]:
     Raises UserError, naming the flag, for a file that `write` did not make.
     """
     try:
-        return _format_of(path).read(path)
+        rows, source = _format_of(path).read(path)
+        _require_rows(rows, source)
+        return rows, source
     # numpy, zipfile and pyarrow raise many types for a foreign or damaged file.
     except Exception as error:
         raise UserError(
             f"{flag} {path} is not a file of embeddings that `python -m programs.embed` made "
             f"({reason(error)})."
         ) from error
+
+
+def _require_rows(rows: np.ndarray, source: Source) -> None:
+    """Raises ValueError for what fits together in no file that `write` made."""
+    if rows.ndim != 2 or rows.dtype != np.float32:
+        raise ValueError(f"its embeddings are {rows.dtype} of shape {rows.shape}")
+    labels = source.labels
+    if labels.shape != rows.shape[:1] or labels.dtype.kind != "i" or len(source.paths) != len(rows):
+        raise ValueError("it has not one path and one label for each embedding")
+    if not all(isinstance(text, str) for text in (*source.paths, *source.class_names)):
+        raise ValueError("its paths and class names are no texts")
+    if len(rows) and not -1 <= labels.min() <= labels.max() < len(source.class_names):
+        raise ValueError("it has labels of classes without a name")
+    if source.evaltype not in EVALTYPES:
+        raise ValueError(f"its embeddings are {source.evaltype[:40]!r}")
 
 
 def _format_of(path: Path) -> FileFormat:
@@ -103,6 +122,8 @@ def _write_npz(file: BinaryIO, blocks: Iterable[np.ndarray], dim: int, source: S
 
 
 def _read_npz(path: Path) -> tuple[np.ndarray, Source]:
+    if not zipfile.is_zipfile(path):  # numpy would advise to open it as a pickle
+        raise ValueError("it is no .npz archive")
     with np.load(path, allow_pickle=False) as file:
         source = Source(
             file["paths"].tolist(),
@@ -159,6 +180,8 @@ def _read_parquet(path: Path) -> tuple[np.ndarray, Source]:
     numbers = table["embedding"].combine_chunks().flatten().to_numpy()
     rows = numbers.reshape(len(table), -1).copy()  # pyarrow's own memory cannot be written
     labels = table["label"].fill_null(-1).to_numpy()
+    if labels.max() >= MOST_CLASSES:
+        raise ValueError(f"it has the label {labels.max()}")
     name_of = dict(zip(labels.tolist(), table["class_name"].to_pylist()))
     class_names = [name_of.get(label, "") for label in range(labels.max() + 1)]
     metadata = {name.decode(): value.decode() for name, value in table.schema.metadata.items()}

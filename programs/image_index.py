@@ -136,6 +136,12 @@ def _read(file: Path, network: Trained, flag: str) -> ImageIndex:
             f"{flag} {file} holds embeddings of another checkpoint, whose distances to these would "
             f"mean nothing; use that checkpoint, or make them anew{elsewhere}."
         )
+    dim = network.dimension(source.evaltype)
+    if rows.shape[1] != dim or not len(rows):
+        raise UserError(
+            f"{flag} {file} holds {len(rows)} embeddings of {rows.shape[1]} numbers, this "
+            f"checkpoint gives {dim}; make them anew."
+        )
     if not np.isfinite(rows).all():
         raise UserError(
             f"{flag} {file} holds embeddings that are not finite, whose distances mean nothing; "

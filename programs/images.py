@@ -45,12 +45,14 @@ def below(root: str, flag: str) -> ImageSplit:
 def at(paths: list[str], flag: str) -> list[str]:
     """The images that are named, and all below those that are folders.
 
-    Raises UserError for a missing one.
+    Raises UserError for a missing one, and for what is no file.
     """
     files: list[str] = []
     for path in map(expanded, paths):
         if not os.path.exists(path):
             raise UserError(f"{flag} {path}: there is no such image.")
+        if not os.path.isfile(path) and not os.path.isdir(path):
+            raise UserError(f"{flag} {path}: it is a pipe or a device, not an image.")
         files += below(path, flag).files if os.path.isdir(path) else [path]
     return files
 

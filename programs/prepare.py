@@ -7,11 +7,12 @@ python -m programs.prepare cars196 --from car_ims.tgz cars_annos.mat --to DATA
 import argparse
 import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 from programs import command_line
-from utilities.errors import UserError
+from utilities.errors import UserError, on_one_line
 
 
 class Known(NamedTuple):
@@ -79,6 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 wrong setting or file, 130 interrupted."""
     flags = parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of images that can be read all the same
     try:
         run(flags)
     except UserError as error:
@@ -187,7 +189,7 @@ def _downloaded(name: str, folder: Path) -> Path:
 
 
 def _stop(message: str, status: int) -> int:
-    print(f"prepare: {message}", file=sys.stderr)
+    print(f"prepare: {on_one_line(message)}", file=sys.stderr)
     return status
 
 

@@ -1,8 +1,11 @@
-"""Fixtures: small photographs, a run on them, and checkpoints of any architecture.
+"""Fixtures: small photographs, a run on them, checkpoints of any architecture, an empty pipe.
 
 Imports of the product stand in the fixtures, because every test process loads this file.
 """
 
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +79,21 @@ def make_checkpoint(tmp_path):
         return path
 
     return make
+
+
+@pytest.fixture
+def pipe(tmp_path) -> Iterator[Path]:
+    """A pipe into which nobody writes; whoever waits for it fails."""
+
+    def fail(*ignored: object) -> None:
+        raise AssertionError("it waits for a pipe")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    os.mkfifo(tmp_path / "pipe.png")
+    signal.alarm(20)
+    yield tmp_path / "pipe.png"
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

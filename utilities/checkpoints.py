@@ -12,8 +12,8 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from utilities import durable, run_folder, signals
-from utilities.errors import UserError
+from utilities import durable, run_folder, signals, tensor_file
+from utilities.errors import UserError, reason
 from utilities.fingerprint import differences
 from utilities.logger import RunLog
 from utilities.types import Stateful
@@ -214,7 +214,7 @@ def require_same_data(checkpoint: Checkpoint, data: dict) -> None:
 def load(path: Path, flag: str = "--resume") -> Checkpoint:
     """Raises UserError, naming the flag, for a file that is no checkpoint of this program."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = tensor_file.read(path, whole=True)
         plain = {name: state.pop(name) for name in PLAIN}
         if missing := REQUIRED - state.keys():
             raise KeyError(f"without {', '.join(sorted(missing))}")
@@ -240,8 +240,7 @@ def restore(parts: dict[str, Stateful], checkpoint: Checkpoint, flag: str = "--r
             part.load_state_dict(checkpoint.tensors[name])
         except Exception as error:  # KeyError, RuntimeError, ValueError: by part
             raise UserError(
-                f"{flag} {checkpoint.path} does not fit these settings "
-                f"({name}: {_first_line(error)})."
+                f"{flag} {checkpoint.path} does not fit these settings ({name}: {reason(error)})."
             ) from error
 
 

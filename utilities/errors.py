@@ -26,6 +26,11 @@ def of_loading(error: BaseException) -> str | None:
     )
 
 
+def on_one_line(text: str) -> str:
+    """With escapes for line ends, control characters and bytes that are no text, as in names."""
+    return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in text)
+
+
 def reason(error: Exception) -> str:
     """What another library's exception says, as a short part of one sentence."""
     return " ".join(str(error).split())[:160]

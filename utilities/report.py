@@ -5,6 +5,7 @@ import logging
 import re
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,7 +14,7 @@ import torch
 
 from utilities import signals
 from utilities.costs import Costs, Pace
-from utilities.errors import UserError, of_loading
+from utilities.errors import UserError, of_loading, on_one_line
 from utilities.log_file import LogFile, overhearing
 from utilities.logger import Families, Summary, Values
 from utilities.meters import NonFiniteLoss
@@ -53,6 +54,7 @@ def configure_logging(stream: TextIO | None = None, *, quiet: bool = False) -> N
     allow_bars(not quiet)
     for room in ROOMS:
         logging.getLogger(room).setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of images that can be read all the same
     # The hub client's retries end in a message of ours.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -98,7 +100,7 @@ def _exit_status(run: Callable[..., None], arguments: tuple[Any, ...], program: 
         message, status = f"stopped by {stopped}", 143
     else:
         return 0
-    print(f"{program}: {message}", file=sys.stderr)
+    print(f"{program}: {on_one_line(message)}", file=sys.stderr)
     return status
 
 

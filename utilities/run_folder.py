@@ -51,7 +51,7 @@ def _savename(folder: Path) -> str | None:
     try:
         settings = from_yaml((folder / "args.yaml").read_bytes())
         return run_name(settings["savename"], settings.get("group"), settings.get("seed"))
-    except (OSError, AttributeError, KeyError, TypeError, ValueError):
+    except (OSError, AttributeError, ArithmeticError, LookupError, TypeError, ValueError):
         return None
 
 
@@ -129,7 +129,7 @@ def home(checkpoint: Path, losses: list[float]) -> Path | None:
     try:
         with (folder / "CSV_Logs" / "Data_Train_loss.csv").open(newline="") as file:
             recorded = [float(row["loss"]) for row in csv.DictReader(file)]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, csv.Error):
         return None
     except OSError:
         if losses:
@@ -150,7 +150,7 @@ def _finished_epochs(folder: Path) -> int:
             return int(found["epochs"])
         # Before this line was written, epochs were counted from 0.
         return int(found["metrics"]["Train"]["loss"]["last_epoch"]) + 1
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return 0
 
 

@@ -48,6 +48,8 @@ def prepare(
     home = target / name
     if missing := [source for source in sources if not source.exists()]:
         raise UserError(f"--from {missing[0]}: there is no such file or folder.")
+    if odd := [source for source in sources if not source.is_file() and not source.is_dir()]:
+        raise UserError(f"--from {odd[0]}: it is a pipe or a device, not a file or a folder.")
     if home.exists():
         hint = f"{home} exists; move it away to make it anew"
         _require_whole(name, target, allow_partial=allow_partial, hint=hint)
@@ -146,7 +148,7 @@ def _reduce(source: str, target: str, short_side: int) -> None:
     if not scan.is_image(os.path.basename(source)):
         return _link(source, target)
     try:
-        with Image.open(source) as image:
+        with decoding.unreadable_if_damaged(), Image.open(source) as image:
             width, height = image.size
             orientation = decoding.orientation(image)
         if min(width, height) <= short_side:

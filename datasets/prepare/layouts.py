@@ -16,6 +16,7 @@ from datasets import inshop, online_products, scan, text_file
 from utilities.errors import UserError, reason
 
 Plan = dict[str, str]  # path in our layout -> file
+CLASS_NUMBER = re.compile(r"\d{1,9}")
 CARS_TEST_LABELS = re.compile(r"cars_test_annos_withlabels.*\.mat")
 
 
@@ -53,7 +54,7 @@ def _cub_as_published(files: list[str]) -> Plan:
     for image, path in paths.items():
         folder, _, file = path.rpartition("/")
         match = scan.NUMBERED.fullmatch(folder)
-        if path in existing and match and classes.get(image, "").isdecimal():
+        if path in existing and match and CLASS_NUMBER.fullmatch(classes.get(image, "")):
             plan[f"images/{int(classes[image]):03}.{match[2]}/{file}"] = existing[path]
     return plan
 

@@ -33,14 +33,14 @@ def is_archive(path: Path) -> bool:
 
 
 def files_of(source: Path) -> list[str]:
-    """All files below a folder, sorted, without stray ones; or the one file."""
+    """All files below a folder, sorted, without stray ones, pipes and devices; or the one file."""
     if not source.is_dir():
         return [str(source)]
     files = []
     for current, folders, names in os.walk(source, followlinks=True):
         folders[:] = [name for name in folders if not scan.is_stray(name)]
         files += [os.path.join(current, name) for name in names if not scan.is_stray(name)]
-    return sorted(files)
+    return sorted(filter(os.path.isfile, files))
 
 
 def require_checksum(path: Path, md5: str) -> None:
@@ -123,6 +123,18 @@ def _tar_members(path: Path, folder: Path) -> Iterator[str]:
             if _wanted(path, member.name):
                 archive.extract(member, folder, filter="data")
             yield member.name
+        _require_end(archive)
+
+
+def _require_end(archive: tarfile.TarFile) -> None:
+    """Raises EOFError where what is no member of a tar is not its empty end.
+
+    tarfile takes a damaged member for the end, and what is behind it would be missing.
+    """
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)
+    if any(archive.fileobj.read(tarfile.BLOCKSIZE)):
+        raise EOFError("a file in it is damaged")
 
 
 def _require_empty_end(path: Path) -> None:

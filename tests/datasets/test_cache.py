@@ -262,3 +262,36 @@ def test_a_raised_limit_and_the_entry_of_a_killed_process(tmp_path):
     for kept in (small, large):  # the smaller mapping does not reach all of them
         values = kept.open_image(paths[3]).pixels(1, 40).values
         assert values.shape == (40, 60, 3) and (values == torch.tensor([1, 2, 3])).all()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        (0, 0, 0, 0, 300),
+        (40, 60, 80, 60, 300),
+        (2**40, 2**40, 2**40, 2**40, 300),
+        (-40, -60, 40, 60, 300),
+        (40, 60, 40, 60, 5),
+        (40, 60, 40, 60, -7),
+        (40, 60, 40, 60, 2**62),
+    ],
+)
+def test_rows_of_a_damaged_file_are_read_anew(files, tmp_path, caplog, row):
+    images = make(files, tmp_path, "disk")
+    for path in files:
+        images.open_image(path)
+    images.table[2] = row
+    images.used[0] = -1
+    again = make(files, tmp_path, "disk")
+    assert "1 kept images are damaged" in caplog.text and kept(again) == 5
+    for path in files:  # the third is put behind the others, not over them
+        assert torch.equal(whole(again.open_image(path)), whole(open_image(path)))
+    for path in files:
+        assert torch.equal(whole(again.open_image(path)), whole(open_image(path)))
+
+
+def test_noise_in_the_place_of_a_kept_file_is_read_anew(files, tmp_path):
+    (tmp_path / "kept.bin").write_bytes(np.random.default_rng(0).bytes(4000))
+    images = make(files, tmp_path, "disk")
+    for path in files:
+        assert torch.equal(whole(images.open_image(path)), whole(open_image(path)))

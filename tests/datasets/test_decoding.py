@@ -297,3 +297,17 @@ def test_a_jpeg_that_claims_to_be_enormous_cannot_be_read(tmp_path, monkeypatch)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900)
     with pytest.raises(decoding.UNREADABLE):
         decoded(path)
+
+
+def test_whatever_pillow_raises_is_an_unreadable_image(tmp_path):
+    """Of this DDS file of no known pixels it is NotImplementedError."""
+    header = struct.pack("<IIII", 124, 0x1007, 40, 40) + bytes(56) + struct.pack("<II", 32, 0)
+    path = tmp_path / "odd.png"
+    path.write_bytes(b"DDS " + header + bytes(44))
+    with pytest.raises(NotImplementedError):
+        Image.open(path)
+    for read in (read_rgb, open_image):
+        with pytest.raises(decoding.UNREADABLE):
+            read(str(path))
+    with pytest.raises(decoding.UNREADABLE):
+        decoding.size_of(str(path), oriented=True)

@@ -543,3 +543,8 @@ def test_boxes_are_held_against_the_image_as_it_is_shown(tmp_path, caplog, orien
     if oriented:
         with pytest.raises(UserError, match="box 55 20 75 59 lies outside .* 40 x 60 pixels as it"):
             datasets.shown(outside, oriented=oriented)
+
+
+def test_a_pipe_is_no_table(pipe):
+    with pytest.raises(UserError, match="a pipe or a device"):
+        table.read(pipe)

@@ -180,6 +180,14 @@ def short_partition(folder: Path) -> list[Path]:
     return [images, folder / "list_eval_partition.txt"]
 
 
+def damaged_within(archive: Path) -> list[Path]:
+    """The header of a member in the middle is noise."""
+    content = archive.read_bytes()
+    at = content.rfind(b"CUB_200_2011/images/003", 0, -1024)
+    archive.write_bytes(content[:at] + b"\xff" * 300 + content[at + 300 :])
+    return [archive]
+
+
 WRONG = {
     "a class is missing": (
         "cub200",
@@ -259,6 +267,11 @@ WRONG = {
     "truncated tar": (
         "cub200",
         lambda folder: truncated(small.tarred(folder / "a.tar", small.cub_as_published())),
+        ["a.tar", "damaged"],
+    ),
+    "damaged tar": (
+        "cub200",
+        lambda folder: damaged_within(small.tarred(folder / "a.tar", small.cub_as_published())),
         ["a.tar", "damaged"],
     ),
     "no archive": (
@@ -387,3 +400,16 @@ def test_help_names_every_layout_and_where_files_come_from(capsys):
 def test_what_cannot_be_fetched_says_where_it_is(tmp_path, capsys, name):
     message = refused(capsys, name, "--download", "--to", tmp_path / "to")
     assert datasets.BENCHMARKS[name].FACTS.source in message
+
+
+def test_a_pipe_is_no_source_and_one_in_a_folder_is_passed_over(tmp_path, pipe, capsys):
+    for name in ("a.zip", "a.tgz", "images.txt"):
+        source = pipe.rename(tmp_path / name)
+        message = refused(capsys, "cub200", "--from", source, "--to", tmp_path / "to")
+        assert f"{name}: it is a pipe or a device" in message
+        os.mkfifo(pipe)
+    folder = small.write(tmp_path / "from", small.cub_as_published())
+    pipe.rename(folder / "CUB_200_2011" / "pipe.txt")
+    os.mkfifo(folder / "CUB_200_2011" / "images" / "001.Black_footed_Albatross" / "pipe.jpg")
+    argv = ["--from", str(folder), "--to", str(tmp_path / "to"), "--short_side", "20"]
+    assert command.main(["cub200", *argv]) == 0

@@ -34,3 +34,8 @@ def test_other_encodings(tmp_path):
     with pytest.raises(ValueError, match="line 2 is no UTF-8 text"):
         text_file.read_text(tmp_path / "a.txt")
     assert text_file.lines_of(tmp_path / "a.txt", errors="replace")[0] == "a"
+
+
+def test_a_pipe_is_not_waited_for(pipe):
+    with pytest.raises(OSError, match="a pipe or a device"):
+        text_file.read_text(pipe)

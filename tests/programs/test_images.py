@@ -58,6 +58,12 @@ def test_missing_images_are_named(tmp_path):
             images.at(paths, "--query")
 
 
+def test_a_pipe_and_a_device_are_no_images(pipe):
+    for path in (str(pipe), "/dev/zero"):
+        with pytest.raises(UserError, match=f"--query {path}: it is a pipe or a device"):
+            images.at([path], "--query")
+
+
 def test_given_images_keep_their_order_and_have_no_class(tmp_path):
     tree(tmp_path, "b/2.png", "b/1.png", "a.png")
     in_memory = Image.new("RGB", (7, 5), "red")

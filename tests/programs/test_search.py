@@ -14,6 +14,7 @@ from PIL import Image
 
 from evaluation import faiss_library
 from programs import embed, embedding_file, image_index, images, search, trained
+from utilities.errors import UserError
 
 QUICK = ["--kernels", "0", "--device", "cpu"]
 
@@ -260,3 +261,54 @@ def test_the_home_folder_in_every_path(photos, find, tmp_path, monkeypatch):
     )
     assert found and not (tmp_path / "~").exists()
     assert (tmp_path / "index").is_dir() and (tmp_path / "found.png").is_file()
+
+
+ODD_ARRAYS = {
+    "labels without a name": {"labels": np.full(48, 7)},
+    "labels that are no numbers": {"labels": np.full(48, "a")},
+    "labels of other images": {"labels": np.zeros(3, dtype=np.int64)},
+    "paths that are none": {"paths": np.arange(48)},
+    "fewer paths": {"paths": np.array(["a", "b"])},
+    "a number": {"embeddings": np.float32(3)},
+    "numbers of another type": {"embeddings": np.zeros((48, 16))},
+    "another dimension": {"embeddings": np.zeros((48, 5), dtype=np.float32)},
+    "another evaltype": {"evaltype": np.array("others")},
+    "objects": {"paths": np.array([{}] * 48, dtype=object)},
+}
+
+
+@pytest.mark.parametrize("case", ODD_ARRAYS)
+def test_a_file_of_embeddings_that_is_not_whole_is_a_sentence(
+    run_folder, photos, tmp_path, capsys, case
+):
+    file = tmp_path / "odd.npz"
+    assert embed.main([str(run_folder), "--from", str(photos), "--to", str(file), *QUICK]) == 0
+    with np.load(file) as whole:
+        arrays = dict(whole) | ODD_ARRAYS[case]
+    np.savez(file, **arrays)
+    query = str(photos / "birds" / "images" / "Dove" / "Dove_3.png")
+    capsys.readouterr()
+    assert search.main([str(run_folder), "--index", str(file), "--query", query, *QUICK]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("python -m programs.search: error: --index") and "odd.npz" in said
+
+
+def test_an_enormous_label_does_not_fill_the_memory(run_folder, photos, tmp_path):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    file = tmp_path / "odd.parquet"
+    assert embed.main([str(run_folder), "--from", str(photos), "--to", str(file), *QUICK]) == 0
+    table = parquet.read_table(file)
+    labels = pa.array([10**12] * len(table))
+    place = table.column_names.index("label")
+    parquet.write_table(table.set_column(place, "label", labels), file)
+    with pytest.raises(UserError, match="it has the label 1000000000000"):
+        embedding_file.read(file, "--index")
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", b"\x80\x04N."])
+def test_what_is_no_archive_is_not_opened_as_something_else(tmp_path, content):
+    (tmp_path / "odd.npz").write_bytes(content)
+    with pytest.raises(UserError, match="it is no .npz archive"):
+        embedding_file.read(tmp_path / "odd.npz", "--index")

@@ -196,3 +196,18 @@ def test_a_killed_loading_process_says_how_to_go_on(tmp_path):
         raise killed
     with pytest.raises(RuntimeError, match="another"), run_folder.resumable(tmp_path):
         raise RuntimeError("another")
+
+
+def test_damaged_records_are_as_none(tmp_path):
+    folder = run_folder.create(str(tmp_path), "birds", "run_1")
+    deep = "[" * 5000
+    for settings in (deep, "a: b: c", "[1]", "savename: 1", "2026-99-99"):
+        (folder / "args.yaml").write_text(settings)
+        assert run_folder.runs_named(str(tmp_path), "birds", "run") in ([folder], [])
+    for results in (deep, "[]", "{", '{"metrics": {"Train": {"loss": {"last_epoch": Infinity}}}}'):
+        (folder / "results.json").write_text(results)
+        assert isinstance(run_folder.results(folder), dict)
+        assert run_folder._finished_epochs(folder) == 0
+    (folder / "CSV_Logs").mkdir()
+    (folder / "CSV_Logs" / "Data_Train_loss.csv").write_text("loss\n" + "1" * 200_000 + "\n")
+    assert run_folder.home(folder / run_folder.LAST_CHECKPOINT, [1.0]) is None

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from utilities import report, seeding
-from utilities.errors import UserError
+from utilities.errors import UserError, on_one_line
 from utilities.logger import values_of_epoch
 from utilities.meters import LossMeter, NonFiniteLoss
 from utilities.runtime import Runtime, select_device
@@ -176,3 +176,9 @@ def test_a_reader_that_leaves_ends_no_run(tmp_path, both):
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.stdout == "0\n" and (tmp_path / "done").read_text() == "done"
     assert "Error" not in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_a_sentence_stays_on_one_line():
+    odd = "a\nb\x1b[31m\0\u202e\udcff"
+    assert on_one_line(odd) == "a\\nb\\x1b[31m\\x00\\u202e\\udcff"
+    assert on_one_line("Käfer, 'a b' 鳥") == "Käfer, 'a b' 鳥"
