@@ -9,9 +9,10 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from programs.constants import DEVICES, PRECISIONS
+from utilities.errors import on_one_line
 from utilities.run_folder import LAST_CHECKPOINT, checkpoint_at
 
 Flags = TypeVar("Flags", bound=argparse.Namespace)
@@ -39,9 +40,16 @@ class EmbeddingFlags(CheckpointFlags):
         return self.gpu[0] if self.gpu else 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """What is wrong stays on one line, whatever was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(on_one_line(message))
+
+
 def build_parser(program: str, description: str) -> argparse.ArgumentParser:
     """A parser of `python -m programs.<program>`."""
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=f"python -m programs.{program}", description=description, allow_abbrev=False
     )
 
