@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 from utilities.documents import from_json
+from utilities.errors import on_one_line
 from utilities.flags import (
     LARGEST,
     Bounds,
@@ -2211,8 +2212,8 @@ def _checked(settings: Settings, problems: list[str]) -> Settings:
     """The whole settings, unless there are problems: these or others."""
     problems = problems + validate(settings)
     if problems:
-        told = [f"{PROGRAM}: error: {settings.as_typed(problem)}" for problem in problems]
-        _end(2, "\n".join(told))
+        sentences = (on_one_line(settings.as_typed(problem)) for problem in problems)
+        _end(2, "\n".join(f"{PROGRAM}: error: {sentence}" for sentence in sentences))
     return _completed(settings)
 
 

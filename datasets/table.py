@@ -27,6 +27,7 @@ from datasets.listing import (
     rows_of,
 )
 from utilities.errors import UserError, named, reason
+from utilities.paths import require_readable
 
 if TYPE_CHECKING:
     import pyarrow
@@ -115,7 +116,7 @@ def _table(path: Path) -> "pyarrow.Table":
     from pyarrow import parquet
 
     try:
-        text_file.require_regular(path)
+        require_readable(path)
         with path.open("rb") as file:
             is_parquet = file.read(4) == b"PAR1"
         if is_parquet or path.suffix.lower() == ".parquet":

@@ -1,9 +1,9 @@
 """Text files as editors write them: in UTF-8 or UTF-16, with a byte order mark or without."""
 
 import codecs
-import errno
-import os
 from pathlib import Path
+
+from utilities.paths import require_readable
 
 # Those of UTF-32 begin with those of UTF-16.
 MARKS = (
@@ -15,18 +15,12 @@ MARKS = (
 )
 
 
-def require_regular(path: str | Path) -> None:
-    """Raises OSError for a pipe or a device, which may be read for ever."""
-    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        raise OSError(errno.EINVAL, "It is a pipe or a device, not a file", str(path))
-
-
 def read_text(path: str | Path, errors: str = "strict") -> str:
     """The text of a file, without its mark.
 
     Raises OSError, and ValueError for another encoding unless `errors` is replace.
     """
-    require_regular(path)
+    require_readable(path)
     content = Path(path).read_bytes()
     encoding = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8")
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from programs.constants import DEVICES, PRECISIONS
-from utilities.errors import UserError
+from utilities.errors import UserError, on_one_line
 from utilities.paths import expanded
 from utilities.run_folder import LAST_CHECKPOINT, checkpoint_at
 
@@ -20,10 +20,10 @@ LOG = logging.getLogger(__name__)
 
 
 class Parser(argparse.ArgumentParser):
-    """What is wrong with the flags is one sentence, without the whole usage above it."""
+    """What is wrong with the flags is one line, whatever was typed, without the usage above it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {on_one_line(message)}\n")
 
 
 class CheckpointFlags(argparse.Namespace):

@@ -122,8 +122,9 @@ def _write_npz(file: BinaryIO, blocks: Iterable[np.ndarray], dim: int, source: S
 
 
 def _read_npz(path: Path) -> tuple[np.ndarray, Source]:
-    if not zipfile.is_zipfile(path):  # numpy would advise to open it as a pickle
-        raise ValueError("it is no .npz archive")
+    with path.open("rb") as start:
+        if start.read(4) != b"PK\3\4":  # numpy would advise to open it as a pickle
+            raise ValueError("it is no .npz archive")
     with np.load(path, allow_pickle=False) as file:
         source = Source(
             file["paths"].tolist(),

@@ -310,6 +310,20 @@ def test_wrong_config(capsys, tmp_path, text, part):
     assert "nowhere.yaml" in fails(capsys, "--config", "nowhere.yaml")
 
 
+def test_a_pipe_that_nobody_writes_is_no_config(pipe, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parameters.parse(["--config", str(pipe)])
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and "a pipe or a device, not a file" in error
+
+
+def test_what_is_wrong_stays_on_one_line(capsys):
+    with pytest.raises(SystemExit):
+        parameters.parse(["--loss", "a\nb\x1b[31m"])
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "\x1b" not in error
+
+
 def test_stored_settings_are_a_config_without_the_key(tmp_path):
     opt = parameters.parse(
         [

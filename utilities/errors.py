@@ -26,6 +26,16 @@ def of_loading(error: BaseException) -> str | None:
     )
 
 
+def of_memory(error: BaseException) -> str | None:
+    """The beginning of a sentence where memory of the host cannot be had; None otherwise."""
+    if not isinstance(error, MemoryError) and "DefaultCPUAllocator" not in str(error):
+        return None
+    return (
+        "the memory of this machine is too short for what was asked of it; lower --bs, "
+        "--image_size, --embed_dim or --cache_limit"
+    )
+
+
 def on_one_line(text: str) -> str:
     """With escapes for line ends, control characters and bytes that are no text, as in names."""
     return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in text)

@@ -15,7 +15,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 from utilities.documents import from_yaml
-from utilities.paths import without_home
+from utilities.paths import require_readable, without_home
 
 # Single precision and the indices of tensors end not far beyond it; nothing means anything there.
 LARGEST = 10**9
@@ -544,6 +544,7 @@ def read_settings_file(path: str, flags: Iterable[Flag]) -> tuple[dict[str, obje
     An empty file sets nothing.
     """
     try:
+        require_readable(path)
         with open(path, "rb") as file:
             content = from_yaml(file.read())
     except OSError as error:

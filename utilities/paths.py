@@ -1,5 +1,6 @@
 """Paths as people write them."""
 
+import errno
 import os
 
 from utilities.errors import UserError
@@ -21,3 +22,13 @@ def without_home(path: str) -> str:
     user = path.partition("/")[0].removeprefix("~")
     why = f"there is no user {user!a}" if user else "~ has no meaning, because HOME is not set"
     return f"{path!a}: {why}; a name that begins with ~ is written ./~."
+
+
+def require_readable(path: str | os.PathLike[str]) -> None:
+    """Raises OSError for a named pipe or a device, which may be waited for, or read, for ever.
+
+    What a shell hands over, `<(...)` or /dev/stdin, comes to an end.
+    """
+    is_odd = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+    if is_odd and not os.path.realpath(path).startswith("/proc/"):
+        raise OSError(errno.EINVAL, "It is a pipe or a device, not a file", os.fspath(path))

@@ -14,7 +14,7 @@ import torch
 
 from utilities import signals
 from utilities.costs import Costs, Pace
-from utilities.errors import UserError, of_loading, on_one_line
+from utilities.errors import UserError, of_loading, of_memory, on_one_line
 from utilities.log_file import LogFile, overhearing
 from utilities.logger import Families, Summary, Values
 from utilities.meters import NonFiniteLoss
@@ -90,8 +90,8 @@ def _exit_status(run: Callable[..., None], arguments: tuple[Any, ...], program: 
             f"stopped: {error}; lower --lr or --language_distill_w, or use --precision fp32.",
             1,
         )
-    except RuntimeError as error:
-        if not (sentence := of_loading(error)):
+    except (RuntimeError, MemoryError) as error:
+        if not (sentence := of_loading(error) or of_memory(error)):
             raise
         message, status = f"error: {sentence}.", 2
     except KeyboardInterrupt as interrupt:

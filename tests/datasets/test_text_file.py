@@ -1,12 +1,16 @@
 """Text files of any editor, wherever one is read."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from datasets import class_text, inshop, online_products, text_file
 from datasets.prepare import layouts
 
+ROOT = Path(__file__).resolve().parents[2]
 PRODUCTS = "image_id class_id super_class_id path\n1 7 1 bicycle_final/a.JPG\n"
 CLOTHES = "1\nimage_name item_id evaluation_status\nimg/WOMEN/a.jpg id_1 train\n"
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-32"]
@@ -34,6 +38,12 @@ def test_other_encodings(tmp_path):
     with pytest.raises(ValueError, match="line 2 is no UTF-8 text"):
         text_file.read_text(tmp_path / "a.txt")
     assert text_file.lines_of(tmp_path / "a.txt", errors="replace")[0] == "a"
+
+
+def test_what_a_shell_hands_over_is_read():
+    code = "import sys; from datasets import text_file; print(text_file.lines_of(sys.argv[1]))"
+    command = ["bash", "-c", f"{sys.executable} -c '{code}' <(echo told)"]
+    assert subprocess.check_output(command, cwd=ROOT, text=True) == "['told']\n"
 
 
 def test_a_pipe_is_not_waited_for(pipe):

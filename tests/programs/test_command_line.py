@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from programs import command_line
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = [
     path.stem
@@ -35,3 +37,9 @@ def test_flags_are_read_before_anything_heavy_is_loaded(program, flags, status):
         assert ended.stderr.count("\n") == 1 and not ended.stdout
     else:
         assert f"usage: python -m programs.{program} " in ended.stdout
+
+
+def test_what_is_wrong_stays_on_one_line(capsys):
+    with pytest.raises(SystemExit):
+        command_line.build_parser("embed", "").parse_args(["--a\nb\x1b[31m"])
+    assert capsys.readouterr().err.endswith("unrecognized arguments: --a\\nb\\x1b[31m\n")

@@ -307,7 +307,7 @@ def test_an_enormous_label_does_not_fill_the_memory(run_folder, photos, tmp_path
         embedding_file.read(file, "--index")
 
 
-@pytest.mark.parametrize("content", [b"", b"abc", b"\x80\x04N."])
+@pytest.mark.parametrize("content", [b"", b"abc", b"\x80\x04N.", b"NP"])
 def test_what_is_no_archive_is_not_opened_as_something_else(tmp_path, content):
     (tmp_path / "odd.npz").write_bytes(content)
     with pytest.raises(UserError, match="it is no .npz archive"):

@@ -111,3 +111,12 @@ def test_a_quiet_console_says_results_and_warnings(capsys, quiet, heard):
     for level, text in ((20, "note"), (report.RESULT, "result"), (30, "warning")):
         speaker.log(level, text)
     assert capsys.readouterr().out.split() == heard.split()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce] DefaultCPUAllocator: x")])
+def test_memory_that_cannot_be_had_is_a_sentence(capsys, error):
+    def run() -> None:
+        raise error
+
+    assert report.exit_status(run) == 2
+    assert capsys.readouterr().err.startswith("main.py: error: the memory of this machine is too")
