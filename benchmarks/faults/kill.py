@@ -1,7 +1,7 @@
 """Runs that are killed, stopped or out of disk at random moments, and resumed to their end.
 
     python benchmarks/faults/kill.py --moments 50 --full 20
-    python benchmarks/faults/kill.py --smoke                    # whether it runs, in a minute
+    python benchmarks/faults/kill.py --smoke                    # whether it runs, in seconds
 
 A guided run on generated photographs, with loading processes, a cache on the disk, a checkpoint
 within epochs, evaluations and figures, is made once as it is. Then it is made again and again,
@@ -42,6 +42,7 @@ SETTINGS = """
     --language_distill_w 1 --language_model minilm --resume auto --store_improvements
     --checkpoint_every 0.01
 """
+SMALLER = "--language_distill_w 0 --no_figures --n_epochs 2"
 WORKING = "--kernels 2 --cache disk"
 PATIENCE = 300.0  # seconds until a run counts as one that hangs
 HEADER = ("what happened", "runs", "ended within the run", "as the whole run", "differing")
@@ -61,9 +62,9 @@ class Place(NamedTuple):
     photos: Path
     folder: Path
 
-    @property
-    def run(self) -> Path:
-        return self.folder / "runs" / "photos" / "r"
+    def run(self) -> Path | None:
+        """The finished run: `r`, or `r_1` where there was no checkpoint yet to go on from."""
+        return run_folder.finished_run(str(self.folder / "runs"), "photos", "r")
 
     def command(self) -> list[str]:
         places = {
@@ -131,7 +132,8 @@ def finish(place: Place, prepare: Callable[[], object] | None = None) -> Ended:
 
 def results_of(place: Place) -> dict[str, object]:
     """All that a run leaves, but for times and places: parameters, tables, values, file names."""
-    folder = place.run
+    folder = place.run()
+    assert folder is not None, place
     state = torch.load(folder / run_folder.LAST_CHECKPOINT, weights_only=True)
     parts = {"parameters": state["state_dict"], "objective": state["criterion"]}
     tables = {
@@ -140,7 +142,9 @@ def results_of(place: Place) -> dict[str, object]:
         if not any(word in file.name for word in ("time", "memory", "second"))
     }
     metrics = json.loads((folder / run_folder.RESULTS).read_text())["metrics"]
-    files = {str(file.relative_to(place.folder)) for file in place.folder.rglob("*")}
+    files = {str(file.relative_to(folder)) for file in folder.rglob("*")}
+    files |= {file.name for file in (place.folder / "cache").rglob("*")}
+    files |= {file.name for file in place.folder.rglob("*.tmp")}
     return {
         **parts,
         "tables": tables,
@@ -249,9 +253,10 @@ def series(
 
 def measure(flags: argparse.Namespace, folder: Path) -> list[tuple]:
     photos, draws = make_photos(folder / "data"), random.Random(flags.seed)
-    both = [*SETTINGS.split(), *WORKING.split()]
+    common = [*SETTINGS.split(), *(SMALLER.split() if flags.smoke else [])]
+    variants = {"working": [*common, *WORKING.split()], "alone": [*common, "--kernels", "0"]}
     wholes = {}
-    for name, settings in (("working", both), ("alone", [*SETTINGS.split(), "--kernels", "0"])):
+    for name, settings in variants.items():
         first = Place(settings, photos, folder / name)
         started = time.monotonic()
         ended = finish(first)
@@ -287,7 +292,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--moments", type=int, default=50, help="of each signal")
     parser.add_argument("--full", type=int, default=20, help="runs without room for a file")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--smoke", action="store_true", help="one of each")
+    parser.add_argument(
+        "--smoke", action="store_true", help="one of each, of a run without guidance and figures"
+    )
     flags = parser.parse_args()
     if flags.smoke:
         flags.moments = flags.full = 1
