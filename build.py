@@ -117,6 +117,18 @@ def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
         opt.resume = None
         return None
     checkpoints.require_fitting(checkpoint, settings, parameters.FREE)
+    shaping = [
+        change
+        for name, change in checkpoints.changes(checkpoint.settings, settings).items()
+        if parameters.shapes_epoch(name, opt, checkpoint.settings[name])
+    ]
+    if checkpoint.within and shaping:
+        LOG.info(
+            "The epoch in which the run was left begins anew, with what it has learned, because "
+            "its steps were other ones: %s.",
+            ", ".join(shaping),
+        )
+        checkpoint = checkpoint._replace(within=None)
     for sentence in parameters.keep_beginning(opt, checkpoint.settings):
         LOG.info("%s", sentence)
     return checkpoint

@@ -6,8 +6,10 @@
 """
 
 import parameters
+from utilities import signals
 
 if __name__ == "__main__":
+    signals.end_quietly_until_answered()
     parameters.answer()  # --help, --list and wrong settings, before anything else is loaded
 
 import logging
@@ -20,7 +22,7 @@ from datasampler.storage import StorageSampler
 from datasets import ImageSplit, integrity, loading
 from evaluation import Evaluator, SplitEvaluation
 from training import TrainingEpoch
-from utilities import checkpoints, costs, report, run_folder, seeding, signals
+from utilities import checkpoints, costs, report, run_folder, seeding
 from utilities.logger import RunLog, values_of_epoch
 from utilities.online import OnlineRun
 
@@ -162,10 +164,10 @@ def evaluate_only(opt: parameters.Settings, command: str) -> None:
         records.finish(facts | {"checkpoint": path}, time.monotonic() - started)
     LOG.log(
         report.RESULT,
-        "%s of %s, epoch %d, on %s:",
+        "%s of %s, %s, on %s:",
         path,
         opt.arch,
-        checkpoint.epoch + 1,
+        checkpoint.stage(),
         opt.dataset,
     )
     report.print_values(opt.evaltypes, values, report.RESULT)

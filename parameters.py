@@ -446,7 +446,9 @@ THE_FIRST_GPU = Need(
 CACHES = needs_other_than("cache", "none")
 STEPS = needs_one_of("scheduler", "step")
 FRESH_WEIGHTS = Need(
-    lambda settings, _: not settings.resume, "", "the checkpoint of --resume brings its own weights"
+    lambda settings, _: settings.resume in (None, "auto"),
+    "",
+    "the checkpoint of --resume brings its own weights",
 )
 BY_CLASS_RANDOM = needs_one_of("data_sampler", "class_random")
 S2SD_FEATURES = (needs_on("loss_s2sd_feat_distill"), needs_above_zero("loss_s2sd_feat_w"))
@@ -1935,6 +1937,13 @@ def matters(name: str, opt: Settings, other: object) -> bool:
     except (TypeError, ValueError, OverflowError):
         return True
     return others != flag.effective(getattr(opt, name), begun)
+
+
+def shapes_epoch(name: str, opt: Settings, other: object) -> bool:
+    """Whether another value makes other steps of an epoch: of other images, or other losses."""
+    if name == "language_distill_w":
+        return bool(opt.language_distill_w) != bool(other)
+    return name in ("bs", "samples_per_class", "internal_split", "seed") or name.startswith("data_")
 
 
 def keep_beginning(opt: Settings, begun: Mapping[str, object]) -> list[str]:

@@ -1,5 +1,6 @@
 """The ImageNet classes that a pretrained classifier sees in the training images (PLG)."""
 
+import logging
 from collections.abc import Iterable
 
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 from utilities.progress import progress
 from utilities.types import Batch, PixelBatch
 
+LOG = logging.getLogger(__name__)
 # To be raised with any change of how images become logits: what `classify` does, or how a split
 # reads images for a transform that is not its own (in full, whatever --decoding says).
 LOGITS_VERSION = 1
@@ -36,6 +38,7 @@ def classify(
     """Logits [N, 1000] of all images in one pass, on the CPU."""
     classifier.eval().to(device)
     logits = torch.empty(0)
+    LOG.info("A classifier looks at %d training images for their pseudolabels.", count)
     for batch in progress(batches, "Pseudolabels of the training images"):
         images, _, indices = batch.to(device)
         rows = classifier(images).float().cpu()

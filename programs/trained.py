@@ -9,6 +9,7 @@ From own code:
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from utilities.errors import UserError
 from utilities.run_folder import checkpoint_at
 from utilities.runtime import Runtime, select_device
 
+LOG = logging.getLogger(__name__)
 # Beside the weights, what an embedding depends on.
 SHAPING = ("arch", "embed_dim", "augmentation", "image_size")
 FLAG = "CHECKPOINT"
@@ -152,6 +154,8 @@ def load(
         raise UserError(f"{FLAG} {path}: there is no such checkpoint.")
     runtime = Runtime(select_device(device, [gpu]), precision)
     checkpoint = checkpoints.load(path, FLAG)
+    if checkpoint.within:
+        LOG.info("%s is of a run that was left within an epoch, %s.", path, checkpoint.stage())
     settings = checkpoint.settings
     if missing := [name for name in SHAPING if name not in settings]:
         raise UserError(

@@ -753,15 +753,13 @@ def test_pseudolabels_from_a_local_classifier_are_cached(call, tmp_path, capsys,
     ]
     assert call(*flags) == 0
     said = capsys.readouterr()
-    assert (
-        "top-3 pseudolabels of test_resnet" in said.out
-        and "Pseudolabels of the training images" in said.err
-    )
+    assert "top-3 pseudolabels of test_resnet" in said.out
+    assert "A classifier looks at 24 training images" in said.out
     rows = texts_read(run_in(tmp_path))
     assert len(rows) == 3 * 3 and rows[0].keys() == {"class", "text"}
     assert call(*flags, "--language_pseudoclass_level", "sample") == 0
     said = capsys.readouterr()
-    assert "Pseudolabels of the training images" not in said.err
+    assert "A classifier looks at" not in said.out
     assert "top-3 pseudolabels of each image of test_resnet" in said.out
     rows = texts_read(run_in(tmp_path, "Sample_Run_s0_1"))
     for name in dict.fromkeys(row["class"] for row in rows):
@@ -948,7 +946,9 @@ def test_evaluating_a_checkpoint_gives_the_numbers_of_its_run(call, birds, tmp_p
         json.loads((run_in(tmp_path, name) / "results.json").read_text())["metrics"]
         for name in ("trained", "trained_evaluation")
     )
-    assert str(run_in(tmp_path, "trained_evaluation")) in said and "epoch 2, on cub200" in said
+    assert (
+        str(run_in(tmp_path, "trained_evaluation")) in said and "after 2 epochs, on cub200" in said
+    )
     for split in ("Test", "Train"):
         numbers = {
             metric: values["last"] for metric, values in trained[split].items() if ": " in metric

@@ -131,7 +131,9 @@ def test_an_evaluation_has_a_log_and_is_quiet_where_asked(call, folder, capsys):
     capsys.readouterr()
     assert main.main(["--evaluate_only", str(folder), "--no_figures", "--quiet"]) == 0
     said, again = capsys.readouterr().out, folder.with_name("g_s0_evaluation")
-    assert said.splitlines()[0].endswith("epoch 2, on birds:") and f"Results: {again}" in said
+    assert (
+        said.splitlines()[0].endswith("after 2 epochs, on birds:") and f"Results: {again}" in said
+    )
     assert all(line in log_of(again) for line in said.splitlines())
     assert "Started: python main.py --evaluate_only" in log_of(again)
     results = json.loads((again / "results.json").read_text())

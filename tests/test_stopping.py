@@ -1,6 +1,7 @@
 """A run that is told to stop, anywhere, and goes on to the same end."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import main
 from evaluation import Evaluator
 from training import Learner
 from utilities import checkpoints
+from utilities.errors import UserError
 from utilities.run_folder import LAST_CHECKPOINT, RESULTS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,9 +45,14 @@ def checkpoint_of(folder: Path) -> dict:
 
 
 def tables(folder: Path) -> dict[str, str]:
-    """All records but those of time, by their names."""
+    """All records but those of speed and memory, by their names."""
     files = (folder / "birds" / "r" / "CSV_Logs").iterdir()
-    return {file.name: file.read_text() for file in files if "time" not in file.name}
+    costs = ("time", "second", "memory")
+    return {
+        file.name: file.read_text()
+        for file in files
+        if not any(word in file.name for word in costs)
+    }
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +106,8 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(
     assert status == (130 if number == signal.SIGINT else 143)
     last = tmp_path / "birds" / "r" / LAST_CHECKPOINT
     assert said.err.splitlines()[-1].endswith(f"--resume {last}")
+    steps = done.rpartition("and ")[2]
+    assert kind is Evaluator or f"{steps} of epoch" in said.out
     assert main.main(argv) == 0
     assert f"Resuming {last}: {done} of the next." in capsys.readouterr().out
     ours, theirs = checkpoint_of(tmp_path), checkpoint_of(expected)
@@ -113,9 +122,9 @@ def test_a_killed_evaluation_costs_no_epoch(photos, tmp_path, monkeypatch, capsy
     argv = flags(photos, tmp_path, "plain")
 
     def killed(self, network):
-        raise MemoryError  # as far as the files go, like SIGKILL
+        raise ZeroDivisionError  # as far as the files go, like SIGKILL
 
-    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
         patched.setattr(Evaluator, "run", killed)
         main.main(argv)
     capsys.readouterr()
@@ -189,3 +198,55 @@ def test_a_signal_to_the_whole_job_is_answered_by_the_run(photos, tmp_path, numb
     assert process.returncode == 143
     assert error.startswith(f"main.py: stopped by {signal.Signals(number).name}; go on with: ")
     assert error.count("\n") == 1 and not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [["--bs", "8"], ["--seed", "3"], ["--language_distill_w", "1", "--language_model", "minilm"]],
+)
+def test_a_begun_epoch_of_other_steps_begins_anew(photos, tmp_path, monkeypatch, capsys, other):
+    argv = flags(photos, tmp_path, "plain")
+    with monkeypatch.context() as patched:
+        stop_within(patched, Learner, "step", 8, signal.SIGTERM)
+        assert main.main(argv) == 143
+    steps, step = [], Learner.step
+
+    def counted(self, batch):
+        steps.append(len(batch.labels))
+        return step(self, batch)
+
+    monkeypatch.setattr(Learner, "step", counted)
+    last = tmp_path / "birds" / "r" / LAST_CHECKPOINT
+    capsys.readouterr()
+    assert main.main([*argv, *other, "--n_epochs", "2", "--resume", str(last)]) == 0
+    assert "begins anew, with what it has learned" in capsys.readouterr().out
+    assert sum(steps) == 24
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-", ">/dev/full"])
+def test_streams_that_nobody_has_end_no_run(photos, tmp_path, closed):
+    argv = [*flags(photos, tmp_path, "plain"), "--n_epochs", "1"]
+    command = f"{shlex.quote(sys.executable)} main.py {shlex.join(argv)} {closed}"
+    ended = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0 and not ended.stderr
+    folder = tmp_path / "birds" / "r"
+    assert (folder / RESULTS).exists() and "Epoch 1 of 1" in (folder / "log.txt").read_text()
+
+
+def test_a_full_disk_when_told_to_stop_leaves_the_checkpoint_before(
+    photos, tmp_path, monkeypatch, capsys
+):
+    argv, save = flags(photos, tmp_path, "plain"), checkpoints.save
+
+    def full(path, state):
+        if state["within"] and state["within"]["training"]["meter"]["steps"] < 6:
+            raise UserError("No room.")
+        save(path, state)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "save", full)
+        stop_within(patched, Learner, "step", 8, signal.SIGTERM)
+        assert main.main(argv) == 143
+    said = capsys.readouterr()
+    assert "No room." in said.out and "stopped by SIGTERM; go on with" in said.err
+    assert checkpoint_of(tmp_path)["epoch"] == 0

@@ -51,7 +51,7 @@ class TrainingEpoch:
             "seconds": self.seconds,
             "images": self.images,
             "is_over": self.is_over,
-            "drawn": seeding.state(),
+            "drawn": seeding.state() if self.steps else None,
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -66,7 +66,7 @@ class TrainingEpoch:
         started = time.monotonic() - self.seconds
         self._begin()
         total = self.steps + len(batches) if isinstance(batches, Sized) else None
-        title = f"Epoch {self.number + 1}"
+        title = f"Steps of epoch {self.number + 1}"
         shown = progress(batches, title, total=total, initial=self.steps)
         for batch in shown:
             with signals.held():

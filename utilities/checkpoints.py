@@ -48,6 +48,11 @@ class Checkpoint(NamedTuple):
         """Of each epoch that is done."""
         return self.history.get("Train", {}).get("loss", {}).get("loss", [])
 
+    def stage(self) -> str:
+        """How much training it holds, e.g. "after 2 epochs and 5 steps"."""
+        steps = f" and {self.steps():,} steps" if self.within else ""
+        return f"after {self.epoch + 1} epochs{steps}"
+
     def steps(self) -> int:
         """Of the epoch that was begun."""
         return self.within["training"]["meter"]["steps"] if self.within else 0
@@ -82,6 +87,9 @@ class Training(Stateful, Protocol):
 
     number: int
     is_between_steps: bool
+
+    @property
+    def steps(self) -> int: ...
 
 
 class Keeper:
@@ -119,8 +127,18 @@ class Keeper:
         except (KeyboardInterrupt, signals.Stopped):
             signals.end()
             if training.is_between_steps:
-                self.keep_begun()
+                self._keep_at_last(training)
             raise
+
+    def _keep_at_last(self, training: Training) -> None:
+        """What cannot be written then is told; the checkpoint before it is still there."""
+        try:
+            self.keep_begun()
+        except UserError as error:
+            LOG.warning("%s", error)
+        else:
+            steps, epoch = training.steps, training.number + 1
+            LOG.info("%d steps of epoch %d are kept in the last checkpoint.", steps, epoch)
 
     def keep_begun(self) -> None:
         """Write the last checkpoint within the epoch."""
@@ -159,7 +177,7 @@ def save(path: Path, state: dict) -> None:
 
     Raises UserError for a full disk.
     """
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = durable.temporary_for(path)
     try:
         torch.save(state, temporary)
         durable.replace(temporary, path)

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -165,6 +166,7 @@ class RunLog:
             "metrics": summary,
             "peak_memory": self._peak_memory(),
             "seconds": round(seconds, 2),
+            "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
             **environment(),
         }
         unwritten = None

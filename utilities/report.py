@@ -20,7 +20,7 @@ from utilities.logger import Families, Summary, Values
 from utilities.meters import NonFiniteLoss
 from utilities.progress import allow_bars
 from utilities.signals import Stopped
-from utilities.streams import PatientStream, patient_errors, reader_may_leave
+from utilities.streams import PatientStream, open_closed, patient_errors, reader_may_leave
 
 LOG = logging.getLogger(__name__)
 WIDTH = 100  # columns of a line
@@ -47,6 +47,7 @@ def configure_logging(stream: TextIO | None = None, *, quiet: bool = False) -> N
     Args:
         quiet: the stream gets results and warnings only.
     """
+    open_closed()
     console = logging.StreamHandler(PatientStream(stream or sys.stdout))
     console.setLevel(RESULT if quiet else logging.INFO)
     console.setFormatter(logging.Formatter("%(message)s"))

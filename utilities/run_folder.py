@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from utilities import durable
+from utilities import durable, signals
 from utilities.documents import from_yaml
 from utilities.errors import UserError, of_loading
 from utilities.paths import expanded
@@ -202,6 +202,8 @@ def resumable(folder: Path) -> Iterator[None]:
             raise UserError(sentence + how_to_resume(folder)) from error
         raise
     except KeyboardInterrupt:
+        signals.end()
         raise KeyboardInterrupt(how_to_resume(folder)) from None
     except Stopped as stopped:
+        signals.end()
         raise Stopped(stopped.number, how_to_resume(folder)) from None

@@ -4,12 +4,15 @@ A signal becomes an exception between any two lines of Python, but for those tha
 `held` together: there it waits for their end.
 """
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+ONE_WISH = 2.0  # seconds in which several signals mean one thing
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
@@ -29,6 +32,7 @@ class _State:
 
     arrived: int | None = None
     holding = 0
+    raised = -math.inf  # when an exception last was
 
 
 @contextmanager
@@ -47,7 +51,7 @@ def answered() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _State.arrived, _State.holding = None, 0
+        _State.arrived, _State.holding, _State.raised = None, 0, -math.inf
 
 
 @contextmanager
@@ -72,6 +76,8 @@ def end() -> None:
 
 
 def _answer(number: int, frame: FrameType | None) -> None:
+    if time.monotonic() - _State.raised < ONE_WISH:
+        return
     is_impatient = number == signal.SIGINT and _State.arrived == number
     _State.arrived = number
     if is_impatient:
@@ -82,6 +88,13 @@ def _answer(number: int, frame: FrameType | None) -> None:
 def _raise_arrived() -> None:
     if _State.arrived is None or _State.holding:
         return
+    _State.raised = time.monotonic()
     if _State.arrived == signal.SIGINT:
         raise KeyboardInterrupt
     raise Stopped(_State.arrived)
+
+
+def end_quietly_until_answered() -> None:
+    """Ctrl-C while libraries are loaded ends the program without their traceback."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

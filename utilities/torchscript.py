@@ -6,6 +6,7 @@ pickle only tensors, plain values and the tree of modules are built; what else i
 
 import pickle
 import zipfile
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ STORAGES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+MODULES = 100_000  # at most
 CODE = "constants.pkl"  # which archives of torch.save do not have
 
 
@@ -45,14 +47,16 @@ def weights(path: str | Path) -> dict[str, torch.Tensor]:
         root = archive.namelist()[0].partition("/")[0]
         with archive.open(f"{root}/data.pkl") as file:
             module = _Reader(file, archive, f"{root}/data/").load()
-    return dict(_tensors(module, ""))
+    if not isinstance(module, _Module):
+        raise ValueError("it holds no module")
+    return dict(_tensors(module))
 
 
 class _Module:
     """Any class of the archive: attributes, and nothing that it could do."""
 
 
-class _Reader(pickle.Unpickler):
+class _Reader(pickle._Unpickler):  # that of C takes memory for places that a file only names
     def __init__(self, file: Any, archive: zipfile.ZipFile, folder: str):
         super().__init__(file)
         self.archive, self.folder = archive, folder
@@ -87,9 +91,16 @@ def _plain(value: object, *_: object) -> object:
     return value
 
 
-def _tensors(module: object, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
-    for name, value in vars(module).items():
-        if isinstance(value, torch.Tensor):
-            yield f"{prefix}{name}", value
-        elif isinstance(value, _Module):
-            yield from _tensors(value, f"{prefix}{name}.")
+def _tensors(root: object) -> Iterator[tuple[str, torch.Tensor]]:
+    """Raises ValueError where modules hold each other more often than any network's do."""
+    ahead = deque([("", root)])
+    for _ in range(MODULES):
+        if not ahead:
+            return
+        prefix, module = ahead.popleft()
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Tensor):
+                yield f"{prefix}{name}", value
+            elif isinstance(value, _Module):
+                ahead.append((f"{prefix}{name}.", value))
+    raise ValueError(f"it has more than {MODULES:,} modules")

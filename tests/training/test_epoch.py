@@ -106,3 +106,13 @@ def test_a_step_that_fails_leaves_no_whole_state():
     with pytest.raises(ZeroDivisionError):
         epoch.run(BATCHES)
     assert not epoch.is_between_steps
+
+
+def test_an_epoch_without_steps_is_seeded_when_it_is_gone_on_with():
+    whole, begun = noisy(), noisy()
+    expected = TrainingEpoch(whole, 0, seed=7).run(BATCHES)
+    torch.manual_seed(99)
+    state = through_a_file(TrainingEpoch(begun, 0, seed=7).state_dict())
+    again = TrainingEpoch(begun, 0, seed=7)
+    again.load_state_dict(state)
+    assert again.run(BATCHES)["loss"] == expected["loss"]

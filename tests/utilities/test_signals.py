@@ -106,3 +106,15 @@ def test_other_threads_leave_signals_alone():
 def test_a_program_says_what_ended_it(capsys, number, status, said):
     assert report.exit_status(send, number, program="embed") == status
     assert capsys.readouterr().err == said
+
+
+def test_signals_in_a_row_mean_one_thing():
+    """A second one must not be raised where the first is being answered."""
+    answers = []
+    with answered():
+        try:
+            send()
+        except Stopped:
+            send(signal.SIGUSR1)
+            answers.append("one")
+    assert answers == ["one"]

@@ -53,3 +53,29 @@ def test_no_code_of_the_archive_runs(tmp_path):
     with pytest.raises(pickle.UnpicklingError, match="it names"):
         torchscript.weights(tmp_path / "a.pt")
     assert not (tmp_path / "ran").exists()
+
+
+class Named(nn.Module):
+    def __init__(self, child: nn.Module | None):
+        super().__init__()
+        if child is not None:
+            self.left = self.right = child
+
+
+def test_modules_that_hold_each_other_without_end_are_refused(tmp_path, monkeypatch):
+    module = Named(None)
+    for _ in range(12):
+        module = Named(module)
+    torch.jit.script(module).save(str(tmp_path / "a.pt"))
+    monkeypatch.setattr(torchscript, "MODULES", 1000)
+    with pytest.raises(ValueError, match="more than 1,000 modules"):
+        torchscript.weights(tmp_path / "a.pt")
+
+
+def test_a_pickle_that_names_far_places_takes_no_memory(tmp_path):
+    far = b"\x80\x02]r\xff\xff\xff\x3f."  # an empty list, remembered as number 2**30 - 1
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("a/data.pkl", far)
+        archive.writestr("a/constants.pkl", pickle.dumps((), protocol=2))
+    with pytest.raises(ValueError, match="no module"):
+        torchscript.weights(tmp_path / "a.pt")
