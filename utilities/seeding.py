@@ -50,11 +50,9 @@ def restore(state: dict) -> None:
 
 @contextmanager
 def randomness_kept() -> Iterator[None]:
-    """What is drawn on the CPU inside leaves no trace in the numbers that come after."""
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
+    """What is drawn inside leaves no trace in the numbers that come after."""
+    before = state()
+    try:
+        yield
+    finally:
+        restore(before)
