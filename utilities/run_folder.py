@@ -57,29 +57,31 @@ def _savename(folder: Path) -> str | None:
 
 def create(save_path: str, dataset: str, savename: str) -> Path:
     """Make the next free folder of that name; raises UserError where it cannot be written."""
-    parent = Path(save_path) / dataset
-    number = 0
-    while True:
-        folder = parent / (f"{savename}_{number}" if number else savename)
+    for folder in _candidates(save_path, dataset, savename):
         try:
             folder.mkdir(parents=True)
-            return folder
+            break
         except FileExistsError:
             if not folder.is_dir():
                 raise UserError(f"--save_path: {folder} is in the way of the run folder.") from None
-            number += 1
         except OSError as error:
             raise UserError(
                 f"--save_path {save_path}: the run folder {folder} cannot be made "
                 f"({error.strerror})."
             ) from error
+    return folder
 
 
 def following(save_path: str, dataset: str, savename: str) -> Path:
     """The folder that a new run of that name would get."""
+    candidates = _candidates(save_path, dataset, savename)
+    return next(folder for folder in candidates if not folder.exists())
+
+
+def _candidates(save_path: str, dataset: str, savename: str) -> Iterator[Path]:
+    """`name`, `name_1`, `name_2`, and so on without end."""
     parent = Path(save_path) / dataset
-    names = (f"{savename}_{number}" if number else savename for number in count())
-    return next(parent / name for name in names if not (parent / name).exists())
+    return (parent / (f"{savename}_{number}" if number else savename) for number in count())
 
 
 def latest_checkpoint(save_path: str, dataset: str, savename: str) -> Path | None:
