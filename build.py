@@ -39,7 +39,7 @@ from utilities.logger import RunLog
 from utilities.online import OnlineRun
 from utilities.paths import expanded
 from utilities.report import RESULT
-from utilities.runtime import Runtime, require_one_process, select_device
+from utilities.runtime import Runtime, require_one_process, select_device, use_own_cores
 from utilities.types import Trainable
 
 LOG = logging.getLogger(__name__)
@@ -67,6 +67,7 @@ class Data(NamedTuple):
 def build_runtime(opt: parameters.Settings) -> Runtime:
     """Raises UserError for a GPU that is not there, or where processes were to share the run."""
     require_one_process()
+    use_own_cores()
     device = select_device(opt.device, opt.gpu)
     costs.reset_gpu_peak(device)
     return Runtime(device, opt.precision, channels_last=opt.channels_last)

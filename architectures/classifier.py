@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from architectures import weights
+from architectures import packaged, weights
 from utilities.errors import UserError
 
 IMAGENET_CLASSES = 1000
@@ -36,10 +36,13 @@ def load_classifier(name: str, file: str | None) -> nn.Module:
 def classifier_identity(name: str) -> str:
     """What timm says of classifier `name`: its preprocessing and where its weights come from.
 
-    Needs neither weights nor network. Raises UserError for a name that timm does not know.
+    Weights of an installed package are told by their checksum. Needs neither weights nor network.
+    Raises UserError for a name that timm does not know.
     """
     weights.require_known(name, "--language_pseudoclass_arch")
-    return repr(timm.get_pretrained_cfg(weights.PAPER_TAGS.get(name, name)))
+    config = repr(timm.get_pretrained_cfg(weights.PAPER_TAGS.get(name, name)))
+    installed = packaged.identity(name)
+    return f"{config} {installed}" if installed else config
 
 
 def classifier_transform(model: nn.Module) -> Callable[[Image.Image], torch.Tensor]:

@@ -9,6 +9,7 @@ import timm
 import torch
 from torch import nn
 
+from architectures import packaged
 from utilities import tensor_file, torchscript
 from utilities.errors import UserError, reason
 from utilities.hub import offline_unless_reachable
@@ -78,7 +79,8 @@ def create(
     """timm model `name`.
 
     Args:
-        pretrained: download timm's weights, unless `file` is given.
+        pretrained: take timm's weights, from an installed package that has them or by a download,
+            unless `file` is given.
         flag, file_flag: named in messages: the flag that chose the model, and the one that takes a
             local file.
         alternative: what else the person can do where nothing can be downloaded. options: of
@@ -88,10 +90,12 @@ def create(
     """
     require_known(name, flag)
     tagged = PAPER_TAGS.get(name, name)
-    if file or not pretrained:
+    if file or not pretrained or packaged.path(tagged):
         model = timm.create_model(tagged, pretrained=False, **options)
         if file:
             _load(model, file, tagged, file_flag)
+        elif pretrained:
+            packaged.load(model, tagged)
         return model
     offline_unless_reachable()
     try:
@@ -100,7 +104,8 @@ def create(
         raise UserError(
             f"The ImageNet weights of {tagged} could not be downloaded ({type(error).__name__}): "
             f"fetch timm/{tagged} (model.safetensors) on a machine with network "
-            f"and pass it with {file_flag} FILE{alternative}."
+            f"and pass it with {file_flag} FILE, take one of {', '.join(packaged.PACKAGED)}, "
+            f"which comes with the requirements{alternative}."
         ) from error
 
 

@@ -31,7 +31,7 @@ from torch.utils.data import (
 from datasets.decoding import UNREADABLE
 from datasets.images import BrokenImage, ImageSplit
 from datasets.transforms import Crops
-from utilities import signals
+from utilities import cores, signals
 from utilities.errors import UserError
 from utilities.seeding import derive
 from utilities.types import Batch, PixelBatch
@@ -68,7 +68,7 @@ def evaluation_batches(split: ImageSplit, *, batch_size: int, workers: int) -> "
 
 
 def _loader(split: ImageSplit, batches: BatchSource, workers: int, *, lasting: bool) -> DataLoader:
-    workers = min(workers, _cores())
+    workers = min(workers, cores.usable())
     return DataLoader(
         _BatchReader(split),
         batch_size=None,
@@ -273,13 +273,6 @@ def _told_unless_interrupted(
 ) -> None:
     if not issubclass(kind, (EOFError, ConnectionError)):
         sys.__excepthook__(kind, error, trace)
-
-
-def _cores() -> int:
-    """Those that this process may use, where the system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager

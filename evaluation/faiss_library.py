@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from utilities import cores
 from utilities.errors import UserError
 
 GPU_LARGEST_K = 2048  # of faiss's GPU indices
@@ -38,6 +39,7 @@ def library() -> ModuleType | None:
     except (ImportError, OSError):  # OSError: a library that it needs is missing
         return None
     faiss.cvar.distance_compute_blas_threshold = BLAS_THRESHOLD
+    faiss.omp_set_num_threads(min(faiss.omp_get_max_threads(), cores.usable()))
     return faiss
 
 

@@ -30,7 +30,7 @@ from utilities import checkpoints
 from utilities.choices import one_of
 from utilities.errors import UserError
 from utilities.run_folder import checkpoint_at
-from utilities.runtime import Runtime, select_device
+from utilities.runtime import Runtime, select_device, use_own_cores
 
 LOG = logging.getLogger(__name__)
 # Beside the weights, what an embedding depends on.
@@ -152,6 +152,7 @@ def load(
     path = checkpoint_at(os.fspath(run))
     if not path.is_file():
         raise UserError(f"{FLAG} {path}: there is no such checkpoint.")
+    use_own_cores()
     runtime = Runtime(select_device(device, [gpu]), precision)
     checkpoint = checkpoints.load(path, FLAG)
     if checkpoint.within:

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from utilities import control_groups
+
 UNKNOWN = 4 * 2**30  # bytes that are taken to be free where the system does not tell
-GROUPS = Path("/sys/fs/cgroup")
-OWN_GROUPS = Path("/proc/self/cgroup")
 MACHINE = Path("/proc/meminfo")
 
 
@@ -21,10 +21,9 @@ class Files(NamedTuple):
     reclaimable: str
 
 
-# The two versions of Linux's control groups: folder below GROUPS, and names of files.
-VERSIONS = {
-    "memory": Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    "": Files("memory.max", "memory.current", "inactive_file"),
+FILES = {
+    1: Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: Files("memory.max", "memory.current", "inactive_file"),
 }
 
 
@@ -52,26 +51,10 @@ def _of_machine(name: str) -> int | None:
 
 def _groups() -> list[tuple[int, int]]:
     """Limit and use, in bytes, of each group around this process that has a limit."""
-    found = []
-    for controllers, path in _own_paths():
-        files = VERSIONS[controllers]
-        root = GROUPS / controllers
-        folder = root / path.lstrip("/")
-        # In a container the path may be that of the host, of which only the root is to be seen.
-        for place in {root, folder, *folder.parents}:
-            if place == root or root in place.parents:
-                found.append(_group(place, files))
-    return [group for group in found if group]
-
-
-def _own_paths() -> list[tuple[str, str]]:
-    """Version and path of the groups of this process that may limit its memory."""
-    try:
-        lines = OWN_GROUPS.read_text().splitlines()
-    except OSError:
-        return []
-    parts = [line.split(":", 2) for line in lines if line.count(":") >= 2]
-    return [(controllers, path) for _, controllers, path in parts if controllers in VERSIONS]
+    groups = [
+        _group(folder, FILES[version]) for version, folder in control_groups.folders("memory")
+    ]
+    return [group for group in groups if group]
 
 
 def _group(folder: Path, files: Files) -> tuple[int, int] | None:

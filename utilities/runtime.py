@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from utilities import memory
+from utilities import cores, memory
 from utilities.errors import UserError
 from utilities.types import Batch, PixelBatch
 
@@ -96,6 +96,14 @@ def select_device(device: str, gpu: list[int]) -> torch.device:
         LOG.info("--gpu %s: a run uses one GPU, here %d.", " ".join(map(str, gpu)), gpu[0])
     torch.cuda.set_device(gpu[0])
     return torch.device("cuda", gpu[0])
+
+
+def use_own_cores() -> None:
+    """No more threads than this process has cores, which the quota of a container says.
+
+    torch looks at the machine and the affinity alone, and more threads wait for each other.
+    """
+    torch.set_num_threads(min(torch.get_num_threads(), cores.usable()))
 
 
 def require_one_process() -> None:

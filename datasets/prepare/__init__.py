@@ -19,6 +19,7 @@ import datasets
 from datasets import benchmark, decoding, scan
 from datasets.decoding import UNREADABLE, read_rgb
 from datasets.prepare import layouts, unpack
+from utilities import cores
 from utilities.errors import UserError
 from utilities.progress import progress
 
@@ -130,7 +131,7 @@ def _build(plan: layouts.Plan, folder: Path, short_side: int) -> None:
     place = partial(_reduce, short_side=short_side) if short_side else _link
     targets = [f"{folder}/{path}" for path in plan]
     title = f"Making {folder.name}"
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders let other threads run
+    with ThreadPoolExecutor(cores.usable()) as pool:  # decoders let other threads run
         placed = pool.map(place, plan.values(), targets)
         for _ in progress(placed, title, total=len(plan), unit="file", delay=2):
             pass

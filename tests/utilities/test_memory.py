@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from utilities import memory
+from utilities import control_groups, memory
 
 GB = 2**30
 
@@ -15,8 +15,8 @@ def machine(tmp_path, monkeypatch):
     (tmp_path / "meminfo").write_text(f"MemTotal: 1 kB\nMemAvailable:  {10 * GB // 1024} kB\n")
     (tmp_path / "own").write_text("0::/\n")
     monkeypatch.setattr(memory, "MACHINE", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "OWN_GROUPS", tmp_path / "own")
-    monkeypatch.setattr(memory, "GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(control_groups, "OWN", tmp_path / "own")
+    monkeypatch.setattr(control_groups, "ROOT", tmp_path / "groups")
     sizes = {"SC_PHYS_PAGES": 16 * GB // 4096, "SC_PAGE_SIZE": 4096}
     monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
 
@@ -75,5 +75,5 @@ def test_a_full_container_has_nothing_and_no_less(machine):
 
 def test_a_system_that_does_not_tell(machine, monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "MACHINE", tmp_path / "nowhere")
-    monkeypatch.setattr(memory, "OWN_GROUPS", tmp_path / "nowhere")
+    monkeypatch.setattr(control_groups, "OWN", tmp_path / "nowhere")
     assert memory.free() == memory.UNKNOWN
