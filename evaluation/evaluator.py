@@ -11,7 +11,7 @@ from evaluation.evaluate import by_family, evaluate_embeddings
 from evaluation.faiss_library import clusters_with, searches_with
 from evaluation.retrieval import Protocol
 from metrics import Metric
-from utilities.meters import NonFiniteLoss
+from utilities.errors import NonFiniteLoss
 from utilities.runtime import CPU, Runtime, memory_budget
 
 

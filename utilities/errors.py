@@ -10,6 +10,10 @@ class UserError(Exception):
     """
 
 
+class NonFiniteLoss(RuntimeError):
+    """A loss, or what came of it, is NaN or infinite; the message names the part and the step."""
+
+
 def of_loading(error: BaseException) -> str | None:
     """The beginning of a sentence where a process that reads images has ended; None otherwise.
 
@@ -33,6 +37,20 @@ def of_memory(error: BaseException) -> str | None:
     return (
         "the memory of this machine is too short for what was asked of it; lower --bs, "
         "--image_size, --embed_dim or --cache_limit"
+    )
+
+
+def of_gpu_memory(error: BaseException) -> str | None:
+    """The beginning of a sentence where memory of the GPU cannot be had; None otherwise.
+
+    torch's own type is known by its name, because programs that need no torch do not load it.
+    """
+    kind = type(error)
+    if (kind.__module__.partition(".")[0], kind.__name__) != ("torch", "OutOfMemoryError"):
+        return None
+    return (
+        "the GPU is out of memory; lower --bs (or --image_size in training), or use --precision "
+        "bf16"
     )
 
 

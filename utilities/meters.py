@@ -4,9 +4,7 @@ import time
 
 import torch
 
-
-class NonFiniteLoss(RuntimeError):
-    """A loss, or what came of it, is NaN or infinite; the message names the part and the step."""
+from utilities.errors import NonFiniteLoss
 
 
 class LossMeter:

@@ -8,19 +8,25 @@ import textwrap
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
-
-import torch
+from typing import TYPE_CHECKING, Any, TextIO
 
 from utilities import signals
-from utilities.costs import Costs, Pace
-from utilities.errors import UserError, of_loading, of_memory, on_one_line
+from utilities.errors import (
+    NonFiniteLoss,
+    UserError,
+    of_gpu_memory,
+    of_loading,
+    of_memory,
+    on_one_line,
+)
 from utilities.log_file import LogFile, overhearing
-from utilities.logger import Families, Summary, Values
-from utilities.meters import NonFiniteLoss
 from utilities.progress import allow_bars
 from utilities.signals import Stopped
 from utilities.streams import PatientStream, open_closed, patient_errors, reader_may_leave
+
+if TYPE_CHECKING:
+    from utilities.costs import Costs, Pace
+    from utilities.logger import Families, Summary, Values
 
 LOG = logging.getLogger(__name__)
 WIDTH = 100  # columns of a line
@@ -80,19 +86,13 @@ def _exit_status(run: Callable[..., None], arguments: tuple[Any, ...], program: 
         run(*arguments)
     except UserError as error:
         message, status = f"error: {error}", 2
-    except torch.OutOfMemoryError:
-        message, status = (
-            "error: the GPU is out of memory; lower --bs (or --image_size in training), or use "
-            "--precision bf16.",
-            2,
-        )
     except NonFiniteLoss as error:
         message, status = (
             f"stopped: {error}; lower --lr or --language_distill_w, or use --precision fp32.",
             1,
         )
     except (RuntimeError, MemoryError) as error:
-        if not (sentence := of_loading(error) or of_memory(error)):
+        if not (sentence := of_gpu_memory(error) or of_loading(error) or of_memory(error)):
             raise
         message, status = f"error: {sentence}.", 2
     except KeyboardInterrupt as interrupt:
@@ -121,9 +121,9 @@ def print_epoch(
     epochs: int,
     evaltypes: list[str],
     losses: dict[str, float],
-    values: Values,
-    costs: Costs,
-    pace: Pace,
+    values: "Values",
+    costs: "Costs",
+    pace: "Pace",
 ) -> None:
     """What an epoch gave and took, and the lines of `print_values`."""
     parts = [f"{name} {loss:.4f}" for name, loss in losses.items() if name != "time"]
@@ -139,7 +139,7 @@ def print_epoch(
     print_values(evaltypes, values)
 
 
-def print_values(evaltypes: list[str], values: Values, level: int = logging.INFO) -> None:
+def print_values(evaltypes: list[str], values: "Values", level: int = logging.INFO) -> None:
     """Lines for each evaluated split and evaltype."""
     for split, families in values.items():
         for evaltype in evaltypes:
@@ -188,7 +188,7 @@ def in_lines(parts: list[str], beginning: str = "") -> str:
     return "\n".join(lines)
 
 
-def _of_evaltype(evaltype: str, families: Families) -> dict[str, float]:
+def _of_evaltype(evaltype: str, families: "Families") -> dict[str, float]:
     numbers: dict[str, float] = {}
     for family, metrics in families.items():
         if family.startswith(f"{evaltype}_"):
@@ -209,7 +209,7 @@ THREE_VALUES = {
 }
 
 
-def print_results(summary: Summary, folder: Path) -> None:
+def print_results(summary: "Summary", folder: Path) -> None:
     """The values of each metric with their epochs, and where everything lies."""
     known = {name for metrics in summary.values() for values in metrics.values() for name in values}
     columns = {title: names for title, names in THREE_VALUES.items() if names[0] in known}

@@ -11,7 +11,7 @@ from torch import nn
 import metrics
 from evaluation import EvaluatedSplit, Evaluator, Protocol, Search, evaluate_embeddings
 from evaluation.embedding import embed
-from utilities.meters import NonFiniteLoss
+from utilities.errors import NonFiniteLoss
 from utilities.runtime import Runtime
 from utilities.types import Batch, ModelOutput
 

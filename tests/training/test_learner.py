@@ -8,7 +8,7 @@ from small_learner import batch, learner, weights
 from torch import nn
 
 from training import TrainingEpoch, optimizers, schedules
-from utilities.meters import NonFiniteLoss
+from utilities.errors import NonFiniteLoss
 
 
 def test_a_step_is_that_of_its_losses_by_hand():

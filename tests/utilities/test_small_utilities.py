@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from utilities import report, seeding
-from utilities.errors import UserError, on_one_line
+from utilities.errors import NonFiniteLoss, UserError, on_one_line
 from utilities.logger import values_of_epoch
-from utilities.meters import LossMeter, NonFiniteLoss
+from utilities.meters import LossMeter
 from utilities.runtime import Runtime, select_device
 
 ROOT = Path(__file__).resolve().parents[2]
