@@ -5,11 +5,13 @@ Each part gets plain, named values.
 
 import logging
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -32,19 +34,21 @@ from language_guidance import Guidance, GuidanceSettings
 from training import Learner, optimizers, schedules
 from utilities import checkpoints, costs, log_file, run_folder
 from utilities.checkpoints import Checkpoint
-from utilities.environment import device_name
+from utilities.environment import device_name, environment
 from utilities.errors import UserError
 from utilities.fingerprint import fingerprint
-from utilities.logger import RunLog
-from utilities.online import OnlineRun
+from utilities.logger import Board, RunLog
+from utilities.online import Labels, OnlineRun, is_of_sweep
 from utilities.paths import expanded
 from utilities.report import RESULT
 from utilities.runtime import Runtime, require_one_process, select_device, use_own_cores
-from utilities.types import Trainable
+from utilities.tensorboard import EventFiles
+from utilities.types import Picture, Row, Trainable
 
 LOG = logging.getLogger(__name__)
 SHOWN_CLASSES = 3  # of which the summary shows what guidance reads
 SHOWN_TEXTS = 5  # of a class whose images have texts of their own
+PICTURED_CLASSES, THUMBNAIL = 100, 160  # in the table of class texts, and pixels of a picture
 
 
 class Data(NamedTuple):
@@ -400,15 +404,29 @@ def build_class_vectors(
     )
 
 
+def require_boards(opt: parameters.Settings) -> None:
+    """Raises UserError where the run cannot be shown where it is to be."""
+    if opt.log_online:
+        OnlineRun.require_possible()
+    if opt.tensorboard:
+        EventFiles.require_possible()
+
+
 def build_records(
     opt: parameters.Settings,
     command: str,
+    runtime: Runtime,
     resumed: Checkpoint | None = None,
+    *,
     savename: str | None = None,
+    steps: int = 1,
 ) -> RunLog:
     """The records in a new run folder, or in the resumed run's, with settings and log written.
 
     A checkpoint that its run has gone beyond, or that lies elsewhere, goes on in a new folder.
+
+    Args:
+        savename: of an evaluation. steps: of training in an epoch.
     """
     folder = run_folder.home(resumed.path, resumed.losses()) if resumed else None
     goes_on = folder is not None
@@ -425,18 +443,60 @@ def build_records(
             resumed.path,
             folder,
         )
-    settings, online = parameters.stored(opt), None
+    boards = _boards(opt, folder, runtime, resumed, goes_on=goes_on)
+    run_folder.write_settings(folder, parameters.stored(opt))
+    return RunLog(folder, resumed.history if resumed else None, boards, steps)
+
+
+def _boards(
+    opt: parameters.Settings,
+    folder: Path,
+    runtime: Runtime,
+    resumed: Checkpoint | None,
+    *,
+    goes_on: bool,
+) -> list[Board]:
+    """Where the run is shown. `goes_on`: in the folder of the run that is resumed."""
+    boards: list[Board] = []
     if opt.log_online:
-        online = OnlineRun(
+        run_id = resumed.wandb_id if resumed and goes_on else None
+        boards.append(_online_run(opt, folder, runtime, run_id))
+    if opt.tensorboard:
+        first = resumed.epoch + 2 if resumed else 1
+        boards.append(EventFiles(folder, parameters.stored(opt), first=first))
+    return boards
+
+
+def _online_run(
+    opt: parameters.Settings, folder: Path, runtime: Runtime, run_id: str | None
+) -> OnlineRun:
+    """Raises UserError where a sweep of W&B has other settings than the run."""
+    about = environment()
+    online = OnlineRun(
+        Labels(
             project=opt.project,
             group=opt.group,
             name=folder.name,
-            settings=settings,
-            folder=folder,
-            run_id=resumed.wandb_id if resumed and goes_on else None,
+            job_type="evaluate" if opt.evaluate_only else "train",
+            entity=opt.entity,
+            tags=tuple(opt.tags),
+            notes=opt.notes,
+        ),
+        parameters.stored(opt)
+        | {name: about[name] for name in ("program_version", "git_revision")}
+        | {"device_name": device_name(runtime.device)},
+        folder,
+        run_id=run_id,
+        by_steps=opt.log_steps > 0,
+        quiet=opt.quiet,
+    )
+    if is_of_sweep() and (other := parameters.disagreeing(opt, online.config)):
+        online.finish(exit_code=1)
+        raise UserError(
+            f"--log_online: the W&B sweep has chosen {', '.join(other)}; its command must hand "
+            "over what it chooses, as ${args_no_boolean_flags} does."
         )
-    run_folder.write_settings(folder, settings)
-    return RunLog(folder, resumed.history if resumed else None, online)
+    return online
 
 
 def summary(
@@ -531,18 +591,42 @@ def count_weights(learner: Learner) -> dict[str, int]:
     }
 
 
-def class_texts(training: ImageSplit, guidance: Guidance | None) -> list[dict[str, object]]:
+def class_texts(training: ImageSplit, guidance: Guidance | None) -> list[Row]:
     """A row for each class and text that guidance reads, in the order of the classes.
 
     Where each image has its own, `images` says how many of the class read the text.
+    Boards get a picture of each of the first classes.
     """
-    rows: list[dict[str, object]] = []
+    rows: list[Row] = []
+    pictures = _class_pictures(training) if guidance else []
     for label, texts in enumerate(guidance.texts if guidance else ()):
         times = guidance.times[label] if guidance and guidance.times else None
         for rank, text in enumerate(texts):
-            row: dict[str, object] = {"class": training.class_texts[label], "text": text}
-            rows.append(row | ({"images": times[rank]} if times else {}))
+            row: Row = {"class": training.class_texts[label], "text": text}
+            row |= {"images": times[rank]} if times else {}
+            rows.append(row | {"picture": pictures[label]})
     return rows
+
+
+def _class_pictures(training: ImageSplit) -> list[Picture]:
+    """The first image of each class, but of no more classes than can be looked at."""
+    _, firsts = np.unique(training.labels, return_index=True)
+    return [
+        Picture(
+            lru_cache(partial(_thumbnail, training, row if label < PICTURED_CLASSES else None)),
+            Path(training.files[row]).name,
+        )
+        for label, row in enumerate(firsts.tolist())
+    ]
+
+
+def _thumbnail(split: ImageSplit, row: int | None) -> Image.Image | None:
+    """None of no row, and of an image that cannot be read."""
+    try:
+        image = None if row is None else split.image(row)
+    except decoding.UNREADABLE:
+        return None
+    return image and ImageOps.contain(image, (THUMBNAIL, THUMBNAIL))
 
 
 def _by_name(splits: Splits) -> dict[str, ImageSplit]:
@@ -561,8 +645,8 @@ def draw_figures(
     evaluator: Evaluator,
     embeddings: dict[str, torch.Tensor],
     folder: Path,
-) -> dict[str, Path]:
-    """Figures of the test split by its embeddings, name -> file in `<run>/Figures`."""
+) -> figures.Drawn:
+    """Figures of the test split by its embeddings, as files in `<run>/Figures`."""
     protocol = evaluator.splits["Test"].protocol
     return figures.draw(
         folder / "Figures",

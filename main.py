@@ -24,7 +24,7 @@ from evaluation import Evaluator, SplitEvaluation
 from training import TrainingEpoch
 from utilities import checkpoints, costs, report, run_folder, seeding
 from utilities.logger import RunLog, values_of_epoch
-from utilities.online import OnlineRun
+from utilities.meters import StepLosses
 
 LOG = logging.getLogger("main")
 
@@ -57,8 +57,7 @@ def run(opt: parameters.Settings, command: str) -> None:
         return
     for notice in parameters.notices(opt):
         LOG.info("%s", notice)
-    if opt.log_online:
-        OnlineRun.require_possible()
+    build.require_boards(opt)
     settings = parameters.stored(opt)
     seeding.seed_everything(opt.seed)
     data = build.build_data(opt)
@@ -79,7 +78,7 @@ def run(opt: parameters.Settings, command: str) -> None:
 
     # The run folder is made last: whatever is wrong up to here has written nothing.
     with (
-        build.build_records(opt, command, resumed) as records,
+        build.build_records(opt, command, runtime, resumed, steps=len(loader)) as records,
         run_folder.resumable(records.folder),
     ):
         summary = build.summary(opt, data, learner, guidance, evaluator)
@@ -97,9 +96,10 @@ def run(opt: parameters.Settings, command: str) -> None:
         first = resumed.epoch + 1 if resumed else 0
         if first == opt.n_epochs:  # ended before its results were written
             evaluated = evaluator.run(network)
+        sampled = StepLosses(opt.log_steps, len(loader), records.log_steps)
         pace = costs.Pace(first, opt.n_epochs, opt.evaluate_every)
         for epoch in range(first, opt.n_epochs):
-            training = TrainingEpoch(learner, epoch, seeding.derive(opt.seed, epoch))
+            training = TrainingEpoch(learner, epoch, seeding.derive(opt.seed, epoch), sampled)
             data.sampler.set_epoch(epoch)
             if resumed and resumed.within and epoch == first:
                 checkpoints.restore_begun(resumed, training, data.sampler)
@@ -145,8 +145,7 @@ def evaluate_only(opt: parameters.Settings, command: str) -> None:
     opt = parameters.inherit(opt, checkpoint.settings)
     for notice in parameters.notices(opt):
         LOG.info("%s", notice)
-    if opt.log_online:
-        OnlineRun.require_possible()
+    build.require_boards(opt)
     runtime = build.build_runtime(opt)
     seeding.seed_everything(opt.seed)
     splits, left_out = build.build_splits(opt)
@@ -156,7 +155,7 @@ def evaluate_only(opt: parameters.Settings, command: str) -> None:
     evaluated = evaluator.run(network)
     values = {split: evaluation.values for split, evaluation in evaluated.items()}
     savename = f"{parameters.run_name_of(opt)}_evaluation"
-    with build.build_records(opt, command, savename=savename) as records:
+    with build.build_records(opt, command, runtime, savename=savename) as records:
         spent = {"peak_memory": costs.peak_memory(runtime.device)}
         records.log(checkpoint.epoch, values_of_epoch({}, values, spent))
         facts = build.facts(opt, command, splits, left_out, runtime)
@@ -187,7 +186,8 @@ def draw_figures(
         return
     embeddings = evaluated["Test"].embeddings
     drawn = build.draw_figures(opt, testing, evaluator, embeddings, records.folder)
-    records.log_figures("Test", drawn)
+    records.log_figures("Test", drawn.files)
+    records.log_table("Test: retrievals", [panel.row() for panel in drawn.panels])
 
 
 if __name__ == "__main__":

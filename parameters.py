@@ -36,6 +36,7 @@ from utilities.flags import (
     abridged,
     at_least,
     in_block,
+    in_words,
     nearest_of,
     needs_above_zero,
     needs_off,
@@ -80,7 +81,7 @@ TOPICS = {
     "guidance": "language guidance: texts, pseudolabels, distillation",
     "optimisation": "epochs, learning rates, schedule, number format",
     "evaluation": "metrics, their cost, checkpoints that they choose",
-    "wandb": "logging to Weights & Biases",
+    "wandb": "logging to Weights & Biases and TensorBoard",
 }
 # These say where things are or how fast they are made, not what is made; or are said otherwise.
 FREE = (
@@ -100,13 +101,18 @@ FREE = (
     "log_online",
     "project",
     "group",
+    "entity",
+    "tags",
+    "notes",
+    "tensorboard",
+    "log_steps",
     "arch_weights",
     "checkpoint_every",
 )
 # Settings with one meaning: which of two is stated later counts.
 SAME_MEANING = {"precision": "use_float16", "use_float16": "precision"}
 # Of an evaluated checkpoint's settings: what the evaluation itself must ask for, or against.
-NOT_INHERITED = ("log_online", "no_figures", "no_test_metrics")
+NOT_INHERITED = ("log_online", "tensorboard", "no_figures", "no_test_metrics")
 
 # Components by name, with a line each
 
@@ -440,6 +446,11 @@ LEARNING_OBJECTIVE = Need(
     "an objective with parameters of its own",
     "the objective has no parameters of its own (--loss {loss})",
 )
+LOGGED = Need(
+    lambda settings, _: settings.log_online or settings.tensorboard,
+    "--log_online or --tensorboard",
+    "neither --log_online nor --tensorboard is given",
+)
 THE_FIRST_GPU = Need(
     lambda settings, index: index == settings.gpu[0], "", "only the first is used (--gpu {gpu})"
 )
@@ -504,6 +515,10 @@ def _hyperparameters(
 
 def _is_size(text: str) -> object:
     return text == "auto" or re.fullmatch(r"[1-9]\d{0,8}[MG]B", text)
+
+
+def _is_tag(text: str) -> bool:
+    return 1 <= len(text) <= 64  # which is what W&B takes
 
 
 def _is_folder_name(text: str) -> bool:
@@ -1624,8 +1639,8 @@ FLAGS: tuple[Flag, ...] = (
             "evaluate_only",
             None,
             "Train nothing: evaluate this checkpoint, or the last one of this run folder, under "
-            "its own settings (but --log_online, --no_figures and --no_test_metrics) where no "
-            "flag says otherwise.",
+            "its own settings (but --log_online, --tensorboard, --no_figures and "
+            "--no_test_metrics) where no flag says otherwise.",
             metavar="CHECKPOINT",
             stored=False,
         ),
@@ -1705,6 +1720,13 @@ FLAGS: tuple[Flag, ...] = (
             needs=(needs_on("log_online"),),
         ),
         Text(
+            "entity",
+            None,
+            "W&B user or team whose project it is; left out, your own default.",
+            metavar="NAME",
+            needs=(needs_on("log_online"),),
+        ),
+        Text(
             "group",
             "Sample_Run",
             "W&B group: the seeds of one setting; it also names the run folder where --savename "
@@ -1717,6 +1739,33 @@ FLAGS: tuple[Flag, ...] = (
                     "--savename {savename} names the run folder and --log_online is not given",
                 ),
             ),
+        ),
+        Text(
+            "tags",
+            (),
+            "W&B tags of the run, by which runs are filtered.",
+            metavar="TAG",
+            check=_is_tag,
+            form="a tag of 1 to 64 letters",
+            needs=(needs_on("log_online"),),
+        ),
+        Text(
+            "notes",
+            None,
+            "What W&B shows as the notes of the run.",
+            needs=(needs_on("log_online"),),
+        ),
+        Switch(
+            "tensorboard",
+            "Write event files for TensorBoard to the run folder, with the same keys as at W&B.",
+        ),
+        Whole(
+            "log_steps",
+            0,
+            "Log the losses of every N-th step of training, too; 0: means of epochs alone. The "
+            "device is waited for at these steps.",
+            at_least(0),
+            needs=(TRAINS, LOGGED),
         ),
     ),
     *in_block(
@@ -1967,6 +2016,19 @@ def keep_beginning(opt: Settings, begun: Mapping[str, object]) -> list[str]:
     if opt.not_pretrained:
         opt.arch_weights = None
     return said
+
+
+def disagreeing(opt: Settings, chosen: Mapping[str, object]) -> list[str]:
+    """What somebody else has chosen and the settings say otherwise, each with both values."""
+    known = {name: value for name, value in chosen.items() if name in BY_NAME}
+    read, unreadable = read_stored(known, [flag for flag in FLAGS if flag.stored])
+    other = {name: value for name, value in read.items() if value != getattr(opt, name)}
+    said = [
+        f"--{name} {in_words(value)} (here {in_words(getattr(opt, name))})"
+        for name, value in other.items()
+        if name not in SAME_MEANING
+    ]
+    return said + [sentence.rstrip(".") for sentence in unreadable]
 
 
 def stored(opt: argparse.Namespace) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from evaluation.retrieval import Protocol, per_query
 from metrics import COSINE
 from utilities.errors import reason
 from utilities.pictures import Ruler, lettered, new_figure, save
+from utilities.types import Picture, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,6 +54,12 @@ class Thumbnail(NamedTuple):
     def caption(self) -> str:
         return self.captioned(self.name)
 
+    def picture(self) -> Picture:
+        """As a cell of a table, which says in words whether a neighbour is right."""
+        verdict = {RIGHT: "right, ", WRONG: "wrong, "}.get(self.frame, "")
+        small = ImageOps.contain(self.image, (THUMBNAIL, THUMBNAIL))
+        return Picture(lambda: small, verdict + self.caption)
+
 
 class Panel(NamedTuple):
     """A row of pictures: a query and its neighbours, the nearest first."""
@@ -60,6 +67,27 @@ class Panel(NamedTuple):
     title: str
     query: Thumbnail
     neighbours: list[Thumbnail]
+
+    def row(self) -> Row:
+        """Of a table, with a column for each rank."""
+        cells: Row = {
+            "kind": self.title.replace("\n", ", "),
+            "class": self.query.name,
+            "query": self.query.picture(),
+        }
+        ranks = range(1, NEAREST + 1)
+        return (
+            cells
+            | dict.fromkeys(map(str, ranks))
+            | {str(rank): neighbour.picture() for rank, neighbour in zip(ranks, self.neighbours)}
+        )
+
+
+class Drawn(NamedTuple):
+    """What was drawn of a split: files by name, and the retrievals that one of them shows."""
+
+    files: dict[str, Path]
+    panels: list[Panel]
 
 
 def draw(
@@ -71,8 +99,8 @@ def draw(
     *,
     text_vectors: torch.Tensor | None,
     memory: int,
-) -> dict[str, Path]:
-    """All figures of a split, as PNG files in `folder`; name -> file.
+) -> Drawn:
+    """All figures of a split, as PNG files in `folder`.
 
     One that cannot be drawn is told and left out: it costs a trained run nothing else.
 
@@ -88,9 +116,10 @@ def draw(
     protocol = protocol.to(embeddings.device)
     classes = shown_classes(protocol.labels)
     names = [class_texts[label] for label in classes.tolist()]
+    panels: list[Panel] = []
 
     def draw_retrieval(file: Path) -> Path | None:
-        panels = extreme_queries(embeddings, protocol, class_texts, read, memory)
+        panels.extend(extreme_queries(embeddings, protocol, class_texts, read, memory))
         return draw_panels(file, panels) if panels else None
 
     def draw_classes(file: Path, text_vectors: torch.Tensor) -> Path:
@@ -107,7 +136,7 @@ def draw(
     if text_vectors is not None:
         drawings["class_similarity"] = partial(draw_classes, text_vectors=text_vectors)
     drawn = {name: _attempted(draw, folder / f"{name}.png") for name, draw in drawings.items()}
-    return {name: file for name, file in drawn.items() if file}
+    return Drawn({name: file for name, file in drawn.items() if file}, panels)
 
 
 def _attempted(draw: Callable[[Path], Path | None], file: Path) -> Path | None:

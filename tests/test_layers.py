@@ -34,6 +34,7 @@ ALLOWED = {
 # Heavy or optional packages, and the only files that import them, inside a function.
 CONFINED = {
     "wandb": {"utilities/online.py"},
+    "tensorboard": {"utilities/tensorboard.py"},
     "faiss": {"evaluation/faiss_library.py"},
     "open_clip": {"language_guidance/language_models.py"},
     "transformers": {"language_guidance/language_models.py"},

@@ -7,18 +7,17 @@ import os
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import small_benchmarks as small
 import torch
 from PIL import Image
+from wandb_files import wandb_records
 
 import batchminer
 import build
@@ -1103,42 +1102,6 @@ def test_an_evaluation_is_logged_online_when_it_asks_itself(call, tmp_path, monk
         for item in record.history.item
     }
     assert {"Test: embeds_mAP: mAP@R", "Test: retrieval"} <= logged
-
-
-def wandb_records(path: Path) -> list:
-    """The records of a .wandb file, once it is whole.
-
-    W&B's own process writes it, and may still do so when the run has ended here: the last record
-    is the end of the run.
-    """
-    ends = time.monotonic() + 120
-    while time.monotonic() < ends:
-        records = wandb_records_so_far(path.read_bytes())
-        if records and records[-1].WhichOneof("record_type") == "exit":
-            return records
-        time.sleep(0.1)
-    raise AssertionError(f"{path} does not end with the end of the run")
-
-
-def wandb_records_so_far(data: bytes) -> list:
-    """After a header of 7 bytes a LevelDB log: blocks of 32 KiB with chunks (crc, length, kind)."""
-    from wandb.proto import wandb_internal_pb2
-
-    messages: Any = wandb_internal_pb2  # made when it is imported, so that no checker sees them
-    position, whole, records = 7, b"", []
-    while position + 7 <= len(data):
-        if (left := 32768 - position % 32768) < 7:
-            position += left
-            continue
-        _, length, kind = struct.unpack_from("<IHB", data, position)
-        if position + 7 + length > len(data):
-            break
-        whole += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # a whole record, or the last chunk of one
-            records.append(messages.Record.FromString(whole))
-            whole = b""
-    return records
 
 
 def tiny_clip(folder: Path) -> Path:

@@ -3,9 +3,11 @@
 import time
 from collections.abc import Callable, Iterable, Sized
 
+import torch
+
 from training.learner import Learner
 from utilities import seeding, signals
-from utilities.meters import LossMeter
+from utilities.meters import LossMeter, StepLosses
 from utilities.progress import progress
 from utilities.types import Batch, PixelBatch
 
@@ -16,10 +18,11 @@ class TrainingEpoch:
     Args:
         number: of the epoch, from 0.
         seed: of this epoch; it fixes all that the steps draw.
+        heard: gets the losses of each step, if anything does.
     """
 
-    def __init__(self, learner: Learner, number: int, seed: int):
-        self.learner, self.number, self.seed = learner, number, seed
+    def __init__(self, learner: Learner, number: int, seed: int, heard: StepLosses | None = None):
+        self.learner, self.number, self.seed, self.heard = learner, number, seed, heard
         self.meter = LossMeter(number)
         self.seconds, self.images = 0.0, 0  # of the steps so far
         self.is_over = False
@@ -70,8 +73,10 @@ class TrainingEpoch:
         shown = progress(batches, title, total=total, initial=self.steps)
         for batch in shown:
             with signals.held():
-                self._step(batch)
-            if self.meter.due():  # the only place where a step waits for the device
+                losses = self._step(batch)
+            if self.heard:  # here, and below, a step may wait for the device
+                self.heard.hear(self.number, self.steps, losses)
+            if self.meter.due():
                 means = self.meter.means()
                 values = {name: f"{value:.4f}" for name, value in means.items()}
                 shown.set_postfix(values, refresh=False)
@@ -91,8 +96,10 @@ class TrainingEpoch:
             seeding.restore(self.drawn)
         self.learner.start_epoch(self.number)
 
-    def _step(self, batch: Batch | PixelBatch) -> None:
+    def _step(self, batch: Batch | PixelBatch) -> dict[str, torch.Tensor]:
         self.is_between_steps = False
-        self.meter.update(**self.learner.step(batch))
+        losses = self.learner.step(batch)
+        self.meter.update(**losses)
         self.images += len(batch.labels)
         self.is_between_steps = True
+        return losses

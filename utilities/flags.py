@@ -200,7 +200,7 @@ class Flag:
         if not self.several:
             return self.read_entry(value)
         entries = value if isinstance(value, list) else [value]
-        if not entries:
+        if not entries and self.default:
             raise ValueError("an empty list")
         return [self.read_entry(entry) for entry in entries]
 
@@ -280,7 +280,7 @@ class Flag:
         return "TEXT"
 
     def _has_default(self) -> bool:
-        return self.default is not None
+        return self.default not in (None, ())
 
     def _read_text(self, text: str) -> object:
         try:

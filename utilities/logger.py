@@ -1,23 +1,22 @@
-"""The records of a run: CSV tables, plots, results.json and, on request, Weights & Biases."""
+"""The records of a run: CSV tables, plots, results.json and, on request, boards to watch it on."""
 
 import csv
 import io
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from utilities.environment import environment
 from utilities.errors import UserError
 from utilities.pictures import lettered, new_figure, save
 from utilities.run_folder import RESULTS, write_atomically
-
-if TYPE_CHECKING:
-    from utilities.online import OnlineRun
+from utilities.types import Picture, Row
 
 # Values of an epoch: split -> family -> metric -> value, e.g.
 # {"Test": {"embeds_e_recall": {"e_recall@1": 0.5}}}.
@@ -29,6 +28,8 @@ History = dict[str, dict[str, dict[str, list[float]]]]
 Summary = dict[str, dict[str, dict[str, float]]]
 
 CLASS_TEXTS = "class_texts.csv"
+EPOCHS = "Train: epochs"  # the key of the number of an epoch
+STEPS = "Steps/"  # before the names of losses of steps
 PLOT_INTERVAL = 60  # seconds between redrawings: drawing must not slow short epochs down
 # Beginnings of names.
 LOWER_IS_BETTER = ("loss", "objective", "guidance", "time", "dists@intra", "rho_spectrum")
@@ -45,6 +46,39 @@ def key(family: str, metric: str) -> str:
     return metric if family == metric else f"{family}: {metric}"
 
 
+class Board(Protocol):
+    """Where people watch a run while it lives.
+
+    Epochs, and steps of training over all epochs, count from 1.
+    """
+
+    @property
+    def run_id(self) -> str | None:
+        """What a resumed run needs to go on there."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it knows nothing of what this run did before this process."""
+
+    def log(self, epoch: int, step: int, values: Values) -> None:
+        """Values of an epoch, whose last step of training is `step`."""
+
+    def log_steps(self, step: int, losses: dict[str, float]) -> None:
+        """Losses of a step of training by name."""
+
+    def log_table(self, epoch: int, name: str, rows: list[Row]) -> None:
+        """A table by its key, beside the values of an epoch; 0 is before the first."""
+
+    def log_figures(self, epoch: int, figures: dict[str, Path]) -> None:
+        """Pictures by their keys, beside the values of an epoch."""
+
+    def summarise(self, epoch: int, summary: Summary) -> None:
+        """The three values of each metric after an epoch."""
+
+    def finish(self, exit_code: int) -> None:
+        """No more comes; the run has failed unless the code is 0."""
+
+
 class RunLog:
     """Appends the values of each epoch to every record.
 
@@ -53,24 +87,30 @@ class RunLog:
     Args:
         folder: run folder.
         history: values so far, of a resumed run: its records become whole.
-        online: a started run at W&B, or None.
+        boards: where the run is shown beside its files.
+        steps: of training in an epoch, by which boards count them.
     """
 
     def __init__(
-        self, folder: Path, history: History | None = None, online: "OnlineRun | None" = None
+        self,
+        folder: Path,
+        history: History | None = None,
+        boards: Sequence[Board] = (),
+        steps: int = 1,
     ):
-        self.folder, self.online = folder, online
+        self.folder, self.boards, self.steps = folder, boards, steps
         self.history: History = history or {}
         self.last_drawn = time.monotonic()
         (folder / "CSV_Logs").mkdir(exist_ok=True)
         # Of a run of before, which counted from 0; each table has the epochs now.
         (folder / "CSV_Logs" / "Data_Train_epochs.csv").unlink(missing_ok=True)
         (folder / "Progression_Plots").mkdir(exist_ok=True)
+        self._tell_of_the_past()
 
     @property
     def online_id(self) -> str | None:
         """What a resumed run needs to go on with the same run at W&B."""
-        return self.online.run_id if self.online else None
+        return next((board.run_id for board in self.boards if board.run_id), None)
 
     def log(self, epoch: int, values: Values) -> None:
         """Record the values of an epoch, counted from 0."""
@@ -85,21 +125,36 @@ class RunLog:
         self._write_tables()
         if time.monotonic() - self.last_drawn > PLOT_INTERVAL:
             self.draw()
-        if self.online:
-            self.online.log(epoch + 1, _numbered(epoch + 1, values))
+        numbered, summary = _numbered(epoch + 1, values), self.summary()
+        for board in self.boards:
+            board.log(epoch + 1, (epoch + 1) * self.steps, numbered)
+            board.summarise(epoch + 1, summary)
 
-    def log_class_texts(self, rows: list[dict[str, object]]) -> None:
-        """What guidance reads of each class, if anything, as a table; online with a new run."""
+    def log_steps(self, step: int, losses: dict[str, float]) -> None:
+        """Losses of one step of training, counted from 1 over all epochs, for boards alone."""
+        for board in self.boards:
+            board.log_steps(step, losses)
+
+    def log_class_texts(self, rows: list[Row]) -> None:
+        """What guidance reads of each class, if anything; on new boards with pictures."""
         if not rows:
             return
-        plain = [{name: _as_text(cell) for name, cell in row.items()} for row in rows]
+        cells = [{name: _as_text(cell) for name, cell in row.items()} for row in rows]
+        plain = [_without_pictures(row) for row in cells]
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, list(plain[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(plain)
         write_atomically(self.folder / CLASS_TEXTS, text.getvalue())
-        if self.online and not self._numbers():
-            self.online.log_table("class_texts", plain)
+        for board in self.boards:
+            if board.is_new:
+                board.log_table(self._last_number(), "Train: class_texts", cells)
+
+    def log_table(self, name: str, rows: list[Row]) -> None:
+        """A table for boards alone, beside the values of the last epoch; `name` is its key."""
+        cells = [{name: _as_text(cell) for name, cell in row.items()} for row in rows]
+        for board in self.boards if rows else ():
+            board.log_table(self._last_number(), name, cells)
 
     def improved(self, split: str, family: str, metric: str) -> bool:
         """Whether the last logged value is better than all before it."""
@@ -132,9 +187,10 @@ class RunLog:
         self.last_drawn = time.monotonic()
 
     def log_figures(self, split: str, figures: dict[str, Path]) -> None:
-        """Pictures of a split beside the values of the last epoch, where there is a W&B run."""
-        if self.online and figures:
-            self.online.log_figures(self._numbers()[-1], split, figures)
+        """Pictures of a split beside the values of the last epoch, for boards alone."""
+        named = {f"{split}: {name}": file for name, file in figures.items()}
+        for board in self.boards if named else ():
+            board.log_figures(self._last_number(), named)
 
     def summary(self) -> Summary:
         """Three values of each metric and their epochs, counted from 1.
@@ -157,12 +213,12 @@ class RunLog:
         Raises UserError for a plot that cannot be written, after the results.
         """
         summary = self.summary()
-        if self.online:
-            self.online.summarise(summary)
+        for board in self.boards:  # of which a resumed one may know less
+            board.summarise(self._last_number(), summary)
         results = {
             **run,
             "run": str(self.folder),
-            "epochs": max(self._numbers(), default=0),
+            "epochs": self._last_number(),
             "metrics": summary,
             "peak_memory": self._peak_memory(),
             "seconds": round(seconds, 2),
@@ -182,9 +238,17 @@ class RunLog:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: object) -> None:
-        """End the online run, as failed if an exception passes; the files need no closing."""
-        if self.online:
-            self.online.finish(exit_code=1 if kind else 0)
+        """End all boards, as failed if an exception passes; the files need no closing."""
+        with ExitStack() as ending:
+            for board in self.boards:
+                ending.callback(board.finish, exit_code=1 if kind else 0)
+
+    def _tell_of_the_past(self) -> None:
+        """Boards that begin with a resumed run get the epochs before."""
+        numbers = self._numbers()
+        for board in self.boards:
+            for place, number in enumerate(numbers if board.is_new else ()):
+                board.log(number, number, _numbered(number, _values_at(self.history, place)))
 
     def _write_tables(self) -> None:
         for split, families in self.history.items():
@@ -218,6 +282,10 @@ class RunLog:
         epochs = self.history.get("Train", {}).get("epochs", {}).get("epochs", [])
         return [int(epoch) + 1 for epoch in epochs]
 
+    def _last_number(self) -> int:
+        """Of the last epoch so far, 0 before the first."""
+        return max(self._numbers(), default=0)
+
     def _peak_memory(self) -> dict[str, float]:
         """The largest of all epochs, of whichever process of the run."""
         peaks = self.history.get("Train", {}).get("peak_memory", {})
@@ -244,6 +312,13 @@ class RunLog:
         return [(number, value) for number, value in numbered if not math.isnan(value)]
 
 
+def by_key(values: Values) -> dict[str, float]:
+    """By keys as in the paper's code: "Test: embeds_e_recall: e_recall@1", "Train: loss"."""
+    return {
+        f"{split}: {key(family, metric)}": value for split, family, metric, value in _flat(values)
+    }
+
+
 def _with_training(families: Families, values: Values) -> Values:
     """Families of the training before all others of a split."""
     splits = {"Train": families | values.get("Train", {})}
@@ -252,6 +327,15 @@ def _with_training(families: Families, values: Values) -> Values:
 
 def _numbered(epoch: int, values: Values) -> Values:
     return _with_training({"epochs": {"epochs": epoch}}, values)
+
+
+def _values_at(history: History, place: int) -> Values:
+    """Of one epoch, without its number and the values that it does not have."""
+    values: Values = {}
+    for split, family, metric, series in _flat(history):
+        if family != "epochs" and not math.isnan(series[place]):
+            values.setdefault(split, {}).setdefault(family, {})[metric] = series[place]
+    return values
 
 
 def _flat(nested: dict) -> Iterator[tuple]:
@@ -264,7 +348,17 @@ def _flat(nested: dict) -> Iterator[tuple]:
 
 def _as_text(cell: object) -> object:
     """Names of files may hold bytes that are no text: these in escapes."""
-    return cell.encode(errors="backslashreplace").decode() if isinstance(cell, str) else cell
+    if isinstance(cell, Picture):
+        return cell._replace(caption=_in_escapes(cell.caption))
+    return _in_escapes(cell) if isinstance(cell, str) else cell
+
+
+def _in_escapes(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _without_pictures(row: Row) -> Row:
+    return {name: cell for name, cell in row.items() if not isinstance(cell, Picture)}
 
 
 def _table(numbers: list[int], metrics: dict[str, list[float]]) -> str:

@@ -1,6 +1,7 @@
 """Means that are summed on the device, so that a training step never waits for the host."""
 
 import time
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -53,3 +54,23 @@ class LossMeter:
                 f"{self.epoch + 1}"
             )
         return {name: (total / self.steps).item() for name, total in self.sums.items()}
+
+
+class StepLosses:
+    """Tells the losses of every N-th step of a run; the device is waited for at these steps alone.
+
+    Args:
+        interval: N; 0 tells none.
+        steps: of an epoch, by which those of the run are counted.
+        tell: gets the number of a step of the run, from 1, and its losses by name.
+    """
+
+    def __init__(self, interval: int, steps: int, tell: Callable[[int, dict[str, float]], None]):
+        self.interval, self.steps, self.tell = interval, steps, tell
+
+    def hear(self, epoch: int, step: int, losses: Mapping[str, torch.Tensor]) -> None:
+        """The losses of a step, scalars on one device; epochs count from 0, steps in one from 1."""
+        number = epoch * self.steps + step
+        if self.interval and number % self.interval == 0:
+            values = torch.stack([loss.detach().double() for loss in losses.values()]).tolist()
+            self.tell(number, dict(zip(losses, values)))

@@ -46,7 +46,7 @@ def test_all_are_drawn_for_any_split(tmp_path, classes, each):
         picture,
         text_vectors=texts,
         memory=MEMORY,
-    )
+    ).files
     drawn = {"projection", "class_similarity"} | ({"retrieval"} if each > 1 else set())
     assert files.keys() == drawn
     written = {file.name for file in (tmp_path / "Figures").iterdir()}
@@ -65,7 +65,7 @@ def test_a_collapsed_space_is_drawn_too(tmp_path):
         picture,
         text_vectors=None,
         memory=MEMORY,
-    )
+    ).files
     assert files.keys() == {"retrieval", "projection"}
 
 
@@ -161,7 +161,7 @@ def test_any_class_name_is_drawn(tmp_path, caplog):
         picture,
         text_vectors=texts,
         memory=MEMORY,
-    )
+    ).files
     assert files.keys() == {"retrieval", "projection", "class_similarity"}
     assert "not drawn" not in caplog.text
 
@@ -237,7 +237,7 @@ def test_a_figure_that_fails_costs_the_others_nothing(tmp_path, caplog):
         read,
         text_vectors=None,
         memory=MEMORY,
-    )
+    ).files
     assert files.keys() == {"projection"}
     assert "The figure retrieval.png is not drawn (FileNotFoundError" in caplog.text
     assert [file.name for file in (tmp_path / "Figures").iterdir()] == ["projection.png"]
