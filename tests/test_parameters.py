@@ -560,6 +560,7 @@ def meeting(need: Need, flag: Flag, file: str) -> tuple[list[str], list[str]] | 
             [],
             ["--savename", "other"],
         ),
+        "neither --log_online nor --tensorboard is given": (["--tensorboard"], []),
         "the objective has no parameters of its own (--loss {loss})": (
             ["--loss", "arcface"],
             ["--loss", "supcon"],
@@ -620,6 +621,7 @@ def meeting(need: Need, flag: Flag, file: str) -> tuple[list[str], list[str]] | 
 
 GIVEN = {
     "tau": ["3"],
+    "tags": ["first", "second"],
     "data_sampler_lowproj_dim": ["8"],
     "cache_size": ["300"],
     "evaluation_metrics": ["e_recall@1", "semantic_consistency"],
@@ -713,6 +715,9 @@ def shown(opt) -> dict[str, str]:
         ),
         (["--batch_mining", "intra_random"], ["--samples_per_class above 2"]),
         (["--project", "p"], ["--project p", "--log_online"]),
+        (["--tags", "a", "b"], ["--tags a b has no effect", "--log_online is not given"]),
+        (["--notes", "n", "--tensorboard"], ["--notes n has no effect", "--log_online"]),
+        (["--log_steps", "5"], ["--log_steps 5", "neither --log_online nor --tensorboard"]),
         (["--epochs", "3", "--tau", "5"], ["--tau 5 has no effect", "--epochs 3"]),
         (["--gpu", "1", "0"], ["--gpu 0 has no effect"]),
     ],
@@ -744,7 +749,8 @@ def test_notices_in_words(argv, parts):
         ["--tau", "100", "149", "--gamma", "0.5", "--warmup", "149"],
         ["--cache", "disk", "--cache_path", "x", "--cache_limit", "1"],
         ["--dataset", "folder", "--no_train_metrics", "--no_test_metrics", "--evaltypes", "embeds"],
-        ["--log_online", "--savename", "s", "--group", "g", "--project", "p"],
+        ["--log_online", "--savename", "s", "--group", "g", "--project", "p", "--tags", "a"],
+        ["--tensorboard", "--log_steps", "5"],
     ],
     ids=" ".join,
 )

@@ -134,7 +134,7 @@ class OnlineRun:
         import wandb
 
         cells = [[_as_cell(cell) for cell in row.values()] for row in rows]
-        table = wandb.Table(columns=list(rows[0]), data=cells, allow_mixed_types=True)
+        table = wandb.Table(columns=list(rows[0]), data=cells)
         self._log_beside(epoch, {name: table})
 
     def log_figures(self, epoch: int, figures: dict[str, Path]) -> None:

@@ -10,6 +10,7 @@ from small_learner import batch, learner, weights
 
 from training import TrainingEpoch
 from utilities import signals
+from utilities.meters import StepLosses
 
 BATCHES = [batch(number) for number in range(5)]
 
@@ -116,3 +117,29 @@ def test_an_epoch_without_steps_is_seeded_when_it_is_gone_on_with():
     again = TrainingEpoch(begun, 0, seed=7)
     again.load_state_dict(state)
     assert again.run(BATCHES)["loss"] == expected["loss"]
+
+
+def test_losses_of_steps_are_heard_once_wherever_an_epoch_is_left():
+    told: list[tuple[int, float]] = []
+    sampled = StepLosses(2, len(BATCHES), lambda step, losses: told.append((step, losses["loss"])))
+    whole = noisy()
+    TrainingEpoch(whole, 1, 7, sampled).run(BATCHES)
+    expected, told[:] = list(told), []
+    assert [step for step, _ in expected] == [6, 8, 10]
+
+    ours = noisy()
+    epoch = TrainingEpoch(ours, 1, 7, sampled)
+
+    def leave() -> None:
+        if epoch.steps == 3:
+            raise Left
+
+    with pytest.raises(Left):
+        epoch.run(BATCHES, leave)
+    again = TrainingEpoch(ours, 1, 7, sampled)
+    again.load_state_dict(through_a_file(epoch.state_dict()))
+    again.run(BATCHES[3:])
+    assert told == expected
+    unheard = noisy()
+    TrainingEpoch(unheard, 1, 7).run(BATCHES)
+    assert all(torch.equal(one, other) for one, other in zip(weights(unheard), weights(ours)))

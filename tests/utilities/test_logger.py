@@ -8,7 +8,7 @@ import pytest
 from utilities import logger, report
 from utilities.errors import UserError
 from utilities.logger import RunLog
-from utilities.online import OnlineRun
+from utilities.types import Picture
 
 
 def values(loss: float, recall: float, **more: float) -> logger.Values:
@@ -141,42 +141,89 @@ def test_finish_writes_results_and_plots(log):
     }
 
 
-def test_the_online_run_gets_the_values_and_the_end(tmp_path, monkeypatch):
-    seen = []
+class Seen:
+    """A board that keeps what it is told."""
 
-    class Online:
-        def log(self, epoch, values):
-            seen.append((epoch, values))
+    def __init__(self, is_new: bool = True, run_id: str | None = None):
+        self.is_new, self.run_id = is_new, run_id
+        self.told: list[tuple] = []
 
-        def finish(self, exit_code):
-            seen.append(exit_code)
+    def __getattr__(self, name: str):
+        return lambda *values, **named: self.told.append((name, *values, *named.values()))
 
+    def of(self, name: str) -> list[tuple]:
+        return [tuple(values) for told, *values in self.told if told == name]
+
+
+@pytest.fixture
+def board() -> Seen:
+    return Seen(run_id="abc")
+
+
+def numbered(number: int, *of: float) -> logger.Values:
+    found = values(*of)
+    found["Train"]["epochs"] = {"epochs": number}
+    return found
+
+
+def test_boards_get_values_the_best_so_far_and_the_end(tmp_path, monkeypatch, board):
     monkeypatch.setattr(logger, "PLOT_INTERVAL", float("inf"))
-    with RunLog(tmp_path, online=Online()) as log:
+    other = Seen()
+    with RunLog(tmp_path, boards=[other, board], steps=7) as log:
         log.log(0, values(2.0, 0.25))
-    with pytest.raises(KeyboardInterrupt), RunLog(tmp_path, online=Online()):
+        log.log_steps(10, {"loss": 1.5})
+        log.log(1, values(1.5, 0.2))
+        assert log.online_id == "abc"
+    assert board.of("log") == [(1, 7, numbered(1, 2.0, 0.25)), (2, 14, numbered(2, 1.5, 0.2))]
+    (_, first), (number, second) = board.of("summarise")
+    assert number == 2 and second["Test"]["embeds_e_recall: e_recall@1"]["best"] == 0.25
+    assert first["Train"]["loss"]["best"] == 2.0 and second["Train"]["loss"]["best"] == 1.5
+    assert board.of("log_steps") == [(10, {"loss": 1.5})]
+    assert board.of("finish") == [(0,)] and board.told == other.told
+    with pytest.raises(KeyboardInterrupt), RunLog(tmp_path, boards=[board]):
         raise KeyboardInterrupt
-    of_the_first = values(2.0, 0.25)
-    of_the_first["Train"]["epochs"] = {"epochs": 1}
-    assert seen == [(1, of_the_first), 0, 1]
+    assert board.of("finish") == [(0,), (1,)]
 
 
-def test_online_keys_are_those_of_the_papers_code():
-    class Run:
-        def log(self, values, step):
-            self.seen = values, step
+def test_every_board_is_ended_whatever_another_does(tmp_path, board):
+    class Full(Seen):
+        def finish(self, exit_code: int) -> None:
+            raise UserError("the disk is full")
 
-    online = object.__new__(OnlineRun)
-    online.run = Run()
-    online.log(3, values(2.0, 0.25))
-    assert online.run.seen == (
-        {
-            "Train: loss": 2.0,
-            "Train: time": 1.0,
-            "Test: embeds_e_recall: e_recall@1": 0.25,
-        },
-        3,
-    )
+    with pytest.raises(UserError, match="full"), RunLog(tmp_path, boards=[board, Full(), board]):
+        pass
+    assert board.of("finish") == [(0,), (0,)]
+
+
+def test_a_new_board_of_a_resumed_run_gets_the_epochs_before(log, board):
+    log.log(0, values(2.0, 0.25))
+    log.log(1, {"Train": {"loss": {"loss": 1.5}}})
+    known = Seen(is_new=False)
+    resumed = RunLog(log.folder, log.history, [board, known], steps=7)
+    assert board.of("log") == [
+        (1, 1, numbered(1, 2.0, 0.25)),
+        (2, 2, {"Train": {"epochs": {"epochs": 2}, "loss": {"loss": 1.5}}}),
+    ]
+    resumed.log(2, values(1.0, 0.5))
+    assert known.of("log") == board.of("log")[2:] == [(3, 21, numbered(3, 1.0, 0.5))]
+
+
+def test_tables_of_boards_hold_pictures_and_files_do_not(log, board):
+    picture = Picture(lambda: None, "d\udcf6g.png")
+    rows = [{"class": "d\udcf6g", "text": "a dog", "picture": picture}]
+    RunLog(log.folder, None, [board, Seen(is_new=False)]).log_class_texts(rows)
+    assert (log.folder / "class_texts.csv").read_text() == "class,text\nd\\udcf6g,a dog\n"
+    ((number, name, (row,)),) = board.of("log_table")
+    assert (number, name, row["class"]) == (0, "Train: class_texts", "d\\udcf6g")
+    assert row["picture"].caption == "d\\udcf6g.png"
+
+
+def test_keys_are_those_of_the_papers_code():
+    assert logger.by_key(values(2.0, 0.25)) == {
+        "Train: loss": 2.0,
+        "Train: time": 1.0,
+        "Test: embeds_e_recall: e_recall@1": 0.25,
+    }
 
 
 def test_a_metric_without_any_value_ends_nothing(log, caplog):

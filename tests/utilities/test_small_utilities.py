@@ -12,7 +12,7 @@ import torch
 from utilities import report, seeding
 from utilities.errors import NonFiniteLoss, UserError, on_one_line
 from utilities.logger import values_of_epoch
-from utilities.meters import LossMeter
+from utilities.meters import LossMeter, StepLosses
 from utilities.runtime import Runtime, select_device
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +62,26 @@ def test_the_first_non_finite_loss_is_named(losses, name, step):
 
 def test_the_meter_is_due_after_its_interval():
     assert not LossMeter(interval=100).due() and LossMeter(interval=0).due()
+
+
+class Untouched(dict):
+    """Losses of which nobody may ask for a value."""
+
+    def values(self):
+        raise AssertionError("the device is waited for")
+
+
+def test_losses_of_steps_are_read_at_every_nth_step_of_the_run_alone():
+    told = []
+    sampled = StepLosses(3, 4, lambda *step: told.append(step))
+    for epoch in range(2):
+        for step in range(1, 5):
+            number = 4 * epoch + step
+            losses = {"objective": torch.tensor(1.5), "loss": torch.tensor(float(number))}
+            sampled.hear(epoch, step, losses if number % 3 == 0 else Untouched(losses))
+    assert told == [(number, {"objective": 1.5, "loss": float(number)}) for number in (3, 6)]
+    StepLosses(0, 4, lambda *step: told.append(step)).hear(0, 1, Untouched())
+    assert len(told) == 2
 
 
 def test_a_meter_keeps_no_graph():
