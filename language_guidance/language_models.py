@@ -7,7 +7,7 @@ needs none of them.
 import hashlib
 import importlib.util
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +31,7 @@ MINILM_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 HUB = "hf:"  # --language_model hf:<name or folder>
 CLIP_ARCH = "ViT-B-32-quickgelu"  # quickgelu is the activation that OpenAI trained with
 CLIP_TAG = "openai"
+IMAGENET_PRIMERS = "imagenet"
 
 Encoder = Callable[[list[str]], torch.Tensor]
 
@@ -54,6 +55,19 @@ def select(name: str, weights: str | None = None) -> LanguageModel:
     if name.startswith(HUB):
         return _of_hub(name.removeprefix(HUB), weights)
     return part_of(REGISTRY, "name", name)(weights)
+
+
+def primers(names: Sequence[str]) -> list[str]:
+    """Sentences with {} for a text, each once; `imagenet` stands for open_clip's 80 templates."""
+    sentences = []
+    for name in names:
+        if name == IMAGENET_PRIMERS:
+            from open_clip import OPENAI_IMAGENET_TEMPLATES
+
+            sentences += [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
+        else:
+            sentences.append(name)
+    return list(dict.fromkeys(sentences))
 
 
 def encode(

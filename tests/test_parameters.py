@@ -504,7 +504,7 @@ def in_yaml(capsys, tmp_path, flag: Flag, text: str) -> str:
 
 def test_learning_rates_do_not_ascend_but_where_minus_one_stands_for_another():
     rates = [flag for flag in NUMBERS if re.search(r"(^|_)(lr|lrmulti)$", flag.name)]
-    assert len(rates) == 11
+    assert len(rates) == 12
     negative = {flag.name for flag in rates if flag.bounds.low < 0}
     assert negative == {"fc_lr", "loss_pml_lr"}
 
