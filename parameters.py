@@ -323,8 +323,13 @@ LANGUAGE_MODEL_LINES = {
     "roberta_l": "roberta-large, mean of the token vectors.",
     "minilm": "all-MiniLM-L6-v2, a small sentence model that comes with the requirements and needs "
     "no download.",
-    "hf:<name or folder>": "Any encoder of the Hugging Face hub or a local folder, mean of the "
-    "token vectors.",
+    "clip:<model/weights>": "Text tower of any open_clip model: clip:ViT-B-16/laion2b_s34b_b88k, "
+    "clip:ViT-B-16/FILE, clip:hf-hub:<repository>.",
+    "hf:<name or folder>": "Any text model of the Hugging Face hub or a local folder: towers of "
+    "CLIP and SigLIP by their projection, sentence models by their pooling file, decoders by the "
+    "last token, others by the mean.",
+    "vectors:<file>": "Word vectors (GloVe, fastText, word2vec text; .npy with the words in .txt "
+    "beside it), the mean over the words of a text.",
 }
 IMAGENET_PRIMERS = "imagenet"
 LANGUAGE_LOSS_LINES = {
@@ -448,6 +453,11 @@ GUIDED = (TRAINS, needs_above_zero("language_distill_w"))
 PSEUDOLABELS = needs_on("language_pseudoclass")
 BY_TEXTS = needs_other_than("language_control", *WITHOUT_TEXTS)
 OF_CLASSES = needs_one_of("language_pseudoclass_level", "class")
+OF_SENTENCES = Need(
+    lambda settings, _: not settings.language_model.startswith("vectors:"),
+    "a model of sentences",
+    "--language_model {language_model} reads words, not sentences",
+)
 BY_KL = needs_one_of("language_loss", "kl")
 BY_MAP = needs_one_of("language_loss", "contrastive")
 READS_TEXTS = Need(
@@ -1762,7 +1772,7 @@ FLAGS: tuple[Flag, ...] = (
             "clip",
             "Text encoder.",
             LANGUAGE_MODEL_LINES,
-            patterns={"<name or folder>": r"(?s:.+)"},
+            patterns=dict.fromkeys(("<model/weights>", "<name or folder>", "<file>"), r"(?s:.+)"),
             listed=True,
             needs=(READS_TEXTS,),
         ),
@@ -1771,7 +1781,7 @@ FLAGS: tuple[Flag, ...] = (
             None,
             "Local file or folder of the text encoder instead of the download.",
             existing="file or folder",
-            needs=(READS_TEXTS,),
+            needs=(READS_TEXTS, OF_SENTENCES),
         ),
         Text(
             "language_primer",
@@ -1780,7 +1790,7 @@ FLAGS: tuple[Flag, ...] = (
             f"normalised and averaged. {IMAGENET_PRIMERS}: the 80 that CLIP was tried with.",
             check=_is_primer,
             form="a sentence with {} in the place of the class text",
-            needs=(READS_TEXTS,),
+            needs=(READS_TEXTS, OF_SENTENCES),
         ),
         Place(
             "class_text",
@@ -2334,8 +2344,9 @@ def _completed(settings: Settings) -> Settings:
     if settings.use_float16:
         settings.precision, settings.use_float16 = "fp16", False
         settings.stated |= {"precision"}
-    if settings.language_model.startswith("hf:~"):
-        settings.language_model = f"hf:{expanded(settings.language_model[3:])}"
+    kind, colon, source = settings.language_model.partition(":")
+    if source.startswith("~"):
+        settings.language_model = f"{kind}{colon}{expanded(source)}"
     return settings
 
 
@@ -2452,11 +2463,14 @@ def _group_as_folder(opt: argparse.Namespace) -> list[str]:
     return []
 
 
-def _model_in_no_home(opt: argparse.Namespace) -> list[str]:
-    source = opt.language_model.removeprefix("hf:")
-    if source == opt.language_model or not os.path.expanduser(source).startswith("~"):
-        return []
-    return [f"--language_model hf:{without_home(source)}"]
+def _model_that_is_not_there(opt: argparse.Namespace) -> list[str]:
+    kind, _, source = opt.language_model.partition(":")
+    path = os.path.expanduser(source)
+    if source.startswith("~") and path.startswith("~"):
+        return [f"--language_model {kind}:{without_home(source)}"]
+    if kind == "vectors" and not os.path.isfile(path):
+        return [f"--language_model {kind}:{abridged(source)}: there is no such file."]
+    return []
 
 
 def _unfit_miners(opt: argparse.Namespace) -> list[str]:
@@ -2505,7 +2519,7 @@ COMBINATIONS = (
     _cache_below_crops,
     _support_limits,
     _group_as_folder,
-    _model_in_no_home,
+    _model_that_is_not_there,
     _unfit_miners,
     _missing_checkpoints,
 )

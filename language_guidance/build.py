@@ -217,7 +217,8 @@ def class_vectors(
 
 def _encoder(settings: GuidanceSettings, cache: Path, device: torch.device) -> _Encoder:
     model = language_models.select(settings.model, settings.weights)
-    return _Encoder(model, language_models.primers(settings.primer), cache, device)
+    primers = language_models.primers(settings.primer) if model.knows_sentences else ["{}"]
+    return _Encoder(model, primers, cache, device)
 
 
 def _caption_bank(encoder: _Encoder, captions: list[tuple[str, ...]]) -> TextBank:
