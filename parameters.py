@@ -906,9 +906,11 @@ FLAGS: tuple[Flag, ...] = (
         Place(
             "arch_weights",
             None,
-            "Local checkpoint of the trunk instead of the download.",
+            "Weights of the trunk instead of timm's: a local checkpoint, or hf-hub:USER/NAME for "
+            "model.safetensors of a repository.",
             metavar="FILE",
             existing="file",
+            remote="hf-hub:",
             needs=(TRAINS, FRESH_WEIGHTS),
         ),
         Switch("not_pretrained", "Start from random weights.", needs=(TRAINS, FRESH_WEIGHTS)),

@@ -1063,3 +1063,10 @@ def test_a_key_is_not_shown_where_it_is_wrong(capsys):
 def test_a_validation_part_of_own_data_is_something_to_compare():
     nothing_else = ["--no_test_metrics", "--no_train_metrics", "--store_improvements"]
     assert parameters.parse(["--dataset", "folder", *nothing_else]).store_improvements
+
+
+def test_weights_of_the_hub_are_no_file(capsys):
+    assert parameters.parse(["--arch_weights", "hf-hub:me/x"]).arch_weights == "hf-hub:me/x"
+    with pytest.raises(SystemExit):
+        parameters.parse(["--arch_weights", "hub:me/x"])
+    assert "there is no such file" in capsys.readouterr().err
