@@ -117,6 +117,8 @@ def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
         )
         opt.resume = None
         return None
+    if folder := run_folder.home(checkpoint.path, checkpoint.losses()):
+        log_file.require_unwritten(folder)
     checkpoints.require_fitting(checkpoint, settings, parameters.FREE)
     shaping = [
         change
