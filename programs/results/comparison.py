@@ -6,6 +6,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from programs.constants import VALUES
 from programs.results import doubts, metric_names, published, settings
 from programs.results.groups import Chosen, Key, Seeds, choose
 from programs.results.metric_names import Metric
@@ -16,7 +17,6 @@ from programs.results.statistics import Paired, Spread, paired, spread
 from utilities.errors import UserError
 from utilities.flags import nearest
 
-VALUES = ("best", "at_best_val", "last")
 OfMetrics = dict[str, dict[str, dict[int, float]]]  # metric -> one of VALUES -> seed -> value
 
 
@@ -148,7 +148,7 @@ def _keys(groups: Mapping[Key, Seeds], split: str) -> list[str]:
 
 
 def _values(seeds: Seeds, wanted: Sequence[Metric], split: str) -> OfMetrics:
-    """Metric -> best, at_best_val, last -> seed -> value, as far as the runs of a group have any."""
+    """As far as the runs of a group have any."""
     found: OfMetrics = {}
     for seed, run in seeds.items():
         three = run.values(split)

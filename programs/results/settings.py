@@ -39,8 +39,7 @@ def between(groups: Mapping[str, list[Effective]]) -> dict[str, dict[str, str]]:
     names = every[0][0] if every else ()
     differing = [name for name in names if _differs(name, [run for runs in every for run in runs])]
     return {
-        group: {name: _of_group(name, runs) for name in differing}
-        for group, runs in groups.items()
+        group: {name: _of_group(name, runs) for name in differing} for group, runs in groups.items()
     }
 
 
