@@ -92,7 +92,7 @@ def run(flags: Flags) -> None:
         value=flags.value,
         evaluations=flags.evaluations,
     )
-    written = tables.FORMATS[flags.format or "text"](compared, seeds_shown=flags.seeds_shown)
+    written = tables.document(compared, flags.format or "text", seeds_shown=flags.seeds_shown)
     if flags.curves:
         _draw(compared, flags.curves)
     if flags.to:

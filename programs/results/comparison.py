@@ -3,6 +3,7 @@
 `compare` is the door: from runs to plain numbers, which tables, curves and pages show.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -136,9 +137,13 @@ def _in_order(chosen: Chosen, baseline: str | None) -> dict[Key, Seeds]:
             f"There is no group {baseline} with finished runs{nearest(baseline, names)}; there "
             f"are: {', '.join(names)}."
         )
-    datasets = list(dict.fromkeys(dataset for dataset, _ in chosen.groups))
-    order = sorted(chosen.groups, key=lambda key: (datasets.index(key[0]), key[1] != baseline))
+    order = sorted(chosen.groups, key=lambda key: (key[0], key[1] != baseline, _counted(key[1])))
     return {key: chosen.groups[key] for key in order}
+
+
+def _counted(name: str) -> list[str | int]:
+    """By which 2 comes before 10 in names."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", name)]
 
 
 def _keys(groups: Mapping[Key, Seeds], split: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Metrics of groups over the epochs, in one figure: mean over seeds, and a band around it."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,7 @@ PANEL = 4.6, 3.4  # inches
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 STYLES = ("-", "--", "-.", ":")
 LONGEST_NAME = 60  # characters
+NAME_BELOW_PANEL = 36  # characters that a column of the legend has room for
 
 
 class Band(NamedTuple):
@@ -64,8 +66,7 @@ def draw(comparison: Comparison, file: Path) -> list[str]:
                 axes.grid(alpha=0.3)
                 axes.set_visible(bool(measured))
         figure.tight_layout()
-        names = [shown[name] for name in lines]
-        figure.legend(list(lines.values()), names, loc="upper center", bbox_to_anchor=(0.5, 0))
+        _add_legend(figure, {shown[name]: line for name, line in lines.items()}, len(metrics))
         _write(figure, file)
     return not_shown
 
@@ -103,6 +104,18 @@ def _draw_band(axes: "Axes", metric: Metric, band: Band, number: int) -> "Line2D
         high = [mean + deviation for mean, deviation in zip(means, deviations)]
         axes.fill_between(band.epochs, low, high, color=colour, alpha=0.18, linewidth=0)
     return line
+
+
+def _add_legend(figure: "Figure", lines: Mapping[str, "Line2D"], panels: int) -> None:
+    """Below the panels, in as many columns as their width has room for."""
+    columns = panels * NAME_BELOW_PANEL // max(NAME_BELOW_PANEL, *map(len, lines))
+    figure.legend(
+        list(lines.values()),
+        list(lines),
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        ncols=max(columns, 1),
+    )
 
 
 def _write(figure: "Figure", file: Path) -> None:

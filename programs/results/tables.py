@@ -1,14 +1,11 @@
-"""A comparison as a document: for a terminal, Markdown, LaTeX, CSV, JSON."""
+"""A comparison as a document for people: for a terminal, Markdown, LaTeX; and all formats."""
 
-import csv
-import io
-import json
 import re
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from programs.results import numbers, settings
+from programs.results import numbers, plain, settings
 from programs.results.comparison import VALUES, Comparison, Group, Measured
 from programs.results.metric_names import Metric
 from programs.results.statistics import CONFIDENCE
@@ -79,49 +76,20 @@ def latex(comparison: Comparison, *, seeds_shown: bool = False) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def comma_separated(comparison: Comparison, *, seeds_shown: bool = True) -> str:
-    """A row for each group, metric and kind of value, with all its numbers as results.json has
-    them; what the paper reports is in percent."""
-    seeds = _all_seeds(comparison.groups)
-    rows = [
-        _plain_row(comparison, group, measured, kind)
-        | {f"seed {seed}": measured.values[kind].get(seed) for seed in seeds}
-        for group in comparison.groups
-        for measured in group.measured.values()
-        for kind in measured.values
-    ]
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+FOR_PEOPLE: dict[str, Callable[..., str]] = {"text": text, "markdown": markdown, "latex": latex}
+FOR_PROGRAMS = {"csv": plain.comma_separated, "json": plain.as_json}
 
 
-def as_json(comparison: Comparison, *, seeds_shown: bool = True) -> str:
-    """All there is, numbers as results.json has them; what the paper reports is in percent."""
-    return json.dumps(plain(comparison), indent=1, allow_nan=False) + "\n"
+def document(comparison: Comparison, form: str, *, seeds_shown: bool = False) -> str:
+    """A comparison in the form `text`, `markdown`, `latex`, `csv` or `json`.
 
-
-FORMATS: dict[str, Callable[..., str]] = {
-    "text": text,
-    "markdown": markdown,
-    "latex": latex,
-    "csv": comma_separated,
-    "json": as_json,
-}
-
-
-def plain(comparison: Comparison) -> dict[str, Any]:
-    """A comparison as plain values."""
-    return {
-        "split": comparison.split,
-        "value": comparison.value,
-        "baseline": comparison.baseline,
-        "confidence": CONFIDENCE,
-        "groups": [_plain_group(group) for group in comparison.groups],
-        "left_out": comparison.left_out,
-        "warnings": comparison.warnings,
-    }
+    Args:
+        seeds_shown: the values of each seed stand in tables, too, as they always do in csv and
+            json.
+    """
+    if form in FOR_PROGRAMS:
+        return FOR_PROGRAMS[form](comparison)
+    return FOR_PEOPLE[form](comparison, seeds_shown=seeds_shown)
 
 
 def legend(comparison: Comparison) -> list[str]:
@@ -131,8 +99,9 @@ def legend(comparison: Comparison) -> list[str]:
     sentences = [f"Mean ± standard deviation (n - 1) over n seeds. {meant[0].upper()}{meant[1:]}."]
     if comparison.baseline is not None:
         sentences.append(
-            f"Difference: of {TITLES[comparison.value]} to {on_one_line(comparison.baseline)} over "
-            f"the pairs of runs with one seed, and its {CONFIDENCE:.0%} interval (Student's t)."
+            f"Difference: {TITLES[comparison.value]} minus that of "
+            f"{on_one_line(comparison.baseline)}, over pairs of runs of the same seed, with its "
+            f"{CONFIDENCE:.0%} interval (Student's t)."
         )
     reported = [measured.published for measured in _all_measured(comparison.groups)]
     for source in dict.fromkeys(published.source for published in reported if published):
@@ -306,35 +275,27 @@ def _as_code(words: str) -> str:
 def _latex_of(comparison: Comparison, dataset: str, seeds_shown: bool) -> str:
     groups = comparison.of_dataset(dataset)
     seeds = _all_seeds(groups) if seeds_shown else []
-    kept = {
-        *(f"seed {seed}" for seed in seeds),
-        TITLES[comparison.value],
-        "difference",
-        "published",
-    }
     header, rows = ["", "n"], [[group.name, str(len(group.runs))] for group in groups]
     for metric, each in _grids(comparison, dataset, seeds).items():
-        columns = [number for number, title in enumerate(each.header) if title in kept]
-        titles = [each.header[number] for number in columns]
-        header += [
-            numbers.title(metric) if title == TITLES[comparison.value] else title
-            for title in titles
-        ]
+        columns = _columns_of_latex(comparison, each)
+        titles = [each.header[column] for column in columns]
+        header += [numbers.title(metric) if title in MEANINGS else title for title in titles]
         for row, group in zip(rows, groups):
-            row += [each.rows[group.name][number] for number in columns]
-    lines = [" & ".join(map(in_latex, row)) + r" \\" for row in [header, *rows]]
-    columns_of_table = "l" + "r" * (len(header) - 1)
-    return "\n".join(
-        [
-            rf"\begin{{tabular}}{{{columns_of_table}}}",
-            r"\toprule",
-            lines[0],
-            r"\midrule",
-            *lines[1:],
-            r"\bottomrule",
-            r"\end{tabular}",
-        ]
-    )
+            row += [each.rows[group.name][column] for column in columns]
+    first, *others = (" & ".join(map(in_latex, row)) + r" \\" for row in [header, *rows])
+    begin = rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}"
+    end = [r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([begin, r"\toprule", first, r"\midrule", *others, *end])
+
+
+def _columns_of_latex(comparison: Comparison, each: Grid) -> list[int]:
+    """Those of one kind of value, of seeds and differences, and of published numbers if any."""
+    others = {"n", "pairs", *MEANINGS} - {TITLES[comparison.value]}
+    return [
+        column
+        for column, title in enumerate(each.header)
+        if title not in others and any(row[column] for row in each.rows.values())
+    ]
 
 
 def in_latex(words: str) -> str:
@@ -344,55 +305,3 @@ def in_latex(words: str) -> str:
 
 def _commented(sentences: Sequence[str]) -> str:
     return "\n".join(f"% {line}" for sentence in sentences for line in sentence.split("\n"))
-
-
-# Plain values
-
-
-def _plain_group(group: Group) -> dict[str, Any]:
-    return {
-        "dataset": on_one_line(group.dataset),
-        "group": on_one_line(group.name),
-        "runs": {str(seed): on_one_line(str(run.folder)) for seed, run in group.runs.items()},
-        "settings": {name: on_one_line(value) for name, value in group.settings.items()},
-        "metrics": {name: _plain_measured(each) for name, each in group.measured.items()},
-    }
-
-
-def _plain_measured(measured: Measured) -> dict[str, Any]:
-    difference, published = measured.difference, measured.published
-    return {
-        "key": measured.metric.key,
-        "is_share": measured.metric.is_share,
-        "lower_is_better": measured.metric.lower_is_better,
-        **{
-            kind: {**measured.spreads[kind]._asdict(), "values": values}
-            for kind, values in measured.values.items()
-        },
-        "difference": difference._asdict() if difference else None,
-        "published": published._asdict() if published else None,
-    }
-
-
-def _plain_row(
-    comparison: Comparison, group: Group, measured: Measured, kind: str
-) -> dict[str, object]:
-    difference = measured.difference if kind == comparison.value else None
-    low, high = (difference and difference.interval) or (None, None)
-    published = measured.published
-    return {
-        "dataset": on_one_line(group.dataset),
-        "group": on_one_line(group.name),
-        "split": comparison.split,
-        "metric": measured.metric.name,
-        "value": kind,
-        **measured.spreads[kind]._asdict(),
-        "baseline": on_one_line(comparison.baseline or ""),
-        "difference": difference.mean if difference else None,
-        "low": low,
-        "high": high,
-        "pairs": len(difference.seeds) if difference else None,
-        "published_percent": published.mean if published else None,
-        "published_std_percent": published.std if published else None,
-        "settings": _flags(group),
-    }
