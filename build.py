@@ -121,6 +121,8 @@ def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
         )
         opt.resume = None
         return None
+    if folder := run_folder.home(checkpoint.path, checkpoint.losses()):
+        log_file.require_unwritten(folder)
     checkpoints.require_fitting(checkpoint, settings, parameters.FREE)
     shaping = [
         change
@@ -276,6 +278,7 @@ def build_guidance(
         cache=Path(expanded(opt.cache_path)),
         device=runtime.device,
         classifier=build_classifier(opt, training) if opt.language_pseudoclass else None,
+        embed_dim=opt.embed_dim,
     )
 
 
@@ -329,7 +332,12 @@ def build_learner(
     runtime: Runtime,
 ) -> Learner:
     """The network with its objective, guide, optimiser and schedule."""
-    optimizer = optimizers.select(opt.optim, build_parameter_groups(opt, network, criterion))
+    groups = build_parameter_groups(opt, network, criterion)
+    if guidance and (learned := list(guidance.guide.parameters())):
+        decay = opt.criterion_decay
+        group = {"params": learned, "lr": opt.language_map_lr, "weight_decay": decay}
+        groups.append(group | {"name": "guidance map"})
+    optimizer = optimizers.select(opt.optim, groups)
     return Learner(
         network,
         criterion,
@@ -538,10 +546,11 @@ def _optimiser_summary(learner: Learner) -> dict[str, str]:
 def _guidance_summary(
     opt: parameters.Settings, training: ImageSplit, guidance: Guidance
 ) -> dict[str, str]:
-    lines = {
-        "guidance": f"{opt.language_distill_w:g} x {opt.language_distill_dir} from "
-        f"{opt.language_model}, {_guidance_source(opt, training)}"
-    }
+    loss = opt.language_distill_dir if opt.language_loss == "kl" else opt.language_loss
+    weighted = f"{opt.language_distill_w:g} x {loss}"
+    if opt.language_control in parameters.WITHOUT_TEXTS:
+        return {"guidance": f"{weighted} from no texts, control {opt.language_control}"}
+    lines = {"guidance": f"{weighted} from {opt.language_model}, {_guidance_source(opt, training)}"}
     for label, name in enumerate(training.class_texts[:SHOWN_CLASSES]):
         texts = guidance.texts[label]
         if guidance.times:
@@ -554,10 +563,21 @@ def _guidance_summary(
 
 
 def _guidance_source(opt: parameters.Settings, training: ImageSplit) -> str:
-    if opt.language_pseudoclass:
+    settings = guidance_settings(opt)
+    sources = []
+    if settings.reads_names:
+        sources.append(_names_source(opt, training))
+    if settings.reads_pseudolabels:
         whose = " of each image" if opt.language_pseudoclass_level == "sample" else ""
         classifier = opt.language_pseudoclass_arch
-        return f"top-{opt.language_pseudoclass_topk} pseudolabels{whose} of {classifier}"
+        sources.append(f"top-{opt.language_pseudoclass_topk} pseudolabels{whose} of {classifier}")
+    if len(sources) == 2:
+        sources[1] += f" (share {opt.language_pseudoclass_share:g})"
+    control = ", shuffled between classes" if opt.language_control == "shuffle" else ""
+    return " and ".join(sources) + control
+
+
+def _names_source(opt: parameters.Settings, training: ImageSplit) -> str:
     names = [(name,) for name in training.class_texts]
     if opt.class_text:
         return f"captions of {opt.class_text}"

@@ -329,9 +329,27 @@ LANGUAGE_MODEL_LINES = {
     "roberta_l": "roberta-large, mean of the token vectors.",
     "minilm": "all-MiniLM-L6-v2, a small sentence model that comes with the requirements and needs "
     "no download.",
-    "hf:<name or folder>": "Any encoder of the Hugging Face hub or a local folder, mean of the "
-    "token vectors.",
+    "clip:<model/weights>": "Text tower of any open_clip model: clip:ViT-B-16/laion2b_s34b_b88k, "
+    "clip:ViT-B-16/FILE, clip:hf-hub:<repository>.",
+    "hf:<name or folder>": "Any text model of the Hugging Face hub or a local folder: towers of "
+    "CLIP and SigLIP by their projection, sentence models by their pooling file, decoders by the "
+    "last token, others by the mean.",
+    "vectors:<file>": "Word vectors (GloVe, fastText, word2vec text; .npy with the words in .txt "
+    "beside it), the mean over the words of a text.",
 }
+IMAGENET_PRIMERS = "imagenet"
+LANGUAGE_LOSS_LINES = {
+    "kl": "The paper's: row-wise KL between image and text similarities.",
+    "squares": "Squared differences of image and text similarities, between classes.",
+    "contrastive": "A learned linear map of the embedding finds the class's text, as in CLIP.",
+}
+LANGUAGE_CONTROL_LINES = {
+    "none": "The texts as they are.",
+    "shuffle": "Each class gets the texts of another one.",
+    "random": "Each class gets a random unit vector.",
+    "onehot": "Classes have nothing in common.",
+}
+WITHOUT_TEXTS = ("random", "onehot")
 OPTIMIZER_LINES = {
     "adam": "Adam with L2 weight decay",
 }
@@ -386,13 +404,23 @@ def _draws_texts(settings: argparse.Namespace) -> bool:
     return settings.language_distill_w > 0 and _draws(settings)
 
 
+def _is_guided_by_texts(settings: argparse.Namespace) -> bool:
+    return _is_guided(settings) and settings.language_control not in WITHOUT_TEXTS
+
+
 def _reads_texts(settings: argparse.Namespace) -> bool:
-    return _is_guided(settings) or _draws_texts(settings) or _measures_semantics(settings)
+    by_texts = _is_guided_by_texts(settings)
+    return by_texts or _draws_texts(settings) or _measures_semantics(settings)
+
+
+def _reads_names(settings: argparse.Namespace) -> bool:
+    """Whether guidance by texts reads names of classes, alone or beside pseudolabels."""
+    return not settings.language_pseudoclass or settings.language_pseudoclass_share < 1
 
 
 def _reads_class_texts(settings: argparse.Namespace) -> bool:
     """Whether texts of classes are read, as pseudolabels are not."""
-    by_class_texts = _is_guided(settings) and not settings.language_pseudoclass
+    by_class_texts = _is_guided_by_texts(settings) and _reads_names(settings)
     return by_class_texts or _draws_texts(settings) or _measures_semantics(settings)
 
 
@@ -429,6 +457,15 @@ MINES = Need(
 )
 GUIDED = (TRAINS, needs_above_zero("language_distill_w"))
 PSEUDOLABELS = needs_on("language_pseudoclass")
+BY_TEXTS = needs_other_than("language_control", *WITHOUT_TEXTS)
+OF_CLASSES = needs_one_of("language_pseudoclass_level", "class")
+OF_SENTENCES = Need(
+    lambda settings, _: not settings.language_model.startswith("vectors:"),
+    "a model of sentences",
+    "--language_model {language_model} reads words, not sentences",
+)
+BY_KL = needs_one_of("language_loss", "kl")
+BY_MAP = needs_one_of("language_loss", "contrastive")
 READS_TEXTS = Need(
     lambda settings, _: _reads_texts(settings),
     "--language_distill_w above 0 or the metric semantic_consistency",
@@ -526,8 +563,8 @@ def _is_folder_name(text: str) -> bool:
     return is_text and "/" not in text and text not in ("", ".", "..")
 
 
-def _has_place_for_text(text: str) -> bool:
-    return "{}" in text
+def _is_primer(text: str) -> bool:
+    return "{}" in text or text == IMAGENET_PRIMERS
 
 
 def _is_json_object(text: str) -> bool:
@@ -545,6 +582,7 @@ CUTOFFS = above(0)  # of distances, whose logarithm is taken
 SIMILARITIES = within(-100, 100)  # thresholds of inner products, which unit rows have in -1..1
 COSINES = within(-1, 1)
 DIMENSIONS = within(1, 100_000)
+SEEDS = within(0, 2**32 - 1)
 RATE_OR_THAT_OF_LR = Bounds(-LARGEST)
 DISTANCE_FORMS = {
     "paper": "no upper cut-off, as in the paper's code",
@@ -581,7 +619,7 @@ FLAGS: tuple[Flag, ...] = (
             check=_is_folder_name,
             form="the plain name of a folder",
         ),
-        Whole("seed", 0, "Seed of initialisation, batches and augmentation.", within(0, 2**32 - 1)),
+        Whole("seed", 0, "Seed of initialisation, batches and augmentation.", SEEDS),
         Switch(
             "completed",
             "Skip the run if a finished one of the same dataset, savename and settings exists (for "
@@ -883,9 +921,11 @@ FLAGS: tuple[Flag, ...] = (
         Place(
             "arch_weights",
             None,
-            "Local checkpoint of the trunk instead of the download.",
+            "Weights of the trunk instead of timm's: a local checkpoint, or hf-hub:USER/NAME for "
+            "model.safetensors of a repository.",
             metavar="FILE",
             existing="file",
+            remote="hf-hub:",
             needs=(TRAINS, FRESH_WEIGHTS),
         ),
         Switch("not_pretrained", "Start from random weights.", needs=(TRAINS, FRESH_WEIGHTS)),
@@ -1783,7 +1823,7 @@ FLAGS: tuple[Flag, ...] = (
             "clip",
             "Text encoder.",
             LANGUAGE_MODEL_LINES,
-            patterns={"<name or folder>": r"(?s:.+)"},
+            patterns=dict.fromkeys(("<model/weights>", "<name or folder>", "<file>"), r"(?s:.+)"),
             listed=True,
             needs=(READS_TEXTS,),
         ),
@@ -1792,15 +1832,16 @@ FLAGS: tuple[Flag, ...] = (
             None,
             "Local file or folder of the text encoder instead of the download.",
             existing="file or folder",
-            needs=(READS_TEXTS,),
+            needs=(READS_TEXTS, OF_SENTENCES),
         ),
         Text(
             "language_primer",
-            "a photo of a {}",
-            "Sentence around each class text; {} is where the text goes.",
-            check=_has_place_for_text,
+            ("a photo of a {}",),
+            "Sentence around each class text, {} where the text goes; the vectors of several are "
+            f"normalised and averaged. {IMAGENET_PRIMERS}: the 80 that CLIP was tried with.",
+            check=_is_primer,
             form="a sentence with {} in the place of the class text",
-            needs=(READS_TEXTS,),
+            needs=(READS_TEXTS, OF_SENTENCES),
         ),
         Place(
             "class_text",
@@ -1819,31 +1860,67 @@ FLAGS: tuple[Flag, ...] = (
             at_least(0),
             needs=GUIDED,
         ),
+        Whole(
+            "language_rise",
+            0,
+            "Iterations in which the weight rises linearly from the delay on; 0: it is whole at "
+            "once.",
+            at_least(0),
+            needs=GUIDED,
+        ),
+        Whole(
+            "language_half_life",
+            0,
+            "Iterations in which the weight halves, once it is whole; 0: it stays.",
+            at_least(0),
+            needs=GUIDED,
+        ),
         Switch(
             "language_pseudoclass",
             "Use ImageNet pseudolabels (PLG) instead of the expert class names (ELG).",
             needs=GUIDED,
+        ),
+        Real(
+            "language_pseudoclass_share",
+            1,
+            "Share of the pseudolabels beside the class names; below 1 both guide.",
+            within(0, 1),
+            needs=(*GUIDED, BY_TEXTS, PSEUDOLABELS),
         ),
         Whole(
             "language_pseudoclass_topk",
             5,
             "Number of pseudolabels per class.",
             within(1, 1000),
-            needs=(*GUIDED, PSEUDOLABELS),
+            needs=(*GUIDED, BY_TEXTS, PSEUDOLABELS),
         ),
         Choice(
             "language_pseudoclass_level",
             "class",
             "Whose pseudolabels guide.",
             {"class": "those of each class", "sample": "those of each image"},
-            needs=(*GUIDED, PSEUDOLABELS),
+            needs=(*GUIDED, BY_TEXTS, PSEUDOLABELS),
+        ),
+        Choice(
+            "language_pseudoclass_ranks",
+            "equal",
+            "What each of the top pseudolabels counts.",
+            {"equal": "as much as the others", "probability": "its probability among them"},
+            needs=(*GUIDED, BY_TEXTS, PSEUDOLABELS),
+        ),
+        Choice(
+            "language_pseudoclass_mean",
+            "logits",
+            "What is averaged over the images of a class.",
+            {"logits": "as in the paper", "probabilities": "each image counts the same"},
+            needs=(*GUIDED, BY_TEXTS, PSEUDOLABELS, OF_CLASSES),
         ),
         Text(
             "language_pseudoclass_arch",
             "resnet50.tv_in1k",
             "timm ImageNet classifier that gives the pseudolabels.",
             metavar="NAME",
-            needs=(*GUIDED, PSEUDOLABELS),
+            needs=(*GUIDED, BY_TEXTS, PSEUDOLABELS),
         ),
         Place(
             "language_pseudoclass_weights",
@@ -1851,23 +1928,61 @@ FLAGS: tuple[Flag, ...] = (
             "Local checkpoint of that classifier instead of the download.",
             metavar="FILE",
             existing="file",
-            needs=(*GUIDED, PSEUDOLABELS),
+            needs=(*GUIDED, BY_TEXTS, PSEUDOLABELS),
+        ),
+        Choice(
+            "language_loss", "kl", "How language is taken in.", LANGUAGE_LOSS_LINES, needs=GUIDED
         ),
         Real(
             "language_shift",
             1,
             "Shift of the language similarities, and with 1 the value of same-class pairs.",
             SIMILARITIES,
-            needs=GUIDED,
+            needs=(*GUIDED, BY_KL),
         ),
         Choice(
             "language_distill_dir",
             "backward",
             "Direction of the divergence.",
             {"backward": "KL(image || language)", "forward": "KL(language || image)"},
+            needs=(*GUIDED, BY_KL),
+        ),
+        Real(
+            "language_temp",
+            1,
+            "Temperature of the row-wise softmax.",
+            above(0),
+            needs=(*GUIDED, BY_KL),
+        ),
+        Real(
+            "language_map_temp",
+            0.07,
+            "Temperature of the contrastive loss.",
+            above(0),
+            needs=(*GUIDED, BY_MAP),
+        ),
+        Real(
+            "language_map_lr",
+            5e-4,
+            "Learning rate of its linear map.",
+            at_least(0),
+            needs=(*GUIDED, BY_MAP),
+        ),
+        Choice(
+            "language_control",
+            "none",
+            "What is put in the place of the texts, to see whether it is they that help. Batches "
+            "and initial weights stay those of the guided run.",
+            LANGUAGE_CONTROL_LINES,
             needs=GUIDED,
         ),
-        Real("language_temp", 1, "Temperature of the row-wise softmax.", above(0), needs=GUIDED),
+        Whole(
+            "language_control_seed",
+            0,
+            "Of the control's own randomness.",
+            SEEDS,
+            needs=(*GUIDED, needs_one_of("language_control", "shuffle", "random")),
+        ),
     ),
 )
 
@@ -1973,12 +2088,9 @@ def run_name_of(opt: argparse.Namespace) -> str:
 def matters(name: str, opt: Settings, other: object) -> bool:
     """Whether a run of the other value is another run than one of these settings from its start.
 
-    Where own data lies says which data it is; a benchmark is the same anywhere. What has no effect
-    does not matter, under either value.
+    What has no effect does not matter, under either value.
     """
-    if name == "source_path":
-        return opt.dataset not in (*BENCHMARK_LINES, "shapes")
-    if name in FREE and name != "arch_weights":
+    if not _makes_a_run(name, opt.dataset):
         return False
     flag, begun = BY_NAME[name], Settings(vars(opt) | {"resume": None})
     try:
@@ -1986,6 +2098,20 @@ def matters(name: str, opt: Settings, other: object) -> bool:
     except (TypeError, ValueError, OverflowError):
         return True
     return others != flag.effective(getattr(opt, name), begun)
+
+
+def effective(settings: Mapping[str, object]) -> dict[str, list[Any]]:
+    """Name -> entries that have an effect, of those stored settings that make a run what it is.
+
+    What they do not say has its default; what is no flag any more is passed over.
+    """
+    known, _ = read_stored(settings, FLAGS)
+    whole = Settings({flag.name: flag.initial() for flag in FLAGS} | known)
+    return {
+        flag.name: flag.effective(getattr(whole, flag.name), whole)
+        for flag in FLAGS
+        if flag.stored and _makes_a_run(flag.name, whole.dataset)
+    }
 
 
 def shapes_epoch(name: str, opt: Settings, other: object) -> bool:
@@ -2274,6 +2400,16 @@ def _beneath(stated: Mapping[str, object], lower: Mapping[str, object]) -> dict[
     return {name: value for name, value in lower.items() if name not in said_otherwise}
 
 
+def _makes_a_run(name: str, dataset: str) -> bool:
+    """Whether another value of a setting may make another run.
+
+    Where own data lies says which data it is; a benchmark is the same anywhere.
+    """
+    if name == "source_path":
+        return dataset not in (*BENCHMARK_LINES, "shapes")
+    return name not in FREE or name == "arch_weights"
+
+
 def _inherited(defaults: Mapping[str, object]) -> dict[str, object]:
     """Of a checkpoint's settings those that an evaluation goes by."""
     return {name: value for name, value in defaults.items() if name not in NOT_INHERITED}
@@ -2293,8 +2429,9 @@ def _completed(settings: Settings) -> Settings:
     if settings.use_float16:
         settings.precision, settings.use_float16 = "fp16", False
         settings.stated |= {"precision"}
-    if settings.language_model.startswith("hf:~"):
-        settings.language_model = f"hf:{expanded(settings.language_model[3:])}"
+    kind, colon, source = settings.language_model.partition(":")
+    if source.startswith("~"):
+        settings.language_model = f"{kind}{colon}{expanded(source)}"
     return settings
 
 
@@ -2343,6 +2480,12 @@ def _contradictions(opt: Settings) -> list[str]:
         ("--use_float16", opt.use_float16, f"--precision {opt.precision}", is_other),
         ("--not_pretrained", opt.not_pretrained, "--arch_weights", opt.arch_weights),
         ("--evaluate_only", opt.evaluate_only, "--resume", opt.resume),
+        (
+            "--language_loss contrastive",
+            opt.language_loss == "contrastive" and _is_guided(opt),
+            "--language_control onehot",
+            opt.language_control == "onehot",
+        ),
     )
     return [
         f"{first} and {second} contradict each other; give one of them."
@@ -2405,11 +2548,14 @@ def _group_as_folder(opt: argparse.Namespace) -> list[str]:
     return []
 
 
-def _model_in_no_home(opt: argparse.Namespace) -> list[str]:
-    source = opt.language_model.removeprefix("hf:")
-    if source == opt.language_model or not os.path.expanduser(source).startswith("~"):
-        return []
-    return [f"--language_model hf:{without_home(source)}"]
+def _model_that_is_not_there(opt: argparse.Namespace) -> list[str]:
+    kind, _, source = opt.language_model.partition(":")
+    path = os.path.expanduser(source)
+    if source.startswith("~") and path.startswith("~"):
+        return [f"--language_model {kind}:{without_home(source)}"]
+    if kind == "vectors" and not os.path.isfile(path):
+        return [f"--language_model {kind}:{abridged(source)}: there is no such file."]
+    return []
 
 
 def _unfit_miners(opt: argparse.Namespace) -> list[str]:
@@ -2458,7 +2604,7 @@ COMBINATIONS = (
     _cache_below_crops,
     _support_limits,
     _group_as_folder,
-    _model_in_no_home,
+    _model_that_is_not_there,
     _unfit_miners,
     _missing_checkpoints,
 )
@@ -2478,7 +2624,7 @@ def _advice(opt: argparse.Namespace) -> list[str]:
             "--loss s2sd distils nothing, because --loss_s2sd_w is 0 and features are not "
             "distilled (--loss_s2sd_feat_distill)."
         )
-    if opt.class_text and opt.language_pseudoclass and _reads_class_texts(opt):
+    if opt.class_text and not _reads_names(opt) and _reads_class_texts(opt):
         said.append(
             "--class_text does not guide beside --language_pseudoclass; only figures and metrics "
             "read it."

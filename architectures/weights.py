@@ -45,6 +45,7 @@ PREFIXES = (
     "student.",
     "visual.",
 )
+HUB = "hf-hub:"  # --arch_weights hf-hub:USER/NAME[@REVISION]
 # The paper's resnet50 has torchvision's first weights; timm's default tag is a stronger recipe.
 PAPER_TAGS = {"resnet50": "resnet50.tv_in1k"}
 
@@ -117,7 +118,7 @@ def _load(model: nn.Module, file: str, name: str, file_flag: str) -> None:
     # The filter of the model's own module fits old key names, and positions of a ViT to its image
     # size.
     fit = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    path = expanded(file)
+    path = _of_hub(file, file_flag) if file.startswith(HUB) else expanded(file)
     try:
         if path.lower().endswith((".npz", ".npy")):  # of models that were published so
             timm.models.load_checkpoint(model, path)
@@ -134,6 +135,21 @@ def _load(model: nn.Module, file: str, name: str, file_flag: str) -> None:
             f"{file_flag} {file} does not hold weights of {name} "
             f"({len(missing)} are missing, the first {missing[0]})."
         )
+
+
+def _of_hub(name: str, file_flag: str) -> str:
+    """The weights of a repository of the hub, as a local file; raises UserError for none."""
+    from huggingface_hub import hf_hub_download
+
+    offline_unless_reachable()
+    repository, _, revision = name.removeprefix(HUB).partition("@")
+    try:
+        return hf_hub_download(repository, "model.safetensors", revision=revision or None)
+    except Exception as error:  # the hub client raises types of its own
+        raise UserError(
+            f"{file_flag} {name}: model.safetensors of that repository could not be had "
+            f"({reason(error)}); fetch it on a machine with network and give the file."
+        ) from error
 
 
 def _read(path: str) -> object:

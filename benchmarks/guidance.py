@@ -33,6 +33,7 @@ sys.path.insert(0, str(ROOT))
 import language_guidance
 from language_guidance import (
     GuidanceSettings,
+    Guide,
     LanguageGuide,
     TextBank,
     language_models,
@@ -64,14 +65,15 @@ class TableGuide(LanguageGuide):
 
     def __init__(self, bank: TextBank):
         super().__init__(bank)
+        self.bank = bank
         rows = torch.arange(len(bank.vectors))[:, None] if bank.by_image else bank.assignment
-        texts = self.units[rows]  # [C, k, E], or [T, 1, E]
+        texts = normalize(bank.vectors, dim=1)[rows]  # [C, k, E], or [T, 1, E]
         self.pairs = torch.einsum("crd,srd->cs", texts, texts) / texts.shape[1]
 
     def batch_similarities(self, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        if not self.by_image:
+        if not self.bank.by_image:
             return self.pairs[labels[:, None], labels[None, :]]
-        texts = self.assignment[indices]  # [B, k]
+        texts = self.bank.assignment[indices]  # [B, k]
         return self.pairs[texts[:, None, :], texts[None, :, :]].mean(-1)
 
 
@@ -82,7 +84,7 @@ def random_model(dim: int) -> language_models.LanguageModel:
     )
 
 
-def build_names(size: Size, cache: Path) -> LanguageGuide:
+def build_names(size: Size, cache: Path) -> Guide:
     captions: list[tuple[str, ...]] = [(f"product {row}",) for row in range(size.products)]
     with mock.patch.object(language_models, "select", lambda *name: random_model(size.dim)):
         return language_guidance.build(
@@ -90,7 +92,7 @@ def build_names(size: Size, cache: Path) -> LanguageGuide:
         ).guide
 
 
-def build_pseudolabels(level: str, size: Size, cache: Path) -> LanguageGuide:
+def build_pseudolabels(level: str, size: Size, cache: Path) -> Guide:
     classifier = language_guidance.Classifier(
         ("random",), [], None, load=torch.nn.Identity, batches=lambda network: []
     )
@@ -113,12 +115,12 @@ def build_pseudolabels(level: str, size: Size, cache: Path) -> LanguageGuide:
         ).guide
 
 
-def build_table(size: Size, cache: Path) -> LanguageGuide:
+def build_table(size: Size, cache: Path) -> Guide:
     vectors = torch.randn(size.products, size.dim)
     return TableGuide(TextBank(vectors, torch.arange(size.products)[:, None]))
 
 
-BUILDS: dict[str, Callable[[Size, Path], LanguageGuide]] = {
+BUILDS: dict[str, Callable[[Size, Path], Guide]] = {
     "names, {products} classes": build_names,
     "the same by a table": build_table,
     "pseudolabels by class, {images} images": partial(build_pseudolabels, "class"),

@@ -10,14 +10,23 @@ from language_guidance.build import (
     build,
     class_vectors,
 )
-from language_guidance.guide import LanguageGuide, distillation_loss
+from language_guidance.guide import (
+    ContrastiveGuide,
+    Guide,
+    LanguageGuide,
+    SquaredGuide,
+    distillation_loss,
+)
 from language_guidance.text_bank import TextBank
 
 __all__ = [
     "Classifier",
+    "ContrastiveGuide",
     "Guidance",
     "GuidanceSettings",
+    "Guide",
     "LanguageGuide",
+    "SquaredGuide",
     "TextBank",
     "build",
     "class_vectors",

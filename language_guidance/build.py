@@ -1,6 +1,6 @@
 """From a training split to its language guide: all is encoded once, before training."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,9 +9,10 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from language_guidance import language_models, pseudolabels
+from language_guidance import controls, language_models, pseudolabels
 from language_guidance.cache import digest, remember
-from language_guidance.guide import LanguageGuide
+from language_guidance.guide import ContrastiveGuide, Guide, LanguageGuide, SquaredGuide
+from language_guidance.similarities import BankSimilarities, Blend, Source
 from language_guidance.text_bank import TextBank
 from utilities.types import Batch, PixelBatch
 
@@ -21,14 +22,31 @@ class GuidanceSettings(NamedTuple):
 
     model: str = "clip"
     weights: str | None = None
-    primer: str = "a photo of a {}"
-    delay: int = 0
+    primer: Sequence[str] = ("a photo of a {}",)
+    loss: str = "kl"
     distill_dir: str = "backward"
     shift: float = 1.0
     temp: float = 1.0
+    map_temp: float = 0.07
+    delay: int = 0
+    rise: int = 0
+    half_life: int = 0
     pseudoclass: bool = False
     pseudoclass_topk: int = 5
     pseudoclass_level: str = "class"
+    pseudoclass_share: float = 1.0
+    pseudoclass_ranks: str = "equal"
+    pseudoclass_mean: str = "logits"
+    control: str = "none"
+    control_seed: int = 0
+
+    @property
+    def reads_names(self) -> bool:
+        return not self.pseudoclass or self.pseudoclass_share < 1
+
+    @property
+    def reads_pseudolabels(self) -> bool:
+        return self.pseudoclass and self.pseudoclass_share > 0
 
 
 class Classifier(NamedTuple):
@@ -44,29 +62,43 @@ class Classifier(NamedTuple):
 class Guidance(NamedTuple):
     """What guides a run."""
 
-    guide: LanguageGuide
-    # Of each class: its captions, or the pseudolabels for PLG, in the order of their ranks, or of
-    # how many of its images read them where each image has its own.
+    guide: Guide
+    # Of each class: its captions, the pseudolabels for PLG in the order of their ranks, or both;
+    # where each image has its own pseudolabels, those that any image of the class reads.
     texts: list[list[str]]
     times: list[list[int]] | None = None  # how many images of the class read each text, likewise
 
 
+class _Texts(NamedTuple):
+    """Texts as a bank, and as what a person reads of each class; `times` as of `Guidance`."""
+
+    bank: TextBank
+    texts: list[list[str]]
+    times: list[list[int]] | None = None
+
+
 class _Encoder(NamedTuple):
-    """A language model behind a primer, whose vectors are kept on disk."""
+    """A language model behind primers, whose vectors are kept on disk."""
 
     model: language_models.LanguageModel
-    primer: str
+    primers: list[str]
     cache: Path
     device: torch.device
 
     def vectors(self, texts: list[str]) -> torch.Tensor:
-        """[T, E] float32, on the CPU."""
-        key = digest(language_models.ENCODING_VERSION, self.model.identity, texts, self.primer)
+        """[T, E] float32, on the CPU; of several primers the mean of the unit vectors."""
+        if len(self.primers) == 1:
+            return self._vectors(texts, self.primers[0])
+        units = [normalize(self._vectors(texts, primer), dim=1) for primer in self.primers]
+        return torch.stack(units).mean(0)
+
+    def _vectors(self, texts: list[str], primer: str) -> torch.Tensor:
+        key = digest(language_models.ENCODING_VERSION, self.model.identity, texts, primer)
         return remember(
             self.cache,
             "text",
             key,
-            lambda: language_models.encode(self.model, texts, self.primer, self.device),
+            lambda: language_models.encode(self.model, texts, primer, self.device),
             shape=(len(texts), None),
         )
 
@@ -79,6 +111,7 @@ def build(
     cache: Path,
     device: torch.device,
     classifier: Classifier | None = None,
+    embed_dim: int | None = None,
 ) -> Guidance:
     """The guide of a training split, and the texts that it reads of each class.
 
@@ -86,26 +119,85 @@ def build(
         captions: what guidance reads of each of C classes, usually one text; the vectors of several
             are normalised and averaged.
         labels: [N] long. cache: folder of encoded texts and of logits.
-        classifier: needed with `settings.pseudoclass`.
+        classifier: needed with `settings.pseudoclass`. embed_dim: of the images' embeddings, needed
+            for the loss `contrastive`.
     Raises:
         UserError: a model that can be neither found nor downloaded.
     """
+    source, texts, times = _source(settings, captions, labels, cache, device, classifier)
+    guide = _guide(settings, source, embed_dim)
+    return Guidance(guide.to(device), texts, times)
+
+
+def _source(
+    settings: GuidanceSettings,
+    captions: list[tuple[str, ...]],
+    labels: torch.Tensor,
+    cache: Path,
+    device: torch.device,
+    classifier: Classifier | None,
+) -> tuple[Source, list[list[str]], list[list[int]] | None]:
+    """What a batch's similarities come from, under a control if one is asked for."""
+    if settings.control in ("random", "onehot"):
+        unrelated = controls.unrelated(settings.control, len(captions), settings.control_seed)
+        return unrelated, [[] for _ in captions], None
     encoder = _encoder(settings, cache, device)
-    times = None
-    if settings.pseudoclass:
+    read = []
+    if settings.reads_names:
+        read.append(_Texts(_caption_bank(encoder, captions), [list(group) for group in captions]))
+    if settings.reads_pseudolabels:
         if classifier is None:
             raise ValueError("Pseudolabels need a classifier.")
-        bank, texts, times = _pseudolabel_bank(settings, encoder, classifier, labels)
-    else:
-        bank, texts = _caption_bank(encoder, captions), [list(group) for group in captions]
-    guide = LanguageGuide(
-        bank,
+        read.append(_pseudolabel_texts(settings, encoder, classifier, labels))
+    if settings.control == "shuffle":
+        donors = controls.shuffled_classes(len(captions), settings.control_seed)
+        read = [_shuffled(texts, donors, labels) for texts in read]
+    sources = [BankSimilarities(texts.bank) for texts in read]
+    if len(read) == 1:
+        return sources[0], read[0].texts, read[0].times
+    share = settings.pseudoclass_share
+    return Blend(sources, [1 - share, share]), *_both(read[0], read[1], labels)
+
+
+def _guide(settings: GuidanceSettings, source: Source, embed_dim: int | None) -> Guide:
+    schedule = {name: getattr(settings, name) for name in ("delay", "rise", "half_life")}
+    if settings.loss == "squares":
+        return SquaredGuide(source, **schedule)
+    if settings.loss == "contrastive":
+        if embed_dim is None:
+            raise ValueError("The loss contrastive needs the dimension of the embeddings.")
+        return ContrastiveGuide(
+            source, embed_dim=embed_dim, temperature=settings.map_temp, **schedule
+        )
+    return LanguageGuide(
+        source,
         direction=settings.distill_dir,
         shift=settings.shift,
         temperature=settings.temp,
-        delay=settings.delay,
+        **schedule,
     )
-    return Guidance(guide.to(device), texts, times)
+
+
+def _shuffled(texts: _Texts, donors: torch.Tensor, labels: torch.Tensor) -> _Texts:
+    """Those of class `donors[c]` at class c."""
+    giving = donors.tolist()
+    return _Texts(
+        controls.shuffle(texts.bank, donors, labels),
+        [texts.texts[donor] for donor in giving],
+        None if texts.times is None else [texts.times[donor] for donor in giving],
+    )
+
+
+def _both(
+    names: _Texts, pseudolabels: _Texts, labels: torch.Tensor
+) -> tuple[list[list[str]], list[list[int]] | None]:
+    """The names of each class before its pseudolabels; all images of a class read its names."""
+    texts = [own + seen for own, seen in zip(names.texts, pseudolabels.texts)]
+    if pseudolabels.times is None:
+        return texts, None
+    sizes = labels.bincount(minlength=len(texts)).tolist()
+    of_names = [[size] * len(own) for size, own in zip(sizes, names.texts)]
+    return texts, [all_read + seen for all_read, seen in zip(of_names, pseudolabels.times)]
 
 
 def class_vectors(
@@ -125,7 +217,8 @@ def class_vectors(
 
 def _encoder(settings: GuidanceSettings, cache: Path, device: torch.device) -> _Encoder:
     model = language_models.select(settings.model, settings.weights)
-    return _Encoder(model, settings.primer, cache, device)
+    primers = language_models.primers(settings.primer) if model.knows_sentences else ["{}"]
+    return _Encoder(model, primers, cache, device)
 
 
 def _caption_bank(encoder: _Encoder, captions: list[tuple[str, ...]]) -> TextBank:
@@ -152,13 +245,10 @@ def _group_means(encoder: _Encoder, groups: list[tuple[str, ...]]) -> torch.Tens
     return sums / sizes[:, None]
 
 
-def _pseudolabel_bank(
+def _pseudolabel_texts(
     settings: GuidanceSettings, encoder: _Encoder, classifier: Classifier, labels: torch.Tensor
-) -> tuple[TextBank, list[list[str]], list[list[int]] | None]:
-    """The ImageNet classes that the images show, by class or by image; and those of each class.
-
-    By image also how many images of a class read each of its texts.
-    """
+) -> _Texts:
+    """The ImageNet classes that the images show, by class or by image."""
     names = pseudolabels.class_names()
     vocabulary = sorted(set(names))
     # Before the classification, which may take an hour: a language model that cannot be had
@@ -167,14 +257,18 @@ def _pseudolabel_bank(
     row_of = {name: row for row, name in enumerate(vocabulary)}
     text_rows = torch.tensor([row_of[name] for name in names])  # [1000] of ImageNet classes
     logits = _logits(classifier, (len(labels), len(names)), encoder.cache, encoder.device)
-    if settings.pseudoclass_level == "class":
-        by_class = text_rows[pseudolabels.top_classes(logits, labels, settings.pseudoclass_topk)]
-        texts = [[vocabulary[row] for row in ranked] for ranked in by_class.tolist()]
-        return TextBank(vectors, by_class), texts, None
-    by_image = text_rows[pseudolabels.top_samples(logits, settings.pseudoclass_topk)]
-    rows, times = _commonest(by_image, labels, len(vocabulary))
-    texts = [[vocabulary[row] for row in of_class] for of_class in rows]
-    return TextBank(vectors, by_image, by_image=True), texts, times
+    by_image = settings.pseudoclass_level == "sample"
+    if not by_image:
+        logits = pseudolabels.class_means(logits, labels, settings.pseudoclass_mean)
+    ranked = pseudolabels.top_samples(logits, settings.pseudoclass_topk)
+    is_equal = settings.pseudoclass_ranks == "equal"
+    shares = None if is_equal else pseudolabels.rank_shares(logits, ranked)
+    assignment = text_rows[ranked]
+    bank = TextBank(vectors, assignment, by_image=by_image, shares=shares)
+    if not by_image:
+        return _Texts(bank, [[vocabulary[row] for row in rows] for rows in assignment.tolist()])
+    rows, times = _commonest(assignment, labels, len(vocabulary))
+    return _Texts(bank, [[vocabulary[row] for row in of_class] for of_class in rows], times)
 
 
 def _commonest(

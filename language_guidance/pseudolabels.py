@@ -48,17 +48,32 @@ def classify(
     return logits
 
 
-def top_classes(logits: torch.Tensor, labels: torch.Tensor, topk: int) -> torch.Tensor:
-    """[C, topk] ImageNet indices of each label 0..C-1, best first.
+def class_means(logits: torch.Tensor, labels: torch.Tensor, mean: str = "logits") -> torch.Tensor:
+    """[C, 1000] logits of each label 0..C-1 from those of its images, [N, 1000].
 
-    They have the largest mean logits of its images.
+    Args:
+        mean: over what: `logits` as in the paper, or `probabilities`, where an image of which the
+            classifier is sure counts no more than one that fits several classes.
     """
+    values = logits.softmax(1) if mean == "probabilities" else logits
     classes = int(labels.max()) + 1
-    sums = logits.new_zeros(classes, logits.shape[1]).index_add_(0, labels, logits)
+    sums = values.new_zeros(classes, values.shape[1]).index_add_(0, labels, values)
     means = sums / labels.bincount(minlength=classes)[:, None]
-    return means.topk(topk, dim=1).indices
+    return means.log() if mean == "probabilities" else means
+
+
+def top_classes(
+    logits: torch.Tensor, labels: torch.Tensor, topk: int, mean: str = "logits"
+) -> torch.Tensor:
+    """[C, topk] ImageNet indices of each label 0..C-1, best first, by `class_means`."""
+    return class_means(logits, labels, mean).topk(topk, dim=1).indices
 
 
 def top_samples(logits: torch.Tensor, topk: int) -> torch.Tensor:
     """[N, topk] ImageNet indices of each image, best first."""
     return logits.topk(topk, dim=1).indices
+
+
+def rank_shares(logits: torch.Tensor, ranked: torch.Tensor) -> torch.Tensor:
+    """[R, topk] probabilities of the ImageNet classes `ranked` [R, topk] among each other."""
+    return logits.gather(1, ranked).softmax(1)

@@ -7,8 +7,18 @@ DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("fp32", "bf16", "fp16")
 EVALTYPES = ("embeds", "avg_features")
 EMBEDDING_FILES = (".npz", ".parquet")
-MODEL_FORMATS = ("onnx", "torch")
+MODEL_FORMATS = ("onnx", "torch", "hub")
 SAVED_INDEX = "embeddings.npz"  # in a saved index; an exact flat index is its rows
 PREPROCESSING = "preprocessing.json"
 CHECKED_IMAGES = 64  # at most, of an export
 DRAWN_QUERIES = 25  # at most, in a picture
+SPLITS = ("Test", "Val", "Train")
+VALUES = ("best", "at_best_val", "last")  # of a metric of a run
+COMPARISON_FILES = {
+    ".txt": "text",
+    ".md": "markdown",
+    ".tex": "latex",
+    ".csv": "csv",
+    ".json": "json",
+}
+CURVE_FILES = (".pdf", ".svg", ".png")

@@ -19,6 +19,8 @@ class Flags(command_line.CheckpointFlags):
     to: Path
     format: str
     check: list[str]
+    license: str
+    push: str | None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,7 +46,8 @@ def parse(argv: list[str] | None) -> Flags:
         "--format",
         choices=MODEL_FORMATS,
         default="onnx",
-        help="onnx (the default), for ONNX Runtime and others, or torch, for torch.export.load.",
+        help="onnx (the default), for ONNX Runtime and others; torch, for torch.export.load; or "
+        "hub, a folder with a model card that timm opens (hf-hub: and local-dir:).",
     )
     parser.add_argument(
         "--check",
@@ -54,16 +57,37 @@ def parse(argv: list[str] | None) -> Flags:
         help="Images for which the model must give the checkpoint's own embeddings; of more than "
         f"{CHECKED_IMAGES} so many at even steps.",
     )
-    return parser.parse_args(argv, Flags())
+    parser.add_argument(
+        "--license",
+        default="other",
+        metavar="ID",
+        help="Of the hub's identifiers, such as apache-2.0, for the model card (%(default)s).",
+    )
+    parser.add_argument(
+        "--push",
+        metavar="USER/NAME",
+        help="Upload the folder of --format hub to that repository of the Hugging Face hub.",
+    )
+    flags = parser.parse_args(argv, Flags())
+    if flags.push and flags.format != "hub":
+        parser.error("argument --push: it takes --format hub")
+    return flags
 
 
 def run(flags: Flags) -> None:
-    """Find the images of the check, load the network, export it."""
-    from programs import images, model_file, trained
+    """Find the images of the check, load the network, export it, upload it if asked to."""
+    from programs import hub_folder, images, model_file, trained
 
+    if flags.push:
+        hub_folder.require_token(flags.push)
     files = images.at(flags.check, "--check")
     network = trained.load(flags.checkpoint, "cpu")
-    LOG.info("%s", model_file.export(network, flags.format, flags.to, files))
+    texts = {}
+    if flags.format == "hub":
+        texts[hub_folder.CARD] = hub_folder.card(flags.checkpoint, network, flags.license)
+    LOG.info("%s", model_file.export(network, flags.format, flags.to, files, texts))
+    if flags.push:
+        LOG.info("Uploaded: %s", hub_folder.push(flags.to, flags.push))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import json
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from datasets import integrity, loading, transforms
-from programs import images
+from programs import hub_folder, images
 from programs.constants import CHECKED_IMAGES, PREPROCESSING
 from programs.trained import Trained
 from utilities import durable
@@ -42,12 +42,12 @@ Embed = Callable[[np.ndarray], np.ndarray]  # images [B, 3, N, N] -> embeddings 
 class Format(NamedTuple):
     """
     Attributes:
-        file: its name. write: model, example of its input, file. open: file -> what embeds.
+        file: its name. write: network, example of its input, file. open: file -> what embeds.
         usage: further lines of Python behind USAGE.
     """
 
     file: str
-    write: Callable[[nn.Module, torch.Tensor, Path], None]
+    write: Callable[[Trained, torch.Tensor, Path], None]
     open: Callable[[Path], Embed]
     usage: tuple[str, ...]
 
@@ -63,13 +63,20 @@ class Embedder(nn.Module):
         return self.network(images).embeddings
 
 
-def export(network: Trained, format_name: str, folder: Path, checked_files: list[str]) -> str:
+def export(
+    network: Trained,
+    format_name: str,
+    folder: Path,
+    checked_files: list[str],
+    texts: Mapping[str, str] | None = None,
+) -> str:
     """Write the model and its description beside the folder, check, and only then move them there.
 
     Returns what was written and how the check ended.
 
     Args:
         checked_files: images on which the model is compared with the network; none: no check.
+        texts: further files, name -> content.
     Raises:
         UserError: a model that gives other embeddings, one that torch cannot export, or a folder
             that cannot be written.
@@ -84,8 +91,9 @@ def export(network: Trained, format_name: str, folder: Path, checked_files: list
             _write(network, format_name, model)
             if checked_files:
                 verdict = check(network, checked_files, made.open(model))
-            text = json.dumps(description, indent=1) + "\n"
-            (Path(temporary) / PREPROCESSING).write_text(text)
+            written = {PREPROCESSING: json.dumps(description, indent=1) + "\n"} | dict(texts or {})
+            for name, text in written.items():
+                (Path(temporary) / name).write_text(text, encoding="utf-8")
             for file in Path(temporary).iterdir():
                 durable.replace(file, folder / file.name)
     except OSError as error:
@@ -166,7 +174,9 @@ def _write(network: Trained, format_name: str, file: Path) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporter's own parts
-            FORMATS[format_name].write(Embedder(network.network), example, file)
+            FORMATS[format_name].write(network, example, file)
+    except UserError:
+        raise
     except ImportError as error:
         raise UserError(
             f"--format {format_name} needs more packages ({reason(error)}): "
@@ -184,7 +194,8 @@ def _any_batch() -> dict[str, dict[int, Any]]:
     return {"images": {0: torch.export.Dim("batch")}}
 
 
-def _write_onnx(model: nn.Module, images: torch.Tensor, file: Path) -> None:
+def _write_onnx(network: Trained, images: torch.Tensor, file: Path) -> None:
+    model = Embedder(network.network)
     size = sum(part.numel() * part.element_size() for part in model.state_dict().values())
     torch.onnx.export(
         model,
@@ -206,7 +217,8 @@ def _open_onnx(file: Path) -> Embed:
     return lambda images: session.run(["embeddings"], {"images": images})[0]
 
 
-def _write_torch(model: nn.Module, images: torch.Tensor, file: Path) -> None:
+def _write_torch(network: Trained, images: torch.Tensor, file: Path) -> None:
+    model = Embedder(network.network)
     program = torch.export.export(model, (images,), dynamic_shapes=_any_batch())
     torch.export.save(program, file)
 
@@ -235,6 +247,20 @@ FORMATS = {
             "import torch",
             "embeddings = torch.export.load(p['model']).module()"
             "(torch.from_numpy(images)).detach().numpy()",
+        ),
+    ),
+    "hub": Format(
+        hub_folder.WEIGHTS,
+        hub_folder.write,
+        hub_folder.open_folder,
+        (
+            "import timm",
+            "import torch",
+            "model = timm.create_model('local-dir:.', pretrained=True).eval()",
+            "rows = model(torch.from_numpy(images)).detach()",
+            "if p['output']['unit_length']:",
+            "    rows = torch.nn.functional.normalize(rows, dim=1)",
+            "embeddings = rows.numpy()",
         ),
     ),
 }

@@ -184,6 +184,31 @@ def test_guidance_and_seed_change_the_weights(call, tmp_path):
     assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
+@pytest.mark.parametrize(
+    "flags, said_at_start",
+    [
+        ("--language_control shuffle", "class names, shuffled between classes"),
+        ("--language_control onehot", "from no texts, control onehot"),
+        ("--language_loss contrastive --language_map_lr 1e-2", "guidance map lr 0.01, decay 0"),
+    ],
+)
+def test_other_guidance_changes_nothing_but_guidance(call, tmp_path, capsys, flags, said_at_start):
+    """At a weight that rounds away a run ends as the objective alone."""
+    for name, more in {
+        "plain": [],
+        "guided": ["--language_distill_w", "1e-30", *flags.split()],
+    }.items():
+        short = ["--n_epochs", "1", "--no_test_metrics", "--language_model", "minilm"]
+        assert call("--savename", name, *short, *more) == 0
+    plain, guided = (last_weights(run_in(tmp_path, name)) for name in ("plain", "guided"))
+    assert all(torch.equal(plain[name], guided[name]) for name in plain)
+    assert said_at_start in " ".join(capsys.readouterr().out.split())
+
+
+CONTRASTIVE = [
+    *("--language_distill_w", "5", "--language_model", "minilm", "--language_control", "shuffle"),
+    *("--language_loss", "contrastive", "--language_rise", "9", "--language_half_life", "4"),
+]
 BRANCHES = [
     "--loss_s2sd_target_dims",
     "8",
@@ -199,6 +224,7 @@ BRANCHES = [
     "flags",
     [
         ["--language_distill_w", "5", "--language_model", "minilm", "--language_delay", "5"],
+        CONTRASTIVE,
         ["--loss", "margin", "--kernels", "1", "--tau", "2"],
         [
             "--loss",
@@ -225,7 +251,7 @@ BRANCHES = [
             "class_balanced",
         ],
     ],
-    ids=["guided", "margin", "s2sd", "adversarial_separation", "pml"],
+    ids=["guided", "contrastive", "margin", "s2sd", "adversarial_separation", "pml"],
 )
 def test_a_resumed_run_ends_with_the_same_parameters(call, tmp_path, flags, capsys):
     assert call("--n_epochs", "4", "--savename", "whole", *flags) == 0

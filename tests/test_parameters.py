@@ -504,7 +504,7 @@ def in_yaml(capsys, tmp_path, flag: Flag, text: str) -> str:
 
 def test_learning_rates_do_not_ascend_but_where_minus_one_stands_for_another():
     rates = [flag for flag in NUMBERS if re.search(r"(^|_)(lr|lrmulti)$", flag.name)]
-    assert len(rates) == 11
+    assert len(rates) == 12
     negative = {flag.name for flag in rates if flag.bounds.low < 0}
     assert negative == {"fc_lr", "loss_pml_lr"}
 
@@ -1069,3 +1069,10 @@ def test_a_key_is_not_shown_where_it_is_wrong(capsys):
 def test_a_validation_part_of_own_data_is_something_to_compare():
     nothing_else = ["--no_test_metrics", "--no_train_metrics", "--store_improvements"]
     assert parameters.parse(["--dataset", "folder", *nothing_else]).store_improvements
+
+
+def test_weights_of_the_hub_are_no_file(capsys):
+    assert parameters.parse(["--arch_weights", "hf-hub:me/x"]).arch_weights == "hf-hub:me/x"
+    with pytest.raises(SystemExit):
+        parameters.parse(["--arch_weights", "hub:me/x"])
+    assert "there is no such file" in capsys.readouterr().err

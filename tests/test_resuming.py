@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -183,3 +185,26 @@ def test_processes_that_would_train_the_same_run_are_refused(call, folder, capsy
     (message,) = capsys.readouterr().err.splitlines()
     assert "WORLD_SIZE=2" in message and "not supported" in message
     assert not folder.exists()
+
+
+WRITER = """
+import fcntl, sys
+file = open(sys.argv[1], "a")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_run_that_another_process_writes_is_left_alone(call, folder, capsys):
+    assert call() == 0
+    command = [sys.executable, "-c", WRITER, str(folder / "log.txt")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as writer:
+        assert writer.stdout is not None and writer.stdout.readline() == "locked\n"
+        before = contents(folder.parent)
+        assert call("--n_epochs", "2", "--resume", "auto") == 2
+        assert f"{folder} is being written by another process" in capsys.readouterr().err
+        assert contents(folder.parent) == before
+        writer.communicate("")
+    assert call("--n_epochs", "2", "--resume", "auto") == 0

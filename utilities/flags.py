@@ -452,11 +452,13 @@ class Place(Text):
 
     Attributes:
         existing: "file" or "file or folder" where there must be one before anything begins.
+        remote: the beginning of what lies elsewhere, and is looked for when it is needed.
     """
 
     _: KW_ONLY
     metavar: str = "PATH"
     existing: str = ""
+    remote: str = ""
 
     def read_entry(self, entry: object) -> str:
         path = str(super().read_entry(entry))
@@ -465,6 +467,8 @@ class Place(Text):
     def problem(self, entry: Any) -> str | None:
         if not entry:
             return f"--{self.name} is empty; give a path, or leave it out."
+        if self.remote and entry.startswith(self.remote):
+            return super().problem(entry)
         if entry.startswith("~") and entry != self.default:
             return f"--{self.name} {without_home(entry)}"
         exists = {"file": os.path.isfile, "file or folder": os.path.exists}.get(self.existing)

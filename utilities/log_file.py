@@ -1,5 +1,7 @@
 """The log file of a run: all that it says, from its beginning to what ends it."""
 
+import errno
+import fcntl
 import logging
 import re
 import sys
@@ -10,6 +12,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
+
+from utilities.errors import UserError
 
 LOG = logging.getLogger(__name__)
 NAME = "log.txt"
@@ -35,16 +39,22 @@ class LogFile(logging.Handler):
     def keep_in(self, folder: Path, beginning: str) -> None:
         """Write into a folder from now on, behind what earlier processes of the run wrote there.
 
+        The open file is locked, which tells other processes that the run is being written.
+
         Args:
             beginning: the line before all that this process said.
+        Raises:
+            UserError: another process writes the run.
         """
         path = folder / NAME
         kept, self.early = self.early, deque()
         try:
             divider = "\n" if path.is_file() and path.stat().st_size else ""
-            self.file = path.open(
+            file = path.open(
                 "a", encoding="utf-8", errors="backslashreplace", buffering=1, newline="\n"
             )
+            _lock(file, folder)
+            self.file = file
             self.file.write("".join([divider, _stamped(beginning, self.begun), *kept]))
         except OSError as error:
             self._give_up(error)
@@ -103,6 +113,27 @@ class Overheard:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
+
+
+def require_unwritten(folder: Path) -> None:
+    """Raises UserError where another process writes the run of a folder."""
+    try:
+        with (folder / NAME).open("r+") as file:
+            _lock(file, folder)
+    except OSError:  # no log, or none that can be opened: nothing is known
+        return
+
+
+def _lock(file: TextIO, folder: Path) -> None:
+    """For as long as this process has it open; file systems without locks are left alone."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise UserError(
+                f"The run {folder} is being written by another process; wait until that ends, or "
+                "stop it."
+            ) from error
 
 
 def current() -> LogFile | None:

@@ -334,3 +334,25 @@ def test_no_network_says_how_to_go_on(monkeypatch):
 
 def test_the_papers_trunk_has_torchvisions_weights():
     assert network("resnet50").trunk.pretrained_cfg["tag"] == "tv_in1k"
+
+
+def test_weights_of_a_repository_of_the_hub(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    torch.manual_seed(5)
+    trunk = timm.create_model("test_resnet", num_classes=7)
+    save_file(trunk.state_dict(), tmp_path / "model.safetensors")
+
+    def download(repository: str, file: str, *, revision: str | None) -> str:
+        if (repository, file, revision) != ("me/x", "model.safetensors", "v1"):
+            raise OSError("404 Not Found")
+        return str(tmp_path / file)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(architectures.weights, "offline_unless_reachable", lambda: None)
+    sizes = {"embed_dim": 8, "image_size": 32, "pretrained": True}
+    network = architectures.select("test_resnet", weights_file="hf-hub:me/x@v1", **sizes)
+    state = network.trunk.state_dict()
+    assert all(torch.equal(state[name], trunk.state_dict()[name]) for name in state)
+    with pytest.raises(UserError, match="--arch_weights hf-hub:me/y.*404 Not Found"):
+        architectures.select("test_resnet", weights_file="hf-hub:me/y", **sizes)

@@ -1,6 +1,7 @@
 """From class texts or pseudolabels to the guide."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ def build(cache, classifier=None, texts=("robin", "jay", "owl"), **settings):
         cache=cache,
         device=CPU,
         classifier=classifier,
+        embed_dim=8,
     )
 
 
@@ -94,7 +96,7 @@ def vectors_of(texts: list[str], primer: str) -> torch.Tensor:
 def test_expert_names(tmp_path):
     guide, texts, _ = build(
         tmp_path / "cache",
-        primer="see {}",
+        primer=["see {}"],
         distill_dir="forward",
         shift=0.5,
         temp=2,
@@ -111,7 +113,7 @@ def test_texts_are_encoded_once(tmp_path):
         build(tmp_path / "cache")
     assert Letters.loads == 1
     for changed in (
-        {"primer": "{}"},
+        {"primer": ["{}"]},
         {"model": "bert"},
         {"weights": "file"},
         {"texts": ("robin", "jay", "eagle")},
@@ -142,7 +144,7 @@ def test_classes_that_read_alike_share_a_row(tmp_path):
         vectors_of(["bicycle", "bicycle", "chair"], "a photo of a {}"), dim=1
     )
     torch.testing.assert_close(guide.batch_similarities(LABELS[indices], indices), units @ units.T)
-    assert guide.units.shape == (2, 26) and texts == [["bicycle"], ["chair"], ["bicycle"]]
+    assert guide.source.units.shape == (2, 26) and texts == [["bicycle"], ["chair"], ["bicycle"]]
 
 
 def test_pseudolabels_of_classes(tmp_path, files, monkeypatch):
@@ -256,9 +258,9 @@ def test_memory_grows_with_the_texts_and_not_with_the_pairs(tmp_path, files, mon
     by_image, *_ = build(
         tmp_path / "cache", classifier, pseudoclass=True, pseudoclass_level="sample"
     )
-    assert names.units.shape == (60, 26) and names.assignment.shape == (60, 1)
-    assert by_class.units.shape == (998, 26) and by_class.assignment.shape == (3, 5)
-    assert by_image.units.shape == (998, 26) and by_image.assignment.shape == (5, 5)
+    assert names.source.units.shape == (60, 26) and names.source.assignment.shape == (60, 1)
+    assert by_class.source.units.shape == (998, 26) and by_class.source.assignment.shape == (3, 5)
+    assert by_image.source.units.shape == (998, 26) and by_image.source.assignment.shape == (5, 5)
 
 
 def test_pseudolabels_without_a_classifier_are_refused(tmp_path):
@@ -269,8 +271,131 @@ def test_pseudolabels_without_a_classifier_are_refused(tmp_path):
 def test_vectors_of_classes(tmp_path):
     texts = [("robin", "a red breast"), ("jay",), ("robin", "a red breast")]
     found = language_guidance.class_vectors(
-        GuidanceSettings(primer="{}"), texts, cache=tmp_path, device=CPU
+        GuidanceSettings(primer=["{}"]), texts, cache=tmp_path, device=CPU
     )
     units = torch.nn.functional.normalize(vectors_of(["robin", "a red breast", "jay"], "{}"), dim=1)
     mean = torch.nn.functional.normalize(units[:2].mean(0), dim=0)
     torch.testing.assert_close(found, torch.stack([mean, units[2], mean]))
+
+
+def test_several_primers_are_normalised_and_averaged(tmp_path):
+    primers = ["see {}", "a drawing of {}", "see {}"]
+    guide, *_ = build(tmp_path / "cache", primer=primers)
+    normalize = torch.nn.functional.normalize
+    units = [normalize(vectors_of(["robin", "jay", "owl"], p), dim=1) for p in primers[:2]]
+    expected = normalize(units[0] + units[1], dim=1)
+    torch.testing.assert_close(of_all_classes(guide), expected @ expected.T)
+
+
+def test_the_templates_that_clip_was_tried_with():
+    sentences = language_models.primers(["imagenet", "a bad photo of a {}.", "a {} in a zoo"])
+    assert len(sentences) == 81 and all("{}" in sentence for sentence in sentences)
+    assert "a bad photo of a {}." in sentences and sentences[-1] == "a {} in a zoo"
+
+
+def test_names_and_pseudolabels_together(tmp_path, files, monkeypatch):
+    classifier, _ = counted_classifier(monkeypatch, files)
+    of_names, names, _ = build(tmp_path / "cache")
+    of_images, labels, _ = build(tmp_path / "cache", classifier, pseudoclass=True)
+    both, texts, times = build(
+        tmp_path / "cache", classifier, pseudoclass=True, pseudoclass_share=0.25
+    )
+    expected = 0.75 * of_all_classes(of_names) + 0.25 * of_all_classes(of_images)
+    torch.testing.assert_close(of_all_classes(both), expected)
+    assert texts == [own + seen for own, seen in zip(names, labels)] and times is None
+    nothing, texts, _ = build(
+        tmp_path / "cache", classifier, pseudoclass=True, pseudoclass_share=0.0
+    )
+    assert torch.equal(of_all_classes(nothing), of_all_classes(of_names)) and texts == names
+
+
+def test_names_beside_pseudolabels_of_images(tmp_path, files, monkeypatch):
+    classifier, _ = counted_classifier(monkeypatch, files)
+    by_image = {"pseudoclass": True, "pseudoclass_level": "sample", "pseudoclass_topk": 1}
+    both, texts, times = build(tmp_path / "cache", classifier, pseudoclass_share=0.5, **by_image)
+    assert [own[0] for own in texts] == ["robin", "jay", "owl"]
+    assert times is not None and [counts[0] for counts in times] == [2, 2, 1]
+    assert [sum(counts[1:]) for counts in times] == [2, 2, 1]
+    vectors = both.source.vectors(LABELS, torch.arange(5))
+    assert vectors.shape == (5, 26)
+
+
+def test_pseudolabels_by_their_probabilities(tmp_path, files, monkeypatch):
+    classifier, _ = counted_classifier(monkeypatch, files)
+    settings = {"pseudoclass": True, "pseudoclass_topk": 3, "pseudoclass_ranks": "probability"}
+    guide, *_ = build(tmp_path / "cache", classifier, **settings)
+    names, found = pseudolabels.class_names(), of_all_classes(guide)
+    means = torch.stack([logits()[c == LABELS].mean(0) for c in range(3)])
+    for c in range(3):
+        for d in range(3):
+            expected = 0.0
+            for rank in range(3):
+                shares, vectors = [], []
+                for row in (c, d):
+                    chosen = means[row].argsort(descending=True)[:3]
+                    shares.append(means[row][chosen].softmax(0)[rank].item())
+                    vectors.append(vectors_of([names[chosen[rank]]], "a photo of a {}")[0])
+                cosine = torch.nn.functional.cosine_similarity(*vectors, dim=0).item()
+                expected += (shares[0] * shares[1]) ** 0.5 * cosine
+            assert found[c, d].item() == pytest.approx(expected, abs=1e-5)
+    assert found.diagonal().tolist() == pytest.approx([1, 1, 1], abs=1e-6)
+
+
+def test_probabilities_are_averaged_on_request():
+    rows = torch.zeros(3, 1000)
+    rows[0, 7], rows[1:, 5] = 50.0, 20.0  # a sure image outweighs two in the mean of logits
+    labels = torch.zeros(3, dtype=torch.long)
+    assert pseudolabels.top_classes(rows, labels, 1).tolist() == [[7]]
+    assert pseudolabels.top_classes(rows, labels, 1, "probabilities").tolist() == [[5]]
+
+
+@pytest.mark.parametrize("control", ["random", "onehot"])
+def test_controls_without_texts_read_none(tmp_path, control):
+    guide, texts, times = build(tmp_path / "cache", control=control)
+    found = of_all_classes(guide)
+    assert (Letters.loads, texts, times) == (0, [[], [], []], None)
+    assert found.diagonal().tolist() == pytest.approx([1, 1, 1], abs=1e-6)
+    off = found[~torch.eye(3, dtype=torch.bool)]
+    assert (off == 0).all() if control == "onehot" else (off.abs() > 1e-4).all()
+    again, *_ = build(tmp_path / "cache", control=control, control_seed=1)
+    assert torch.equal(of_all_classes(again), found) == (control == "onehot")
+
+
+def test_shuffled_texts(tmp_path, files, monkeypatch):
+    guide, texts, _ = build(tmp_path / "cache", control="shuffle")
+    own, names, _ = build(tmp_path / "cache")
+    order = [names.index(text) for text in texts]
+    assert sorted(order) == [0, 1, 2] and all(order[c] != c for c in range(3))
+    torch.testing.assert_close(of_all_classes(guide), of_all_classes(own)[order][:, order])
+    classifier, _ = counted_classifier(monkeypatch, files)
+    seen, own_labels, _ = build(tmp_path / "cache", classifier, pseudoclass=True)
+    both, shuffled, _ = build(
+        tmp_path / "cache", classifier, pseudoclass=True, pseudoclass_share=0.5, control="shuffle"
+    )
+    assert shuffled == [names[row] + own_labels[row] for row in order]
+    expected = (of_all_classes(own) + of_all_classes(seen)) / 2
+    torch.testing.assert_close(of_all_classes(both), expected[order][:, order])
+
+
+@pytest.mark.parametrize("loss", ["kl", "squares", "contrastive"])
+def test_every_loss_guides(tmp_path, loss):
+    schedule = {"delay": 2, "rise": 3, "half_life": 4}
+    guide, *_ = build(tmp_path / "cache", loss=loss, map_temp=0.5, **schedule)
+    assert (guide.delay, guide.rise, guide.half_life) == (2, 3, 4)
+    x = torch.randn(5, 8).requires_grad_()
+    assert guide(x, LABELS, torch.arange(5)) == 0
+    guide(x, LABELS, torch.arange(5)).backward()
+    assert x.grad is not None and x.grad.abs().sum() > 0
+    learned = [tuple(part.shape) for part in guide.parameters()]
+    assert learned == ([(26, 8)] if loss == "contrastive" else [])
+
+
+def test_a_contrastive_loss_needs_the_dimension_of_the_embeddings():
+    with pytest.raises(ValueError, match="dimension"):
+        language_guidance.build(
+            GuidanceSettings(loss="contrastive", control="random"),
+            [("robin",)],
+            torch.zeros(2, dtype=torch.long),
+            cache=Path(),
+            device=CPU,
+        )

@@ -6,8 +6,14 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from language_guidance import LanguageGuide, TextBank, distillation_loss
-from language_guidance.guide import text_similarities
+from language_guidance import (
+    ContrastiveGuide,
+    LanguageGuide,
+    SquaredGuide,
+    TextBank,
+    distillation_loss,
+)
+from language_guidance.similarities import Unrelated, text_similarities
 
 LABELS = torch.tensor([0, 2, 0, 1, 2, 3])
 NOBODY = torch.zeros(6, dtype=torch.long)
@@ -176,7 +182,7 @@ def test_levels_agree_where_the_samples_of_a_class_share_their_texts():
 
 def test_memory_is_that_of_the_texts():
     guide = LanguageGuide(class_bank(vectors(21, ranks=2)))
-    texts = guide.units.numel()
+    texts = guide.source.units.numel()
     assert sum(buffer.numel() for buffer in guide.buffers()) == texts + 21 * 2
 
 
@@ -241,3 +247,101 @@ def test_other_shapes_are_refused():
         LanguageGuide(bank._replace(assignment=bank.assignment[:, 0]))
     with pytest.raises(ValueError, match=r"labels \[B\]"):
         LanguageGuide(bank)(rows(), LABELS[:, None], NOBODY)
+
+
+# Other ways to take language in.
+
+
+def test_squares():
+    texts, x = vectors(), rows().requires_grad_()
+    found = SquaredGuide(class_bank(texts))(x, LABELS, NOBODY)
+    total, pairs = 0.0, 0
+    for i in range(6):
+        for j in range(6):
+            if LABELS[i] != LABELS[j]:
+                text = naive_similarity(texts[LABELS[i]].tolist(), texts[LABELS[j]].tolist())
+                image = sum(a * b for a, b in zip(rows()[i].tolist(), rows()[j].tolist()))
+                total, pairs = total + (image - text) ** 2, pairs + 1
+    assert found.item() == pytest.approx(total / pairs, rel=1e-10)
+    assert torch.autograd.gradcheck(lambda x: SquaredGuide(class_bank(texts))(x, LABELS, NOBODY), x)
+
+
+def test_squares_of_one_class_have_a_graph():
+    x = rows().requires_grad_()
+    loss = SquaredGuide(class_bank(vectors()))(x, torch.zeros_like(LABELS), NOBODY)
+    loss.backward()
+    assert loss.item() == 0 and x.grad.abs().sum() == 0
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_contrastive(ranks):
+    texts, temperature = vectors(ranks=ranks), 0.3
+    guide = ContrastiveGuide(class_bank(texts), embed_dim=4, temperature=temperature).double()
+    found = guide(rows(), LABELS, NOBODY).item()
+
+    def unit(v):
+        return [a / math.hypot(*v) for a in v]
+
+    def dot(u, v):
+        return sum(a * b for a, b in zip(u, v))
+
+    of_class = []
+    for ranked in texts.tolist():
+        units = [unit(text) for text in ranked]
+        of_class.append(unit([sum(parts) for parts in zip(*units)]))
+    mapped = [unit([dot(row, x) for row in guide.map.tolist()]) for x in rows().tolist()]
+    logits = [[dot(m, of_class[label]) / temperature for label in LABELS] for m in mapped]
+    total = 0.0
+    for matrix in (logits, [list(column) for column in zip(*logits)]):
+        for i, row in enumerate(matrix):
+            same = [j for j in range(6) if LABELS[j] == LABELS[i]]
+            rest = math.log(sum(map(math.exp, row)))
+            total += sum(rest - row[j] for j in same) / len(same)
+    assert found == pytest.approx(total / 12, rel=1e-10)
+
+
+def test_the_map_learns_and_is_stored():
+    guide = ContrastiveGuide(class_bank(vectors().float()), embed_dim=4, seed=3)
+    before = torch.get_rng_state()
+    again = ContrastiveGuide(class_bank(vectors().float()), embed_dim=4, seed=3)
+    assert torch.equal(torch.get_rng_state(), before) and torch.equal(guide.map, again.map)
+    guide(rows().float(), LABELS, NOBODY).backward()
+    assert guide.map.grad is not None and guide.map.grad.abs().sum() > 0
+    assert set(guide.state_dict()) == {"_extra_state", "map"}
+
+
+def test_a_map_needs_vectors_and_a_temperature():
+    with pytest.raises(ValueError, match="Unrelated has no vectors"):
+        ContrastiveGuide(Unrelated(), embed_dim=4)
+    with pytest.raises(ValueError, match="temperature above 0"):
+        ContrastiveGuide(class_bank(vectors()), embed_dim=4, temperature=0)
+
+
+# The schedule of the weight.
+
+
+@pytest.mark.parametrize(
+    "schedule, expected",
+    [
+        ({}, [1, 1, 1, 1, 1]),
+        ({"rise": 3}, [0.25, 0.5, 0.75, 1, 1]),
+        ({"half_life": 2}, [1, 0.5**0.5, 0.5, 0.5**1.5, 0.25]),
+        ({"delay": 3, "rise": 1, "half_life": 1}, [0, 0, 0.5, 1, 0.5]),
+    ],
+)
+def test_schedule(schedule, expected):
+    guide = LanguageGuide(class_bank(vectors()), **schedule)
+    whole = LanguageGuide(class_bank(vectors()))
+    full = whole(rows(), LABELS, NOBODY).item()
+    found = [guide(rows(), LABELS, NOBODY).item() / full for _ in expected]
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_resumed_schedule_goes_on():
+    schedule = {"delay": 2, "rise": 4, "half_life": 3}
+    whole = LanguageGuide(class_bank(vectors()), **schedule)
+    values = [whole(rows(), LABELS, NOBODY).item() for _ in range(12)]
+    first, second = (LanguageGuide(class_bank(vectors()), **schedule) for _ in range(2))
+    found = [first(rows(), LABELS, NOBODY).item() for _ in range(5)]
+    second.load_state_dict(first.state_dict())
+    assert values == found + [second(rows(), LABELS, NOBODY).item() for _ in range(7)]

@@ -3,6 +3,7 @@
 import json
 import tarfile
 from pathlib import Path
+from typing import ClassVar
 
 import by_hand
 import numpy as np
@@ -32,6 +33,8 @@ def by_the_description(folder: Path, image: Path) -> np.ndarray:
         ("test_resnet_double", "torch", {"augmentation": "big"}),
         ("test_resnet_normalize", "torch", {"exif_orientation": "apply"}),
         ("test_resnet_normalize", "torch", {"exif_orientation": "ignore"}),
+        ("test_resnet_double_normalize", "hub", {}),
+        ("test_vit_normalize", "hub", {}),
     ],
 )
 def test_the_file_and_its_description_give_the_checkpoints_embeddings(
@@ -42,7 +45,9 @@ def test_the_file_and_its_description_give_the_checkpoints_embeddings(
     assert export.main([str(checkpoint), *places, "--format", file_format]) == 0
     assert "own embeddings of 48 images" in capsys.readouterr().err
     file = model_file.FORMATS[file_format].file
-    assert sorted(path.name for path in target.iterdir()) == sorted([file, "preprocessing.json"])
+    beside = ["README.md", "config.json"] if file_format == "hub" else []
+    written = [file, "preprocessing.json", *beside]
+    assert sorted(path.name for path in target.iterdir()) == sorted(written)
     image = tmp_path / "turned.png"
     with Image.open(next(photos.rglob("*.png"))) as upright:
         upright.save(image, exif=orientation_tag(6))
@@ -177,3 +182,82 @@ def test_a_network_that_gives_no_numbers_is_not_exported(photos, run_folder, tmp
     message = capsys.readouterr().err.splitlines()[-1]
     assert "is not finite" in message and "earlier checkpoint" in message
     assert not list(target.iterdir())
+
+
+# A folder for the hub.
+
+
+def test_a_folder_of_the_hub_tells_of_its_run(run_folder, tmp_path, capsys):
+    target = tmp_path / "folder"
+    command = [str(run_folder), "--to", str(target), "--format", "hub", "--license", "apache-2.0"]
+    assert export.main(command) == 0
+    card = (target / "README.md").read_text()
+    results = json.loads((run_folder / "results.json").read_text())
+    best = results["metrics"]["Test"]["embeds_e_recall: e_recall@1"]["best"]
+    assert card.startswith("---\nlibrary_name: timm\n") and "license: apache-2.0" in card
+    assert f"| {best:.4f} (" in card and results["command"] in card
+    assert "guided by class names through minilm" in card and "- Training data: birds," in card
+
+
+def test_timm_alone_opens_the_folder_and_prepares_images(run_folder, photos, tmp_path):
+    """With its own transform, which differs from ours by a level of 255."""
+    import timm
+
+    target = tmp_path / "folder"
+    assert export.main([str(run_folder), "--to", str(target), "--format", "hub"]) == 0
+    model = timm.create_model(f"local-dir:{target}", pretrained=True).eval()
+    config = timm.data.resolve_model_data_config(model)
+    transform = timm.data.create_transform(**config)
+    files = sorted(photos.rglob("*.png"))[:4]
+    with torch.inference_mode():
+        rows = model(torch.stack([transform(Image.open(file).convert("RGB")) for file in files]))
+    expected = by_hand.embeddings(run_folder / "checkpoint_last.pth.tar", files)
+    found = torch.nn.functional.normalize(rows, dim=1).numpy()
+    assert np.abs(found - expected).max() <= 2e-2 * np.abs(expected).max()
+
+
+def test_a_head_that_timm_does_not_have_is_refused(make_checkpoint, tmp_path, capsys):
+    checkpoint = make_checkpoint("mobilenetv3_small_050_double", image_size=64)
+    target = tmp_path / "folder"
+    assert export.main([str(checkpoint), "--to", str(target), "--format", "hub"]) == 2
+    assert "--format onnx and torch write any network" in capsys.readouterr().err
+    assert list(target.iterdir()) == []
+
+
+class Hub:
+    """The hub's client as far as it is used."""
+
+    pushed: ClassVar[list[tuple[str, str]]] = []
+
+    def create_repo(self, repository: str, *, exist_ok: bool) -> None:
+        if repository == "nobody/x":
+            raise OSError("403 Forbidden")
+
+    def upload_folder(self, *, repo_id: str, folder_path: str) -> str:
+        self.pushed.append((repo_id, folder_path))
+        return f"https://hub/{repo_id}"
+
+
+def test_pushing(run_folder, tmp_path, capsys, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    monkeypatch.setattr(Hub, "pushed", [])
+    target = tmp_path / "folder"
+    command = [str(run_folder), "--to", str(target), "--format", "hub", "--push"]
+    assert export.main([*command, "me/x"]) == 2 and not target.exists()
+    assert "--push me/x needs a token" in capsys.readouterr().err
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "secret")
+    assert export.main([*command, "me/x"]) == 0
+    assert Hub.pushed == [("me/x", str(target))]
+    assert "Uploaded: https://hub/me/x" in capsys.readouterr().err
+    assert export.main([*command, "nobody/x"]) == 2
+    assert "--push nobody/x failed (403 Forbidden)" in capsys.readouterr().err
+    assert (target / "model.safetensors").is_file()
+
+
+def test_only_folders_of_the_hub_are_pushed(run_folder, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        export.main([str(run_folder), "--to", str(tmp_path / "x"), "--push", "me/x"])
+    assert "--push: it takes --format hub" in capsys.readouterr().err

@@ -1,0 +1,137 @@
+"""From the states of a text model's tokens to one vector for each sentence.
+
+Each kind of model is read as it was trained: towers of image and text by their projection, sentence
+models as their pooling file says, decoders by the last token, everything else by the mean.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+# (states [T, L, E], mask [T, L] of tokens that are none of padding) -> [T, E]
+Pooling = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+MODULES = "modules.json"  # of a sentence model: its parts, one after the other
+POOLING_KINDS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_lasttoken": "last",
+}
+
+
+def mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Over the tokens.
+
+    Poolers are untrained (RoBERTa) or meant for another task (BERT).
+    """
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1)
+
+
+def first(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The first token, which sentence models train to stand for all."""
+    return states[torch.arange(len(states), device=states.device), mask.int().argmax(1)]
+
+
+def last(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The last token: of a decoder the only one that has seen the whole sentence."""
+    places = torch.arange(mask.shape[1], device=mask.device)
+    return states[torch.arange(len(states), device=states.device), (places * mask).argmax(1)]
+
+
+def largest(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The largest value of each dimension over the tokens."""
+    return states.masked_fill(mask.unsqueeze(-1) == 0, -torch.inf).amax(1)
+
+
+POOLINGS: dict[str, Pooling] = {"mean": mean, "cls": first, "max": largest, "last": last}
+
+
+def kind_of(model_type: str, architectures: list[str] | None) -> str:
+    """The pooling of a model without a pooling file: `last` of decoders, else `mean`.
+
+    Args:
+        model_type, architectures: as its config.json says them.
+    """
+    from transformers.models.auto import modeling_auto
+
+    decoders = set(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    decoders -= set(modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES)
+    is_decoder = any(name.endswith("ForCausalLM") for name in architectures or ())
+    return "last" if model_type in decoders or is_decoder else "mean"
+
+
+class SentenceHead(nn.Module):
+    """What the files of a sentence model put on top of the token states: pooling, dense layers."""
+
+    def __init__(self, kinds: list[str], layers: list[nn.Module]):
+        super().__init__()
+        self.kinds, self.layers = kinds, nn.Sequential(*layers)
+
+    def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        pooled = [POOLINGS[kind](states, mask) for kind in self.kinds]
+        return self.layers(torch.cat(pooled, dim=1))
+
+
+def sentence_head(find: Callable[[str], Path | None]) -> SentenceHead | None:
+    """The head that a model's own files describe; None of a model without such files.
+
+    Args:
+        find: a name within the model's repository -> its file, if there is one.
+    Raises:
+        ValueError: a part that is not known here.
+    """
+    listed = find(MODULES)
+    if listed is None:
+        return None
+    kinds, layers = [], []
+    for part in json.loads(listed.read_text()):
+        name, folder = part["type"].rpartition(".")[2], part["path"]
+        if name == "Pooling":
+            kinds = _kinds(_json(find, f"{folder}/config.json"))
+        elif name == "Dense":
+            layers.append(_dense(find, folder))
+        elif name not in ("Transformer", "Normalize"):  # guidance normalises
+            raise ValueError(f"{MODULES} asks for a part {name}, which is not known here")
+    return SentenceHead(kinds or ["mean"], layers)
+
+
+def _kinds(config: Mapping[str, Any]) -> list[str]:
+    """The poolings that are on, in the order in which their results stand side by side."""
+    unknown = [
+        name
+        for name, is_on in config.items()
+        if name.startswith("pooling_mode_") and is_on is True and name not in POOLING_KINDS
+    ]
+    if unknown:
+        raise ValueError(f"a pooling {unknown[0]} is not known here")
+    if isinstance(config.get("pooling_mode"), str):
+        return [{"lasttoken": "last"}.get(config["pooling_mode"], config["pooling_mode"])]
+    return [kind for name, kind in POOLING_KINDS.items() if config.get(name)]
+
+
+def _dense(find: Callable[[str], Path | None], folder: str) -> nn.Module:
+    from safetensors.torch import load_file
+
+    config = _json(find, f"{folder}/config.json")
+    layer = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
+    name = config.get("activation_function", "torch.nn.modules.activation.Tanh").rpartition(".")[2]
+    if name not in ("Tanh", "Identity", "GELU", "ReLU"):
+        raise ValueError(f"a dense layer with {name} is not known here")
+    file = find(f"{folder}/model.safetensors")
+    if file is None:
+        raise ValueError(f"{folder}/model.safetensors is missing")
+    weights = load_file(file)
+    layer.load_state_dict({key.removeprefix("linear."): value for key, value in weights.items()})
+    return nn.Sequential(layer, getattr(nn, name)())
+
+
+def _json(find: Callable[[str], Path | None], name: str) -> dict[str, Any]:
+    file = find(name)
+    if file is None:
+        raise ValueError(f"{name} is missing")
+    return json.loads(file.read_text())

@@ -1,0 +1,116 @@
+"""Word vectors as GloVe, fastText and word2vec publish them: `--language_model vectors:FILE`.
+
+The vector of a text is the mean over its words. A file is read once for all texts, and of it only
+the words that they use, because some have millions.
+"""
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from utilities.errors import UserError, named
+from utilities.paths import expanded
+
+LOG = logging.getLogger(__name__)
+# Words with what joins them inside: St. Bernard's, three-toed, 10.5.
+JOINT = "['\N{RIGHT SINGLE QUOTATION MARK}.-]"
+WORD = re.compile(rf"\w+(?:{JOINT}\w+)*")
+JOINTS = re.compile(JOINT)
+
+
+def encode(file: str, texts: Sequence[str]) -> torch.Tensor:
+    """[T, E] float32: the mean vector of the words of each text.
+
+    A word counts as it is written, else in lower case, else by its parts. Words that the file lacks
+    are left out, and told.
+
+    Args:
+        file: text, a word and its numbers a line, with or without a first line that counts them; or
+            `.npy` with the rows of the words of the file beside it that ends in `.txt`.
+    Raises:
+        UserError: a file of another form, or a text of which it has no word.
+    """
+    words = [WORD.findall(text) for text in texts]
+    wanted = {form for found in words for word in found for form in _forms(word)}
+    vectors = _read(Path(expanded(file)), wanted)
+    missing: dict[str, None] = {}
+    rows = []
+    for text, found in zip(texts, words):
+        known = []
+        for word in found:
+            own = _vectors_of(word, vectors)
+            known += own
+            if not own:
+                missing[word] = None
+        if not known:
+            raise UserError(
+                f"--language_model vectors:{file} has no word of {text!r}; give other texts with "
+                "--class_text."
+            )
+        rows.append(np.mean(known, axis=0))
+    if missing:
+        shown = named(list(missing), 8)
+        LOG.warning("%s lacks %d words, which are left out: %s.", file, len(missing), shown)
+    return torch.from_numpy(np.stack(rows).astype(np.float32))
+
+
+def _forms(word: str) -> list[str]:
+    """As which a word may stand in the file."""
+    parts = JOINTS.split(word)
+    return [word, word.lower(), *parts, *(part.lower() for part in parts)]
+
+
+def _vectors_of(word: str, vectors: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Its own vector, or else those of its parts."""
+    for form in (word, word.lower()):
+        if form in vectors:
+            return [vectors[form]]
+    found = []
+    for part in JOINTS.split(word):
+        form = part if part in vectors else part.lower()
+        if form in vectors:
+            found.append(vectors[form])
+    return found
+
+
+def _read(file: Path, wanted: set[str]) -> dict[str, np.ndarray]:
+    """The vectors of the wanted words that a file has."""
+    try:
+        pairs = _of_array(file, wanted) if file.suffix == ".npy" else _of_lines(file, wanted)
+        return dict(pairs)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--language_model vectors:{file} cannot be read ({error}); expected are lines of a "
+            "word and its numbers (GloVe, fastText and word2vec text), or .npy with the words in a "
+            ".txt beside it, one a line."
+        ) from error
+
+
+def _of_lines(file: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
+    width = 0
+    with file.open(encoding="utf-8", errors="surrogateescape") as lines:
+        for number, line in enumerate(lines, start=1):
+            word, _, rest = line.lstrip("\ufeff").rstrip("\n").partition(" ")
+            if number == 1 and len(rest.split()) == 1:
+                continue  # how many words and dimensions follow
+            if word not in wanted:
+                continue
+            vector = np.array(rest.split(), dtype=np.float32)
+            width = width or len(vector)
+            if len(vector) != width or not width:
+                raise ValueError(f"line {number} has {len(vector)} numbers, others {width}")
+            yield word, vector
+
+
+def _of_array(file: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
+    array = np.load(file, mmap_mode="r", allow_pickle=False)
+    words = file.with_suffix(".txt").read_text(encoding="utf-8").splitlines()
+    if array.ndim != 2 or len(words) != len(array):
+        raise ValueError(f"{len(words)} words, and an array of shape {array.shape}")
+    for word, row in zip(words, array):
+        if word in wanted:
+            yield word, np.array(row, dtype=np.float32)

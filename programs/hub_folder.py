@@ -1,0 +1,257 @@
+"""A network as a folder that timm opens: weights, configuration, and a card that tells of it."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import timm
+import torch
+import yaml
+from torch import nn
+from torch.nn.functional import normalize
+
+import architectures
+from architectures import weights
+from datasets import transforms
+from programs.results import runs
+from utilities import run_folder
+from utilities.errors import UserError, reason
+from utilities.version import VERSION
+
+if TYPE_CHECKING:
+    from programs.trained import Trained
+
+WEIGHTS = "model.safetensors"
+CONFIGURATION = "config.json"
+CARD = "README.md"
+TOLERANCE = 1e-4  # of a difference, as a share of the largest number in the embeddings
+TOKEN_HELP = "log in with `hf auth login`, or set HF_TOKEN"
+
+
+def write(network: "Trained", example: torch.Tensor, file: Path) -> None:
+    """The weights and the configuration beside them, as timm reads them.
+
+    Args:
+        example: images [B, 3, N, N], of the size that the network sees. file: of the weights.
+    Raises:
+        UserError: a network that no model of timm is equal to.
+    """
+    model = timm_model(network, example)
+    timm.models.save_for_hf(
+        model,
+        str(file.parent),
+        model_config={"unit_length": network.network.unit_norm},
+        model_args=_options(network),
+        data_config=_preprocessing(network),
+        safe_serialization=True,
+    )
+
+
+def open_folder(file: Path) -> Any:
+    """images [B, 3, N, N] -> embeddings [B, D], both numpy, of the folder that has the weights."""
+    configuration = json.loads((file.parent / CONFIGURATION).read_text())
+    model = timm.create_model(f"local-dir:{file.parent}", pretrained=True).eval()
+
+    @torch.inference_mode()
+    def embed(images: np.ndarray) -> np.ndarray:
+        rows = model(torch.from_numpy(images))
+        return (normalize(rows, dim=1) if configuration["unit_length"] else rows).numpy()
+
+    return embed
+
+
+def timm_model(network: "Trained", example: torch.Tensor) -> nn.Module:
+    """The timm model whose classifier is the embedding head; raises UserError where it differs."""
+    embedder, settings = network.network, network.settings
+    spec = architectures.parse_arch(settings["arch"])
+    tagged = weights.PAPER_TAGS.get(spec.trunk, spec.trunk)
+    try:
+        model = timm.create_model(
+            tagged, num_classes=embedder.head.out_features, **_options(network)
+        )
+        config = timm.get_pretrained_cfg(tagged, allow_unregistered=False)
+        classifier = str(config.classifier) if config else ""
+        state = _state(embedder, classifier, 2.0 if spec.double else 1.0)
+        model.load_state_dict(state)
+    except Exception as error:  # timm's models raise many types for options that they lack
+        raise _unequal(settings["arch"], reason(error)) from error
+    difference = _difference(embedder, model.eval(), torch.randn_like(example))
+    if not difference <= TOLERANCE:
+        raise _unequal(settings["arch"], f"its embeddings differ by {difference:.1e}")
+    return model
+
+
+def push(folder: Path, repository: str) -> str:
+    """Upload the folder to a repository of the hub; returns its address.
+
+    Raises UserError where that is refused.
+    """
+    from huggingface_hub import HfApi
+
+    hub = HfApi()
+    try:
+        hub.create_repo(repository, exist_ok=True)
+        uploaded = hub.upload_folder(repo_id=repository, folder_path=str(folder))
+    except Exception as error:  # the hub client raises types of its own
+        raise UserError(
+            f"--push {repository} failed ({reason(error)}); the folder {folder} is whole. Check "
+            f"the name and that you may write there; {TOKEN_HELP}."
+        ) from error
+    return str(uploaded)
+
+
+def require_token(repository: str) -> None:
+    """Raises UserError where nobody is logged in."""
+    from huggingface_hub import get_token
+
+    if not get_token():
+        raise UserError(f"--push {repository} needs a token of the hub: {TOKEN_HELP}.")
+
+
+def card(checkpoint: Path, network: "Trained", licence: str) -> str:
+    """The model card: what it is, how it is used, on what it was trained, what it reaches.
+
+    Args:
+        checkpoint: beside which a finished run has its results. licence: an identifier of the hub,
+            such as apache-2.0.
+    """
+    settings = network.settings
+    facts = run_folder.results(checkpoint.parent)
+    header = {
+        "library_name": "timm",
+        "pipeline_tag": "image-feature-extraction",
+        "license": licence,
+        "tags": ["image-feature-extraction", "deep-metric-learning", "image-retrieval", "timm"],
+    }
+    parts = [
+        f"---\n{yaml.safe_dump(header, sort_keys=False)}---",
+        f"# {settings['arch']}, trained on {settings['dataset']}",
+        f"Embeds images in {settings['embed_dim']} dimensions, in which images of a class lie near "
+        f"each other. {_training(settings)}",
+        _usage(network),
+        _numbers(checkpoint.parent, facts),
+        _provenance(facts, licence),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _state(
+    embedder: architectures.EmbeddingNetwork, classifier: str, scale: float
+) -> dict[str, torch.Tensor]:
+    """All weights of the network by timm's names; `classifier` is that of its last layer."""
+    state = {
+        name.removeprefix("trunk."): value
+        for name, value in embedder.state_dict().items()
+        if name.startswith("trunk.")
+    }
+    head = embedder.head
+    return state | {
+        f"{classifier}.weight": (head.weight * scale).detach(),
+        f"{classifier}.bias": head.bias.detach(),
+    }
+
+
+def _difference(
+    embedder: architectures.EmbeddingNetwork, model: nn.Module, images: torch.Tensor
+) -> float:
+    """Largest difference of the embeddings, as a share of the largest number in them."""
+    with torch.inference_mode():
+        expected, found = embedder(images).embeddings, model(images)
+    if embedder.unit_norm:
+        found = normalize(found, dim=1)
+    return ((found - expected).abs().max() / expected.abs().max()).item()
+
+
+def _preprocessing(network: "Trained") -> dict[str, Any]:
+    """How timm's transforms prepare an image for the network."""
+    crop = transforms.crop_size(network.settings["augmentation"], network.settings["image_size"])
+    return {
+        "input_size": (3, crop, crop),
+        "crop_pct": crop / transforms.short_side(network.settings["image_size"]),
+        "crop_mode": "center",
+        "interpolation": "bilinear",
+        "mean": network.network.mean,
+        "std": network.network.std,
+    }
+
+
+def _options(network: "Trained") -> dict[str, Any]:
+    """Of timm's constructor: what the trunk's own name does not say."""
+    settings = network.settings
+    options: dict[str, Any] = {}
+    spec = architectures.parse_arch(settings["arch"])
+    config = timm.get_pretrained_cfg(weights.PAPER_TAGS.get(spec.trunk, spec.trunk))
+    if config is not None and config.fixed_input_size:  # positions for one size of images only
+        crop = transforms.crop_size(settings["augmentation"], settings["image_size"])
+        options["img_size"] = crop
+    if spec.double:
+        options["global_pool"] = "avgmax"  # half of what max added to average pooling gives
+    return options
+
+
+def _unequal(arch: str, why: str) -> UserError:
+    return UserError(
+        f"--format hub: timm has no model that is equal to {arch} with its embedding head ({why}); "
+        "--format onnx and torch write any network."
+    )
+
+
+def _training(settings: dict[str, Any]) -> str:
+    sentence = f"It was trained with the objective {settings['loss']}"
+    if not settings.get("language_distill_w"):
+        return f"{sentence}."
+    source = "ImageNet pseudolabels" if settings.get("language_pseudoclass") else "class names"
+    return (
+        f"{sentence}, guided by {source} through {settings['language_model']} (language guidance, "
+        "Roth et al., CVPR 2022)."
+    )
+
+
+def _usage(network: "Trained") -> str:
+    lines = [
+        "import timm",
+        "import torch",
+        "from PIL import Image",
+        "",
+        'model = timm.create_model("hf-hub:USER/NAME", pretrained=True).eval()  '
+        "# or local-dir:FOLDER",
+        "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))",
+        'image = transform(Image.open("image.jpg").convert("RGB"))',
+        "with torch.inference_mode():",
+        "    embedding = model(image[None])",
+    ]
+    if network.network.unit_norm:
+        lines.append("    embedding = torch.nn.functional.normalize(embedding, dim=1)")
+    return "\n".join(["## Use", "", "```python", *lines, "```"])
+
+
+def _numbers(folder: Path, facts: dict[str, Any]) -> str:
+    """A table of the test split's values, of a run that has ended."""
+    if not facts:
+        return ""
+    run = runs.read(folder)
+    rows = [
+        f"| {name} | {values.best:.4f} ({values.best_epoch}) | {values.last:.4f} |"
+        for name, values in run.values().items()
+    ]
+    if not rows:
+        return ""
+    header = ["| metric | best test epoch (its number) | last epoch |", "|---|---|---|"]
+    return "\n".join([f"## Results on the test split of {run.dataset}", "", *header, *rows])
+
+
+def _provenance(facts: dict[str, Any], licence: str) -> str:
+    lines = [f"- Made by language-guided deep metric learning, version {VERSION}."]
+    if facts:
+        counts = facts.get("data", {}).get("Train", {})
+        said = ", ".join(f"{number} {what}" for what, number in counts.items())
+        lines += [
+            f"- Training data: {facts['dataset']}, {said}.",
+            f"- Command: `{facts['command']}`",
+        ]
+    lines.append(
+        f"- Licence: {licence}. Weights of the trunk and images of the training data may have "
+        "terms of their own."
+    )
+    return "\n".join(["## Where it comes from", "", *lines])

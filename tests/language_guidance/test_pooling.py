@@ -1,0 +1,240 @@
+"""Vectors of sentences from each kind of model, as it was trained to give them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from language_guidance import language_models, pooling
+from utilities.errors import UserError
+
+CPU = torch.device("cpu")
+WORDS = ["[PAD]", "[UNK]", "[BOS]", "[EOS]", "a", "photo", "of", "dog", "cat", "red"]
+TEXTS = ["dog", "a photo of a red cat", "red dog"]
+SIZES: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+
+
+def tokenizer(folder: Path) -> None:
+    """A tokenizer of whole words, with an end after each sentence."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = {word: number for number, word in enumerate(WORDS)}
+    plain = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    plain.post_processor = processors.TemplateProcessing(
+        single="[BOS] $A [EOS]", special_tokens=[("[BOS]", 2), ("[EOS]", 3)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=plain,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        bos_token="[BOS]",
+        eos_token="[EOS]",
+        model_max_length=16,
+    ).save_pretrained(folder)
+
+
+def saved(folder: Path, model) -> Path:
+    model.save_pretrained(folder)
+    tokenizer(folder)
+    return folder
+
+
+def bert(folder: Path) -> Path:
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=10, num_hidden_layers=1, max_position_embeddings=32, **SIZES)
+    return saved(folder, BertModel(config))
+
+
+def towers(kind: str, folder: Path) -> Path:
+    import transformers
+
+    torch.manual_seed(0)
+    text = {"vocab_size": 10, "num_hidden_layers": 1, "max_position_embeddings": 16, **SIZES}
+    text |= {"eos_token_id": 3, "bos_token_id": 2, "pad_token_id": 0}
+    vision = {"image_size": 32, "patch_size": 16, "num_hidden_layers": 1, **SIZES}
+    config = getattr(transformers, f"{kind}Config")(text_config=text, vision_config=vision)
+    if kind == "CLIP":
+        config.projection_dim = 12
+    return saved(folder, getattr(transformers, f"{kind}Model")(config))
+
+
+def decoder(folder: Path) -> Path:
+    from transformers import GPT2Config, GPT2Model
+
+    torch.manual_seed(0)
+    return saved(
+        folder, GPT2Model(GPT2Config(vocab_size=10, n_positions=32, n_embd=16, n_layer=1, n_head=2))
+    )
+
+
+def t5(folder: Path) -> Path:
+    from transformers import T5Config, T5Model
+
+    torch.manual_seed(0)
+    config = T5Config(vocab_size=10, d_model=16, d_ff=16, d_kv=8, num_layers=1, num_heads=2)
+    return saved(folder, T5Model(config))
+
+
+def found(folder: Path, texts: list[str] = TEXTS) -> torch.Tensor:
+    return language_models.encode(language_models.select(f"hf:{folder}"), texts, "{}", CPU)
+
+
+def states(folder: Path, text: str) -> torch.Tensor:
+    """[L, E], of a sentence alone, without any padding."""
+    from transformers import AutoModel, AutoTokenizer
+
+    model = AutoModel.from_pretrained(folder).eval()
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    tokens = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
+    tokens.pop("token_type_ids", None)
+    with torch.no_grad():
+        return model(**tokens).last_hidden_state[0]
+
+
+@pytest.mark.parametrize("make, place", [(bert, "mean"), (t5, "mean"), (decoder, "last")])
+def test_models_without_a_pooling_file(tmp_path, make, place):
+    folder = make(tmp_path / "model")
+    for vector, text in zip(found(folder), TEXTS):
+        alone = states(folder, text)
+        expected = alone[-1] if place == "last" else sum(alone) / len(alone)
+        torch.testing.assert_close(vector, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind, dim", [("CLIP", 12), ("Siglip", 16)])
+def test_towers_go_through_their_projection(tmp_path, kind, dim):
+    import transformers
+
+    folder = towers(kind, tmp_path / "model")
+    model = getattr(transformers, f"{kind}Model").from_pretrained(folder).eval()
+    read = transformers.AutoTokenizer.from_pretrained(folder)
+    vectors = found(folder)
+    assert vectors.shape == (3, dim)
+    for vector, text in zip(vectors, TEXTS):
+        filled = {"padding": "max_length", "max_length": 16} if kind == "Siglip" else {}
+        tokens = read(text, return_tensors="pt", **filled)
+        tokens.pop("token_type_ids", None)
+        with torch.no_grad():
+            pooled = model.text_model(**tokens).pooler_output
+            expected = model.text_projection(pooled) if kind == "CLIP" else pooled
+        torch.testing.assert_close(vector, expected[0], atol=1e-5, rtol=0)
+
+
+def sentence_model(folder: Path, modes: dict[str, bool], dense: bool = False) -> Path:
+    """BERT with the files that sentence-transformers writes beside it."""
+    bert(folder)
+    parts = [{"path": "", "type": "sentence_transformers.models.Transformer"}]
+    parts.append({"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"})
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(
+        json.dumps({"word_embedding_dimension": 16, **modes})
+    )
+    if dense:
+        parts.append({"path": "2_Dense", "type": "sentence_transformers.models.Dense"})
+        (folder / "2_Dense").mkdir()
+        activation = "torch.nn.modules.activation.Tanh"
+        config = {"in_features": 16, "out_features": 5, "activation_function": activation}
+        (folder / "2_Dense" / "config.json").write_text(json.dumps(config))
+        weights = {"linear.weight": torch.randn(5, 16), "linear.bias": torch.randn(5)}
+        save_file(weights, folder / "2_Dense" / "model.safetensors")
+    parts.append({"path": "3_Normalize", "type": "sentence_transformers.models.Normalize"})
+    (folder / "modules.json").write_text(json.dumps(parts))
+    return folder
+
+
+@pytest.mark.parametrize("mode", ["cls_token", "mean_tokens", "max_tokens", "lasttoken"])
+def test_sentence_models_pool_as_their_file_says(tmp_path, mode):
+    folder = sentence_model(tmp_path / "model", {f"pooling_mode_{mode}": True})
+    for vector, text in zip(found(folder), TEXTS):
+        alone = states(folder, text)
+        expected = {
+            "cls_token": alone[0],
+            "mean_tokens": alone.mean(0),
+            "max_tokens": alone.max(0).values,
+            "lasttoken": alone[-1],
+        }[mode]
+        torch.testing.assert_close(vector, expected, atol=1e-5, rtol=0)
+
+
+def test_poolings_side_by_side_and_a_dense_layer(tmp_path):
+    modes = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}
+    folder = sentence_model(tmp_path / "both", modes)
+    alone = states(folder, "dog")
+    expected = torch.cat([alone[0], alone.mean(0)])
+    torch.testing.assert_close(found(folder, ["dog"])[0], expected, atol=1e-5, rtol=0)
+    folder = sentence_model(tmp_path / "dense", {"pooling_mode_mean_tokens": True}, dense=True)
+    from safetensors.torch import load_file
+
+    weights = load_file(folder / "2_Dense" / "model.safetensors")
+    mean = states(folder, "dog").mean(0)
+    expected = torch.tanh(weights["linear.weight"] @ mean + weights["linear.bias"])
+    torch.testing.assert_close(found(folder, ["dog"])[0], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("fault", ["pooling", "part", "no config"])
+def test_parts_that_are_not_known_are_named(tmp_path, fault):
+    modes = {"pooling_mode_weightedmean_tokens": True} if fault == "pooling" else {}
+    folder = sentence_model(tmp_path / "model", modes)
+    if fault == "part":
+        parts = [{"path": "", "type": "sentence_transformers.models.LSTM"}]
+        (folder / "modules.json").write_text(json.dumps(parts))
+    if fault == "no config":
+        (folder / "1_Pooling" / "config.json").unlink()
+    with pytest.raises(UserError, match="weightedmean|LSTM|1_Pooling/config.json"):
+        found(folder)
+
+
+def test_padding_on_the_left_is_not_seen():
+    rows = torch.randn(1, 4, 3)
+    left, right = torch.tensor([[0, 0, 1, 1]]), torch.tensor([[1, 1, 0, 0]])
+    for name, pool in pooling.POOLINGS.items():
+        moved = torch.cat([rows[:, 2:], rows[:, :2]], dim=1)
+        torch.testing.assert_close(pool(rows, left), pool(moved, right), msg=name)
+
+
+# Models of open_clip.
+
+
+def test_any_text_tower_of_open_clip(tmp_path):
+    import open_clip
+
+    size = {"width": 32, "layers": 1}
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "head_width": 16, "patch_size": 16, **size},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "heads": 2, **size},
+    }
+    (tmp_path / "tiny-tower.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "tiny-tower.json")
+    torch.manual_seed(0)
+    model = open_clip.create_model("tiny-tower").eval()
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    for name, weights in (
+        (f"clip:tiny-tower/{tmp_path / 'weights.pt'}", None),
+        ("clip:tiny-tower", str(tmp_path / "weights.pt")),
+    ):
+        chosen = language_models.select(name, weights)
+        vectors = language_models.encode(chosen, TEXTS, "{}", CPU)
+        with torch.no_grad():
+            torch.testing.assert_close(vectors, model.encode_text(open_clip.tokenize(TEXTS)))
+
+
+@pytest.mark.parametrize(
+    "name, hint",
+    [
+        ("clip:ViT-B-23", "did you mean ViT-B-32"),
+        ("clip:ViT-B-32/laion", "laion400m_e32"),
+        ("clip:ViT-B-32", "nothing is neither"),
+        ("clip:ViT-B-32/no/such/file.pt", "neither a file nor weights"),
+    ],
+)
+def test_models_and_weights_that_open_clip_does_not_know(name, hint):
+    with pytest.raises(UserError, match=hint):
+        language_models.select(name)

@@ -1,0 +1,88 @@
+"""Word vectors from the files that people have."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from language_guidance import language_models, word_vectors
+from utilities.errors import UserError
+
+VECTORS: dict[str, list[float]] = {
+    "red": [1.0, 0, 0],
+    "dog": [0, 2.0, 0],
+    "three-toed": [0, 0, 3.0],
+    "St.": [9, 9, 9],
+    "o'clock": [0.5, 0.5, 0],
+    "naïve": [4, 0, 4],
+}
+
+
+def lines(header: str = "") -> str:
+    rows = [" ".join([word, *map(str, vector)]) for word, vector in VECTORS.items()]
+    return "\n".join([*([header] if header else []), *rows]) + "\n"
+
+
+@pytest.fixture(params=["glove", "word2vec", "array"])
+def file(request, tmp_path):
+    if request.param == "array":
+        np.save(tmp_path / "words.npy", np.array(list(VECTORS.values()), dtype=np.float32))
+        (tmp_path / "words.txt").write_text("\n".join(VECTORS) + "\n", encoding="utf-8")
+        return tmp_path / "words.npy"
+    header = "6 3" if request.param == "word2vec" else ""
+    (tmp_path / "words.vec").write_text(lines(header), encoding="utf-8")
+    return tmp_path / "words.vec"
+
+
+def test_the_mean_over_the_words(file):
+    texts = ["red dog", "Red", "three-toed DOG", "a naïve o'clock"]
+    found = word_vectors.encode(str(file), texts)
+    expected = [[0.5, 1, 0], [1, 0, 0], [0, 1, 1.5], [2.25, 0.25, 2]]
+    assert found.dtype == torch.float32 and found.tolist() == expected
+
+
+def test_a_word_that_is_missing_counts_by_its_parts_or_is_told(file, caplog):
+    with caplog.at_level(logging.WARNING):
+        found = word_vectors.encode(str(file), ["red-dog", "red unicorn", "dog unicorn zebra"])
+    assert found.tolist() == [[0.5, 1, 0], [1, 0, 0], [0, 2, 0]]
+    assert "lacks 2 words" in caplog.text and "unicorn, zebra" in caplog.text
+
+
+def test_a_text_without_any_known_word_is_refused(file):
+    with pytest.raises(UserError, match="no word of 'unicorn'.*--class_text"):
+        word_vectors.encode(str(file), ["red", "unicorn"])
+
+
+@pytest.mark.parametrize(
+    "content", ["red 1 2 3\ndog 1 2\n", "red one two three\n", "red\n", b"\x00\x01\x02"]
+)
+def test_files_of_another_form(tmp_path, content):
+    path = tmp_path / "words.txt"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=r"words\.txt|no word of"):
+        word_vectors.encode(str(path), ["red dog"])
+
+
+@pytest.mark.parametrize("fault", ["no words", "other count", "pickle", "one dimension"])
+def test_arrays_of_another_form(tmp_path, fault):
+    array = np.zeros((2, 3), dtype=np.float32)
+    if fault == "pickle":
+        array = np.array([{"red": 1}, {}], dtype=object)
+    if fault == "one dimension":
+        array = array[:, 0]
+    np.save(tmp_path / "words.npy", array, allow_pickle=True)
+    if fault != "no words":
+        (tmp_path / "words.txt").write_text("red\ndog\n" + "cat\n" * (fault == "other count"))
+    with pytest.raises(UserError, match=r"words\.npy cannot be read"):
+        word_vectors.encode(str(tmp_path / "words.npy"), ["red"])
+
+
+def test_words_are_read_without_a_primer_and_all_at_once(file, monkeypatch):
+    monkeypatch.setattr(language_models, "SENTENCES_AT_ONCE", 1)
+    read = []
+    encode = word_vectors.encode
+    monkeypatch.setattr(word_vectors, "encode", lambda *given: read.append(given) or encode(*given))
+    model = language_models.select(f"vectors:{file}")
+    vectors = language_models.encode(model, ["red", "dog"], "a photo of a {}", torch.device("cpu"))
+    assert vectors.tolist() == [[1, 0, 0], [0, 2, 0]] and len(read) == 1
