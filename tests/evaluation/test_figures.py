@@ -91,6 +91,18 @@ def test_extreme_queries_are_the_best_and_the_worst():
     assert [neighbour.frame for neighbour in panels[0].neighbours[:7]] == [figures.RIGHT] * 7
 
 
+def test_a_panel_is_a_row_of_a_table():
+    rows, labels = space(classes=2, each=3)
+    panels = figures.extreme_queries(rows, Protocol(labels), ["a", "b"], picture, MEMORY)
+    row = panels[0].row()
+    assert list(row) == ["kind", "class", "query", *map(str, range(1, figures.NEAREST + 1))]
+    assert row["kind"].startswith("best, AP ") and row["class"] == panels[0].query.name
+    captions = [row[str(rank)].caption for rank in range(1, 6)]
+    assert captions[0].startswith("right, ") and captions[0].endswith(row["class"])
+    assert captions[4].startswith("wrong, ") and row["6"] is None
+    assert max(row["query"].read().size) == figures.THUMBNAIL
+
+
 def test_queries_search_in_their_gallery():
     rows, labels = space(classes=4, each=10)
     queries, gallery = torch.arange(40)[::2], torch.arange(40)[1::2]

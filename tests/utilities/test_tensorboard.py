@@ -1,8 +1,10 @@
 """Event files, as TensorBoard reads them."""
 
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from utilities import tensorboard
@@ -56,6 +58,17 @@ def test_an_end_is_written_of_runs_that_came_to_it(tmp_path):
         plugin = found.PluginTagToContent("hparams")
         assert ("_hparams_/session_end_info" in plugin) == (name == "done")
         assert "Test: embeds_nmi: nmi" not in found.Tags()["scalars"]
+
+
+def test_figures_are_images_of_their_epoch(tmp_path):
+    Image.new("RGBA", (6, 4), (255, 0, 0, 255)).save(tmp_path / "projection.png")
+    files = EventFiles(tmp_path, SETTINGS)
+    files.log_figures(2, {"Test: projection": tmp_path / "projection.png"})
+    files.finish()
+    (image,) = EventAccumulator(str(tmp_path)).Reload().Images("Test: projection")
+    assert (image.step, image.width, image.height) == (2, 6, 4)
+    with Image.open(BytesIO(image.encoded_image_string)) as read:
+        assert read.convert("RGB").getpixel((0, 0)) == (255, 0, 0)
 
 
 def test_settings_are_numbers_or_words():
