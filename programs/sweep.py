@@ -25,9 +25,9 @@ DASHES = "--"  # behind them stand flags of main.py
 EPILOG = (
     "FILE is YAML: settings (flags of main.py by name, also config), variants (name: settings), "
     "seeds (a list), datasets (name: settings), baseline (a variant), jobs, gpus, slurm (options "
-    "of sbatch) and wandb (of a W&B sweep). What stands behind -- goes to every run, over the file. "
-    "Finished runs are recognised by their settings and left out, interrupted ones go on: give the "
-    "same command again. Exit status: 0 all are finished, 1 some are not."
+    "of sbatch) and wandb (of a W&B sweep). What stands behind -- goes to every run, over the "
+    "file. Finished runs are recognised by their settings and left out, interrupted ones go on: "
+    "give the same command again. Exit status: 0 all are finished, 1 some are not."
 )
 
 
