@@ -76,6 +76,14 @@ def write(tmp_path) -> Callable[[str], str]:
     return write
 
 
+def await_epoch(*logs: Path) -> None:
+    """Until each run has said its first line."""
+    deadline = time.monotonic() + 30
+    while not all(log.exists() and "Epoch 1" in log.read_text() for log in logs):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def names(folders: list[str]) -> list[str]:
     return [Path(folder).name for folder in folders]
 
@@ -140,8 +148,7 @@ def test_a_signal_waits_for_checkpoints_and_the_same_command_goes_on(
     logs = [tmp_path / "runs" / "birds" / f"{name}_s0.log" for name in ("base", "guided")]
 
     def interrupt() -> None:
-        while not all(log.exists() and "Epoch 1" in log.read_text() for log in logs):
-            time.sleep(0.02)
+        await_epoch(*logs)
         os.kill(os.getpid(), number)
         time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGINT)
@@ -168,17 +175,19 @@ def test_what_another_sweep_runs_is_left_to_it(write, compared, tmp_path, capsys
     code += f"from pathlib import Path; study.MAIN = Path({str(STAND_IN)!r}); sweep.main({argv})"
     first = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
     log = tmp_path / "runs" / "birds" / "base_s0.log"
-    while not (log.exists() and "Epoch 1" in log.read_text()):
-        time.sleep(0.02)
+    await_epoch(log)
     first.kill()
     first.wait()
+    alone = int(log.read_text().split("process ")[1].split()[0])
     assert sweep.main(argv) == 1 and not compared
-    said = capsys.readouterr().err
-    assert "birds/base_s0: failed: it is running already" in said
+    assert "birds/base_s0: failed: it is running already" in capsys.readouterr().err
+    os.kill(alone, signal.SIGTERM)
 
 
 def test_a_dry_run_lists_commands_that_can_be_copied(write, compared, tmp_path, capsys):
-    text = TWO.replace("device: cpu", "evaluation_metrics: [e_recall@1, nmi]\n  project: a b'c")
+    text = TWO.replace(
+        "device: cpu", "n_epochs: 3\n  evaluation_metrics: [e_recall@1, nmi]\n  project: a b'c"
+    )
     file = write(text)
     assert sweep.main([file, "--only", "guided_s0"]) == 0
     capsys.readouterr()
