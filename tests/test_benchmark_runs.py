@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import parameters
+from programs.results import published, settings
 from programs.sweeping import study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,7 +76,8 @@ def test_the_table_has_all_its_rows():
     for one in runs:
         assert one.group.endswith(f"_{guidance_of(one)}")
         assert one.embed_dim == 128 and one.resume == "auto" and one.completed
-        assert parameters.notices(one) == [] or "--tau" in " ".join(parameters.notices(one))
+        made_of = settings.effective(parameters.stored(one))
+        assert "e_recall@1" in published.of(one.dataset, [made_of])
     assert len({one.group for one in runs}) == 27
 
 
@@ -87,9 +89,9 @@ def guidance_of(one: parameters.Settings) -> str:
 
 def test_a_row_of_both_studies_is_the_same_run():
     only = {"ONLY": "rn128_(msim|s2sd-msim)_(plg|baseline)$", "SEEDS": "2"}
-    published = {one.group: vars(one) for one in shown(**only)}
+    eight = {one.group: vars(one) for one in shown(**only)}
     table = {one.group: vars(one) for one in shown(STUDY="table", **only)}
-    assert len(published) == 8 and published.items() <= table.items()
+    assert len(eight) == 8 and eight.items() <= table.items()
 
 
 def test_rows_without_a_suggested_schedule_keep_their_names():

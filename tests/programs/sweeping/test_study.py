@@ -202,6 +202,16 @@ def test_what_acts_in_no_run_is_told_once(read):
     assert notice.startswith("--loss_margin_nu 1.0 has no effect")
 
 
+def test_the_file_of_the_readme_is_one(read, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    section = (ROOT / "README.md").read_text().split("## Many runs\n")[1]
+    planned = read(section.split("```yaml\n")[1].split("```")[0])
+    shipped = study.read(ROOT / "configs" / "sweeps" / "demo.yaml")
+    assert [vars(run.settings) for run in planned.runs] == [
+        vars(run.settings) for run in shipped.runs
+    ]
+
+
 @pytest.mark.parametrize(
     "path",
     [*(ROOT / "configs" / "sweeps").glob("*.yaml"), *(ROOT / "benchmarks").glob("*.yaml")],
