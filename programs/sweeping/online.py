@@ -25,13 +25,15 @@ SWITCHES = ("log_online", "completed")
 def files(study: Study, runs: Sequence[Planned]) -> dict[Path, str]:
     """What is written: the sweep first, then the settings of each variant."""
     folder = Path(runs[0].settings.save_path) / "wandb_sweeps" / study.file.stem
-    swept = _swept(study)
-    settings = {folder / f"{run.settings.dataset}_{run.group}.yaml": run for run in reversed(runs)}
-    settings = dict(reversed(settings.items()))
-    sweep = _sweep(study, runs, list(settings))
+    seeds = _seeds_of_all(runs)
+    given = {*_swept(study), *(["seed"] if seeds else [])}
+    settings: dict[Path, Planned] = {}
+    for run in runs:
+        name = run.group if seeds else run.name
+        settings.setdefault(folder / f"{run.settings.dataset}_{name}.yaml", run)
     return {
-        folder / "sweep.yaml": _as_yaml(sweep),
-        **{path: _as_yaml(_stated(run, {*swept, "seed"})) for path, run in settings.items()},
+        folder / "sweep.yaml": _as_yaml(_sweep(study, runs, seeds, list(settings))),
+        **{path: _as_yaml(_stated(run, given)) for path, run in settings.items()},
     }
 
 
@@ -41,8 +43,18 @@ def write(contents: Mapping[Path, str]) -> None:
         run_folder.write_atomically(path, text)
 
 
-def _sweep(study: Study, runs: Sequence[Planned], settings: Iterable[Path]) -> dict[str, Any]:
-    seeds = list(dict.fromkeys(run.settings.seed for run in runs))
+def _seeds_of_all(runs: Sequence[Planned]) -> list[int]:
+    """The seeds that each variant has; none where variants have other ones."""
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for run in runs:
+        seeds.setdefault((run.entry, run.variant), []).append(run.settings.seed)
+    first = next(iter(seeds.values()))
+    return first if all(others == first for others in seeds.values()) else []
+
+
+def _sweep(
+    study: Study, runs: Sequence[Planned], seeds: list[int], settings: Iterable[Path]
+) -> dict[str, Any]:
     usual = {
         "program": "main.py",
         "name": study.file.stem,
@@ -52,7 +64,7 @@ def _sweep(study: Study, runs: Sequence[Planned], settings: Iterable[Path]) -> d
     }
     given = {
         "config": {"values": [str(path) for path in settings]},
-        "seed": {"values": seeds},
+        **({"seed": {"values": seeds}} if seeds else {}),
         **{name: {"value": True} for name in SWITCHES},
     }
     return usual | study.wandb | {"parameters": given | _swept(study)}

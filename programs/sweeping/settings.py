@@ -78,12 +78,11 @@ def over_config(values: Mapping[str, Any]) -> dict[str, Any]:
 
     On a command line nothing turns a switch of the file off, or takes a value of it back.
     """
-    if values.get("config") is None:
+    unset = [name for name, value in values.items() if _is_unset(value)]
+    if values.get("config") is None or not unset:
         return dict(values)
     file, problems = read_settings_file(str(values["config"]), parameters.FLAGS)
-    stated = {name for name, value in file.items() if not _is_unset(value)}
-    taken_back = [name for name, value in values.items() if name in stated and _is_unset(value)]
-    if problems or not taken_back:
+    if problems or not any(not _is_unset(file.get(name)) for name in unset):
         return dict(values)
     beneath = {name: value for name, value in file.items() if name not in OWN}
     return {name: value for name, value in {**beneath, **values}.items() if name != "config"}

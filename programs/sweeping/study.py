@@ -241,15 +241,21 @@ def _groups(drafts: Sequence[_Draft]) -> list[str]:
 def _checked(document: Document, draft: _Draft, group: str, further: Sequence[str]) -> Planned:
     """The run of a draft; whatever main.py would refuse is told to the document."""
     words = [*settings.as_words(settings.over_config(draft.values())), *further]
-    named = [*words, *settings.as_words({"group": group})]
-    examined, problems = parameters.examine(named)
-    if examined.savename != NAMED_BY_GROUP:
-        named += ["--savename", NAMED_BY_GROUP]
-    if examined.gpu != [0]:
-        named += ["--gpu", "0"]
+    words += settings.as_words({"group": group})
+    examined, problems = parameters.examine(words)
     for sentence in problems:
         _tell(document, draft, sentence, further)
-    return Planned(draft.entry, draft.variant, parameters.examine(named)[0], named)
+    own = _not_of_config(examined)
+    if own:
+        words += own
+        examined, _ = parameters.examine(words)
+    return Planned(draft.entry, draft.variant, examined, words)
+
+
+def _not_of_config(examined: parameters.Settings) -> list[str]:
+    """What a run is given over a `--config` file that has it: its name, and the GPU it sees."""
+    naming = [] if examined.savename == NAMED_BY_GROUP else ["--savename", NAMED_BY_GROUP]
+    return naming + ([] if examined.gpu == [0] else ["--gpu", "0"])
 
 
 def _tell(document: Document, draft: _Draft, sentence: str, further: Sequence[str]) -> None:

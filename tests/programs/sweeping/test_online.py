@@ -83,6 +83,12 @@ def test_further_parameters_of_the_file_are_swept(written):
     assert swept == set(itertools.product(["base", "guided"], [True, False], [0.1, 0.2]))
 
 
+def test_variants_of_their_own_seeds_are_not_crossed_with_others(written):
+    text = "settings: {{save_path: {here}/r}}\nvariants: {{a: {{seed: 3}}, b: {{seed: 4}}}}"
+    settings = [parameters.parse(words[3:]) for words in commands(written(text))]
+    assert [(one.group, one.seed) for one in settings] == [("a", 3), ("b", 4)]
+
+
 def test_a_parameter_that_is_no_flag_is_refused(tmp_path, capsys):
     (tmp_path / "a.yaml").write_text("variants: {a: }\nwandb: {parameters: {lrr: {value: 1}}}")
     assert sweep.main([str(tmp_path / "a.yaml"), "--wandb"]) == 2
