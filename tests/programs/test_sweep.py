@@ -43,7 +43,7 @@ settings:
   bs: 8
   kernels: 0
   device: cpu
-  n_epochs: 2
+  n_epochs: 1
   no_train_metrics: true
   no_figures: true
   evaluation_metrics: [e_recall@1]
