@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+import parameters
 from programs.sweeping import standing
 from programs.sweeping.machine import Slot
 from programs.sweeping.run_log import IsRunning, RunLog
@@ -114,19 +115,23 @@ class Pool:
         path = Path(run.settings.save_path) / run.settings.dataset / f"{run.name}.log"
         try:
             log = RunLog(path)
+            try:
+                self._launch(run, log)
+            finally:
+                log.release()
         except IsRunning:
             self._fail(run, "it is running already, started by another sweep")
-            return
         except OSError as error:
-            self._fail(run, f"its log {path} cannot be written ({error.strerror or error})")
-            return
-        if folder := standing.finished(run):  # by another sweep, meanwhile
-            log.release()
+            self._fail(run, f"it cannot be started ({error.filename or path}: {error.strerror})")
+
+    def _launch(self, run: Planned, log: RunLog) -> None:
+        """Start the process of a run, unless another sweep has finished it meanwhile."""
+        if folder := standing.finished(run):
             self._finish(run, folder, "was finished meanwhile")
             return
-        beginning, slot = standing.beginning(run), self.free.pop(0)
+        beginning, slot = standing.beginning(run), self.free[0]
         command = run.command(beginning.resume)
-        log.begin(command)
+        log.begin(parameters.without_secrets(command))
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -135,11 +140,12 @@ class Pool:
             env=slot.environment(),
             start_new_session=True,  # Ctrl-C reaches it through this program only, and once
         )
-        log.release()
+        self.free.remove(slot)
         self.jobs.append(Job(run, process, slot, log, time.monotonic()))
         where = f" on GPU {slot.gpu}" if slot.gpu is not None else ""
-        beside = f", anew beside {beginning.beside} of other settings" if beginning.beside else ""
-        self._say(f"{run.label}: started{where}{beside if not beginning.resume else ''}")
+        is_anew = beginning.beside and not beginning.resume
+        beside = f", anew beside {beginning.beside} of other settings" if is_anew else ""
+        self._say(f"{run.label}: started{where}{beside}")
 
     def _end(self, job: Job) -> None:
         folder = standing.finished(job.run) if job.process.returncode == 0 else None

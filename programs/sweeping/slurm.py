@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import parameters
 from programs.sweeping import standing
 from programs.sweeping.study import Planned, Study
 from utilities import run_folder
@@ -85,7 +86,8 @@ def _folder(runs: Sequence[Planned]) -> Path:
 
 def _cases(runs: Sequence[Planned]) -> Iterator[str]:
     for number, run in enumerate(runs):
-        yield f"    {number}) run=({shlex.join(run.command('auto'))}) ;;"
+        words = parameters.without_secrets(run.command("auto"))
+        yield f"    {number}) run=({shlex.join(words)}) ;;"
 
 
 def _require_own_names(runs: Sequence[Planned]) -> None:

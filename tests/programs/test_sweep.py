@@ -205,6 +205,24 @@ def test_a_dry_run_lists_commands_that_can_be_copied(write, compared, tmp_path, 
     assert finished == ["", f"{tmp_path}/runs/birds/guided_s0", "", ""]
 
 
+def test_a_run_that_cannot_start_stops_no_other(write, compared, tmp_path, capsys):
+    (tmp_path / "runs" / "birds" / "base_s0.log").mkdir(parents=True)
+    argv = [write(TWO), "--only", "_s0", "--", "--wandb_key", "secret"]
+    assert sweep.main(argv) == 1 and names(compared[0]) == ["guided_s0"]
+    assert "birds/base_s0: failed: it cannot be started (" in capsys.readouterr().err
+    assert "secret" not in (tmp_path / "runs" / "birds" / "guided_s0.log").read_text()
+
+
+def test_datasets_of_one_kind_are_compared_each_with_its_own_baseline(write, compared, tmp_path):
+    text = TWO.replace("dataset: birds", "dataset: folder").replace("[0, 10]", "[0]")
+    text += "datasets: {{mine: {{source_path: A}}, yours: {{source_path: B}}}}\nbaseline: guided\n"
+    assert sweep.main([write(text)]) == 0
+    assert [names(words[:2]) + words[2:] for words in compared] == [
+        [f"{name}_base_s0", f"{name}_guided_s0", "--baseline", f"{name}_guided"]
+        for name in ("mine", "yours")
+    ]
+
+
 def test_runs_share_the_cores_and_get_a_gpu_each(write, compared, tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr("utilities.cores.usable", lambda: 8)

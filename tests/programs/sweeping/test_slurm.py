@@ -111,3 +111,13 @@ def test_without_a_cluster_the_script_is_left_for_one(tmp_path, capsys, monkeypa
     said = capsys.readouterr().err
     assert "there is no sbatch on this machine; submit " in said and said.count("\n") <= 2
     assert (tmp_path / "runs" / "slurm" / "paper.sbatch").is_file()
+
+
+def test_a_task_would_not_go_on_with_a_run_of_other_settings(cluster, tmp_path, capsys):
+    other = tmp_path / "runs" / "birds" / "base_s0"
+    other.mkdir(parents=True)
+    (other / "args.yaml").write_text("lr: 5")
+    (other / "checkpoint_last.pth.tar").touch()
+    assert sweep.main([write(tmp_path, "x"), "--slurm"]) == 2
+    assert f"--slurm: {other} is a run of the name base_s0 with other" in capsys.readouterr().err
+    assert not (cluster / "ended").exists()
