@@ -185,7 +185,8 @@ def _run_here(study: "Study", left: "Sequence[Planned]", outcome: "Outcome", fla
     Pool(left, machine.slots(flags.jobs or study.jobs, gpus), outcome).work()
     if outcome.failed:
         reasons = "\n".join(f"  {label}: {why}" for label, why in outcome.failed.items())
-        LOG.warning("%d runs are not finished:\n%s", len(outcome.failed), reasons)
+        count = len(outcome.finished) + len(outcome.failed)
+        LOG.warning("Not finished, of %d runs:\n%s", count, reasons)
 
 
 def _write_online(contents: "dict[Path, str]", flags: Flags) -> None:

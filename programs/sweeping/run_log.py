@@ -62,7 +62,8 @@ class RunLog:
     def last_line(self) -> str:
         """In which a program says what is wrong."""
         lines = [line.strip() for line in re.split(r"[\r\n]+", self.tail()) if line.strip()]
-        return lines[-1].removeprefix("main.py: ") if lines else "it said nothing"
+        said = lines[-1] if lines else "it said nothing"
+        return said.removeprefix("main.py: ").removeprefix("error: ")
 
     def epoch(self) -> str:
         """The last one that has ended, as "3/10"; empty before the first."""

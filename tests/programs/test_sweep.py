@@ -121,8 +121,8 @@ def test_one_failure_stops_no_other(write, compared, capsys):
     assert sweep.main([write(text)]) == 1
     assert names(compared[0]) == ["guided_s0", "guided_s10"]  # there is no baseline to compare with
     said = capsys.readouterr().err
-    assert said.count("birds/base_s0: failed: error: nothing here works.") == 1
-    assert "2 runs are not finished:\n  birds/base_s0: error: nothing here works.\n" in said
+    assert said.count("birds/base_s0: failed: nothing here works.") == 1
+    assert "Not finished, of 4 runs:\n  birds/base_s0: nothing here works.\n" in said
 
 
 @pytest.mark.parametrize(
