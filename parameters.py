@@ -1924,12 +1924,9 @@ def run_name_of(opt: argparse.Namespace) -> str:
 def matters(name: str, opt: Settings, other: object) -> bool:
     """Whether a run of the other value is another run than one of these settings from its start.
 
-    Where own data lies says which data it is; a benchmark is the same anywhere. What has no effect
-    does not matter, under either value.
+    What has no effect does not matter, under either value.
     """
-    if name == "source_path":
-        return opt.dataset not in (*BENCHMARK_LINES, "shapes")
-    if name in FREE and name != "arch_weights":
+    if not _makes_a_run(name, opt.dataset):
         return False
     flag, begun = BY_NAME[name], Settings(vars(opt) | {"resume": None})
     try:
@@ -1937,6 +1934,20 @@ def matters(name: str, opt: Settings, other: object) -> bool:
     except (TypeError, ValueError, OverflowError):
         return True
     return others != flag.effective(getattr(opt, name), begun)
+
+
+def effective(settings: Mapping[str, object]) -> dict[str, list[Any]]:
+    """Name -> entries that have an effect, of those stored settings that make a run what it is.
+
+    What they do not say has its default; what is no flag any more is passed over.
+    """
+    known, _ = read_stored(settings, FLAGS)
+    whole = Settings({flag.name: flag.initial() for flag in FLAGS} | known)
+    return {
+        flag.name: flag.effective(getattr(whole, flag.name), whole)
+        for flag in FLAGS
+        if flag.stored and _makes_a_run(flag.name, whole.dataset)
+    }
 
 
 def shapes_epoch(name: str, opt: Settings, other: object) -> bool:
@@ -2210,6 +2221,16 @@ def _beneath(stated: Mapping[str, object], lower: Mapping[str, object]) -> dict[
     """The lower settings without those that are stated above them by another name."""
     said_otherwise = {SAME_MEANING[name] for name in stated if name in SAME_MEANING} - stated.keys()
     return {name: value for name, value in lower.items() if name not in said_otherwise}
+
+
+def _makes_a_run(name: str, dataset: str) -> bool:
+    """Whether another value of a setting may make another run.
+
+    Where own data lies says which data it is; a benchmark is the same anywhere.
+    """
+    if name == "source_path":
+        return dataset not in (*BENCHMARK_LINES, "shapes")
+    return name not in FREE or name == "arch_weights"
 
 
 def _inherited(defaults: Mapping[str, object]) -> dict[str, object]:

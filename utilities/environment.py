@@ -4,10 +4,12 @@ import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from utilities.version import VERSION
+
+if TYPE_CHECKING:
+    import torch
 
 LIBRARIES = (
     "torch",
@@ -44,8 +46,10 @@ def environment() -> dict[str, object]:
     }
 
 
-def device_name(device: torch.device) -> str:
+def device_name(device: "torch.device") -> str:
     """The model of a GPU or of the CPU."""
+    import torch  # here, because programs that read records need none of it
+
     return torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_model()
 
 

@@ -3,22 +3,26 @@
 import csv
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from utilities import run_folder
-from utilities.errors import UserError
+from utilities import log_file, run_folder
+from utilities.errors import UserError, on_one_line
 from utilities.paths import expanded
 from utilities.run_names import NAMED_BY_GROUP
 
 SETTINGS = "args.yaml"
 TABLES = "CSV_Logs"
 EVALUATION = "_evaluation"  # behind the name of a folder that --evaluate_only made
+READ_OF_LOG = 8192  # bytes at its end, which say what ended a run
+STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ")  # before all that a run says
 
 
 class Values(NamedTuple):
@@ -48,15 +52,39 @@ class Run:
     Attributes:
         folder: where it lies. settings: of main.py, by name.
         facts: what results.json says; empty of a run that has not ended.
+        problem: what cannot be read of it, as a sentence; "" of a whole one.
     """
 
     folder: Path
     settings: dict[str, Any]
     facts: dict[str, Any]
+    problem: str = ""
 
     @property
     def is_finished(self) -> bool:
         return bool(self.facts)
+
+    @property
+    def place(self) -> str:
+        """Its folder on one line, from here where it lies below."""
+        here = Path.cwd()
+        inside = self.folder != here and self.folder.is_relative_to(here)
+        return on_one_line(str(self.folder.relative_to(here) if inside else self.folder))
+
+    @property
+    def finished_at(self) -> float:
+        """When results.json was written, in seconds; -inf of a run that has not ended."""
+        try:
+            time = datetime.fromisoformat(self.facts["finished"])
+            return time.astimezone(timezone.utc).timestamp()
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return _modified(self.folder / run_folder.RESULTS) if self.facts else -math.inf
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Images, classes and so on of each split; nothing where the records do not say."""
+        counts = self.facts.get("data")
+        return counts if isinstance(counts, dict) else {}
 
     @property
     def is_evaluation(self) -> bool:
@@ -85,10 +113,33 @@ class Run:
             name = savename.removesuffix(f"_s{self.seed}")
         return name + EVALUATION if self.is_evaluation else name
 
+    @property
+    def splits(self) -> list[str]:
+        """Those with values."""
+        return [split for split in _mapping(self.facts, "metrics") if self.values(split)]
+
     def values(self, split: str = "Test") -> dict[str, Values]:
         """Of each metric of a split that has any: `embeds_e_recall: e_recall@1` and so on."""
-        measured = self.facts.get("metrics", {}).get(split, {})
-        return {name: Values(**three) for name, three in measured.items() if three}
+        # Before the number of epochs stood in results.json, they were counted from 0.
+        first = 0 if "epochs" in self.facts else 1
+        measured = _mapping(_mapping(self.facts, "metrics"), split)
+        read = {name: _values(three, first) for name, three in measured.items()}
+        return {name: values for name, values in read.items() if values}
+
+    def progress(self) -> str:
+        """How far it is and, where its log says so, what ended it, in words."""
+        if self.is_finished:
+            return "finished"
+        losses = self.curve("Train", "loss")
+        done = f"{losses.epochs[-1] if losses.epochs else 0} of {self.settings.get('n_epochs')}"
+        ended = _ending(self.folder / log_file.NAME)
+        return f"not finished, {done} epochs done" + (f"; {ended}" if ended else "")
+
+    def curve(self, split: str, key: str) -> Curve:
+        """One metric over the epochs, without reading other tables; empty where there is none."""
+        family, _, metric = key.rpartition(": ")
+        file = self.folder / TABLES / f"Data_{split}_{family or metric}.csv"
+        return _columns(file).get(metric, Curve([], [])) if file.is_file() else Curve([], [])
 
     @cached_property
     def curves(self) -> dict[str, dict[str, Curve]]:
@@ -105,8 +156,8 @@ class Run:
 def find(places: Iterable[str | Path]) -> list[Run]:
     """The runs at some places, each of which is a run folder or holds some at any depth.
 
-    They come in the order of their places and paths, each once. Raises UserError for a place
-    without any.
+    They come in the order of their places and paths, each once; a damaged one has a `problem`.
+    Raises UserError for a place without any.
     """
     folders: dict[Path, None] = {}
     for place in places:
@@ -120,16 +171,27 @@ def find(places: Iterable[str | Path]) -> list[Run]:
                 f"{run_folder.RESULTS}."
             )
         folders |= dict.fromkeys(folder.resolve() for folder in inside)
-    return [read(folder) for folder in folders]
+    return [_read_or_tell(folder) for folder in folders]
 
 
 def read(folder: Path) -> Run:
     """The run of a folder. Raises UserError for one whose settings cannot be read."""
-    facts = run_folder.results(folder)
+    facts, problem = run_folder.results(folder), ""
+    if not isinstance(facts.get("metrics"), dict):
+        is_there = (folder / run_folder.RESULTS).exists()
+        problem = f"{run_folder.RESULTS} holds no results" if is_there else ""
+        facts = {}
     settings = facts.get("settings")
     if not isinstance(settings, dict):
-        facts, settings = {}, _settings(folder / SETTINGS)
-    return Run(folder, settings, facts)
+        settings = _settings(folder / SETTINGS)
+    return Run(folder, settings, facts, problem)
+
+
+def _read_or_tell(folder: Path) -> Run:
+    try:
+        return read(folder)
+    except UserError as error:
+        return Run(folder, {}, {}, str(error))
 
 
 def _run_folders(path: Path) -> Iterator[Path]:
@@ -151,6 +213,52 @@ def _settings(file: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise UserError(f"{file} holds no settings of a run.")
     return settings
+
+
+def _mapping(facts: dict[str, Any], name: str) -> dict[str, Any]:
+    """What stands under a name, nothing where that is no mapping."""
+    value = facts.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _values(three: object, first: int) -> Values | None:
+    """The values of a metric, whose epochs were counted from `1 - first`; None where none are."""
+    if not isinstance(three, dict) or not all(_is_number(value) for value in three.values()):
+        return None
+    epochs = {name: int(three[name]) + first for name in three if name.endswith("epoch")}
+    try:
+        return Values(**(three | epochs))
+    except TypeError:  # of another program
+        return None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _modified(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return -math.inf
+
+
+def _ending(log: Path) -> str:
+    """The last sentence of a log that says what ended the run; "" where it may be running."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - READ_OF_LOG))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    stamped = [number for number, line in enumerate(lines) if STAMP.match(line)]
+    said = [line for line in lines[stamped[-1] if stamped else 0 :] if line.strip()]
+    if not said:
+        return ""
+    first, last = STAMP.sub("", said[0]), said[-1]
+    if first.startswith("main.py: "):
+        return on_one_line(first.removeprefix("main.py: ").partition("; go on with")[0])
+    return on_one_line(last) if first.startswith("Traceback") or not stamped else ""
 
 
 def _columns(file: Path) -> dict[str, Curve]:

@@ -1,0 +1,157 @@
+"""What a reader of a comparison must know: what is missing from it, and what makes it doubtful."""
+
+from collections.abc import Iterable, Mapping
+
+from programs.results import settings
+from programs.results.groups import Key, Seeds, in_words
+from programs.results.runs import Run
+from programs.results.settings import Effective
+from utilities.errors import named
+
+Counts = dict[str, dict[str, int]]
+SHOWN_SETTINGS = 4
+
+
+def gaps(
+    groups: Mapping[Key, Seeds],
+    values: Mapping[Key, Mapping[str, Mapping[str, Mapping[int, float]]]],
+    baseline: str | None,
+) -> list[str]:
+    """A sentence for all that is not there: seeds, values, a dataset's baseline.
+
+    Args:
+        values: group -> metric -> kind of value -> seed -> value.
+    """
+    sentences = []
+    for key, seeds in groups.items():
+        sentences += _missing_values(key, seeds, values[key])
+    for dataset in dict.fromkeys(dataset for dataset, _ in groups):
+        members = {key: seeds for key, seeds in groups.items() if key[0] == dataset}
+        if baseline is None:
+            sentences += _missing_seeds(members)
+        elif (dataset, baseline) in members:
+            sentences += _unpaired(members, (dataset, baseline))
+        else:
+            sentences.append(f"{dataset} has no run of {baseline}, so it has no differences.")
+    return sentences
+
+
+def warnings(
+    groups: Mapping[Key, Seeds],
+    made_of: Mapping[Key, Mapping[int, Effective]],
+    baseline: str | None,
+) -> list[str]:
+    """A sentence for each group whose runs differ in more than their seed, or from the baseline's
+    in their data."""
+    sentences = []
+    for key, seeds in groups.items():
+        sentences += _mixed_settings(key, made_of[key])
+        sentences += _mixed_data(key, seeds)
+        if baseline is not None and key[1] != baseline:
+            sentences += _data_of_another(key, seeds, groups.get((key[0], baseline), {}))
+    return sentences
+
+
+def _missing_values(
+    key: Key, seeds: Seeds, values: Mapping[str, Mapping[str, Mapping[int, float]]]
+) -> list[str]:
+    """Where only some runs of a group have a value."""
+    sentences = []
+    for metric, kinds in values.items():
+        for kind, of_seeds in kinds.items():
+            if missing := seeds.keys() - of_seeds.keys():
+                sentences.append(
+                    f"{in_words(key)} has no {kind.replace('_', ' ')} {metric} of {_seeds(missing)}."
+                )
+    return sentences
+
+
+def _missing_seeds(members: Mapping[Key, Seeds]) -> list[str]:
+    """Of each group, the seeds that only other groups of its dataset have."""
+    every = set().union(*members.values())
+    return [
+        f"{in_words(key)} has no finished run of {_seeds(missing)}, as others have."
+        for key, seeds in members.items()
+        if (missing := every - seeds.keys())
+    ]
+
+
+def _unpaired(members: Mapping[Key, Seeds], baseline: Key) -> list[str]:
+    """Of each group, the seeds that are no part of its difference."""
+    sentences = []
+    for key, seeds in members.items():
+        only_here = seeds.keys() - members[baseline].keys()
+        only_there = members[baseline].keys() - seeds.keys()
+        if only_here:
+            sentences.append(
+                f"{in_words(key)}: {_seeds(only_here)} not in the difference, because the baseline "
+                "has no finished run of it."
+            )
+        if only_there:
+            sentences.append(
+                f"{in_words(key)}: no finished run of {_seeds(only_there)}, which the baseline has."
+            )
+    return sentences
+
+
+def _mixed_settings(key: Key, runs: Mapping[int, Effective]) -> list[str]:
+    differing = [
+        f"--{name} {_by_value(of_seeds)}" for name, of_seeds in settings.within(runs).items()
+    ]
+    if not differing:
+        return []
+    return [
+        f"{in_words(key)} averages runs that differ in more than the seed: "
+        f"{named(differing, SHOWN_SETTINGS)}."
+    ]
+
+
+def _mixed_data(key: Key, seeds: Seeds) -> list[str]:
+    known = [(seed, run.counts) for seed, run in seeds.items() if run.counts]
+    others = [seed for seed, counts in known if counts != known[0][1]]
+    if not others:
+        return []
+    return [
+        f"{in_words(key)} averages runs of other data: {_seeds(others)} "
+        f"({_in_words(seeds[others[0]], seeds[known[0][0]])})."
+    ]
+
+
+def _data_of_another(key: Key, seeds: Seeds, baseline: Seeds) -> list[str]:
+    """Whether pairs of the difference ran on data that counts differently."""
+    pairs = [seed for seed in seeds if seed in baseline]
+    known = [seed for seed in pairs if seeds[seed].counts and baseline[seed].counts]
+    others = [seed for seed in known if seeds[seed].counts != baseline[seed].counts]
+    if not others:
+        return []
+    return [
+        f"{in_words(key)} ran on other data than the baseline: {_seeds(others)} "
+        f"({_in_words(seeds[others[0]], baseline[others[0]])})."
+    ]
+
+
+def _in_words(run: Run, other: Run) -> str:
+    """Counts of the splits in which two runs differ: "Test 2 classes, 9 images, there 8 images"."""
+    splits = dict.fromkeys([*run.counts, *other.counts])
+    return "; ".join(
+        f"{split} {_counted(run.counts.get(split))}, there {_counted(other.counts.get(split))}"
+        for split in splits
+        if run.counts.get(split) != other.counts.get(split)
+    )
+
+
+def _counted(counts: Mapping[str, int] | None) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in (counts or {}).items()) or "nothing"
+
+
+def _by_value(of_seeds: Mapping[int, str]) -> str:
+    """ "0.1 (seeds 0, 1), 0.2 (seed 2)"."""
+    seeds: dict[str, list[int]] = {}
+    for seed, value in of_seeds.items():
+        seeds.setdefault(value or "without effect", []).append(seed)
+    return ", ".join(f"{value} ({_seeds(of_value)})" for value, of_value in seeds.items())
+
+
+def _seeds(seeds: Iterable[int]) -> str:
+    numbers = sorted(seeds)
+    return f"seed{'s' * (len(numbers) > 1)} {named(list(map(str, numbers)), 10)}"

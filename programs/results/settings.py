@@ -1,0 +1,88 @@
+"""In which settings runs differ, as far as these make a run what it is."""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import parameters
+from utilities.flags import Switch, entries_of
+
+# Their values are told otherwise, or say what is measured and kept of a run, not how it is made.
+PASSED_OVER = (
+    "seed",
+    "dataset",
+    "evaluation_metrics",
+    "evaltypes",
+    "storage_metrics",
+    "store_improvements",
+    "no_train_metrics",
+    "no_test_metrics",
+    "no_figures",
+)
+
+Effective = Mapping[str, list[Any]]  # name -> entries that have an effect
+
+
+def effective(stored: Mapping[str, object]) -> Effective:
+    """Of the settings that a run has stored."""
+    made_of = parameters.effective(stored)
+    return {name: entries for name, entries in made_of.items() if name not in PASSED_OVER}
+
+
+def between(groups: Mapping[str, list[Effective]]) -> dict[str, dict[str, str]]:
+    """Group -> name -> value as typed, of the settings in which the groups differ.
+
+    "" is no effect. What only some groups make use of counts where it is not the default: a
+    pseudolabel is no news where guidance is.
+    """
+    every = [runs for runs in groups.values() if runs]
+    names = every[0][0] if every else ()
+    differing = [name for name in names if _differs(name, [run for runs in every for run in runs])]
+    return {
+        group: {name: _of_group(name, runs) for name in differing}
+        for group, runs in groups.items()
+    }
+
+
+def within(runs: Mapping[int, Effective]) -> dict[str, dict[int, str]]:
+    """Name -> seed -> value as typed, of the settings in which runs of one group differ."""
+    names = next(iter(runs.values()), {})
+    return {
+        name: {seed: typed(run.get(name, [])) for seed, run in runs.items()}
+        for name in names
+        if _differs(name, runs.values())
+    }
+
+
+def as_flags(values: Mapping[str, str]) -> str:
+    """Settings as flags on a command line; what is off or has no effect is left out."""
+    words = []
+    for name, value in values.items():
+        is_switch = isinstance(parameters.BY_NAME.get(name), Switch)
+        if value and not (is_switch and value == "false"):
+            words.append(f"--{name}" if is_switch and value == "true" else f"--{name} {value}")
+    return "  ".join(words)
+
+
+def typed(entries: Iterable[object]) -> str:
+    """Entries of a setting as they are typed."""
+    return " ".join(map(_typed, entries))
+
+
+def _typed(entry: object) -> str:
+    if isinstance(entry, bool):
+        return str(entry).lower()
+    text = repr(entry).removesuffix(".0") if isinstance(entry, float) else str(entry)
+    return shlex.quote(text)
+
+
+def _differs(name: str, runs: Iterable[Effective]) -> bool:
+    values = [run.get(name, []) for run in runs]
+    used = [entries for entries in values if entries]
+    is_other = any(entries != used[0] for entries in used)
+    is_chosen = bool(used) and used[0] != entries_of(parameters.BY_NAME[name].initial())
+    return is_other or (is_chosen and len(used) < len(values))
+
+
+def _of_group(name: str, runs: Iterable[Effective]) -> str:
+    return " or ".join(dict.fromkeys(typed(run.get(name, [])) for run in runs))
