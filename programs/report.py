@@ -1,7 +1,7 @@
 """A page to show, of a run or of several beside each other.
 
-    python -m programs.report RUN
-    python -m programs.report Training_Results/cub200 --to cub200.html
+python -m programs.report RUN
+python -m programs.report Training_Results/cub200 --to cub200.html
 """
 
 import logging
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from programs import command_line
 from programs.page.panels import Asked
+from programs.page.text import counted
 
 LOG = logging.getLogger("programs.report")
 USUAL_NAME = "report.html"
@@ -19,6 +20,7 @@ PANELS = 60
 class Flags(command_line.EmbeddingFlags):
     place: Path
     to: Path | None
+    baseline: str | None
     panels: int
     source_path: Path | None
 
@@ -49,6 +51,11 @@ def parse(argv: list[str] | None) -> Flags:
         "other file.",
     )
     parser.add_argument(
+        "--baseline",
+        metavar="GROUP",
+        help="Of several runs: the group that others are held against, over the seeds of both.",
+    )
+    parser.add_argument(
         "--panels",
         type=command_line.at_least(0),
         default=PANELS,
@@ -70,14 +77,17 @@ def parse(argv: list[str] | None) -> Flags:
 
 def run(flags: Flags) -> None:
     """Find the runs, read them, and write the page."""
-    from programs.page import run_page, writing
+    from programs.page import comparison_page, run_page, writing
     from programs.results import runs
 
     found = runs.find([flags.place])
     file = flags.to or flags.place / USUAL_NAME
     writing.require_free(file)
-    size = run_page.write(found[0], file, _asked(flags))
-    LOG.info("%s: %s, %.1f MB.", file, found[0].folder.name, size / 1e6)
+    if len(found) == 1:
+        size = run_page.write(found[0], file, _asked(flags))
+    else:
+        size = comparison_page.write(flags.place, found, file, flags.baseline)
+    LOG.info("%s: %s, %.1f MB.", file, counted(len(found), "run"), size / 1e6)
 
 
 def _asked(flags: Flags) -> Asked:

@@ -10,6 +10,7 @@ WIDTH, HEIGHT = 360, 220  # units of a drawing, about pixels on a phone
 LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 34
 STYLES = 8  # colours, dashes and marks that the style sheet tells apart
 MOST_MARKS = 40  # epochs of a line: more marks hide it
+NOTHING = "-"  # in the place of a value
 MOST_ROWS = 50  # of a table of values
 
 Scale = Callable[[float], float]  # from a number to its place
@@ -72,7 +73,7 @@ class Drawing(NamedTuple):
     @property
     def readout(self) -> dict[str, list]:
         """What the script shows of an epoch, by its place among the epochs."""
-        cells = [[line.cells.get(epoch, "–") for epoch in self.epochs] for line in self.lines]
+        cells = [[line.cells.get(epoch, NOTHING) for epoch in self.epochs] for line in self.lines]
         return {"epochs": self.epochs, "columns": self.columns, "cells": cells}
 
     @property
@@ -96,12 +97,10 @@ def drawn(chart: Chart) -> Drawing | None:
     epochs = sorted({epoch for series in known for epoch in series.epochs})
     numbers = [*_ends(known)]
     along = ticks(min(numbers), max(numbers), 5)
-    across = [tick for tick in ticks(epochs[0], epochs[-1], 6, whole=True)]
+    across = ticks(epochs[0], epochs[-1], 6, whole=True)
     column = _scale(epochs[0], epochs[-1], LEFT, WIDTH - RIGHT)
     row = _scale(along[0], along[-1], HEIGHT - BOTTOM, TOP)
-    lines = [
-        _line(series, place % STYLES, column, row) for place, series in enumerate(known)
-    ]
+    lines = [_line(series, place % STYLES, column, row) for place, series in enumerate(known)]
     shown = [epoch for epoch in across if epochs[0] <= epoch <= epochs[-1]]
     return Drawing(
         chart,

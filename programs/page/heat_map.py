@@ -82,7 +82,10 @@ def laid_out(similarities: Similarities) -> SimilarityPart:
         abbreviated([visible(name) for name in similarities.names], LETTERS),
         [_drawn(title, values) for title, values in matrices.items()],
         "" if correlation is None else f"{correlation:.2f}",
-        {title: _nearest(similarities.names, values, matrices) for title, values in matrices.items()},
+        {
+            title: _nearest(similarities.names, values, matrices)
+            for title, values in matrices.items()
+        },
     )
 
 

@@ -167,9 +167,7 @@ def _panels(
     return panels
 
 
-def _precisions(
-    embeddings: torch.Tensor, protocol: Protocol
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _precisions(embeddings: torch.Tensor, protocol: Protocol) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows [Q] of queries that have any relevant image, and their average precision [Q]."""
     everyone = torch.arange(len(embeddings))
     queries = everyone if protocol.queries is None else protocol.queries
@@ -194,7 +192,8 @@ def _neighbours(
     squared, found = nearest(gallery, embeddings[rows], places[rows], NEAREST)
     similarities = (1 - squared / 2).tolist()
     return [
-        list(zip(others, values)) for others, values in zip(gallery_rows[found].tolist(), similarities)
+        list(zip(others, values))
+        for others, values in zip(gallery_rows[found].tolist(), similarities)
     ]
 
 

@@ -2,7 +2,7 @@
 
 import csv
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from programs.page import chart
 from programs.page.chart import Chart, Drawing, Series
 from programs.page.panels import Picture
 from programs.page.text import counted, number
+from programs.results import metric_names
 from programs.results.runs import Curve, Run, Values
 from utilities.errors import UserError
 from utilities.flags import in_words
@@ -20,7 +21,6 @@ CLASS_TEXTS = "class_texts.csv"
 MOST_CLASSES = 120  # of whose texts the page tells
 MOST_TEXTS = 8  # of a class
 TILES = 4  # metrics that stand at the top
-LOG_TAIL = 2000  # bytes of a log in which its last line is looked for
 SPLITS = {"Test": "test", "Val": "validation", "Train": "training"}
 # Families of a training that are no losses, and their titles.
 RATES = {"learning_rate": "Learning rates"}
@@ -37,7 +37,7 @@ class Table(NamedTuple):
 
     caption: str
     header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
 
 class Tile(NamedTuple):
@@ -58,10 +58,10 @@ class ClassText(NamedTuple):
 
 
 class ClassTexts(NamedTuple):
-    """Those of some classes, and how many there are."""
+    """Those of some classes, and how many there are in `total`."""
 
     shown: list[ClassText]
-    count: int
+    total: int
 
     def with_pictures(self, pictures: Mapping[str, Picture]) -> "ClassTexts":
         shown = [text._replace(picture=pictures.get(text.name)) for text in self.shown]
@@ -140,15 +140,7 @@ def class_texts(folder: Path) -> ClassTexts | None:
     return ClassTexts(shown, len(texts))
 
 
-def metric_name(name: str) -> str:
-    """ "e_recall@1" of "embeds_e_recall: e_recall@1", with the kind of features where not usual."""
-    family, _, metric = name.rpartition(": ")
-    is_pooled = family.startswith("avg_features_")
-    return f"{metric}, pooled features" if is_pooled else metric
-
-
 def _state(run: Run) -> str:
-    epochs, asked = _epochs(run), run.settings.get("n_epochs")
     if run.is_evaluation:
         return f"An evaluation of {run.facts['checkpoint']}."
     if run.is_finished:
@@ -156,62 +148,31 @@ def _state(run: Run) -> str:
         after = f" in {duration(took)}" if isinstance(took, int | float) else ""
         when = run.facts.get("finished")
         on = f", on {str(when)[:10]}" if when else ""
-        return f"Finished: {counted(epochs, 'epoch')}{after}{on}."
-    return f"This run has not ended: {epochs} of {asked} epochs are recorded."
-
-
-def _epochs(run: Run) -> int:
-    """How many the run has recorded."""
-    known = run.facts.get("epochs")
-    if isinstance(known, int):
-        return known
-    curves = [curve for by_name in run.curves.values() for curve in by_name.values()]
-    return max((epoch for curve in curves for epoch in curve.epochs), default=0)
+        return f"Finished: {counted(run.facts.get('epochs', 0), 'epoch')}{after}{on}."
+    return f"{run.progress().capitalize()}."
 
 
 def _warnings(run: Run) -> list[str]:
-    warnings = []
-    if not run.is_finished and (last := _last_line(run.folder / "log.txt")):
-        warnings.append(f"The last line of its log: {last}")
+    warnings = [f"{run.problem}."] if run.problem else []
     if left_out := run.facts.get("images_left_out"):
         warnings.append(f"{counted(len(left_out), 'broken image')} stayed out of this run.")
     return warnings
-
-
-def _last_line(file: Path) -> str:
-    try:
-        tail = file.read_bytes()[-LOG_TAIL:].decode(errors="backslashreplace")
-    except OSError:
-        return ""
-    lines = [line.strip() for line in tail.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
 
 
 def _values(run: Run) -> dict[str, dict[str, Values]]:
     """Split -> metric -> its values, the test split first; of a run that has not ended, so far."""
     if not run.is_finished:
         return _values_so_far(run)
-    measured = {split: _of_split(run, split) for split in SPLITS}
-    return {split: metrics for split, metrics in measured.items() if metrics}
-
-
-def _of_split(run: Run, split: str) -> dict[str, Values]:
-    """Raises UserError where results.json has something else in their place."""
-    try:
-        return run.values(split)
-    except (AttributeError, TypeError) as error:
-        raise UserError(f"The metrics in results.json of {run.folder} cannot be read.") from error
+    return {split: run.values(split) for split in SPLITS if run.values(split)}
 
 
 def _values_so_far(run: Run) -> dict[str, dict[str, Values]]:
-    from utilities.logger import LOWER_IS_BETTER  # here, because it loads torch
-
     values: dict[str, dict[str, Values]] = {}
     for split in SPLITS:
         for name, curve in run.curves.get(split, {}).items():
             if not curve.epochs or name.partition(":")[0] in RATES | COSTS:
                 continue
-            best = min if name.rpartition(": ")[2].startswith(LOWER_IS_BETTER) else max
+            best = min if metric_names.named_by(name).lower_is_better else max
             place = curve.values.index(best(curve.values))
             so_far = Values(
                 curve.values[place], curve.epochs[place], curve.values[-1], curve.epochs[-1]
@@ -224,7 +185,9 @@ def _tiles(values: Mapping[str, Mapping[str, Values]]) -> list[Tile]:
     """The first metrics of the test split."""
     metrics = list(values.get("Test", {}).items())[:TILES]
     return [
-        Tile(metric_name(name), number(value.best), f"best, epoch {value.best_epoch}")
+        Tile(
+            metric_names.named_by(name).name, number(value.best), f"best, epoch {value.best_epoch}"
+        )
         for name, value in metrics
     ]
 
@@ -235,7 +198,7 @@ def _numbers(split: str, metrics: Mapping[str, Values]) -> Table:
         for title, names in THREE_VALUES.items()
     }
     columns = {title: cells for title, cells in by_column.items() if any(cells)}
-    names = [metric_name(name) for name in metrics]
+    names = [metric_names.named_by(name).name for name in metrics]
     rows = list(zip(names, *columns.values()))
     return Table(f"The {SPLITS[split]} split", ("metric", *columns), rows)
 

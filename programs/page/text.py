@@ -14,7 +14,9 @@ def visible(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(mark if mark.isprintable() or mark in JOINERS else _escape(mark) for mark in text)
+    return "".join(
+        mark if mark.isprintable() or mark in JOINERS else _escape(mark) for mark in text
+    )
 
 
 def _escape(mark: str) -> str:

@@ -55,15 +55,21 @@ def test_the_page_of_a_run_has_every_part(page_of_run, run_folder):
     (recall,) = [page.all("dl")[0].all("strong")[0].text]
     best = facts["metrics"]["Test"]["embeds_e_recall: e_recall@1"]["best"]
     assert recall == text.number(best)
-    differing = page.all("table")[[t.all("caption")[0].text for t in page.all("table")].index(
-        "Settings that differ from the defaults"
-    )]
+    differing = page.all("table")[
+        [t.all("caption")[0].text for t in page.all("table")].index(
+            "Settings that differ from the defaults"
+        )
+    ]
     rows = {row.all("th")[0].text: row.all("td")[0].text for row in differing.all("tr")[1:]}
     assert rows["--loss"] == "multisimilarity" and rows["--language_model"] == "minilm"
     assert "--samples_per_class" not in rows
     assert facts["command"].split()[0] in page.all("pre")[0].text
     texts = page.all("table", class_="texts")[0]
-    assert [row.all("th")[0].text for row in texts.all("tr")[1:]] == ["Auklet", "Blackbird", "Catbird"]
+    assert [row.all("th")[0].text for row in texts.all("tr")[1:]] == [
+        "Auklet",
+        "Blackbird",
+        "Catbird",
+    ]
     assert len(texts.all("img")) == 3
 
 
@@ -137,7 +143,11 @@ def test_names_are_text_and_nothing_else(tmp_path, show):
         dataset=HOSTILE[0],
         group=HOSTILE[1],
         language_distill_w=1,
-        facts={"host": HOSTILE[2], "device": "b\udcf6se", "command": f"python main.py {HOSTILE[5]}"},
+        facts={
+            "host": HOSTILE[2],
+            "device": "b\udcf6se",
+            "command": f"python main.py {HOSTILE[5]}",
+        },
     )
     with (folder / "class_texts.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

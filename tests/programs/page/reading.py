@@ -1,5 +1,6 @@
 """A page as a program reads it: its elements, and what is wrong with them."""
 
+import itertools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -67,7 +68,9 @@ def addresses(page: Element) -> set[str]:
     """The beginnings of all that the page points to: `data:`, `#`."""
     found = set()
     for name, key in (("img", "src"), ("link", "href"), ("a", "href"), ("script", "src")):
-        found |= {element.attributes[key] for element in page.all(name) if key in element.attributes}
+        found |= {
+            element.attributes[key] for element in page.all(name) if key in element.attributes
+        }
     return {re.match(r"data:|#|", address)[0] or address for address in found}
 
 
@@ -77,7 +80,7 @@ def faults(page: Element) -> list[str]:
     levels = [int(e.name[1]) for e in _in_order(page) if re.fullmatch("h[1-6]", e.name)]
     if levels[:1] != [1] or levels.count(1) != 1:
         found.append("one h1, at the beginning")
-    found += [f"h{a} then h{b}" for a, b in zip(levels, levels[1:]) if b > a + 1]
+    found += [f"h{a} then h{b}" for a, b in itertools.pairwise(levels) if b > a + 1]
     ids = [e.attributes["id"] for e in _in_order(page) if "id" in e.attributes]
     found += [f"two elements are #{one}" for one in set(ids) if ids.count(one) > 1]
     for element in _in_order(page):

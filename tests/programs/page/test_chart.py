@@ -52,11 +52,9 @@ def test_a_single_value_is_drawn(values):
 
 
 def test_lines_of_other_epochs_share_a_readout():
-    drawing = chart.drawn(
-        Chart("R", [Series("a", [1, 3], [0.25, 0.5]), Series("b", [2], [0.125])])
-    )
+    drawing = chart.drawn(Chart("R", [Series("a", [1, 3], [0.25, 0.5]), Series("b", [2], [0.125])]))
     assert drawing.readout["epochs"] == [1, 2, 3]
-    assert drawing.readout["cells"] == [["0.2500", "–", "0.5000"], ["–", "0.1250", "–"]]
+    assert drawing.readout["cells"] == [["0.2500", "-", "0.5000"], ["-", "0.1250", "-"]]
     assert drawing.summary == "R, epochs 1 to 3: a ends at 0.5000; b ends at 0.1250."
 
 
