@@ -26,6 +26,7 @@ from programs import images, trained
 from programs.page.chart import at_even_steps
 from programs.page.heat_map import Similarities
 from programs.page.panels import Asked, Neighbour, Panel, Picture
+from programs.page.text import visible
 from programs.results.runs import Run
 from programs.trained import Trained
 from utilities.errors import UserError
@@ -236,7 +237,9 @@ def _text_vectors(
         return None, []
     names = GuidanceSettings._fields
     guidance = GuidanceSettings(**{name: settings[f"language_{name}"] for name in names})
-    captions = [split.captions[label] for label in figures.shown_classes(protocol.labels).tolist()]
+    classes = figures.shown_classes(protocol.labels).tolist()
+    # Language models take no bytes that are no text, which names of folders may hold.
+    captions = [tuple(map(visible, split.captions[label])) for label in classes]
     cache = Path(expanded(settings["cache_path"]))
     try:
         vectors = language_guidance.class_vectors(guidance, captions, cache=cache, device=CPU)

@@ -169,7 +169,7 @@ def _values(run: Run) -> dict[str, dict[str, Values]]:
 def _values_so_far(run: Run) -> dict[str, dict[str, Values]]:
     values: dict[str, dict[str, Values]] = {}
     for split in SPLITS:
-        for name, curve in run.curves.get(split, {}).items():
+        for name, curve in _in_order(run, split):
             if not curve.epochs or name.partition(":")[0] in RATES | COSTS:
                 continue
             best = min if metric_names.named_by(name).lower_is_better else max
@@ -213,7 +213,7 @@ def _drawings(run: Run, *, with_costs: bool) -> list[Drawing]:
     """Curves of metrics, losses and learning rates, or those of what the training cost."""
     charts: dict[str, list[Series]] = {}
     for split in SPLITS:
-        for name, curve in run.curves.get(split, {}).items():
+        for name, curve in _in_order(run, split):
             family, _, metric = name.rpartition(": ")
             if (family or metric in COSTS) and (family or metric) in COSTS:
                 title = COSTS[family or metric] if with_costs else ""
@@ -223,6 +223,18 @@ def _drawings(run: Run, *, with_costs: bool) -> list[Drawing]:
                 charts.setdefault(title, []).append(_series(metric, curve))
     drawings = [chart.drawn(Chart(title, series)) for title, series in charts.items()]
     return [drawing for drawing in drawings if drawing]
+
+
+def _in_order(run: Run, split: str) -> list[tuple[str, Curve]]:
+    """Curves of a split by name: metrics as they were asked for, then losses, rates last."""
+    asked = run.settings.get("evaluation_metrics")
+    places = {name: place for place, name in enumerate(asked if isinstance(asked, list) else [])}
+
+    def place(named: tuple[str, Curve]) -> int:
+        family, _, metric = named[0].rpartition(": ")
+        return places.get(metric, len(places) + (family in RATES))
+
+    return sorted(run.curves.get(split, {}).items(), key=place)
 
 
 def _title(split: str, family: str) -> str:

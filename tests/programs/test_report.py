@@ -174,10 +174,10 @@ def test_undecodable_names_of_classes_are_shown(photos, run_folder, show, tmp_pa
 
 def test_a_run_that_has_not_ended_says_so(tmp_path, show):
     folder = made_up_runs.begun(tmp_path / "run", n_epochs=9)
-    (folder / "log.txt").write_text("10:00:00 all well\n10:00:01 the disk is full\n\n")
+    (folder / "log.txt").write_text("2026-11-26 10:00:01  main.py: the disk is full\n")
     page, _ = show(folder)
     head = page.all("header")[0].text
-    assert "This run has not ended: 3 of 9 epochs" in head and "the disk is full" in head
+    assert "Not finished, 3 of 9 epochs done; the disk is full." in head
     cells = {
         row.all("th")[0].text: [cell.text for cell in row.all("td")]
         for table in page.all("table", class_="numbers")
@@ -195,7 +195,8 @@ def test_a_run_that_has_only_begun_has_a_page(tmp_path, show):
 
 
 def test_charts_have_all_curves(tmp_path, show):
-    page, _ = show(made_up_runs.finished(tmp_path / "run"))
+    asked = ["e_recall@1", "e_recall@2", "dists@intra"]
+    page, _ = show(made_up_runs.finished(tmp_path / "run", evaluation_metrics=asked))
     charts = page.all("figure", class_="chart")
     titles = [chart.all("h3")[0].text for chart in charts]
     assert titles == [

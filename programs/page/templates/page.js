@@ -55,7 +55,7 @@ function filterQueries(form) {
 
   chosen.class.addEventListener("change", () => {
     // A class is looked for among all queries.
-    if (chosen.class.value) chosen.kind.value = "";
+    if (chosen.class.value) form.querySelector("[name=kind][value='']").checked = true;
     show();
   });
   for (const button of form.querySelectorAll("[name=kind]")) {
