@@ -12,3 +12,13 @@ SAVED_INDEX = "embeddings.npz"  # in a saved index; an exact flat index is its r
 PREPROCESSING = "preprocessing.json"
 CHECKED_IMAGES = 64  # at most, of an export
 DRAWN_QUERIES = 25  # at most, in a picture
+SPLITS = ("Test", "Val", "Train")
+VALUES = ("best", "at_best_val", "last")  # of a metric of a run
+COMPARISON_FILES = {
+    ".txt": "text",
+    ".md": "markdown",
+    ".tex": "latex",
+    ".csv": "csv",
+    ".json": "json",
+}
+CURVE_FILES = (".pdf", ".svg", ".png")

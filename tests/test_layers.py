@@ -39,7 +39,11 @@ CONFINED = {
     "transformers": {"language_guidance/language_models.py"},
     "onnxruntime": {"programs/model_file.py"},
     "pyarrow": {"datasets/table.py", "programs/embedding_file.py"},
-    "matplotlib": {"utilities/pictures.py", "evaluation/figures.py"},
+    "matplotlib": {
+        "utilities/pictures.py",
+        "evaluation/figures.py",
+        "programs/results/curves.py",
+    },
     "pytorch_metric_learning": {"utilities/pml.py"},
 }
 SEES_OPT = {"main.py", "build.py", "parameters.py"}

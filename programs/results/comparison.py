@@ -3,9 +3,11 @@
 `compare` is the door: from runs to plain numbers, which tables, curves and pages show.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from programs.constants import VALUES
 from programs.results import doubts, metric_names, published, settings
 from programs.results.groups import Chosen, Key, Seeds, choose
 from programs.results.metric_names import Metric
@@ -16,7 +18,6 @@ from programs.results.statistics import Paired, Spread, paired, spread
 from utilities.errors import UserError
 from utilities.flags import nearest
 
-VALUES = ("best", "at_best_val", "last")
 OfMetrics = dict[str, dict[str, dict[int, float]]]  # metric -> one of VALUES -> seed -> value
 
 
@@ -136,9 +137,13 @@ def _in_order(chosen: Chosen, baseline: str | None) -> dict[Key, Seeds]:
             f"There is no group {baseline} with finished runs{nearest(baseline, names)}; there "
             f"are: {', '.join(names)}."
         )
-    datasets = list(dict.fromkeys(dataset for dataset, _ in chosen.groups))
-    order = sorted(chosen.groups, key=lambda key: (datasets.index(key[0]), key[1] != baseline))
+    order = sorted(chosen.groups, key=lambda key: (key[0], key[1] != baseline, _counted(key[1])))
     return {key: chosen.groups[key] for key in order}
+
+
+def _counted(name: str) -> list[str | int]:
+    """By which 2 comes before 10 in names."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", name)]
 
 
 def _keys(groups: Mapping[Key, Seeds], split: str) -> list[str]:
@@ -148,7 +153,7 @@ def _keys(groups: Mapping[Key, Seeds], split: str) -> list[str]:
 
 
 def _values(seeds: Seeds, wanted: Sequence[Metric], split: str) -> OfMetrics:
-    """Metric -> best, at_best_val, last -> seed -> value, as far as the runs of a group have any."""
+    """As far as the runs of a group have any."""
     found: OfMetrics = {}
     for seed, run in seeds.items():
         three = run.values(split)

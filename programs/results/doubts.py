@@ -8,25 +8,22 @@ from programs.results.runs import Run
 from programs.results.settings import Effective
 from utilities.errors import named
 
-Counts = dict[str, dict[str, int]]
+OfMetrics = Mapping[str, Mapping[str, Mapping[int, float]]]  # metric -> kind -> seed -> value
 SHOWN_SETTINGS = 4
 
 
 def gaps(
     groups: Mapping[Key, Seeds],
-    values: Mapping[Key, Mapping[str, Mapping[str, Mapping[int, float]]]],
+    values: Mapping[Key, OfMetrics],
     baseline: str | None,
 ) -> list[str]:
-    """A sentence for all that is not there: seeds, values, a dataset's baseline.
-
-    Args:
-        values: group -> metric -> kind of value -> seed -> value.
-    """
+    """A sentence for all that is not there: seeds, values, a dataset's baseline."""
     sentences = []
-    for key, seeds in groups.items():
-        sentences += _missing_values(key, seeds, values[key])
     for dataset in dict.fromkeys(dataset for dataset, _ in groups):
         members = {key: seeds for key, seeds in groups.items() if key[0] == dataset}
+        for key, seeds in members.items():
+            sentences += _missing_values(key, seeds, values[key])
+        sentences += _missing_metrics({key: values[key] for key in members})
         if baseline is None:
             sentences += _missing_seeds(members)
         elif (dataset, baseline) in members:
@@ -52,17 +49,21 @@ def warnings(
     return sentences
 
 
-def _missing_values(
-    key: Key, seeds: Seeds, values: Mapping[str, Mapping[str, Mapping[int, float]]]
-) -> list[str]:
+def _missing_metrics(values: Mapping[Key, OfMetrics]) -> list[str]:
+    """Of each group, the metrics that only other groups of its dataset have."""
+    every = dict.fromkeys(metric for metrics in values.values() for metric in metrics)
+    lacking = {key: [name for name in every if name not in values[key]] for key in values}
+    return [f"{in_words(key)} has no {named(names)}." for key, names in lacking.items() if names]
+
+
+def _missing_values(key: Key, seeds: Seeds, values: OfMetrics) -> list[str]:
     """Where only some runs of a group have a value."""
     sentences = []
     for metric, kinds in values.items():
         for kind, of_seeds in kinds.items():
             if missing := seeds.keys() - of_seeds.keys():
-                sentences.append(
-                    f"{in_words(key)} has no {kind.replace('_', ' ')} {metric} of {_seeds(missing)}."
-                )
+                what = f"{kind.replace('_', ' ')} {metric}"
+                sentences.append(f"{in_words(key)} has no {what} of {_seeds(missing)}.")
     return sentences
 
 

@@ -12,7 +12,9 @@ USUAL = ("e_recall@1", "mAP_1000", "mAP@R", "nmi")  # shown where nobody asks
 MOST_UNASKED = 4  # of runs that have none of these
 EMBEDDINGS = "embeds"  # the evaltype that a name alone means
 # Between 0 and 1, and written in percent.
-SHARES = re.compile(r"(c_)?(e_recall|recall|superclass_recall|precision|r_precision|mAP|nmi|ami|f1)")
+SHARES = re.compile(
+    r"(c_)?(e_recall|recall|superclass_recall|precision|r_precision|mAP|nmi|ami|f1)"
+)
 
 
 class Metric(NamedTuple):

@@ -1,7 +1,9 @@
 """In which settings runs differ, as far as these make a run what it is."""
 
+import json
 import shlex
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import parameters
@@ -25,7 +27,13 @@ Effective = Mapping[str, list[Any]]  # name -> entries that have an effect
 
 def effective(stored: Mapping[str, object]) -> Effective:
     """Of the settings that a run has stored."""
-    made_of = parameters.effective(stored)
+    others = {name: value for name, value in stored.items() if name != "seed"}
+    return _effective(json.dumps(others, default=str))
+
+
+@cache  # runs of a group have the same ones but for the seed
+def _effective(stored: str) -> Effective:
+    made_of = parameters.effective(json.loads(stored))
     return {name: entries for name, entries in made_of.items() if name not in PASSED_OVER}
 
 
@@ -39,8 +47,7 @@ def between(groups: Mapping[str, list[Effective]]) -> dict[str, dict[str, str]]:
     names = every[0][0] if every else ()
     differing = [name for name in names if _differs(name, [run for runs in every for run in runs])]
     return {
-        group: {name: _of_group(name, runs) for name in differing}
-        for group, runs in groups.items()
+        group: {name: _of_group(name, runs) for name in differing} for group, runs in groups.items()
     }
 
 
