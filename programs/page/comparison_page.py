@@ -1,19 +1,18 @@
 """The page of several runs: groups beside each other, over their seeds."""
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from programs.constants import VALUES
 from programs.page import chart, run_part, writing
 from programs.page.chart import Chart, Drawing, Series
 from programs.page.run_part import RunPart, Table
-from programs.page.text import counted, number
-from programs.results import comparison
-from programs.results.comparison import VALUES, Comparison, Group, Measured
+from programs.page.text import counted
+from programs.results import comparison, curves, numbers
+from programs.results.comparison import Comparison, Group, Measured
 from programs.results.metric_names import Metric
 from programs.results.runs import Run
-from programs.results.statistics import Paired, Spread
 from utilities.errors import UserError
 
 TITLES = {"best": "best", "at_best_val": "at best validation", "last": "last"}
@@ -59,7 +58,7 @@ def write(place: Path, runs: Sequence[Run], file: Path, baseline: str | None) ->
 
 def read(name: str, runs: Sequence[Run], baseline: str | None = None) -> ComparisonPart:
     """What the page holds. Where nothing can be compared it says so, and shows the runs."""
-    shown = [run_part.read(run) for run in runs[:MOST_RUNS]]
+    shown = [_of_run(run) for run in runs[:MOST_RUNS]]
     more = len(runs) - len(shown)
     try:
         compared = comparison.compare(runs, baseline)
@@ -81,36 +80,11 @@ def read(name: str, runs: Sequence[Run], baseline: str | None = None) -> Compari
     )
 
 
-def in_words(metric: Metric, spread: Spread) -> str:
-    """Mean and standard deviation, of shares in percent: "48.7 ± 0.3"."""
-    mean = _amount(metric, spread.mean)
-    return mean if spread.std is None else f"{mean} ± {_amount(metric, spread.std)}"
-
-
-def difference_in_words(metric: Metric, difference: Paired) -> str:
-    """ "+0.4 (-0.1 to +0.9), 5 pairs": the mean and its interval."""
-    text = _signed(metric, difference.mean)
-    if difference.interval is not None:
-        low, high = (_signed(metric, end) for end in difference.interval)
-        text += f" ({low} to {high})"
-    return f"{text}, {counted(len(difference.seeds), 'pair')}"
-
-
-def over_seeds(name: str, curves: Sequence[Mapping[int, float]]) -> Series:
-    """The mean over runs at the epochs that all have, with a band of a standard deviation.
-
-    Args:
-        curves: of each run epoch -> value.
-    """
-    epochs = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
-    values = [[curve[epoch] for curve in curves] for epoch in epochs]
-    means = [statistics.fmean(each) for each in values]
-    if len(curves) < 2:
-        return Series(name, epochs, means)
-    spans = [statistics.stdev(each) for each in values]
-    low = [mean - span for mean, span in zip(means, spans)]
-    high = [mean + span for mean, span in zip(means, spans)]
-    return Series(f"{name} ({len(curves)} seeds)", epochs, means, low, high)
+def _of_run(run: Run) -> RunPart:
+    try:
+        return run_part.read(run)
+    except UserError as error:
+        return run_part.unreadable(run, str(error))
 
 
 def _state(runs: Sequence[Run], compared: Comparison) -> str:
@@ -133,7 +107,6 @@ def _of_dataset(dataset: str, compared: Comparison) -> DatasetPart:
 
 def _table(metric: Metric, groups: Sequence[Group], baseline: str | None) -> Table:
     """A row for each group that has the metric; columns that are empty in all are left out."""
-    unit = ", in percent" if metric.is_share else ""
     rows = {
         group.name: _cells(metric, group.measured[metric.name], group, baseline)
         for group in groups
@@ -144,34 +117,45 @@ def _table(metric: Metric, groups: Sequence[Group], baseline: str | None) -> Tab
         place for place in range(len(titles)) if any(cells[place] for cells in rows.values())
     ]
     return Table(
-        f"{metric.name}{unit}",
+        numbers.title(metric),
         ("group", *(titles[place] for place in columns)),
         [(name, *(cells[place] for place in columns)) for name, cells in rows.items()],
     )
 
 
 def _cells(metric: Metric, measured: Measured, group: Group, baseline: str | None) -> list[str]:
-    spreads, reported = measured.spreads, measured.published
+    spreads = measured.spreads
     difference = measured.difference if baseline else None
     seeds = ", ".join(map(str, sorted(group.runs)))
     return [
         f"{len(group.runs)} ({seeds})" if len(group.runs) <= 10 else str(len(group.runs)),
-        *(in_words(metric, spreads[kind]) if kind in spreads else "" for kind in VALUES),
-        difference_in_words(metric, difference) if difference else "",
-        f"{reported.mean:.1f} ± {reported.std:.1f}" if reported else "",
+        *(numbers.spread(metric, spreads[kind]) if kind in spreads else "" for kind in VALUES),
+        numbers.difference(metric, difference) if difference else "",
+        numbers.published(measured.published),
     ]
 
 
 def _drawing(metric: Metric, groups: Sequence[Group], split: str) -> Drawing | None:
-    series = []
-    for group in groups:
-        curves = [run.curve(split, metric.key) for run in group.runs.values()]
-        known = [dict(zip(curve.epochs, curve.values)) for curve in curves if curve.epochs]
-        series.append(over_seeds(group.name, known))
+    """A line for each group that has the metric, with a band over its seeds."""
+    measured = [group for group in groups if metric.name in group.measured]
+    series = [_line(metric, group, split) for group in measured]
     note = "Bands reach one standard deviation over seeds to each side of the mean."
     has_band = any(len(one.low) for one in series)
-    title = f"{metric.name}, {run_part.SPLITS.get(split, split)}"
+    title = f"{numbers.title(metric)}, {run_part.SPLITS.get(split, split)}"
     return chart.drawn(Chart(title, series, note if has_band else ""))
+
+
+def _line(metric: Metric, group: Group, split: str) -> Series:
+    """The mean at the epochs in which all seeds were measured, of shares in percent."""
+    band, _ = curves.measured_in_all(group, metric, split)
+    scale = 100 if metric.is_share else 1
+    means = [scale * mean for mean in band.means]
+    name = f"{group.name} ({counted(len(group.runs), 'seed')})"
+    if len(group.runs) < 2:
+        return Series(name, band.epochs, means)
+    spans = [scale * deviation for deviation in band.deviations]
+    low = [mean - span for mean, span in zip(means, spans)]
+    return Series(name, band.epochs, means, low, [mean + span for mean, span in zip(means, spans)])
 
 
 def _settings(groups: Sequence[Group]) -> Table:
@@ -189,11 +173,3 @@ def _sources(groups: Sequence[Group]) -> list[str]:
     """Where published numbers come from."""
     reported = [each.published for group in groups for each in group.measured.values()]
     return list(dict.fromkeys(one.source for one in reported if one))
-
-
-def _amount(metric: Metric, value: float) -> str:
-    return f"{100 * value:.1f}" if metric.is_share else number(value)
-
-
-def _signed(metric: Metric, value: float) -> str:
-    return f"{'-' if value < 0 else '+'}{_amount(metric, abs(value))}"

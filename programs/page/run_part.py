@@ -118,6 +118,30 @@ def read(run: Run) -> RunPart:
     )
 
 
+def unreadable(run: Run, problem: str) -> RunPart:
+    """Of a run of which no more can be said than what is wrong with it."""
+    differing, all_settings = _settings(run.settings)
+    nothing = Table("Environment", ("what", "value"), [])
+    how = Reproduction([], [])
+    name = run.folder.name
+    state = "Its records cannot be read."
+    return RunPart(
+        name,
+        run.dataset,
+        state,
+        False,
+        [problem],
+        [],
+        [],
+        [],
+        [],
+        differing,
+        all_settings,
+        nothing,
+        how,
+    )
+
+
 def class_texts(folder: Path) -> ClassTexts | None:
     """What guidance reads, as class_texts.csv says; None for a run without guidance.
 

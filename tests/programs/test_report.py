@@ -268,6 +268,93 @@ def test_only_its_own_pages_are_written_anew(tmp_path, capsys):
     assert "there is no folder" in capsys.readouterr().err
 
 
+@pytest.fixture
+def several(tmp_path) -> Path:
+    """Two groups of three seeds, of the first one run that has not ended."""
+    random = np.random.default_rng(0)
+    for group, gain in (("base", 0.0), ("<b>guided", 0.1)):
+        for seed in range(3):
+            recall = (random.uniform(0.4, 0.5, 4) + gain).tolist()
+            curves = {
+                "Test_embeds_e_recall": {"e_recall@1": recall},
+                "Train_loss": {"loss": recall},
+            }
+            settings = {"dataset": "birds", "group": group, "seed": seed}
+            settings["language_distill_w"] = 5 * (gain > 0)
+            folder = tmp_path / "runs" / "birds" / f"{group[-4:]}_s{seed}"
+            made_up_runs.finished(folder, curves, **settings)
+    left = tmp_path / "runs" / "birds" / "base_s3"
+    made_up_runs.begun(left, curves, **settings | {"seed": 3}, n_epochs=9)
+    return tmp_path / "runs"
+
+
+def of_caption(page: reading.Element, caption: str) -> list[list[str]]:
+    """The cells of the table that has a caption."""
+    (table,) = [t for t in page.all("table") if t.all("caption")[0].text == caption]
+    rows = table.all("tr")
+    return [[part.text for part in row.parts if isinstance(part, reading.Element)] for row in rows]
+
+
+def test_several_runs_are_compared(several, show):
+    page, said = show(several, "--baseline", "base")
+    recalls = {
+        folder.name: json.loads((folder / "results.json").read_text())["metrics"]["Test"]
+        for folder in (several / "birds").iterdir()
+        if (folder / "results.json").is_file()
+    }
+    best = {name: of["embeds_e_recall: e_recall@1"]["best"] for name, of in recalls.items()}
+    by_group = [[100 * best[f"{name}_s{seed}"] for seed in range(3)] for name in ("base", "ided")]
+    header, *rows = of_caption(page, "e_recall@1 (%)")
+    assert header == ["group", "seeds", "best", "last", "beside base"]
+    assert [row[0] for row in rows] == ["base", "<b>guided"] and not page.all("b")
+    for row, values in zip(rows, by_group):
+        assert row[1] == "3 (0, 1, 2)"
+        assert row[2] == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+    difference = np.mean(np.subtract(*by_group[::-1]))
+    assert rows[1][4].startswith(f"{difference:+.2f} [") and not rows[0][4]
+    assert of_caption(page, "Settings in which the groups differ")[1][0] == "--language_distill_w"
+    assert "7 runs" in said and len(page.all("details", class_="run")) == 7
+    assert "base_s3" in page.all("section")[1].text  # left out
+    assert not reading.faults(page)
+
+
+def test_curves_of_groups_have_bands(several, show):
+    page, _ = show(several)
+    (chart,) = page.all("figure", class_="chart")
+    assert len(chart.all("path", class_="band s0")) == len(chart.all("path", class_="band s1")) == 1
+    tables = [several / "birds" / f"base_s{seed}" / "CSV_Logs" for seed in range(3)]
+    text_of = [(table / "Data_Test_embeds_e_recall.csv").read_text() for table in tables]
+    firsts = [100 * float(lines.splitlines()[1].split(",")[1]) for lines in text_of]
+    mean, deviation = np.mean(firsts), np.std(firsts, ddof=1)
+    cell = json.loads(chart.attributes["data-chart"])["cells"][0][0]
+    ends = (text.number(mean + sign * deviation) for sign in (-1, 1))
+    assert cell == f"{text.number(mean)} ({' to '.join(ends)})"
+
+
+def test_runs_of_which_none_has_ended_are_listed(tmp_path, show):
+    for seed in range(2):
+        made_up_runs.begun(tmp_path / "runs" / f"a_s{seed}", seed=seed, n_epochs=5)
+    page, _ = show(tmp_path / "runs")
+    assert "There is no finished run to compare." in page.all("header")[0].text
+    states = [part.all("p", class_="state")[0].text for part in page.all("details", class_="run")]
+    assert states == ["Not finished, 3 of 5 epochs done."] * 2 and not reading.faults(page)
+
+
+def test_damaged_runs_beside_others_are_told(several, show, capsys):
+    (several / "birds" / "ided_s1" / "results.json").write_text("{")
+    (several / "birds" / "ided_s2" / "args.yaml").write_bytes(b"\xff{")
+    (several / "birds" / "ided_s2" / "results.json").unlink()
+    (several / "birds" / "base_s3" / "CSV_Logs" / "Data_Train_loss.csv").write_text(
+        "epoch,loss\nx,1"
+    )
+    page, _ = show(several)
+    whole = page.text
+    assert "Its records cannot be read." in whole and "args.yaml" in whole
+    assert len(page.all("details", class_="run")) == 7
+    assert report.main([str(several), "--baseline", "nobody"]) == 2
+    assert "There is no group nobody" in capsys.readouterr().err
+
+
 def test_colours_can_be_read():
     """WCAG 2.2, level AA: 4.5 for text, 3 for lines and frames, in every scheme."""
     style = (writing.TEMPLATES / "page.css").read_text()
