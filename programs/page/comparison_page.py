@@ -112,7 +112,7 @@ def _table(metric: Metric, groups: Sequence[Group], baseline: str | None) -> Tab
         for group in groups
         if metric.name in group.measured
     }
-    titles = ["seeds", *TITLES.values(), f"beside {baseline}", "in the paper"]
+    titles = [*TITLES.values(), f"beside {baseline}", "in the paper", "seeds"]
     columns = [
         place for place in range(len(titles)) if any(cells[place] for cells in rows.values())
     ]
@@ -128,10 +128,10 @@ def _cells(metric: Metric, measured: Measured, group: Group, baseline: str | Non
     difference = measured.difference if baseline else None
     seeds = ", ".join(map(str, sorted(group.runs)))
     return [
-        f"{len(group.runs)} ({seeds})" if len(group.runs) <= 10 else str(len(group.runs)),
         *(numbers.spread(metric, spreads[kind]) if kind in spreads else "" for kind in VALUES),
         numbers.difference(metric, difference) if difference else "",
         numbers.published(measured.published),
+        f"{len(group.runs)} ({seeds})" if len(group.runs) <= 10 else str(len(group.runs)),
     ]
 
 

@@ -305,13 +305,13 @@ def test_several_runs_are_compared(several, show):
     best = {name: of["embeds_e_recall: e_recall@1"]["best"] for name, of in recalls.items()}
     by_group = [[100 * best[f"{name}_s{seed}"] for seed in range(3)] for name in ("base", "ided")]
     header, *rows = of_caption(page, "e_recall@1 (%)")
-    assert header == ["group", "seeds", "best", "last", "beside base"]
+    assert header == ["group", "best", "last", "beside base", "seeds"]
     assert [row[0] for row in rows] == ["base", "<b>guided"] and not page.all("b")
     for row, values in zip(rows, by_group):
-        assert row[1] == "3 (0, 1, 2)"
-        assert row[2] == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+        assert row[4] == "3 (0, 1, 2)"
+        assert row[1] == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
     difference = np.mean(np.subtract(*by_group[::-1]))
-    assert rows[1][4].startswith(f"{difference:+.2f} [") and not rows[0][4]
+    assert rows[1][3].startswith(f"{difference:+.2f} [") and not rows[0][3]
     assert of_caption(page, "Settings in which the groups differ")[1][0] == "--language_distill_w"
     assert "7 runs" in said and len(page.all("details", class_="run")) == 7
     assert "base_s3" in page.all("section")[1].text  # left out
@@ -319,7 +319,7 @@ def test_several_runs_are_compared(several, show):
 
 
 def test_curves_of_groups_have_bands(several, show):
-    page, _ = show(several)
+    page, _ = show(several, "--baseline", "base")
     (chart,) = page.all("figure", class_="chart")
     assert len(chart.all("path", class_="band s0")) == len(chart.all("path", class_="band s1")) == 1
     tables = [several / "birds" / f"base_s{seed}" / "CSV_Logs" for seed in range(3)]
@@ -351,6 +351,7 @@ def test_damaged_runs_beside_others_are_told(several, show, capsys):
     whole = page.text
     assert "Its records cannot be read." in whole and "args.yaml" in whole
     assert len(page.all("details", class_="run")) == 7
+    assert of_caption(page, "e_recall@1 (%)")[1:]  # the others are compared
     assert report.main([str(several), "--baseline", "nobody"]) == 2
     assert "There is no group nobody" in capsys.readouterr().err
 

@@ -1,6 +1,7 @@
 """Pages in a real browser: keyboard, pointer, a phone, the dark, paper."""
 
 import browser as chromium
+import made_up_runs
 import pytest
 
 from programs import report
@@ -23,6 +24,27 @@ def page(run_folder, tmp_path_factory):
     file = tmp_path_factory.mktemp("page") / "run.html"
     assert report.main([str(run_folder), "--to", str(file), "--kernels", "0"]) == 0
     return file
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """The page of several runs."""
+    folder = tmp_path_factory.mktemp("several")
+    for seed in range(4):
+        group = "a_group_with_a_name_that_is_long_" * 2 + str(seed % 2)
+        made_up_runs.finished(folder / str(seed), group=group, seed=seed)
+    assert report.main([str(folder)]) == 0
+    return folder / "report.html"
+
+
+def test_a_comparison_fits_a_phone_and_follows_the_keyboard(browser, compared):
+    browser.open(compared, width=360)
+    browser.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 360
+    assert not browser.problems() and browser.requests() == [compared.resolve().as_uri()]
+    browser.evaluate(f"{FIRST_CHART}.querySelector('input').focus()")
+    browser.press("ArrowLeft")
+    assert browser.evaluate(f"{FIRST_CHART}.querySelector('.number').textContent") == "2"
 
 
 @pytest.mark.parametrize("width", [360, 1200])
