@@ -130,10 +130,7 @@ class Run:
         """How far it is and, where its log says so, what ended it, in words."""
         if self.is_finished:
             return "finished"
-        try:
-            losses = self.curve("Train", "loss")
-        except UserError as error:
-            return f"not finished; {str(error).removesuffix('.')}"
+        losses = self.curve("Train", "loss")
         done = f"{losses.epochs[-1] if losses.epochs else 0} of {self.settings.get('n_epochs')}"
         ended = _ending(self.folder / log_file.NAME)
         return f"not finished, {done} epochs done" + (f"; {ended}" if ended else "")
