@@ -93,12 +93,12 @@ def run(flags: Flags) -> None:
         evaluations=flags.evaluations,
     )
     written = tables.document(compared, flags.format or "text", seeds_shown=flags.seeds_shown)
-    if flags.curves:
-        _draw(compared, flags.curves)
     if flags.to:
         _write(flags.to, written)
     else:
         print(written, end="")
+    if flags.curves:
+        _draw(compared, flags.curves)
     if flags.to or flags.format not in (None, "text"):
         for sentence in (*compared.left_out, *compared.warnings):
             LOG.info("%s", sentence)

@@ -11,7 +11,7 @@ from programs.results.groups import in_words
 from programs.results.metric_names import Metric
 from programs.results.statistics import spread
 from utilities import durable
-from utilities.errors import UserError
+from utilities.errors import UserError, on_one_line
 from utilities.pictures import lettered, new_figure, save
 
 if TYPE_CHECKING:
@@ -73,21 +73,36 @@ def draw(comparison: Comparison, file: Path) -> list[str]:
 
 def measured_in_all(group: Group, metric: Metric, split: str) -> tuple[Band, list[str]]:
     """The band of a group, and a sentence for what is no part of it."""
-    curves = {seed: run.curve(split, metric.key) for seed, run in group.runs.items()}
-    of_seeds = {seed: dict(zip(*curve)) for seed, curve in curves.items() if curve.epochs}
+    of_seeds, missing = _read(group, metric, split)
     every = set().union(*of_seeds.values())
     shared = sorted(epoch for epoch in every if all(epoch in of for of in of_seeds.values()))
     spreads = [spread([of[epoch] for of in of_seeds.values()]) for epoch in shared]
     band = Band(shared, [of.mean for of in spreads], [of.std or 0.0 for of in spreads])
-    key, missing = (group.dataset, group.name), []
-    if without := [str(seed) for seed in curves if seed not in of_seeds]:
-        missing.append(f"{in_words(key)}: no curve of {metric.name} of seed {', '.join(without)}.")
+    key = group.dataset, group.name
     if len(shared) < len(every):
         missing.append(
             f"{in_words(key)}: the curve of {metric.name} has the {len(shared)} epochs that all "
             f"its seeds have, of {len(every)} that any has."
         )
     return band, missing
+
+
+def _read(
+    group: Group, metric: Metric, split: str
+) -> tuple[dict[int, dict[int, float]], list[str]]:
+    """Seed -> epoch -> value, and a sentence for each seed that has none."""
+    of_seeds, missing = {}, []
+    for seed, run in group.runs.items():
+        try:
+            curve = run.curve(split, metric.key)
+        except UserError as error:
+            missing.append(on_one_line(str(error)))
+            continue
+        if curve.epochs:
+            of_seeds[seed] = dict(zip(curve.epochs, curve.values))
+        else:
+            missing.append(f"{run.place} has no curve of {metric.name}.")
+    return of_seeds, missing
 
 
 def _draw_band(axes: "Axes", metric: Metric, band: Band, number: int) -> "Line2D":

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from programs.results.runs import Run
-from utilities.errors import named, on_one_line
+from utilities.errors import UserError, named, on_one_line
 
 Key = tuple[str, str]  # dataset and group
 Seeds = dict[int, Run]  # in the order of their numbers
@@ -53,10 +53,17 @@ def in_words(key: Key) -> str:
 
 def _reason_against(run: Run) -> str:
     if run.problem:
-        return run.problem.removesuffix(".")
+        return on_one_line(run.problem.removesuffix("."))
     if not run.is_finished:
-        return run.progress()
+        return _progress(run)
     return "" if run.seed is not None else "its settings say no seed"
+
+
+def _progress(run: Run) -> str:
+    try:
+        return run.progress()
+    except UserError as error:  # its tables are damaged
+        return on_one_line(f"not finished. {error}".removesuffix("."))
 
 
 def _newest(runs: Sequence[Run]) -> Run:

@@ -299,8 +299,9 @@ def _columns_of_latex(comparison: Comparison, each: Grid) -> list[int]:
 
 
 def in_latex(words: str) -> str:
-    """A text that LaTeX sets as it is."""
-    return "".join(LATEX.get(mark, mark) for mark in on_one_line(words))
+    """A text that LaTeX sets as it is, also behind the end of a row."""
+    guard = "{}" if words.startswith(("[", "*")) else ""  # which would belong to that end
+    return guard + "".join(LATEX.get(mark, mark) for mark in on_one_line(words))
 
 
 def _commented(sentences: Sequence[str]) -> str:

@@ -76,9 +76,12 @@ def test_runs_that_have_not_ended_are_told_and_not_averaged(tmp_path):
     damaged = make_run(tmp_path, "a", 2)
     (damaged / "results.json").write_text("{")
     make_run(tmp_path, "a", 3, {R1: [0.1]}, facts={"checkpoint": "a_s0"})
+    no_table = unfinished(make_run(tmp_path, "a", 4))
+    (no_table / "CSV_Logs" / "Data_Train_loss.csv").write_text("epoch,loss\nx,y\n")
     compared = of(tmp_path)
     assert measured(compared, "a").values["best"] == {0: 0.5}
     assert said(compared.left_out, "a_s1: not finished, 1 of 1", "GPU is out of memory")
+    assert said(compared.left_out, "a_s4: not finished. The table", "cannot be read")
     assert said(compared.left_out, "a_s2: results.json holds no results")
     assert said(compared.left_out, "1 made by --evaluate_only", "a_s3")
     with_evaluations = of(tmp_path, evaluations=True)

@@ -35,13 +35,15 @@ def test_a_band_is_mean_and_deviation_at_the_group_s_own_epochs(compared):
 def test_seeds_of_other_epochs_meet_where_all_were_measured(tmp_path):
     make_run(tmp_path, "a", 0, {R1: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]})
     make_run(tmp_path, "a", 1, {R1: [0.4, 0.6]}, every=2)
-    no_table = make_run(tmp_path, "a", 2, {R1: [0.5]})
+    no_table, damaged = (make_run(tmp_path, "a", seed, {R1: [0.5]}) for seed in (2, 3))
     (no_table / "CSV_Logs" / "Data_Test_embeds_e_recall.csv").unlink()
+    (damaged / "CSV_Logs" / "Data_Test_embeds_e_recall.csv").write_text("epoch,e_recall@1\n1,x")
     compared = compare(find([tmp_path]))
     band, missing = curves.measured_in_all(compared.groups[0], compared.metrics[0], "Test")
     assert band.epochs == [2, 4] and band.means == pytest.approx([0.3, 0.5])
-    assert missing == [
-        "shapes/a: no curve of e_recall@1 of seed 2.",
+    assert missing[0] == f"{no_table} has no curve of e_recall@1."
+    assert "a_s3/CSV_Logs/Data_Test_embeds_e_recall.csv of a run cannot be read" in missing[1]
+    assert missing[2:] == [
         "shapes/a: the curve of e_recall@1 has the 2 epochs that all its seeds have, of 6 that "
         "any has.",
     ]

@@ -107,6 +107,7 @@ def test_names_are_escaped_in_latex():
     assert tables.in_latex("\\{}^~<>#") == (
         r"\textbackslash{}\{\}\textasciicircum{}\textasciitilde{}\textless{}\textgreater{}\#"
     )
+    assert tables.in_latex("[1em]") == "{}[1em]" and tables.in_latex("*") == "{}*"
     assert tables.in_latex("a\nb") == r"a\textbackslash{}nb"
 
 
@@ -165,7 +166,10 @@ def test_csv_has_all_numbers(compared):
 @pytest.mark.parametrize("form", [*tables.FOR_PEOPLE, *tables.FOR_PROGRAMS])
 def test_one_run_of_bytes_that_are_no_text_is_a_document(tmp_path, form):
     make_run(tmp_path, "a\udcf6b", 0, {R1: [0.5]})
-    document = tables.document(compare(find([tmp_path])), form)
+    (unfinished(make_run(tmp_path, "a\udcf6b", 1)) / "args.yaml").write_text("[")
+    compared = compare(find([tmp_path]))
+    assert len(compared.left_out) == 1
+    document = tables.document(compared, form)
     assert document.encode() and "NaN" not in document and "udcf6b" in document
 
 
