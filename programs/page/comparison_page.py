@@ -11,6 +11,7 @@ from programs.page.run_part import RunPart, Table
 from programs.page.text import counted
 from programs.results import comparison, curves, numbers
 from programs.results.comparison import Comparison, Group, Measured
+from programs.results.curves import Band
 from programs.results.metric_names import Metric
 from programs.results.runs import Run
 from utilities.errors import UserError
@@ -138,16 +139,19 @@ def _cells(metric: Metric, measured: Measured, group: Group, baseline: str | Non
 def _drawing(metric: Metric, groups: Sequence[Group], split: str) -> Drawing | None:
     """A line for each group that has the metric, with a band over its seeds."""
     measured = [group for group in groups if metric.name in group.measured]
-    series = [_line(metric, group, split) for group in measured]
-    note = "Bands reach one standard deviation over seeds to each side of the mean."
-    has_band = any(len(one.low) for one in series)
+    series, notes = [], []
+    for group in measured:
+        band, missing = curves.measured_in_all(group, metric, split)
+        series.append(_line(metric, group, band))
+        notes += missing
+    if any(len(one.low) for one in series):
+        notes.insert(0, "Bands reach one standard deviation over seeds to each side of the mean.")
     title = f"{numbers.title(metric)}, {run_part.SPLITS.get(split, split)}"
-    return chart.drawn(Chart(title, series, note if has_band else ""))
+    return chart.drawn(Chart(title, series, " ".join(notes)))
 
 
-def _line(metric: Metric, group: Group, split: str) -> Series:
+def _line(metric: Metric, group: Group, band: Band) -> Series:
     """The mean at the epochs in which all seeds were measured, of shares in percent."""
-    band, _ = curves.measured_in_all(group, metric, split)
     scale = 100 if metric.is_share else 1
     means = [scale * mean for mean in band.means]
     name = f"{group.name} ({counted(len(group.runs), 'seed')})"

@@ -71,7 +71,11 @@ def addresses(page: Element) -> set[str]:
         found |= {
             element.attributes[key] for element in page.all(name) if key in element.attributes
         }
-    return {re.match(r"data:|#|", address)[0] or address for address in found}
+    known = {
+        address: [start for start in ("data:", "#") if address.startswith(start)]
+        for address in found
+    }
+    return {starts[0] if starts else address for address, starts in known.items()}
 
 
 def faults(page: Element) -> list[str]:

@@ -13,7 +13,8 @@ FINITE = some.floats(-1e8, 1e8)
 
 
 def points(path: str) -> list[tuple[float, float]]:
-    return [tuple(map(float, point.split())) for point in path.strip("MZ").split("L")]
+    pairs = (point.split() for point in path.strip("MZ").split("L"))
+    return [(float(across), float(along)) for across, along in pairs]
 
 
 def test_values_stand_where_the_labels_say():
