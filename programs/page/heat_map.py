@@ -8,7 +8,7 @@ import numpy as np
 from programs.page.text import number, visible
 from utilities.pictures import abbreviated
 
-CELL, LABELS = 14, 150  # units: side of a cell, room for names at the left
+CELL, LABELS = 14, 176  # units: side of a cell, room for names at the left
 LETTERS = 24  # of a name there
 # Of the colours from the least to the largest similarity: light to dark, in red, green and blue.
 STOPS = ((247, 251, 255), (198, 219, 239), (107, 174, 214), (33, 113, 181), (8, 48, 107))
