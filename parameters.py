@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
@@ -2039,20 +2039,19 @@ def parse(argv: list[str] | None = None) -> Settings:
     asked = _asked_for_help(words)
     if asked is not None:
         _show_help(asked)
-    typed, problems = read_command_line(FLAGS, words)
-    if typed.get("version"):
+    settings, problems = _read(words)
+    if settings.version:
         _end(0, f"{NAME} {VERSION}")
-    config, wrong_in_file = _configured(typed)
-    config = _beneath(typed, config)
-    settings = Settings(
-        {flag.name: flag.initial() for flag in FLAGS} | config | typed,
-        given=_chosen(config) | typed.keys(),
-        stated=config.keys() | typed.keys(),
-        spelled=spellings(FLAGS, words),
-    )
     if settings.list:
         return settings
-    return _checked(settings, problems + wrong_in_file)
+    return _checked(settings, problems)
+
+
+def examine(words: Sequence[str]) -> tuple[Settings, list[str]]:
+    """The settings of a command line, and all that `parse` would end with, a sentence each."""
+    settings, problems = _read(words)
+    problems = [settings.as_typed(problem) for problem in problems + validate(settings)]
+    return settings if problems else _completed(settings), problems
 
 
 def without_secrets(words: list[str]) -> list[str]:
@@ -2367,6 +2366,20 @@ def _end(status: int, text: str) -> NoReturn:
 
 
 # Reading
+
+
+def _read(words: Sequence[str]) -> tuple[Settings, list[str]]:
+    """Settings from flags, over `--config`, over the defaults, and what cannot be read."""
+    typed, problems = read_command_line(FLAGS, words)
+    config, wrong_in_file = _configured(typed)
+    config = _beneath(typed, config)
+    settings = Settings(
+        {flag.name: flag.initial() for flag in FLAGS} | config | typed,
+        given=_chosen(config) | typed.keys(),
+        stated=config.keys() | typed.keys(),
+        spelled=spellings(FLAGS, words),
+    )
+    return settings, problems + wrong_in_file
 
 
 def _configured(typed: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:

@@ -28,7 +28,7 @@ import build
 import criteria
 import datasampler
 import parameters
-from benchmarks import seeds
+from benchmarks import shared
 from utilities import seeding
 
 MINED_WITH = "margin"
@@ -107,7 +107,7 @@ def train_all(
     with ThreadPoolExecutor(options.jobs) as pool:
         results = {
             name: pool.submit(
-                seeds.train, name.replace(" ", "_"), 0, common + flags, save_path, threads
+                shared.train, name.replace(" ", "_"), 0, common + flags, save_path, threads
             )
             for name, flags in runs.items()
         }
@@ -120,12 +120,12 @@ def table(before: float, after: dict[str, dict[str, float]]) -> str:
     for name, recall in after.items():
         values = (before, recall["last"], recall["best"])
         rows.append((name, *(f"{100 * value:.1f}" for value in values)))
-    return seeds.markdown(("run", "before", "after", "best"), rows)
+    return shared.markdown(("run", "before", "after", "best"), rows)
 
 
 def read_command_line() -> tuple[argparse.Namespace, list[str]]:
     """Own arguments, and what stands behind `--`."""
-    own, further = seeds.split_at_dashes(sys.argv[1:])
+    own, further = shared.split_at_dashes(sys.argv[1:])
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -139,7 +139,7 @@ def read_command_line() -> tuple[argparse.Namespace, list[str]]:
         help="'loss', 'miner', 'sampler' or names such as 'loss triplet'",
     )
     parser.add_argument(
-        "--save_path", type=seeds.place, default=ROOT / "Training_Results" / "catalogue"
+        "--save_path", type=shared.place, default=ROOT / "Training_Results" / "catalogue"
     )
     parser.add_argument("--smoke", action="store_true", help="whether it runs, in seconds")
     return parser.parse_args(own), further
@@ -148,10 +148,10 @@ def read_command_line() -> tuple[argparse.Namespace, list[str]]:
 def main() -> int:
     options, further = read_command_line()
     torch.set_num_threads(options.threads)
-    common = ["--config", str(seeds.DEMO), "--source_path", str(ROOT / "Datasets")]
+    common = ["--config", str(shared.DEMO), "--source_path", str(ROOT / "Datasets")]
     with tempfile.TemporaryDirectory() as temporary:
         if options.smoke:
-            common = seeds.smoke_flags(Path(temporary))
+            common = shared.smoke_flags(Path(temporary))
             options.epochs, options.only = 1, options.only or [SMOKE]
             options.save_path = Path(temporary) / "runs"
         common += ["--n_epochs", str(options.epochs), *further]

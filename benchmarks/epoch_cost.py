@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader
 
 import build
 import parameters
-from benchmarks import seeds
+from benchmarks import shared
 from datasampler.storage import StorageSampler
 from datasets import loading
 from evaluation import Evaluator
@@ -162,7 +162,7 @@ def table(rounds: list[dict[str, Cost]], has_peak: bool) -> str:
         seconds = (f"{floor.seconds:.3g}", f"{ours.seconds:.3g}")
         rows.append((title, *seconds, f"{ours.seconds / floor.seconds:.3f}", *peaks))
     header = ("", "floor, s", "ours, s", "ratio", "floor, peak GiB", "ours, peak GiB")
-    return seeds.markdown(header, rows)
+    return shared.markdown(header, rows)
 
 
 def summed(rounds: list[dict[str, Cost]], names: list[str]) -> Cost:
@@ -189,7 +189,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         if options.smoke:
             options.rounds = 1
-            flags = seeds.smoke_flags(Path(temporary)) + flags
+            flags = shared.smoke_flags(Path(temporary)) + flags
         settings = parameters.parse(flags)
         report.configure_logging(sys.stderr)
         runtime = build.build_runtime(settings)

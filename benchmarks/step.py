@@ -29,7 +29,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import seeds  # which loads nothing else of this checkout
+from benchmarks import shared  # which loads nothing else of this checkout
 
 DIM = 128
 IMAGES_OF_A_CLASS = 5
@@ -106,12 +106,12 @@ def run(checkout: Path, words: list[str], threads: int) -> str:
     finished = subprocess.run(
         [sys.executable, *words],
         cwd=checkout,
-        env=seeds.environment(threads),
+        env=shared.environment(threads),
         capture_output=True,
         text=True,
     )
     if finished.returncode:
-        raise SystemExit(f"{checkout}: {seeds.last_line(finished.stderr)}")
+        raise SystemExit(f"{checkout}: {shared.last_line(finished.stderr)}")
     return finished.stdout
 
 
@@ -145,17 +145,17 @@ def table(rounds: list[tuple[Seconds, Seconds]]) -> str:
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         seconds = (f"{median:.3g}" for median in medians)
         rows.append((name, *seconds, f"{medians[0] / medians[1]:.3f}", spread))
-    return seeds.markdown(("", "this, s", "other, s", "ratio", "of the rounds"), rows)
+    return shared.markdown(("", "this, s", "other, s", "ratio", "of the rounds"), rows)
 
 
 def make_workload(options: argparse.Namespace, folder: Path) -> Workload:
     """Draws the images of the training, which both checkouts read."""
     if options.smoke:
-        return Workload(SMOKE_IMAGES, seeds.smoke_flags(folder))
+        return Workload(SMOKE_IMAGES, shared.smoke_flags(folder))
     from datasets import shapes  # here, because it loads torch
 
     shapes.render(folder / "shapes", classes=options.classes)
-    flags = ["--config", str(seeds.DEMO), "--source_path", str(folder), "--no_figures"]
+    flags = ["--config", str(shared.DEMO), "--source_path", str(folder), "--no_figures"]
     flags += ["--cache_path", str(folder / "cache"), "--kernels", "0"]
     flags += ["--n_epochs", str(options.epochs), "--evaluate_every", str(options.epochs)]
     return Workload(options.images, flags)
@@ -165,7 +165,7 @@ def read_command_line() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--other", type=seeds.place, help="root of the other checkout")
+    parser.add_argument("--other", type=shared.place, help="root of the other checkout")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each process")
     parser.add_argument("--classes", type=int, default=64, help="of the demo, half of which train")

@@ -264,7 +264,7 @@ def draw_similarities(
 
     Related texts stand next to each other. Returns the file.
     """
-    order = _related_first(by_texts)
+    order = related_first(by_texts)
     square = np.ix_(order, order)
     title = f"image embeddings, mean of each class{_correlation(by_images, by_texts)}"
     with lettered(names, NAME) as shown:
@@ -428,7 +428,7 @@ def _apart(places: np.ndarray, letters: np.ndarray) -> np.ndarray:
     return places
 
 
-def _related_first(similarities: np.ndarray) -> np.ndarray:
+def related_first(similarities: np.ndarray) -> np.ndarray:
     """[S] an order of classes that puts similar ones next to each other.
 
     It is that of the leaves of their hierarchical clustering.

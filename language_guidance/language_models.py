@@ -82,6 +82,7 @@ def encode(
 ) -> torch.Tensor:
     """[T, E] float32 vectors of the texts, each put into the primer ("a photo of a {}")."""
     encoder = model.load(device)
+    texts = [_readable(text) for text in texts]
     if not model.knows_sentences:
         return encoder(texts)
     sentences = [primer.replace("{}", text) for text in texts]
@@ -91,6 +92,11 @@ def encode(
             vectors = encoder(sentences[start : start + SENTENCES_AT_ONCE])
             chunks.append(vectors.float().cpu())
     return torch.cat(chunks).clone()  # usable with gradients, unlike a tensor of inference
+
+
+def _readable(text: str) -> str:
+    """With escapes for bytes of a name that are no text, which no tokenizer takes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _of_hub(name: str, weights: str | None) -> LanguageModel:

@@ -128,7 +128,7 @@ def test_points_are_sampled_of_each_class():
 def test_related_texts_stand_next_to_each_other():
     groups = np.array([0, 1, 2, 0, 1, 2, 0])
     similarities = np.where(groups[:, None] == groups, 0.9, 0.1) + 0.001 * np.arange(7)[:, None]
-    ordered = groups[figures._related_first(similarities)]
+    ordered = groups[figures.related_first(similarities)]
     assert (np.diff(ordered) != 0).sum() == 2
 
 

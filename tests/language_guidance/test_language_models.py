@@ -146,6 +146,12 @@ def test_the_primer_goes_around_each_text(bert):
     )
 
 
+def test_names_of_bytes_that_are_no_text_are_read_in_escapes(bert, clip):
+    for name, folder in (("bert", bert), ("clip", clip)):
+        found = encode(name, ["dog \udcff", "caf\udce9"], weights=folder)
+        assert torch.equal(found, encode(name, ["dog \\udcff", "caf\\udce9"], weights=folder))
+
+
 def test_many_texts_come_in_order(bert, monkeypatch):
     texts = [WORDS[5 + number % 7] for number in range(20)]
     whole = encode("bert", texts, weights=bert)

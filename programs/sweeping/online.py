@@ -1,0 +1,95 @@
+"""A sweep of Weights & Biases: its YAML, and a file of settings for each variant.
+
+The agents of W&B combine parameters freely, while a variant sets several at once and has a name; so
+each variant is a file for `--config`, one value of the parameter `config`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import parameters
+from programs.sweeping.settings import KNOWN
+from programs.sweeping.study import Planned, Study
+from utilities import run_folder
+from utilities.errors import UserError
+from utilities.flags import nearest
+
+# A switch reaches main.py as its bare flag, or not at all.
+COMMAND = ["${env}", "${interpreter}", "${program}", "${args_no_boolean_flags}"]
+SWITCHES = ("log_online", "completed")
+
+
+def files(study: Study, runs: Sequence[Planned]) -> dict[Path, str]:
+    """What is written: the sweep first, then the settings of each variant."""
+    folder = Path(runs[0].settings.save_path) / "wandb_sweeps" / study.file.stem
+    seeds = _seeds_of_all(runs)
+    given = {*_swept(study), *(["seed"] if seeds else [])}
+    settings: dict[Path, Planned] = {}
+    for run in runs:
+        name = run.group if seeds else run.name
+        settings.setdefault(folder / f"{run.settings.dataset}_{name}.yaml", run)
+    return {
+        folder / "sweep.yaml": _as_yaml(_sweep(study, runs, seeds, list(settings))),
+        **{path: _as_yaml(_stated(run, given)) for path, run in settings.items()},
+    }
+
+
+def write(contents: Mapping[Path, str]) -> None:
+    for path, text in contents.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        run_folder.write_atomically(path, text)
+
+
+def _seeds_of_all(runs: Sequence[Planned]) -> list[int]:
+    """The seeds that each variant has; none where variants have other ones."""
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for run in runs:
+        seeds.setdefault((run.entry, run.variant), []).append(run.settings.seed)
+    first = next(iter(seeds.values()))
+    return first if all(others == first for others in seeds.values()) else []
+
+
+def _sweep(
+    study: Study, runs: Sequence[Planned], seeds: list[int], settings: Iterable[Path]
+) -> dict[str, Any]:
+    usual = {
+        "program": "main.py",
+        "name": study.file.stem,
+        "project": runs[0].settings.project,
+        "method": "grid",
+        "command": COMMAND,
+    }
+    given = {
+        "config": {"values": [str(path) for path in settings]},
+        **({"seed": {"values": seeds}} if seeds else {}),
+        **{name: {"value": True} for name in SWITCHES},
+    }
+    return usual | study.wandb | {"parameters": given | _swept(study)}
+
+
+def _swept(study: Study) -> dict[str, Any]:
+    """Parameters that the file adds to those of its variants, by the names of flags."""
+    swept = study.wandb.get("parameters") or {}
+    if not isinstance(swept, dict):
+        raise UserError(f"{study.file}: parameters of wandb must hold lines 'name: ...'.")
+    for name in swept:
+        if name not in KNOWN:
+            hint = nearest(str(name), KNOWN)
+            raise UserError(f"{study.file}: wandb: there is no setting {name}{hint}.")
+    return swept
+
+
+def _stated(run: Planned, swept: set[str]) -> dict[str, Any]:
+    """The settings of a run that are stated anywhere, but for those that W&B gives."""
+    return {
+        name: value
+        for name, value in parameters.stored(run.settings).items()
+        if name in run.settings.stated and name not in swept
+    }
+
+
+def _as_yaml(content: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)

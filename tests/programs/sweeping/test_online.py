@@ -1,0 +1,103 @@
+"""Sweeps of Weights & Biases, on a stand-in of its agent that takes them at their word."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import parameters
+from programs import sweep
+
+STUDY = """
+settings: {{save_path: {here}/runs, no_figures: true, tau: [3, 5], class_text: null, bs: 8}}
+datasets: [cub200, cars196]
+variants:
+  base: {{project: paper}}
+  guided: {{language_distill_w: 5, language_pseudoclass: true}}
+seeds: [0, 7]
+"""
+
+
+def commands(path: Path) -> list[list[str]]:
+    """What an agent runs, by W&B's documented meaning of parameters and macros."""
+    content: dict[str, Any] = yaml.safe_load(path.read_text())
+    assert content["method"] == "grid"
+    names, values = [], []
+    for name, parameter in content["parameters"].items():
+        names.append(name)
+        values.append(parameter["values"] if "values" in parameter else [parameter["value"]])
+    macros = {"${env}": ["env"], "${interpreter}": ["python"], "${program}": [content["program"]]}
+    ran = []
+    for combination in itertools.product(*values):
+        flags: list[str] = []
+        for name, value in zip(names, combination):
+            if isinstance(value, bool):
+                flags += [f"--{name}"] * value
+            else:
+                flags.append(f"--{name}={value}")
+        known = macros | {"${args_no_boolean_flags}": flags}
+        ran.append([word for part in content["command"] for word in known.get(part, [part])])
+    return ran
+
+
+@pytest.fixture
+def written(tmp_path, capsys):
+    def written(text: str) -> Path:
+        (tmp_path / "paper.yaml").write_text(text.format(here=tmp_path))
+        assert sweep.main([str(tmp_path / "paper.yaml"), "--wandb"]) == 0
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line.startswith("wandb sweep ")
+        return Path(line.removeprefix("wandb sweep "))
+
+    return written
+
+
+def test_an_agent_runs_what_the_sweep_would(written, tmp_path):
+    ran = commands(written(STUDY))
+    assert len(ran) == 8 and all(words[:3] == ["env", "python", "main.py"] for words in ran)
+    runs = {}
+    for words in ran:
+        settings = parameters.parse(words[3:])
+        runs[settings.dataset, settings.group, settings.seed] = settings
+        assert settings.log_online and settings.completed and settings.no_figures
+        assert settings.tau == [3, 5] and settings.bs == 8
+        is_guided = settings.group == "guided"
+        assert settings.language_pseudoclass == is_guided
+        assert settings.language_distill_w == (5 if is_guided else 0)
+        assert settings.project == ("DiVA_Sample_Runs" if is_guided else "paper")
+    assert runs.keys() == set(itertools.product(["cub200", "cars196"], ["base", "guided"], [0, 7]))
+
+
+def test_further_parameters_of_the_file_are_swept(written):
+    """Switches too: each value reaches main.py, and none is held by the variant's file."""
+    text = STUDY.replace("[cub200, cars196]", "[cub200]").replace("[0, 7]", "[0]") + (
+        "wandb: {{project: mine, parameters: {{no_figures: {{values: [true, false]}}, "
+        "lr: {{values: [0.1, 0.2]}}}}}}"
+    )
+    path = written(text)
+    assert yaml.safe_load(path.read_text())["project"] == "mine"
+    settings = [parameters.parse(words[3:]) for words in commands(path)]
+    swept = {(one.group, one.no_figures, one.lr) for one in settings}
+    assert swept == set(itertools.product(["base", "guided"], [True, False], [0.1, 0.2]))
+
+
+def test_variants_of_their_own_seeds_are_not_crossed_with_others(written):
+    text = "settings: {{save_path: {here}/r}}\nvariants: {{a: {{seed: 3}}, b: {{seed: 4}}}}"
+    settings = [parameters.parse(words[3:]) for words in commands(written(text))]
+    assert [(one.group, one.seed) for one in settings] == [("a", 3), ("b", 4)]
+
+
+def test_a_parameter_that_is_no_flag_is_refused(tmp_path, capsys):
+    (tmp_path / "a.yaml").write_text("variants: {a: }\nwandb: {parameters: {lrr: {value: 1}}}")
+    assert sweep.main([str(tmp_path / "a.yaml"), "--wandb"]) == 2
+    assert "there is no setting lrr (did you mean lr?)" in capsys.readouterr().err
+
+
+def test_a_dry_run_shows_the_sweep(tmp_path, capsys):
+    (tmp_path / "a.yaml").write_text(f"settings: {{save_path: {tmp_path}/r}}\nvariants: {{a: }}")
+    assert sweep.main([str(tmp_path / "a.yaml"), "--wandb", "--dry_run"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["name"] == "a" and shown["parameters"]["completed"] == {"value": True}
+    assert not (tmp_path / "r").exists()
