@@ -337,6 +337,7 @@ LANGUAGE_MODEL_LINES = {
     "vectors:<file>": "Word vectors (GloVe, fastText, word2vec text; .npy with the words in .txt "
     "beside it), the mean over the words of a text.",
 }
+OPEN_MODELS = tuple(name for name in LANGUAGE_MODEL_LINES if ":" in name)
 IMAGENET_PRIMERS = "imagenet"
 LANGUAGE_LOSS_LINES = {
     "kl": "The paper's: row-wise KL between image and text similarities.",

@@ -20,7 +20,7 @@ import metrics
 import parameters
 from batchminer.pml import PytorchMetricLearningMiner
 from criteria.pml import PytorchMetricLearningLoss
-from language_guidance import language_models
+from language_guidance import controls, language_models
 from training import optimizers, schedules
 from utilities.flags import LARGEST, Choice, Flag, Need, Number, Place, Switch
 from utilities.version import VERSION
@@ -90,12 +90,16 @@ def test_the_catalogue_names_what_the_registries_hold():
         "sampler": set(datasampler.REGISTRY),
         "metric": set(metrics.REGISTRY),
         "dataset": {*datasets.BENCHMARKS, *datasets.OWN_DATA, "shapes", "<any name>"},
-        "model": {*language_models.REGISTRY, "hf:<name or folder>"},
+        "model": {*language_models.REGISTRY, *parameters.OPEN_MODELS},
         "optimiser": set(optimizers.REGISTRY),
     }
     assert {kind: set(parameters.catalogue()[title]) for kind, title in sections.items()} == held
     assert set(parameters.BENCHMARK_LINES) == set(datasets.BENCHMARKS)
     assert set(parameters.OWN_DATA_LINES) == set(datasets.OWN_DATA)
+    kinds_of_models = {name.partition(":")[0] for name in parameters.OPEN_MODELS}
+    assert kinds_of_models == set(language_models.OPEN)
+    assert parameters.IMAGENET_PRIMERS == language_models.IMAGENET_PRIMERS
+    assert set(parameters.LANGUAGE_CONTROL_LINES) == set(controls.CONTROLS)
 
 
 def test_who_mines_and_who_pools_is_as_in_the_components():
@@ -584,6 +588,10 @@ def meeting(need: Need, flag: Flag, file: str) -> tuple[list[str], list[str]] | 
         "every triplet pushes a positive away (--miner_rho_distance_cp {miner_rho_distance_cp})": (
             [],
             ["--miner_rho_distance_cp", "1"],
+        ),
+        "--language_model {language_model} reads words, not sentences": (
+            [],
+            ["--language_model", f"vectors:{__file__}"],
         ),
         "neither guidance (--language_distill_w {language_distill_w}) nor a metric reads texts": (
             ["--evaluation_metrics", "e_recall@1", "semantic_consistency"],
