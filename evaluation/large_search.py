@@ -16,8 +16,8 @@ from evaluation import faiss_library
 from utilities.progress import progress
 
 ROWS_AT_ONCE = 2**16
-QUERIES_AT_ONCE = 64  # whose candidates are measured again at once
-SPARE = 16  # candidates beyond those asked
+NUMBERS_AT_ONCE = 2**22  # of candidates that are measured again
+SPARE = 16  # candidates of a pass over all rows beyond those asked
 MOST_SPARE = 4096  # beyond that equal distances are a crowd, of which any may be listed
 DOUBT = 1e-5  # cosines that differ by less may be in the wrong order in float32
 
@@ -84,8 +84,7 @@ def nearest(
     Args:
         queries: [Q, D]. own_places: [Q], the row that a query does not find, or -1.
     """
-    count = min(k + 1 + SPARE, len(rows))
-    listed = candidates(unit(queries), count)
+    listed = candidates(unit(queries), min(k + 1, len(rows)))
     return measured(rows, queries, own_places, k, listed)
 
 
@@ -113,8 +112,9 @@ def measured(
     """The k nearest of candidates [Q, L] (-1: none) by their distances in float64."""
     shape = len(queries), min(k, candidates.shape[1])
     found = Found(np.empty(shape), np.empty(shape, dtype=np.int64))
-    for start in range(0, len(queries), QUERIES_AT_ONCE):
-        part = slice(start, start + QUERIES_AT_ONCE)
+    step = max(1, NUMBERS_AT_ONCE // (candidates.shape[1] * rows.dimension))
+    for start in range(0, len(queries), step):
+        part = slice(start, start + step)
         places = np.sort(candidates[part], axis=1)
         squared = _squared(rows, queries[part], places)
         squared[(places < 0) | (places == own_places[part, None])] = np.inf
