@@ -197,15 +197,20 @@ def new_index(kind: str, dim: int, count: int, sample: np.ndarray) -> RowIndex:
 
 def candidates(kind: str, index: RowIndex, queries: np.ndarray, count: int) -> np.ndarray:
     """[Q, L]: the rows that an index lists for unit queries [Q, D], at least `count` if it can."""
+    set_effort(kind, index, count)
+    if kind == "pq":
+        count = min(RERANKED * count, index.ntotal)
+    return index.search(queries, count)[1]
+
+
+def set_effort(kind: str, index: RowIndex, count: int) -> None:
+    """How much of an index a search for `count` rows looks at."""
     faiss = required(f"--index_kind {kind}")
     if kind == "hnsw":
         faiss.downcast_index(index).hnsw.efSearch = max(LEAST_CANDIDATES, 2 * count)
     else:
         lists = faiss.extract_index_ivf(index)
         lists.nprobe = min(lists.nlist, max(LEAST_LISTS, lists.nlist // LISTS_SHARE))
-    if kind == "pq":
-        count = min(RERANKED * count, index.ntotal)
-    return index.search(queries, count)[1]
 
 
 def write_index(index: RowIndex, file: str | os.PathLike) -> None:

@@ -45,9 +45,8 @@ class Rows:
 
     def units(self) -> Iterator[tuple[int, np.ndarray]]:
         """Blocks of rows at length 1, in their order, each with its first place."""
-        for start, part in zip(self.starts.tolist(), self.parts):
-            for first in range(0, len(part), ROWS_AT_ONCE):
-                yield start + first, unit(part[first : first + ROWS_AT_ONCE])
+        for start in range(0, len(self), ROWS_AT_ONCE):
+            yield start, unit(self._between(start, min(start + ROWS_AT_ONCE, len(self))))
 
     def take(self, places: np.ndarray) -> np.ndarray:
         """[M, D]: the rows at places [M]."""
@@ -57,6 +56,15 @@ class Rows:
             asked = part_of == number
             taken[asked] = self.parts[number][places[asked] - self.starts[number]]
         return taken
+
+    def _between(self, start: int, stop: int) -> np.ndarray:
+        """A copy of the rows from `start` to `stop`."""
+        first, last = np.searchsorted(self.starts, [start, stop - 1], side="right") - 1
+        pieces = [
+            part[max(0, start - begin) : stop - begin]
+            for part, begin in zip(self.parts[first : last + 1], self.starts[first:].tolist())
+        ]
+        return np.concatenate(pieces)
 
 
 class Found(NamedTuple):
@@ -73,7 +81,7 @@ class Found(NamedTuple):
 
 def unit(rows: np.ndarray) -> np.ndarray:
     """A copy [N, D] float32 of rows at length 1."""
-    return normalize(torch.from_numpy(np.array(rows)), dim=1).numpy()
+    return normalize(torch.from_numpy(rows), dim=1).numpy()
 
 
 def nearest(

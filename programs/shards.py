@@ -25,7 +25,7 @@ from utilities import durable
 from utilities.errors import UserError, reason
 from utilities.fingerprint import differences
 
-ROWS = 2**14  # of a shard, or some more: whole batches
+ROWS = 2**12  # of a shard, or some more: whole batches
 FORMAT = 1
 BESIDE = ("labels.npy", "paths.npy", "path_ends.npy", "path_names.npy")
 
