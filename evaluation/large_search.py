@@ -51,10 +51,12 @@ class Rows:
     def take(self, places: np.ndarray) -> np.ndarray:
         """[M, D]: the rows at places [M]."""
         taken = np.empty((len(places), self.dimension), dtype=np.float32)
-        part_of = np.searchsorted(self.starts, places, side="right") - 1
-        for number in np.unique(part_of):
-            asked = part_of == number
-            taken[asked] = self.parts[number][places[asked] - self.starts[number]]
+        order = places.argsort(kind="stable")
+        ascending = places[order]
+        bounds = np.searchsorted(ascending, self.starts).tolist()
+        for part, begin, first, last in zip(self.parts, self.starts, bounds, bounds[1:]):
+            if first < last:
+                taken[order[first:last]] = part[ascending[first:last] - begin]
         return taken
 
     def _between(self, start: int, stop: int) -> np.ndarray:
@@ -92,7 +94,10 @@ def nearest(
     Args:
         queries: [Q, D]. own_places: [Q], the row that a query does not find, or -1.
     """
-    listed = candidates(unit(queries), min(k + 1, len(rows)))
+    units = unit(queries)
+    listed = candidates(units, min(k + 1, len(rows)))
+    if listed.shape[1] > k + 1 + SPARE:
+        listed = _nearer(rows, units, listed, k + 1 + SPARE)
     return measured(rows, queries, own_places, k, listed)
 
 
@@ -120,9 +125,7 @@ def measured(
     """The k nearest of candidates [Q, L] (-1: none) by their distances in float64."""
     shape = len(queries), min(k, candidates.shape[1])
     found = Found(np.empty(shape), np.empty(shape, dtype=np.int64))
-    step = max(1, NUMBERS_AT_ONCE // (candidates.shape[1] * rows.dimension))
-    for start in range(0, len(queries), step):
-        part = slice(start, start + step)
+    for part in _parts(rows, candidates):
         places = np.sort(candidates[part], axis=1)
         squared = _squared(rows, queries[part], places)
         squared[(places < 0) | (places == own_places[part, None])] = np.inf
@@ -138,6 +141,26 @@ def recall(found: Found, truth: Found) -> float:
     farthest = np.where(np.isfinite(truth.squared), truth.squared, -np.inf).max(axis=1)
     hits = (found.squared <= farthest[:, None]).sum()
     return float(hits / max(1, np.isfinite(truth.squared).sum()))
+
+
+def _nearer(rows: Rows, units: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
+    """[Q, count] of the places [Q, L] (-1: none): those nearest to unit queries, in float32."""
+    kept = np.empty((len(places), count), dtype=np.int64)
+    for part in _parts(rows, places):
+        others = rows.take(places[part].clip(min=0).ravel()).reshape(*places[part].shape, -1)
+        lengths = np.sqrt(np.einsum("qld,qld->ql", others, others))
+        cosines = (others @ units[part, :, None])[..., 0] / np.maximum(lengths, 1e-12)
+        cosines[places[part] < 0] = -np.inf
+        columns = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+        kept[part] = np.take_along_axis(places[part], columns, axis=1)
+    return kept
+
+
+def _parts(rows: Rows, places: np.ndarray) -> Iterator[slice]:
+    """Queries whose candidates [Q, L] are looked at together."""
+    step = max(1, NUMBERS_AT_ONCE // (places.shape[1] * rows.dimension))
+    for start in range(0, len(places), step):
+        yield slice(start, start + step)
 
 
 def _squared(rows: Rows, queries: np.ndarray, places: np.ndarray) -> np.ndarray:
