@@ -204,7 +204,12 @@ def _put_source(folder: Path, source: Source) -> None:
     names = [_digest(os.path.basename(path)) for path in source.paths]
     ends = np.cumsum([len(path) + 1 for path in encoded], dtype=np.int64) - 1
     text = b"".join(path + b"\0" for path in encoded)
-    columns = (source.labels, np.frombuffer(text, np.uint8), ends, np.array(names, np.uint32))
+    columns: tuple[np.ndarray, ...] = (
+        source.labels,
+        np.frombuffer(text, np.uint8),
+        ends,
+        np.array(names, np.uint32),
+    )
     for name, column in zip(BESIDE, columns):
         _put(folder / name, column)
 

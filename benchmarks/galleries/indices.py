@@ -104,7 +104,7 @@ def plain(kind: str, folder: Path) -> Search:
 
     from evaluation import faiss_library
 
-    rows = np.concatenate([np.load(file) for file in sorted(folder.glob("shard_*.npy"))])
+    rows = mapped(folder).whole()
     count, dim = rows.shape
     if kind == "flat":
         flat = faiss.IndexFlatL2(dim)
