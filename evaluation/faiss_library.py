@@ -1,8 +1,12 @@
-"""The only place that knows faiss: exact flat search and k-means on the CPU or one GPU.
+"""The only place that knows faiss: exact flat search and k-means on the CPU or one GPU, indices.
 
-faiss is optional.
+faiss is optional. The indices of large galleries follow faiss's "Guidelines to choose an index"
+(github.com/facebookresearch/faiss/wiki), which are for L2 distances; rows have length 1, so the
+order is that of the cosine.
 """
 
+import math
+import os
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
@@ -19,6 +23,20 @@ GPU_LARGEST_K = 2048  # of faiss's GPU indices
 # which is 3 times as fast.
 BLAS_THRESHOLD = 20
 
+# Of indices that approximate. The guidelines say 4 to 16 times the root of N lists, and 30 to 256
+# training rows for each. Here the lower ends, because k-means takes most of the time. The 65,536
+# lists that they name beyond a million rows would take 2 million rows to train.
+LISTS_BY_ROOT = 4
+TRAINED_ON = 40  # rows for each list; faiss warns below 39
+MANY_ROWS = 10**6  # from here on a graph finds the lists, which then are many
+LINKS = 32  # of a row of a graph, of 4 to 64
+SUBVECTOR = 2  # numbers that a code of 4 bits stands for
+LEAST_CODED = 1024  # rows that codes are trained on, where there are so many
+# What a search looks at: more finds more, and takes longer.
+LEAST_LISTS, LISTS_SHARE = 16, 64  # of the lists one in so many, but at least so many lists
+LEAST_CANDIDATES = 128  # of a graph
+RERANKED = 10  # times the asked number of neighbours are listed by codes
+
 # (queries [Q, D], k) -> (squared distances [Q, k], gallery rows [Q, k])
 FlatSearch = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
 
@@ -29,6 +47,14 @@ class FlatIndex(Protocol):
     def add(self, rows: np.ndarray) -> None: ...
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+class RowIndex(FlatIndex, Protocol):
+    """What is used of an index that approximates."""
+
+    ntotal: int
+
+    def train(self, rows: np.ndarray) -> None: ...
 
 
 @cache
@@ -43,12 +69,12 @@ def library() -> ModuleType | None:
     return faiss
 
 
-def required() -> ModuleType:
-    """faiss. Raises UserError where it is not installed."""
+def required(flag: str = "--evaluation_backend faiss") -> ModuleType:
+    """faiss. Raises UserError, naming the flag, where it is not installed."""
     faiss = library()
     if faiss is None:
         raise UserError(
-            "--evaluation_backend faiss: faiss is not installed; pip install faiss-cpu (or "
+            f"{flag}: faiss is not installed; pip install faiss-cpu (or "
             "faiss-gpu), or leave the flag out: torch finds the same neighbours."
         )
     return faiss
@@ -108,6 +134,101 @@ def kmeans(rows: torch.Tensor, clusters: int, *, seed: int, iterations: int) -> 
     means.train(numbers, index)  # leaves the centroids in the index
     _, nearest = index.search(numbers, 1)
     return torch.from_numpy(nearest[:, 0]).to(rows.device)
+
+
+def most_similar(rows: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Products [Q, k], descending, of queries [Q, D] with rows [N, D], and which rows.
+
+    By torch where faiss is not installed.
+    """
+    faiss = library()
+    if faiss is not None:
+        return faiss.knn(queries, rows, k, metric=faiss.METRIC_INNER_PRODUCT)
+    products = torch.from_numpy(queries) @ torch.from_numpy(rows).T
+    values, places = products.topk(k, dim=1)
+    return values.numpy(), places.numpy()
+
+
+def recipe(kind: str, dim: int, count: int) -> str:
+    """What faiss's index_factory makes `kind` (ivf, hnsw, pq) of, for `count` rows of D numbers."""
+    if kind == "hnsw":
+        return f"HNSW{LINKS},Flat"
+    graph = f"_HNSW{LINKS}" if count >= MANY_ROWS else ""
+    lists = f"IVF{list_count(count)}{graph}"
+    if kind == "ivf":
+        return f"{lists},Flat"
+    codes = max(1, dim // SUBVECTOR)
+    rotated = "" if dim % SUBVECTOR == 0 else f"PCAR{codes * SUBVECTOR},"
+    return f"{rotated}{lists},PQ{codes}x4fsr"
+
+
+def list_count(count: int) -> int:
+    """Into how many lists `count` rows are divided: no more than they can train."""
+    return max(1, min(int(LISTS_BY_ROOT * math.sqrt(count)), count // TRAINED_ON))
+
+
+def training_rows(kind: str, count: int) -> int:
+    """How many of `count` rows an index learns from; a graph from none."""
+    return 0 if kind == "hnsw" else min(count, max(LEAST_CODED, TRAINED_ON * list_count(count)))
+
+
+def bytes_of_row(kind: str, dim: int) -> int:
+    """What a row takes in an index, by the guidelines."""
+    if kind == "pq":
+        return max(1, dim // SUBVECTOR) // 2 + 8
+    return 4 * dim + (2 * 4 * LINKS if kind == "hnsw" else 8)
+
+
+def new_index(kind: str, dim: int, count: int, sample: np.ndarray) -> RowIndex:
+    """An empty index for `count` rows, trained on a sample [M, D] of them.
+
+    Raises UserError where faiss is not installed.
+    """
+    faiss = required(f"--index_kind {kind}")
+    index = faiss.index_factory(dim, recipe(kind, dim, count))
+    if kind != "hnsw":
+        lists = faiss.extract_index_ivf(index)
+        lists.cp.min_points_per_centroid = 1  # silences a warning on small galleries
+        if kind == "pq":
+            faiss.downcast_index(lists).pq.cp.min_points_per_centroid = 1
+        index.train(sample)
+    return index
+
+
+def candidates(kind: str, index: RowIndex, queries: np.ndarray, count: int) -> np.ndarray:
+    """[Q, L]: the rows that an index lists for unit queries [Q, D], at least `count` if it can."""
+    set_effort(kind, index, count)
+    if kind == "pq":
+        count = min(RERANKED * count, index.ntotal)
+    return index.search(queries, count)[1]
+
+
+def set_effort(kind: str, index: RowIndex, count: int) -> None:
+    """How much of an index a search for `count` rows looks at."""
+    faiss = required(f"--index_kind {kind}")
+    if kind == "hnsw":
+        faiss.downcast_index(index).hnsw.efSearch = max(LEAST_CANDIDATES, 2 * count)
+    else:
+        lists = faiss.extract_index_ivf(index)
+        lists.nprobe = min(lists.nlist, max(LEAST_LISTS, lists.nlist // LISTS_SHARE))
+
+
+def write_index(index: RowIndex, file: str | os.PathLike) -> None:
+    """Raises OSError where it cannot be written."""
+    faiss = required()
+    try:
+        faiss.write_index(index, os.fspath(file))
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
+
+
+def read_index(file: str | os.PathLike) -> RowIndex:
+    """What `write_index` wrote. Raises OSError for what cannot be read."""
+    faiss = required()
+    try:
+        return faiss.read_index(os.fspath(file))
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
 
 
 def _empty_index(rows: torch.Tensor, may_use_gpu: bool = True) -> FlatIndex:

@@ -3,6 +3,7 @@
     python -m programs.embed RUN_FOLDER --from PHOTOS --to photos.npz
     python -m programs.embed CHECKPOINT --dataset cub200 --source_path DATA --split test \
         --to cub200.parquet
+    python -m programs.embed RUN_FOLDER --from MILLIONS --to gallery   # again to go on
 """
 
 import argparse
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from programs import command_line
-from programs.constants import EMBEDDING_FILES, EVALTYPES
+from programs.constants import EMBEDDING_FILES, EVALTYPES, SHARD_FOLDERS
 
 if TYPE_CHECKING:
     from datasets import ImageSplit
+    from programs.shards import Plan
+    from programs.trained import Trained
 
 LOG = logging.getLogger("programs.embed")
 
@@ -42,11 +45,13 @@ def parse(argv: list[str] | None) -> Flags:
     _add_images(parser)
     parser.add_argument(
         "--to",
-        metavar="FILE",
+        metavar="FILE|FOLDER",
         type=command_line.place,
         required=True,
         help="File to write: .npz (arrays embeddings [N, D] float32, paths, labels, class_names; "
-        "label -1 is no class) or .parquet (columns path, label, class_name, embedding).",
+        "label -1 is no class) or .parquet (columns path, label, class_name, embedding). Without "
+        "ending, or with .shards, a folder of .npy files for galleries of any size: call again to "
+        "go on after an interruption.",
     )
     parser.add_argument(
         "--evaltype",
@@ -56,8 +61,11 @@ def parse(argv: list[str] | None) -> Flags:
     )
     command_line.add_embedding_flags(parser)
     flags = parser.parse_args(argv, Flags())
-    if flags.to.suffix not in EMBEDDING_FILES:
-        parser.error(f"argument --to: {flags.to} must end in {' or '.join(EMBEDDING_FILES)}")
+    if flags.to.suffix not in (*EMBEDDING_FILES, *SHARD_FOLDERS):
+        parser.error(
+            f"argument --to: {flags.to} must end in {' or '.join(EMBEDDING_FILES)}, or in .shards "
+            "or nothing for a folder"
+        )
     if bool(flags.dataset) != bool(flags.source_path):
         parser.error("--dataset and --source_path go together")
     if flags.split and not flags.dataset:
@@ -99,9 +107,13 @@ def run(flags: Flags) -> None:
     network = trained.load(
         flags.checkpoint, flags.device, gpu=flags.gpu_index, precision=flags.precision
     )
-    source, dim = network.source(split, flags.evaltype), network.dimension(flags.evaltype)
-    blocks = network.blocks(split, flags.evaltype, batch_size=flags.bs, workers=flags.kernels)
-    embedding_file.write(flags.to, blocks, dim, source, "--to")
+    dim = network.dimension(flags.evaltype)
+    if flags.to.suffix in SHARD_FOLDERS:
+        _write_shards(flags, network, split)
+    else:
+        source = network.source(split, flags.evaltype)
+        blocks = network.blocks(split, flags.evaltype, batch_size=flags.bs, workers=flags.kernels)
+        embedding_file.write(flags.to, blocks, dim, source, "--to")
     LOG.info(
         "%s: %s of %d images, %d numbers each, %d classes.",
         flags.to,
@@ -110,6 +122,38 @@ def run(flags: Flags) -> None:
         dim,
         len(split.class_texts),
     )
+
+
+def _write_shards(flags: Flags, network: "Trained", split: "ImageSplit") -> None:
+    """Embed what the folder lacks."""
+    import numpy as np
+
+    from programs import shards
+
+    source = network.source(split, flags.evaltype)
+    plan = shards.begin(flags.to, source, _plan(flags, network, split), "--to")
+    left = shards.missing(flags.to, plan)
+    if (count := sum(map(len, left))) < plan.shards():
+        there = plan.shards() - count
+        LOG.info("%s has %d of its %d shards already.", flags.to, there, plan.shards())
+    for numbers in left:
+        chosen = np.zeros(plan.rows, dtype=bool)
+        chosen[plan.part(numbers[0]).start : plan.part(numbers[-1]).stop] = True
+        blocks = network.blocks(
+            split.only(chosen), flags.evaltype, batch_size=flags.bs, workers=flags.kernels
+        )
+        shards.write(flags.to, plan, numbers, blocks, "--to")
+
+
+def _plan(flags: Flags, network: "Trained", split: "ImageSplit") -> "Plan":
+    """Shards of whole batches, so that an interruption changes no batch."""
+    from programs import images, shards
+
+    origin = shards.Origin(
+        network.identity, flags.evaltype, flags.precision, images.fingerprint_here(split)
+    )
+    rows_per_shard = -(-shards.ROWS // flags.bs) * flags.bs
+    return shards.Plan(origin, len(split), network.dimension(flags.evaltype), rows_per_shard)
 
 
 def find_images(flags: Flags) -> "ImageSplit":

@@ -4,7 +4,7 @@ Both are written as the embeddings come.
 """
 
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -27,7 +27,7 @@ class Source(NamedTuple):
         checkpoint: identity of the network. evaltype: embeds or avg_features.
     """
 
-    paths: list[str]
+    paths: Sequence[str]
     labels: np.ndarray
     class_names: list[str]
     checkpoint: str

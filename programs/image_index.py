@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,23 +11,37 @@ import torch
 
 from datasets.decoding import UNREADABLE, read_rgb
 from datasets.images import ImageSplit
-from evaluation import figures
+from evaluation import figures, large_search
 from evaluation.faiss_library import library
+from evaluation.large_search import Rows
 from evaluation.neighbours import Gallery, nearest
 from metrics import COSINE
-from programs import embedding_file, images
-from programs.constants import DRAWN_QUERIES, SAVED_INDEX
+from programs import embedding_file, images, kept_index, shards
+from programs.constants import DRAWN_QUERIES, GALLERY, SAVED_INDEX
 from programs.embedding_file import Source
+from programs.kept_index import Indexing
 from programs.trained import Trained
 from utilities.errors import UserError
 
 LOG = logging.getLogger("programs.search")
 QUERIES_AT_ONCE = 64
+FEW_SHARDED = 2**18  # rows of shards that are searched in memory
 
 
 class ImageIndex(NamedTuple):
-    rows: np.ndarray  # [N, D] float32
+    """
+    Attributes:
+        rows: [N, D] float32. source: what they belong to. folder: of the shards, if they are in
+            some.
+    """
+
+    rows: Rows
     source: Source
+    folder: Path | None = None
+
+    def is_small(self) -> bool:
+        """Whether it is in memory, or may be."""
+        return self.folder is None or len(self.rows) <= FEW_SHARDED
 
 
 class Neighbour(NamedTuple):
@@ -50,6 +65,8 @@ def open_index(
 
     Raises UserError for an index of another network.
     """
+    if (place / GALLERY).is_file():
+        return _read_shards(place, network)
     stored = place / SAVED_INDEX if (place / SAVED_INDEX).is_file() else place
     if stored.is_file():
         return _read(stored, network, "--index")
@@ -74,25 +91,52 @@ def open_index(
 
 
 def search(
-    network: Trained, queries: ImageSplit, index: ImageIndex, k: int, loading: Loading
+    network: Trained,
+    queries: ImageSplit,
+    index: ImageIndex,
+    k: int,
+    loading: Loading,
+    indexing: Indexing,
 ) -> list[list[Neighbour]]:
     """The k nearest images of the index to each query, itself left out."""
-    device = network.runtime.device
-    rows, source = index
+    rows, source, folder = index
     blocks = network.blocks(
         queries, source.evaltype, batch_size=loading.batch_size, workers=loading.workers
     )
-    vectors = torch.from_numpy(np.concatenate(list(blocks))).to(device)
-    own_places = torch.tensor(_places(queries.files, source.paths), device=device)
+    vectors, own_places = np.concatenate(list(blocks)), _places(queries.files, source.paths)
+    if folder is None and indexing.kind == "auto":
+        indexing = indexing._replace(kind="flat")
+    kind = kept_index.chosen_kind(indexing, rows, len(vectors))
+    if kind == "flat" and index.is_small():
+        return _search_whole(network.runtime.device, index, vectors, own_places, k)
+    if kind == "flat":
+        found = large_search.exact(rows, vectors, np.array(own_places), k)
+    else:
+        gallery = kept_index.Gallery(rows, kept_index.identity_of(rows, folder))
+        found = kept_index.search(gallery, vectors, np.array(own_places), k, kind, indexing)
+    return [
+        _neighbours(source, places[places >= 0].tolist(), squared[places >= 0].tolist())
+        for squared, places in zip(found.squared, found.places)
+    ]
+
+
+def _search_whole(
+    device: torch.device, index: ImageIndex, vectors: np.ndarray, own_places: list[int], k: int
+) -> list[list[Neighbour]]:
+    """Exactly, among rows that memory holds."""
     gallery = Gallery(
-        torch.from_numpy(rows).to(device), COSINE, depth=k, use_faiss=library() is not None
+        torch.from_numpy(index.rows.whole()).to(device),
+        COSINE,
+        depth=k,
+        use_faiss=library() is not None,
     )
+    queries, own = torch.from_numpy(vectors).to(device), torch.tensor(own_places, device=device)
     neighbours: list[list[Neighbour]] = []
-    for start in range(0, len(vectors), QUERIES_AT_ONCE):
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
         part = slice(start, start + QUERIES_AT_ONCE)
-        distances, places = nearest(gallery, vectors[part], own_places[part], k)
+        distances, places = nearest(gallery, queries[part], own[part], k)
         for row_distances, row_places in zip(distances.tolist(), places.tolist()):
-            neighbours.append(_neighbours(source, row_places, row_distances))
+            neighbours.append(_neighbours(index.source, row_places, row_distances))
     return neighbours
 
 
@@ -122,7 +166,7 @@ def _made(network: Trained, split: ImageSplit, loading: Loading, saved: Path | N
     source = network.source(split)
     blocks = network.blocks(split, batch_size=loading.batch_size, workers=loading.workers)
     if not saved:
-        return ImageIndex(np.concatenate(list(blocks)), source)
+        return ImageIndex(Rows([np.concatenate(list(blocks))]), source)
     dim = network.dimension(source.evaltype)
     embedding_file.write(saved, blocks, dim, source, "--save_index")
     return _read(saved, network, "--save_index")
@@ -130,41 +174,59 @@ def _made(network: Trained, split: ImageSplit, loading: Loading, saved: Path | N
 
 def _read(file: Path, network: Trained, flag: str) -> ImageIndex:
     rows, source = embedding_file.read(file, flag)
-    if source.checkpoint != network.identity:
-        elsewhere = " elsewhere" if flag == "--save_index" else ""
-        raise UserError(
-            f"{flag} {file} holds embeddings of another checkpoint, whose distances to these would "
-            f"mean nothing; use that checkpoint, or make them anew{elsewhere}."
-        )
-    dim = network.dimension(source.evaltype)
-    if rows.shape[1] != dim or not len(rows):
-        raise UserError(
-            f"{flag} {file} holds {len(rows)} embeddings of {rows.shape[1]} numbers, this "
-            f"checkpoint gives {dim}; make them anew."
-        )
+    _require_of(network, source, rows.shape, f"{flag} {file}", elsewhere=flag == "--save_index")
     if not np.isfinite(rows).all():
         raise UserError(
             f"{flag} {file} holds embeddings that are not finite, whose distances mean nothing; "
             "make them anew with --precision fp32, or of another checkpoint."
         )
-    return ImageIndex(rows, source)
+    return ImageIndex(Rows([rows]), source)
+
+
+def _read_shards(folder: Path, network: Trained) -> ImageIndex:
+    rows, source, _ = shards.read(folder, "--index")
+    _require_of(network, source, (len(rows), rows.dimension), f"--index {folder}")
+    return ImageIndex(rows, source, folder)
+
+
+def _require_of(
+    network: Trained,
+    source: Source,
+    shape: tuple[int, ...],
+    what: str,
+    *,
+    elsewhere: bool = False,
+) -> None:
+    """Raises UserError for rows of a shape [N, D] that the network did not make."""
+    if source.checkpoint != network.identity:
+        where = " elsewhere" if elsewhere else ""
+        raise UserError(
+            f"{what} holds embeddings of another checkpoint, whose distances to these would "
+            f"mean nothing; use that checkpoint, or make them anew{where}."
+        )
+    dim = network.dimension(source.evaltype)
+    if shape[1] != dim or not shape[0]:
+        raise UserError(
+            f"{what} holds {shape[0]} embeddings of {shape[1]} numbers, this "
+            f"checkpoint gives {dim}; make them anew."
+        )
 
 
 def _is_current(saved: Path, source: Source, files: list[str]) -> bool:
     """Whether the index holds these files, none of which was written or put there later."""
     made_at = saved.stat().st_mtime
-    return source.paths == files and all(os.stat(file).st_ctime <= made_at for file in files)
+    return list(source.paths) == files and all(os.stat(file).st_ctime <= made_at for file in files)
 
 
-def _places(queries: list[str], paths: list[str]) -> list[int]:
+def _places(queries: list[str], paths: Sequence[str]) -> list[int]:
     """Where each query stands in the index, -1 for one that is not in it."""
     # Only paths with the name of a query are resolved: each costs a look at the disk.
     names = {os.path.basename(query) for query in queries}
-    place_of = {
-        os.path.realpath(path): place
-        for place, path in enumerate(paths)
-        if os.path.basename(path) in names
-    }
+    if isinstance(paths, shards.Paths):
+        may_be = paths.named(names)
+    else:
+        may_be = [place for place, path in enumerate(paths) if os.path.basename(path) in names]
+    place_of = {os.path.realpath(paths[place]): place for place in may_be}
     return [place_of.get(os.path.realpath(query), -1) for query in queries]
 
 

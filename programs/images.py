@@ -1,5 +1,6 @@
 """Which images a program sees: those of folders, those that are named, those in memory."""
 
+import hashlib
 import os
 from collections.abc import Iterable
 from functools import partial
@@ -11,6 +12,7 @@ from datasets import integrity, scan
 from datasets.decoding import Source, open_image, source_of
 from datasets.images import ImageSplit
 from utilities.errors import UserError
+from utilities.fingerprint import fingerprint
 from utilities.paths import expanded
 
 NO_CLASS = -1
@@ -87,6 +89,25 @@ def whole(split: ImageSplit, flag: str, on_bad_image: str) -> ImageSplit:
     Raises UserError, naming the flag that they come from, where none is left.
     """
     return integrity.readable(split, flag) if on_bad_image == "skip" else split
+
+
+def fingerprint_here(split: ImageSplit) -> dict[str, int | str]:
+    """By what images are recognised as long as they lie where they are and are not written again.
+
+    Raises UserError for an image that is gone.
+    """
+    digest = hashlib.sha256()
+    for file in split.files:
+        try:
+            digest.update(f"{os.stat(file).st_mtime_ns}\n".encode())
+        except OSError as error:
+            raise UserError(f"The image {file} cannot be read ({error.strerror}).") from error
+    shared = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in split.files])
+    return {
+        **fingerprint(split.files, split.labels, split.class_texts, split.boxes),
+        "folder": shared,
+        "times of writing": digest.hexdigest(),
+    }
 
 
 def _open(name: str, in_memory: dict[str, Image.Image], *, oriented: bool = True) -> Source:

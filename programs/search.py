@@ -3,6 +3,8 @@
     python -m programs.search RUN_FOLDER --index PHOTOS --query new.jpg \
         --save_index photos.index --picture found.png
     python -m programs.search RUN_FOLDER --index photos.index --query new.jpg
+    python -m programs.search RUN_FOLDER --index MILLIONS.shards --query new.jpg \
+        --index_kind ivf --save_index millions.index
 """
 
 import json
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from programs import command_line
-from programs.constants import DRAWN_QUERIES, SAVED_INDEX
+from programs.constants import DRAWN_QUERIES, INDEX_KINDS, SAVED_INDEX
 
 if TYPE_CHECKING:
     from programs.image_index import Neighbour
@@ -25,6 +27,8 @@ class Flags(command_line.EmbeddingFlags):
     query: list[str]
     k: int
     save_index: Path | None
+    index_kind: str
+    recall_sample: int
     picture: Path | None
 
 
@@ -46,8 +50,8 @@ def parse(argv: list[str] | None) -> Flags:
         metavar="FOLDER|FILE",
         type=command_line.place,
         required=True,
-        help="Where to search: a folder of images, a folder that --save_index made, or a file that "
-        "programs.embed made.",
+        help="Where to search: a folder of images, a folder that --save_index made, or a file or "
+        "folder that programs.embed made.",
     )
     parser.add_argument(
         "--query", metavar="IMAGE", nargs="+", required=True, help="Images, or folders of images."
@@ -62,8 +66,25 @@ def parse(argv: list[str] | None) -> Flags:
         "--save_index",
         metavar="DIR",
         type=command_line.place,
-        help="Keep the embeddings of the --index folder there. They are taken from there while the "
-        "images and the checkpoint stay the same.",
+        help="Keep the embeddings of the --index folder there, and its faiss index, if "
+        "--index_kind takes one. They are taken from there while the images and the checkpoint "
+        "stay the same.",
+    )
+    parser.add_argument(
+        "--index_kind",
+        choices=INDEX_KINDS,
+        default="auto",
+        help="flat finds all; faiss's ivf, hnsw and pq (codes, the least memory) are faster in "
+        "large galleries and miss some neighbours. auto, the default, is flat but for large "
+        "folders of embeddings whose index is kept or has many queries.",
+    )
+    parser.add_argument(
+        "--recall_sample",
+        metavar="N",
+        type=command_line.at_least(0),
+        default=256,
+        help="With an index that misses some: queries that it is compared with an exact search for "
+        "(%(default)s), 0 for none.",
     )
     parser.add_argument(
         "--picture",
@@ -73,8 +94,11 @@ def parse(argv: list[str] | None) -> Flags:
     )
     command_line.add_embedding_flags(parser)
     flags = parser.parse_args(argv, Flags())
-    if flags.save_index and not _is_folder_of_images(flags.index):
-        parser.error("argument --save_index: --index must be a folder of images")
+    if flags.save_index and not _can_be_indexed(flags.index):
+        parser.error(
+            "argument --save_index: --index must be a folder of images, or one that "
+            "programs.embed made"
+        )
     if flags.picture and flags.picture.suffix != ".png":
         parser.error(f"argument --picture: {flags.picture} must end in .png")
     return flags
@@ -83,6 +107,7 @@ def parse(argv: list[str] | None) -> Flags:
 def run(flags: Flags) -> None:
     """Open or make the index, embed the queries, search, draw, print."""
     from programs import image_index, images, trained
+    from programs.kept_index import Indexing
 
     named = images.unlabelled(images.at(flags.query, "--query"))
     queries = images.whole(named, "--query", flags.on_bad_image)
@@ -91,7 +116,8 @@ def run(flags: Flags) -> None:
     )
     loading = image_index.Loading(flags.bs, flags.kernels, flags.on_bad_image)
     index = image_index.open_index(network, flags.index, loading, flags.save_index)
-    neighbours = image_index.search(network, queries, index, flags.k, loading)
+    indexing = Indexing(flags.index_kind, _kept_in(flags), flags.recall_sample)
+    neighbours = image_index.search(network, queries, index, flags.k, loading, indexing)
     if flags.picture:
         image_index.draw(flags.picture, queries.files, neighbours)
         LOG.info("Drawn: %s", flags.picture)
@@ -101,8 +127,15 @@ def run(flags: Flags) -> None:
     print(json.dumps(results, indent=1))
 
 
-def _is_folder_of_images(index: Path) -> bool:
+def _can_be_indexed(index: Path) -> bool:
+    """Whether it is a folder of images or of shards."""
     return index.is_dir() and not (index / SAVED_INDEX).is_file()
+
+
+def _kept_in(flags: Flags) -> Path | None:
+    """Where an index of faiss is kept: beside the embeddings that it is of."""
+    is_saved = (flags.index / SAVED_INDEX).is_file()
+    return flags.save_index or (flags.index if is_saved else None)
 
 
 def _as_json(neighbour: "Neighbour") -> dict[str, str | float]:

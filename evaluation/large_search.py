@@ -1,0 +1,187 @@
+"""Nearest neighbours by cosine in galleries that need not fit into memory.
+
+A library, or one pass over all rows, lists candidates in float32; these are measured again in
+float64 as `neighbours` measures, and ordered by distance, then by row. So a similarity is the same
+number whatever listed it, and an index that approximates can only miss neighbours.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from evaluation import faiss_library
+from utilities.progress import progress
+
+ROWS_AT_ONCE = 2**16
+NUMBERS_AT_ONCE = 2**22  # of candidates that are measured again
+SPARE = 16  # candidates of a pass over all rows beyond those asked
+MOST_SPARE = 4096  # beyond that equal distances are a crowd, of which any may be listed
+DOUBT = 1e-5  # cosines that differ by less may be in the wrong order in float32
+
+# (unit queries [Q, D], count) -> candidates [Q, count], -1 for none.
+Lister = Callable[[np.ndarray, int], np.ndarray]
+
+
+class Rows:
+    """Rows [N, D] float32 in parts, each an array or a file that numpy maps into memory."""
+
+    def __init__(self, parts: Sequence[np.ndarray]):
+        self.parts = parts
+        self.starts = np.cumsum([0, *map(len, parts)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def dimension(self) -> int:
+        return self.parts[0].shape[1]
+
+    def whole(self) -> np.ndarray:
+        """All of them in memory."""
+        return self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
+
+    def units(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Blocks of rows at length 1, in their order, each with its first place."""
+        for start in range(0, len(self), ROWS_AT_ONCE):
+            yield start, unit(self._between(start, min(start + ROWS_AT_ONCE, len(self))))
+
+    def take(self, places: np.ndarray) -> np.ndarray:
+        """[M, D]: the rows at places [M]."""
+        taken = np.empty((len(places), self.dimension), dtype=np.float32)
+        order = places.argsort(kind="stable")
+        ascending = places[order]
+        bounds = np.searchsorted(ascending, self.starts).tolist()
+        for part, begin, first, last in zip(self.parts, self.starts, bounds, bounds[1:]):
+            if first < last:
+                taken[order[first:last]] = part[ascending[first:last] - begin]
+        return taken
+
+    def _between(self, start: int, stop: int) -> np.ndarray:
+        """A copy of the rows from `start` to `stop`."""
+        first, last = np.searchsorted(self.starts, [start, stop - 1], side="right") - 1
+        pieces = [
+            part[max(0, start - begin) : stop - begin]
+            for part, begin in zip(self.parts[first : last + 1], self.starts[first:].tolist())
+        ]
+        return np.concatenate(pieces)
+
+
+class Found(NamedTuple):
+    """Neighbours of Q queries, the nearest first.
+
+    Attributes:
+        squared: [Q, k] float64 squared distances at length 1, inf where there are fewer.
+        places: [Q, k] int64, their rows, -1 there.
+    """
+
+    squared: np.ndarray
+    places: np.ndarray
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """A copy [N, D] float32 of rows at length 1."""
+    return normalize(torch.from_numpy(rows), dim=1).numpy()
+
+
+def nearest(
+    rows: Rows, queries: np.ndarray, own_places: np.ndarray, k: int, candidates: Lister
+) -> Found:
+    """The k nearest of what `candidates` lists for each query.
+
+    Args:
+        queries: [Q, D]. own_places: [Q], the row that a query does not find, or -1.
+    """
+    units = unit(queries)
+    listed = candidates(units, min(k + 1, len(rows)))
+    if listed.shape[1] > k + 1 + SPARE:
+        listed = _nearer(rows, units, listed, k + 1 + SPARE)
+    return measured(rows, queries, own_places, k, listed)
+
+
+def exact(
+    rows: Rows, queries: np.ndarray, own_places: np.ndarray, k: int, spare: int = SPARE
+) -> Found:
+    """The k nearest of all rows, in one pass over them.
+
+    Queries with equal distances at the end of their list are asked again for a longer one.
+    """
+    count = min(k + 1 + spare, len(rows))
+    cosines, listed = _most_similar(rows, unit(queries), count)
+    found = measured(rows, queries, own_places, k, listed)
+    if count < len(rows) and spare < MOST_SPARE:
+        unsure = cosines[:, k] - cosines[:, -1] <= DOUBT
+        if unsure.any():
+            longer = exact(rows, queries[unsure], own_places[unsure], k, 8 * spare)
+            found.squared[unsure], found.places[unsure] = longer
+    return found
+
+
+def measured(
+    rows: Rows, queries: np.ndarray, own_places: np.ndarray, k: int, candidates: np.ndarray
+) -> Found:
+    """The k nearest of candidates [Q, L] (-1: none) by their distances in float64."""
+    shape = len(queries), min(k, candidates.shape[1])
+    found = Found(np.empty(shape), np.empty(shape, dtype=np.int64))
+    for part in _parts(rows, candidates):
+        places = np.sort(candidates[part], axis=1)
+        squared = _squared(rows, queries[part], places)
+        squared[(places < 0) | (places == own_places[part, None])] = np.inf
+        order = squared.argsort(axis=1, kind="stable")[:, : shape[1]]
+        found.squared[part] = np.take_along_axis(squared, order, axis=1)
+        found.places[part] = np.take_along_axis(places, order, axis=1)
+    found.places[np.isinf(found.squared)] = -1
+    return found
+
+
+def recall(found: Found, truth: Found) -> float:
+    """The share of the true neighbours that was found; equally distant ones stand for another."""
+    farthest = np.where(np.isfinite(truth.squared), truth.squared, -np.inf).max(axis=1)
+    hits = (found.squared <= farthest[:, None]).sum()
+    return float(hits / max(1, np.isfinite(truth.squared).sum()))
+
+
+def _nearer(rows: Rows, units: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
+    """[Q, count] of the places [Q, L] (-1: none): those nearest to unit queries, in float32."""
+    kept = np.empty((len(places), count), dtype=np.int64)
+    for part in _parts(rows, places):
+        others = rows.take(places[part].clip(min=0).ravel()).reshape(*places[part].shape, -1)
+        lengths = np.sqrt(np.einsum("qld,qld->ql", others, others))
+        cosines = (others @ units[part, :, None])[..., 0] / np.maximum(lengths, 1e-12)
+        cosines[places[part] < 0] = -np.inf
+        columns = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+        kept[part] = np.take_along_axis(places[part], columns, axis=1)
+    return kept
+
+
+def _parts(rows: Rows, places: np.ndarray) -> Iterator[slice]:
+    """Queries whose candidates [Q, L] are looked at together."""
+    step = max(1, NUMBERS_AT_ONCE // (places.shape[1] * rows.dimension))
+    for start in range(0, len(places), step):
+        yield slice(start, start + step)
+
+
+def _squared(rows: Rows, queries: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """[Q, L] float64: squared distances of queries [Q, D] to rows at places [Q, L]."""
+    there = torch.from_numpy(rows.take(places.clip(min=0).ravel()))
+    others = normalize(there.double(), dim=1).view(*places.shape, -1)
+    own = normalize(torch.from_numpy(queries).double(), dim=1)
+    return (own[:, None] - others).square().sum(2).numpy()
+
+
+def _most_similar(rows: Rows, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines [Q, count], descending, and places of the rows nearest to unit queries [Q, D]."""
+    best = np.empty((len(queries), 0), dtype=np.float32)
+    places = np.empty((len(queries), 0), dtype=np.int64)
+    with progress(None, "Searching", total=len(rows), unit=" rows") as bar:
+        for start, block in rows.units():
+            cosines, columns = faiss_library.most_similar(block, queries, min(count, len(block)))
+            best = np.concatenate([best, cosines], axis=1)
+            places = np.concatenate([places, columns + start], axis=1)
+            order = np.argsort(-best, axis=1, kind="stable")[:, :count]
+            best = np.take_along_axis(best, order, axis=1)
+            places = np.take_along_axis(places, order, axis=1)
+            bar.update(len(block))
+    return best, places

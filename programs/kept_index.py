@@ -1,0 +1,224 @@
+"""Which index a gallery is searched by, its making, keeping and loss."""
+
+import hashlib
+import json
+import logging
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from evaluation import faiss_library, large_search
+from evaluation.large_search import Found, Rows
+from programs.constants import GALLERY
+from utilities import durable, memory
+from utilities.errors import UserError, reason
+from utilities.progress import progress
+
+LOG = logging.getLogger("programs.search")
+# Up to here an exact search of many queries takes less than making another index.
+FEW_ROWS = 200_000
+# Up to here faiss's guidelines advise an exact search where an index is not used again.
+FEW_QUERIES = 10_000
+# Up to here they advise a graph, beyond it lists.
+GRAPH_ROWS = 10**6
+FORMAT = 1
+
+
+class Indexing(NamedTuple):
+    """How a gallery is searched.
+
+    Attributes:
+        kind: of INDEX_KINDS. folder: where an index is kept, if it is. sample: queries that the
+            loss is measured with; 0 measures none.
+    """
+
+    kind: str = "auto"
+    folder: Path | None = None
+    sample: int = 256
+
+
+class Known(NamedTuple):
+    """What is kept beside an index.
+
+    Attributes:
+        gallery: identity of the rows. recipe: of faiss. recalls: k -> share that is found.
+    """
+
+    gallery: str
+    recipe: str
+    recalls: dict[str, float]
+
+
+class Gallery(NamedTuple):
+    """Rows to search in, and a digest by which an index of them is recognised."""
+
+    rows: Rows
+    identity: str
+
+    def recipe(self, kind: str) -> str:
+        return faiss_library.recipe(kind, self.rows.dimension, len(self.rows))
+
+
+def identity_of(rows: Rows, origin: Path | None = None) -> str:
+    """A digest of the rows themselves, or of what the folder of shards says they are made from."""
+    if origin:
+        return hashlib.sha256((origin / GALLERY).read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    for part in rows.parts:
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
+
+
+def chosen_kind(indexing: Indexing, rows: Rows, queries: int) -> str:
+    """flat, ivf, hnsw or pq; where that is not given, by size, memory and use, which is told.
+
+    Raises UserError where faiss is asked for and not installed.
+    """
+    if indexing.kind != "auto":
+        if indexing.kind != "flat":
+            faiss_library.required(f"--index_kind {indexing.kind}")
+        return indexing.kind
+    if len(rows) <= FEW_ROWS:
+        return "flat"
+    kind, why = _advised(indexing, rows, queries)
+    LOG.info("--index_kind auto: %s for %s rows, because %s.", kind, f"{len(rows):,}", why)
+    return kind
+
+
+def search(
+    gallery: Gallery, vectors: np.ndarray, own_places: np.ndarray, k: int, kind: str, use: Indexing
+) -> Found:
+    """The k nearest rows to each vector [Q, D], by an index that approximates, whose loss is told.
+
+    Args:
+        own_places: [Q], the row that a query does not find, or -1.
+    """
+    index, known = _opened(gallery, kind, use.folder)
+    candidates = partial(faiss_library.candidates, kind, index)
+    found = large_search.nearest(gallery.rows, vectors, own_places, k, candidates)
+    recall = known.recalls.get(str(k))
+    if recall is None and use.sample:
+        sample, places, what = _sample(gallery.rows, vectors, own_places, use.sample)
+        truth = large_search.exact(gallery.rows, sample, places, k)
+        tried = large_search.nearest(gallery.rows, sample, places, k, candidates)
+        recall = large_search.recall(tried, truth)
+        LOG.info("%s is compared with an exact search for %s.", kind, what)
+        _keep_known(kind, known._replace(recalls={**known.recalls, str(k): recall}), use.folder)
+    if recall is not None:
+        lost = 100 * (1 - recall)
+        LOG.info("%s finds %.4f of the %d nearest: it loses %.2f %%.", kind, recall, k, lost)
+    return found
+
+
+def made(gallery: Gallery, kind: str) -> faiss_library.RowIndex:
+    """An index of all rows. Its training rows are drawn, the same each time."""
+    rows = gallery.rows
+    count = faiss_library.training_rows(kind, len(rows))
+    places = np.random.default_rng(0).choice(len(rows), count, replace=False)
+    sample = large_search.unit(rows.take(np.sort(places)))
+    index = faiss_library.new_index(kind, rows.dimension, len(rows), sample)
+    with progress(None, f"Indexing ({kind})", total=len(rows), unit=" rows") as bar:
+        for _, block in rows.units():
+            index.add(block)
+            bar.update(len(block))
+    return index
+
+
+def _advised(indexing: Indexing, rows: Rows, queries: int) -> tuple[str, str]:
+    """The kind of a large gallery, and why."""
+    if faiss_library.library() is None:
+        return "flat", "faiss is not installed"
+    if indexing.folder is None and queries < FEW_QUERIES:
+        return "flat", f"an index that is not kept (--save_index) is not worth {queries} queries"
+    room = memory.free() // 2
+    needed = {
+        kind: len(rows) * faiss_library.bytes_of_row(kind, rows.dimension)
+        for kind in ("hnsw", "ivf", "pq")
+    }
+    sizes = {kind: f"{size / 1e9:.1f} GB" for kind, size in needed.items()}
+    if len(rows) <= GRAPH_ROWS and needed["hnsw"] <= room:
+        return "hnsw", f"its {sizes['hnsw']} fit into half of the free memory"
+    if needed["ivf"] <= room:
+        return "ivf", f"its {sizes['ivf']} fit into half of the free memory"
+    return "pq", f"the rows' {sizes['ivf']} do not fit into half of the free memory, its codes do"
+
+
+def _opened(
+    gallery: Gallery, kind: str, folder: Path | None
+) -> tuple[faiss_library.RowIndex, Known]:
+    """The index that is kept, where it is of these rows, or a new one, which then is kept."""
+    known = Known(gallery.identity, gallery.recipe(kind), {})
+    if folder and (kept := _kept(kind, known, folder)):
+        return kept
+    LOG.info("The %s index is made (%s).", kind, known.recipe)
+    index = made(gallery, kind)
+    if folder:
+        _keep(kind, index, known, folder)
+    return index, known
+
+
+def _kept(kind: str, known: Known, folder: Path) -> tuple[faiss_library.RowIndex, Known] | None:
+    """None where there is no index, or one of other rows or of another recipe."""
+    file, beside = _files(kind, folder)
+    if not file.is_file() or not beside.is_file():
+        return None
+    try:
+        stored = json.loads(beside.read_text())
+        if stored.pop("format") != FORMAT:
+            raise ValueError("it is of another version")
+        before = Known(**stored)
+        if before._replace(recalls={}) != known:
+            LOG.info("%s is of other embeddings: the index is made anew.", file)
+            return None
+        index = faiss_library.read_index(file)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        LOG.info("%s cannot be read (%s): the index is made anew.", file, reason(error))
+        return None
+    LOG.info("The %s index comes from %s.", kind, file)
+    return index, before
+
+
+def _keep(kind: str, index: faiss_library.RowIndex, known: Known, folder: Path) -> None:
+    file, beside = _files(kind, folder)
+    temporary = durable.temporary_for(file)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        beside.unlink(missing_ok=True)
+        faiss_library.write_index(index, temporary)
+        durable.replace(temporary, file)
+    except OSError as error:
+        raise UserError(
+            f"--save_index {file} cannot be written ({error.strerror or reason(error)})."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    _keep_known(kind, known, folder)
+
+
+def _keep_known(kind: str, known: Known, folder: Path | None) -> None:
+    if folder is None:
+        return
+    _, beside = _files(kind, folder)
+    temporary = durable.temporary_for(beside)
+    temporary.write_text(json.dumps({"format": FORMAT, **known._asdict()}, indent=1))
+    durable.replace(temporary, beside)
+
+
+def _files(kind: str, folder: Path) -> tuple[Path, Path]:
+    """Of an index, and of what is known of it."""
+    return folder / f"{kind}.faiss", folder / f"{kind}.json"
+
+
+def _sample(
+    rows: Rows, vectors: np.ndarray, own_places: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Queries to measure with, their own rows, and what they are: of the gallery if few ask."""
+    random = np.random.default_rng(0)
+    if len(vectors) >= count:
+        drawn = random.choice(len(vectors), count, replace=False)
+        return vectors[drawn], own_places[drawn], f"{count} of the queries"
+    count = min(count, len(rows))
+    places = np.sort(random.choice(len(rows), count, replace=False))
+    return rows.take(places), places, f"{count} images of the gallery"

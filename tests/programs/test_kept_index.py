@@ -1,0 +1,155 @@
+"""python -m programs.search in folders of shards, by an index that is chosen, made and kept."""
+
+import json
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluation import faiss_library
+from evaluation.large_search import Rows
+from programs import embed, image_index, kept_index, search, shards
+from programs.kept_index import Indexing
+from utilities.errors import UserError
+
+QUICK = ["--kernels", "0", "--device", "cpu"]
+KINDS = ("ivf", "hnsw", "pq")
+
+
+@pytest.fixture
+def gallery(run_folder, photos, tmp_path, monkeypatch, capsys) -> Path:
+    """The photos in shards of 20."""
+    monkeypatch.setattr(shards, "ROWS", 20)
+    places = ["--from", str(photos), "--to", str(tmp_path / "gallery")]
+    assert embed.main([str(run_folder), *places, *QUICK, "--bs", "10"]) == 0
+    capsys.readouterr()
+    return tmp_path / "gallery"
+
+
+@pytest.fixture
+def find(run_folder, capsys):
+    """Call the program; gives its JSON and what it said."""
+
+    def call(*argv) -> tuple[list[dict], str]:
+        assert search.main([str(run_folder), *map(str, argv), *QUICK]) == 0
+        said = capsys.readouterr()
+        return json.loads(said.out), said.err
+
+    return call
+
+
+def dove(photos: Path) -> Path:
+    return photos / "birds" / "images" / "Dove" / "Dove_3.png"
+
+
+@pytest.mark.parametrize("few", [0, 1000])
+def test_shards_are_searched_as_their_images_are(gallery, photos, find, monkeypatch, few):
+    monkeypatch.setattr(image_index, "FEW_SHARDED", few)
+    queries = ("--query", dove(photos).parent)
+    expected, _ = find("--index", photos, *queries, "--k", "6")
+    found, said = find("--index", gallery, *queries, "--k", "6")
+    assert found == expected and "index" not in said
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_index_is_kept_while_the_gallery_is_the_same(
+    gallery, photos, find, tmp_path, kind, monkeypatch
+):
+    kept = tmp_path / "kept"
+    asked = ("--index", gallery, "--query", dove(photos), "--k", "5", "--index_kind", kind)
+    exact, _ = find(*asked[:-1], "flat")
+    first, said = find(*asked, "--save_index", kept)
+    assert f"The {kind} index is made" in said and first == exact
+    assert f"{kind} is compared with an exact search for 48 images of the gallery" in said
+    assert f"{kind} finds 1.0000 of the 5 nearest: it loses 0.00 %" in said
+    assert sorted(file.name for file in kept.iterdir()) == [f"{kind}.faiss", f"{kind}.json"]
+    again, said = find(*asked, "--save_index", kept)
+    assert again == first and f"comes from {kept / f'{kind}.faiss'}" in said
+    assert "is compared" not in said and "it loses 0.00 %" in said
+    (kept / f"{kind}.faiss").write_bytes(b"broken")
+    again, said = find(*asked, "--save_index", kept)
+    assert again == first and "cannot be read" in said and "is made" in said
+    content = (gallery / "gallery.json").read_text().replace("fp32", "bf16")
+    (gallery / "gallery.json").write_text(content)
+    again, said = find(*asked, "--save_index", kept)
+    assert again == first and "is of other embeddings: the index is made anew" in said
+
+
+def test_an_index_of_images_is_kept_beside_their_embeddings(photos, find, tmp_path):
+    own = Path(shutil.copytree(photos, tmp_path / "photos"))
+    kept = tmp_path / "kept"
+    asked = ("--query", dove(own), "--index_kind", "ivf", "--recall_sample", "0")
+    first, said = find("--index", own, "--save_index", kept, *asked)
+    assert "is made" in said and "loses" not in said and (kept / "ivf.faiss").is_file()
+    again, said = find("--index", kept, *asked)
+    assert again == first and "The ivf index comes from" in said
+    shutil.copy(dove(own), dove(own).with_name("Dove_0.png"))
+    _, said = find("--index", own, "--save_index", kept, *asked)
+    assert "is of other embeddings: the index is made anew" in said
+
+
+def test_a_gallery_that_is_not_whole_or_of_another_network_is_refused(
+    gallery, photos, run_folder, make_checkpoint, capsys
+):
+    asked = ["--index", str(gallery), "--query", str(dove(photos)), *QUICK]
+    other = str(make_checkpoint("test_resnet_normalize"))
+    assert search.main([other, *asked]) == 2
+    assert f"{gallery} holds embeddings of another checkpoint" in capsys.readouterr().err
+    (gallery / "shard_00001.npy").unlink()
+    assert search.main([str(run_folder), *asked]) == 2
+    assert "is not whole: 1 of its 3 shards" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "rows, queries, kept, free, expected",
+    [
+        (200, 1, True, 2**30, "flat"),
+        (300, 1, False, 2**30, "flat"),
+        (300, 20, False, 2**30, "hnsw"),
+        (300, 1, True, 2**30, "hnsw"),
+        (300, 1, True, 60_000, "ivf"),
+        (300, 1, True, 10_000, "pq"),
+        (500, 1, True, 2**30, "ivf"),
+    ],
+)
+def test_the_kind_follows_size_use_and_memory(
+    rows, queries, kept, free, expected, monkeypatch, caplog
+):
+    for name, value in (("FEW_ROWS", 200), ("FEW_QUERIES", 10), ("GRAPH_ROWS", 400)):
+        monkeypatch.setattr(kept_index, name, value)
+    monkeypatch.setattr(kept_index.memory, "free", lambda: free)
+    indexing = Indexing("auto", Path("kept") if kept else None)
+    caplog.set_level(logging.INFO)
+    many = Rows([np.zeros((rows, 16), dtype=np.float32)])
+    assert kept_index.chosen_kind(indexing, many, queries) == expected
+    told = "\n".join(record.getMessage() for record in caplog.records)
+    assert (f"--index_kind auto: {expected} for {rows} rows, because" in told) == (rows > 200)
+
+
+def test_an_index_without_faiss_is_a_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    faiss_library.library.cache_clear()
+    rows = Rows([np.zeros((3, 4), dtype=np.float32)])
+    try:
+        with pytest.raises(UserError, match="--index_kind ivf: faiss is not installed"):
+            kept_index.chosen_kind(Indexing("ivf"), rows, 1)
+        monkeypatch.setattr(kept_index, "FEW_ROWS", 2)
+        assert kept_index.chosen_kind(Indexing(), rows, 1) == "flat"
+    finally:
+        faiss_library.library.cache_clear()
+
+
+def test_the_loss_is_measured_with_the_queries_where_they_are_many(caplog):
+    random = np.random.default_rng(0)
+    rows = Rows([random.standard_normal((300, 8), dtype=np.float32)])
+    vectors = random.standard_normal((40, 8), dtype=np.float32)
+    gallery = kept_index.Gallery(rows, kept_index.identity_of(rows))
+    caplog.set_level(logging.INFO)
+    found = kept_index.search(
+        gallery, vectors, np.full(40, -1), 3, "ivf", Indexing("ivf", None, 30)
+    )
+    assert found.places.shape == (40, 3)
+    assert "compared with an exact search for 30 of the queries" in caplog.text
