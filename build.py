@@ -41,9 +41,10 @@ from utilities.logger import Board, RunLog
 from utilities.online import Labels, OnlineRun, is_of_sweep
 from utilities.paths import expanded
 from utilities.report import RESULT
+from utilities.rows import Picture, Row
 from utilities.runtime import Runtime, require_one_process, select_device, use_own_cores
 from utilities.tensorboard import EventFiles
-from utilities.types import Picture, Row, Trainable
+from utilities.types import Trainable
 
 LOG = logging.getLogger(__name__)
 SHOWN_CLASSES = 3  # of which the summary shows what guidance reads

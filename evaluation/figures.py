@@ -21,7 +21,7 @@ from evaluation.retrieval import Protocol, per_query
 from metrics import COSINE
 from utilities.errors import reason
 from utilities.pictures import Ruler, lettered, new_figure, save
-from utilities.types import Picture, Row
+from utilities.rows import Picture, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

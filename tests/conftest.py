@@ -1,6 +1,8 @@
 """Fixtures of all tests."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,3 +17,13 @@ pytest_plugins = ("small_runs",)
 def assets() -> Path:
     """Real images and weights."""
     return reference.require(reference.SHARED / "assets", "SHARED_DIR")
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """What a program that a test called has set up for its sentences ends with the test."""
+    yield
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if not type(handler).__module__.startswith("_pytest"):
+            root.removeHandler(handler)

@@ -15,8 +15,8 @@ from typing import Protocol
 from utilities.environment import environment
 from utilities.errors import UserError
 from utilities.pictures import lettered, new_figure, save
+from utilities.rows import Picture, Row
 from utilities.run_folder import RESULTS, write_atomically
-from utilities.types import Picture, Row
 
 # Values of an epoch: split -> family -> metric -> value, e.g.
 # {"Test": {"embeds_e_recall": {"e_recall@1": 0.5}}}.

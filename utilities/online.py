@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from utilities.errors import UserError, reason
 from utilities.logger import EPOCHS, STEPS, Summary, Values, by_key
-from utilities.types import Picture, Row
+from utilities.rows import Picture, Row
 
 SPLITS = ("Train", "Val", "Test")
 STEP = "step"  # of training, from the beginning of the run

@@ -10,7 +10,7 @@ from PIL import Image
 
 from utilities.errors import UserError, reason
 from utilities.logger import STEPS, Summary, Values, by_key
-from utilities.types import Picture, Row
+from utilities.rows import Picture, Row
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

@@ -1,12 +1,11 @@
 """The values that flow between the rooms, and what they ask of parts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from PIL import Image
 
 
 class ModelOutput(NamedTuple):
@@ -98,16 +97,6 @@ class NativeMiner(Miner, Protocol):
 
     def native(self, embeddings: torch.Tensor, labels: torch.Tensor, /) -> tuple[torch.Tensor, ...]:
         """Index vectors: three of triplets, or four of positive and of negative pairs."""
-
-
-class Picture(NamedTuple):
-    """A picture in a table, with a line of text; `read` gives None where it cannot be read."""
-
-    read: Callable[[], Image.Image | None]
-    caption: str
-
-
-Row = dict[str, object]  # of a table: numbers, texts and pictures by their columns
 
 
 class Batch(NamedTuple):

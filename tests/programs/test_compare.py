@@ -28,7 +28,7 @@ def test_the_table_goes_to_standard_output(runs, capsys):
     assert compare.main([str(runs), "--baseline", "base"]) == 0
     said = capsys.readouterr()
     assert said.out.startswith("shapes, Test\n\ne_recall@1 (%)  n") and not said.err
-    assert "not finished" in said.out and "other: --lr 0.1" in said.out
+    assert "not finished" in " ".join(said.out.split()) and "other: --lr 0.1" in said.out
 
 
 def test_folders_and_runs_are_taken_together(runs, capsys):

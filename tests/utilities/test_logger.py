@@ -8,7 +8,7 @@ import pytest
 from utilities import logger, report
 from utilities.errors import UserError
 from utilities.logger import RunLog
-from utilities.types import Picture
+from utilities.rows import Picture
 
 
 def values(loss: float, recall: float, **more: float) -> logger.Values:

@@ -9,8 +9,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from utilities import tensorboard
 from utilities.errors import UserError
+from utilities.rows import Picture
 from utilities.tensorboard import EventFiles
-from utilities.types import Picture
 
 SETTINGS = {"lr": 0.001, "quiet": True, "tau": [1, 2], "notes": None, "source_path": "d\udcf6g"}
 

@@ -30,11 +30,11 @@ last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
 here=$(dirname "$0")
 for task in $(seq 0 "$last"); do
     while :; do
-        rm -f "$here/again"
+        rm -f "$here/again" "$here/task$task"
         export SLURM_ARRAY_TASK_ID=$task SLURM_JOB_ID=job$task
         bash "$1" >"$here/task$task" 2>&1 &
         job=$!
-        until grep -q Epoch "$here/task$task" || ! kill -0 $job 2>/dev/null; do sleep 0.02; done
+        until grep -qs Epoch "$here/task$task" || ! kill -0 $job 2>/dev/null; do sleep 0.02; done
         kill -USR1 $job 2>/dev/null
         wait $job
         echo "task $task: status $?" >>"$here/ended"

@@ -118,7 +118,7 @@ def test_odd_values_reach_main(read):
     """).runs
     settings = parameters.parse(run.command(None)[2:])
     assert (settings.project, settings.tau, settings.group) == ("--x", [3, 5], "a b")
-    assert settings.language_primer == '"{}" # it\'s'
+    assert settings.language_primer == ['"{}" # it\'s']
     assert "secret" in run.words and "secret" not in run.shown(None)
 
 
@@ -202,10 +202,10 @@ def test_what_acts_in_no_run_is_told_once(read):
     assert notice.startswith("--loss_margin_nu 1.0 has no effect")
 
 
-def test_the_file_of_the_readme_is_one(read, monkeypatch):
+def test_the_file_of_the_page_is_one(read, monkeypatch):
     monkeypatch.chdir(ROOT)
-    section = (ROOT / "README.md").read_text().split("## Many runs\n")[1]
-    planned = read(section.split("```yaml\n")[1].split("```")[0])
+    page = (ROOT / "docs" / "many_runs.md").read_text()
+    planned = read(page.split("```yaml\n")[1].split("```")[0])
     shipped = study.read(ROOT / "configs" / "sweeps" / "demo.yaml")
     assert [vars(run.settings) for run in planned.runs] == [
         vars(run.settings) for run in shipped.runs
