@@ -1,6 +1,6 @@
 """Probabilities of the draws against plain loops.
 
-Chi-squared tests over 20,000 draws with a fixed seed.
+Chi-squared tests over 10,000 draws with a fixed seed.
 """
 
 import math
@@ -14,7 +14,7 @@ from scipy.stats import chi2, chisquare
 import batchminer
 from batchminer.base import BatchMiner
 
-DRAWS = 20_000
+DRAWS = 10_000
 LABELS = [0, 0, 0, 1, 1, 2, 2, 2]
 UNEVEN = [0, 0, 0, 0, 1, 1, 5, 7]
 
@@ -47,7 +47,7 @@ def seeded(miner: BatchMiner, seed: int = 0) -> BatchMiner:
 
 
 def draw(name: str, x: torch.Tensor, y: list, **options) -> tuple[Counter, int]:
-    """How often each triplet came in about 20,000, and in how many calls."""
+    """How often each triplet came in about 10,000, and in how many calls."""
     miner, calls = seeded(batchminer.select(name, **options)), DRAWS // len(y)
     return Counter(
         map(tuple, torch.cat([miner(x, torch.tensor(y)) for _ in range(calls)]).tolist())
