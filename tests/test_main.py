@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -1206,14 +1207,13 @@ def test_a_short_guided_run_on_real_images(assets, tmp_path):
     """
     import tarfile
 
+    taken: Counter[str] = Counter()
     with tarfile.open(assets / "cifar100.tar.gz") as archive:
-        members = [
-            member
-            for member in archive
-            if member.isdir()
-            or (member.isfile() and int(Path(member.name).parent.name[:3]) % 10 == 1)
-        ]
-        archive.extractall(tmp_path, members=members, filter="data")
+        for member in archive:
+            folder = Path(member.name).parent.name
+            if member.isfile() and int(folder[:3]) % 10 == 1 and taken[folder] < 40:
+                taken[folder] += 1
+                archive.extract(member, tmp_path, filter="data")
     weights = str(assets / "mobilenetv2_100_imagenet1k.safetensors")
     command = [
         sys.executable,
