@@ -7,7 +7,7 @@ from typing import NamedTuple
 from programs.page.text import number
 
 WIDTH, HEIGHT = 360, 220  # units of a drawing, about pixels on a phone
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 34
+LEFT, RIGHT, TOP, BOTTOM = 62, 10, 10, 34
 STYLES = 8  # colours, dashes and marks that the style sheet tells apart
 MOST_MARKS = 40  # epochs of a line: more marks hide it
 NOTHING = "-"  # in the place of a value
