@@ -333,11 +333,8 @@ def build_learner(
     runtime: Runtime,
 ) -> Learner:
     """The network with its objective, guide, optimiser and schedule."""
-    groups = build_parameter_groups(opt, network, criterion)
-    if guidance and (learned := list(guidance.guide.parameters())):
-        decay = opt.criterion_decay
-        group = {"params": learned, "lr": opt.language_map_lr, "weight_decay": decay}
-        groups.append(group | {"name": "guidance map"})
+    guide = guidance.guide if guidance else None
+    groups = build_parameter_groups(opt, network, criterion, guide)
     optimizer = optimizers.select(opt.optim, groups)
     return Learner(
         network,
@@ -345,18 +342,22 @@ def build_learner(
         optimizer,
         schedules.select(opt.scheduler, optimizer, tau=opt.tau, gamma=opt.gamma),
         runtime=runtime,
-        guide=guidance.guide if guidance else None,
+        guide=guide,
         guide_weight=opt.language_distill_w,
         warmup=opt.warmup,
     )
 
 
 def build_parameter_groups(
-    opt: parameters.Settings, network: EmbeddingNetwork, criterion: criteria.Criterion
+    opt: parameters.Settings,
+    network: EmbeddingNetwork,
+    criterion: criteria.Criterion,
+    guide: language_guidance.Guide | None = None,
 ) -> optimizers.ParameterGroups:
-    """Trunk, head and parts of the objective, with name, learning rate and weight decay each.
+    """Trunk, head, parts of the objective and what guidance learns.
 
-    `--decay` is that of the network, as in the paper's code; `--criterion_decay` of the objective.
+    Each has a name, a learning rate and a weight decay: `--decay` is that of the network, as in the
+    paper's code; `--criterion_decay` of the others.
     """
     head_lr = opt.lr if opt.fc_lr < 0 else opt.fc_lr
     groups = [
@@ -369,6 +370,9 @@ def build_parameter_groups(
         part = first if len(group["params"]) == 1 else first.partition(".")[0]
         named = {"name": f"{opt.loss} {part}", "weight_decay": opt.criterion_decay}
         groups.append(group | named)
+    if guide and (learned := list(guide.parameters())):
+        group = {"params": learned, "lr": opt.language_map_lr}
+        groups.append(group | {"name": "guidance map", "weight_decay": opt.criterion_decay})
     return groups
 
 

@@ -40,7 +40,7 @@ def classifier_identity(name: str) -> str:
     Raises UserError for a name that timm does not know.
     """
     weights.require_known(name, "--language_pseudoclass_arch")
-    config = repr(timm.get_pretrained_cfg(weights.PAPER_TAGS.get(name, name)))
+    config = repr(timm.get_pretrained_cfg(weights.tagged(name)))
     installed = packaged.identity(name)
     return f"{config} {installed}" if installed else config
 

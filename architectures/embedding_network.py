@@ -60,9 +60,6 @@ def select(
     """
     spec = parse_arch(arch)
     require_known(arch)
-    config = timm.get_pretrained_cfg(weights.PAPER_TAGS.get(spec.trunk, spec.trunk))
-    fits_positions = config is not None and config.fixed_input_size  # ViTs do
-    options = {"img_size": image_size} if fits_positions else {}
     trunk = weights.create(
         spec.trunk,
         pretrained=pretrained,
@@ -71,7 +68,7 @@ def select(
         file_flag="--arch_weights",
         alternative=", or start from random weights with --not_pretrained",
         num_classes=0,
-        **options,
+        **weights.size_option(spec.trunk, image_size),
     )
     return EmbeddingNetwork(
         cast(Trunk, trunk),  # torch knows an attribute of a Module as Tensor or Module only

@@ -1,7 +1,5 @@
 """Weights of timm models that an installed package carries, so that nothing is downloaded."""
 
-import hashlib
-import importlib.util
 import logging
 from pathlib import Path
 from typing import NamedTuple
@@ -9,8 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from utilities import tensor_file
-from utilities.errors import UserError
+from utilities import packages, tensor_file
 
 LOG = logging.getLogger(__name__)
 
@@ -57,12 +54,11 @@ def path(name: str) -> Path | None:
     packaged = PACKAGED.get(base(name))
     if packaged is None:
         return None
-    spec = importlib.util.find_spec(packaged.module)
-    if spec is None or not spec.submodule_search_locations:
+    file = packages.file_in(packaged.module, packaged.file)
+    if file is None:
         message = "The package %s is not installed: the weights of %s come from the hub."
         LOG.info(message, packaged.distribution, name)
-        return None
-    return Path(spec.submodule_search_locations[0]) / packaged.file
+    return file
 
 
 def identity(name: str) -> str | None:
@@ -74,24 +70,19 @@ def identity(name: str) -> str | None:
     if file is None:
         return None
     packaged = PACKAGED[base(name)]
-    checksum = hashlib.sha256(file.read_bytes()).hexdigest()
-    if checksum != packaged.sha256:
-        raise UserError(
-            f"{file} is not the published file (sha256 {checksum}); "
-            f"reinstall {packaged.distribution}."
-        )
-    return f"{packaged.distribution} {checksum}"
+    packages.require_published(file, packaged.sha256, packaged.distribution)
+    return f"{packaged.distribution} {packaged.sha256}"
 
 
-def load(model: nn.Module, name: str) -> None:
-    """All weights of timm's `name`, of which there is a `path`, into its model.
+def load(model: nn.Module, name: str, file: Path) -> None:
+    """All weights of timm's `name` from `file`, its `path`, into its model.
 
     A model without classifier leaves that of the file out. Raises UserError as `identity`.
     """
-    identity(name)  # before it is read
-    weights = tensor_file.read(str(path(name)))
+    packaged = PACKAGED[base(name)]
+    packages.require_published(file, packaged.sha256, packaged.distribution)
     wanted = model.state_dict()
-    renamed = _renamed(weights, list(wanted))
+    renamed = _renamed(tensor_file.read(file), list(wanted))
     if "classifier.weight" not in wanted:
         renamed = {key: tensor for key, tensor in renamed.items() if "classifier" not in key}
     model.load_state_dict(renamed)

@@ -50,6 +50,20 @@ HUB = "hf-hub:"  # --arch_weights hf-hub:USER/NAME[@REVISION]
 PAPER_TAGS = {"resnet50": "resnet50.tv_in1k"}
 
 
+def tagged(name: str) -> str:
+    """timm's name with the tag of the paper's weights, where timm's default are others."""
+    return PAPER_TAGS.get(name, name)
+
+
+def size_option(name: str, image_size: int) -> dict[str, Any]:
+    """What the constructor of timm's `name` is told of the images' size.
+
+    Nothing, unless it has positions for one size only, as ViTs do.
+    """
+    config = timm.get_pretrained_cfg(tagged(name))
+    return {"img_size": image_size} if config is not None and config.fixed_input_size else {}
+
+
 def require_known(name: str, flag: str) -> None:
     """Raises UserError, with the nearest names, if timm has no model `name`."""
     base, _, tag = name.partition(".")
@@ -90,23 +104,24 @@ def create(
         UserError: unknown name, foreign file, no network.
     """
     require_known(name, flag)
-    tagged = PAPER_TAGS.get(name, name)
-    if file or not pretrained or packaged.path(tagged):
-        model = timm.create_model(tagged, pretrained=False, **options)
+    full_name = tagged(name)
+    installed = packaged.path(full_name) if pretrained and not file else None
+    if file or not pretrained or installed:
+        model = timm.create_model(full_name, pretrained=False, **options)
         if file:
-            _load(model, file, tagged, file_flag)
-        elif pretrained:
-            packaged.load(model, tagged)
+            _load(model, file, full_name, file_flag)
+        elif installed:
+            packaged.load(model, full_name, installed)
         return model
     offline_unless_reachable()
     try:
-        return timm.create_model(tagged, pretrained=True, **options)
+        return timm.create_model(full_name, pretrained=True, **options)
     except Exception as error:  # timm and the hub client each raise types of their own
         raise UserError(
-            f"The ImageNet weights of {tagged} could not be downloaded ({type(error).__name__}): "
-            f"fetch timm/{tagged} (model.safetensors) on a machine with network "
-            f"and pass it with {file_flag} FILE, take one of {', '.join(packaged.PACKAGED)}, "
-            f"which comes with the requirements{alternative}."
+            f"The ImageNet weights of {full_name} could not be downloaded "
+            f"({type(error).__name__}): fetch timm/{full_name} (model.safetensors) on a machine "
+            f"with network and pass it with {file_flag} FILE, take one of "
+            f"{', '.join(packaged.PACKAGED)}, which comes with the requirements{alternative}."
         ) from error
 
 

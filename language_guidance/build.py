@@ -138,7 +138,7 @@ def _source(
     classifier: Classifier | None,
 ) -> tuple[Source, list[list[str]], list[list[int]] | None]:
     """What a batch's similarities come from, under a control if one is asked for."""
-    if settings.control in ("random", "onehot"):
+    if settings.control in controls.WITHOUT_TEXTS:
         unrelated = controls.unrelated(settings.control, len(captions), settings.control_seed)
         return unrelated, [[] for _ in captions], None
     encoder = _encoder(settings, cache, device)

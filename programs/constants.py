@@ -14,6 +14,8 @@ MODEL_FORMATS = ("onnx", "torch", "hub")
 SAVED_INDEX = "embeddings.npz"  # in a saved index; an exact flat index is its rows
 PREPROCESSING = "preprocessing.json"
 CHECKED_IMAGES = 64  # at most, of an export
+# Of what an export may differ by, as a share of the largest number in the embeddings.
+TOLERANCE = 1e-4
 DRAWN_QUERIES = 25  # at most, in a picture
 SPLITS = ("Test", "Val", "Train")
 VALUES = ("best", "at_best_val", "last")  # of a metric of a run

@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 import architectures
 from architectures import weights
 from datasets import transforms
+from programs.constants import TOLERANCE
 from programs.results import runs
 from utilities import run_folder
 from utilities.errors import UserError, reason
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 CONFIGURATION = "config.json"
 CARD = "README.md"
-TOLERANCE = 1e-4  # of a difference, as a share of the largest number in the embeddings
 TOKEN_HELP = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -65,7 +65,7 @@ def timm_model(network: "Trained", example: torch.Tensor) -> nn.Module:
     """The timm model whose classifier is the embedding head; raises UserError where it differs."""
     embedder, settings = network.network, network.settings
     spec = architectures.parse_arch(settings["arch"])
-    tagged = weights.PAPER_TAGS.get(spec.trunk, spec.trunk)
+    tagged = weights.tagged(spec.trunk)
     try:
         model = timm.create_model(
             tagged, num_classes=embedder.head.out_features, **_options(network)
@@ -179,12 +179,9 @@ def _preprocessing(network: "Trained") -> dict[str, Any]:
 def _options(network: "Trained") -> dict[str, Any]:
     """Of timm's constructor: what the trunk's own name does not say."""
     settings = network.settings
-    options: dict[str, Any] = {}
     spec = architectures.parse_arch(settings["arch"])
-    config = timm.get_pretrained_cfg(weights.PAPER_TAGS.get(spec.trunk, spec.trunk))
-    if config is not None and config.fixed_input_size:  # positions for one size of images only
-        crop = transforms.crop_size(settings["augmentation"], settings["image_size"])
-        options["img_size"] = crop
+    crop = transforms.crop_size(settings["augmentation"], settings["image_size"])
+    options = weights.size_option(spec.trunk, crop)
     if spec.double:
         options["global_pool"] = "avgmax"  # half of what max added to average pooling gives
     return options

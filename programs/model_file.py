@@ -13,13 +13,12 @@ from torch import nn
 
 from datasets import integrity, loading, transforms
 from programs import hub_folder, images
-from programs.constants import CHECKED_IMAGES, PREPROCESSING
+from programs.constants import CHECKED_IMAGES, PREPROCESSING, TOLERANCE
 from programs.trained import Trained
 from utilities import durable
 from utilities.errors import UserError, reason
 
 CHECKED_AT_ONCE = 8  # images in a batch of a check
-TOLERANCE = 1e-4  # of a difference, as a share of the largest number in the embeddings
 LARGEST_ONNX = 2**31  # bytes that an ONNX file can hold; larger weights lie beside it
 USAGE = (
     "import json",

@@ -19,6 +19,7 @@ OF_THE_RUN = """
     --no_train_metrics --evaluation_metrics e_recall@1 --savename run
     --language_distill_w 1 --language_model minilm
 """
+QUICK_SEARCH = ["--kernels", "0", "--device", "cpu"]
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +48,21 @@ def run_folder(photos, tmp_path_factory) -> Path:
     places = ["--source_path", photos, "--save_path", runs, "--cache_path", runs / "cache"]
     assert main.main([*map(str, places), *OF_THE_RUN.split()]) == 0
     return runs / "birds" / "run"
+
+
+@pytest.fixture
+def find(run_folder, capsys):
+    """Call python -m programs.search on the run; gives its JSON and what it said."""
+    import json
+
+    from programs import search
+
+    def call(*argv) -> tuple[list[dict], str]:
+        assert search.main([str(run_folder), *map(str, argv), *QUICK_SEARCH]) == 0
+        said = capsys.readouterr()
+        return json.loads(said.out), said.err
+
+    return call
 
 
 @pytest.fixture

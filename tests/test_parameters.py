@@ -100,6 +100,7 @@ def test_the_catalogue_names_what_the_registries_hold():
     assert kinds_of_models == set(language_models.OPEN)
     assert parameters.IMAGENET_PRIMERS == language_models.IMAGENET_PRIMERS
     assert set(parameters.LANGUAGE_CONTROL_LINES) == set(controls.CONTROLS)
+    assert parameters.WITHOUT_TEXTS == controls.WITHOUT_TEXTS
 
 
 def test_who_mines_and_who_pools_is_as_in_the_components():

@@ -59,6 +59,11 @@ def on_one_line(text: str) -> str:
     return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in text)
 
 
+def in_escapes(text: str) -> str:
+    """With escapes for bytes that are no text, as names of files may hold them."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def reason(error: Exception) -> str:
     """What another library's exception says, as a short part of one sentence."""
     return " ".join(str(error).split())[:160]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from utilities.environment import environment
-from utilities.errors import UserError
+from utilities.errors import UserError, in_escapes
 from utilities.pictures import lettered, new_figure, save
 from utilities.rows import Picture, Row
 from utilities.run_folder import RESULTS, write_atomically
@@ -349,12 +349,8 @@ def _flat(nested: dict) -> Iterator[tuple]:
 def _as_text(cell: object) -> object:
     """Names of files may hold bytes that are no text: these in escapes."""
     if isinstance(cell, Picture):
-        return cell._replace(caption=_in_escapes(cell.caption))
-    return _in_escapes(cell) if isinstance(cell, str) else cell
-
-
-def _in_escapes(text: str) -> str:
-    return text.encode(errors="backslashreplace").decode()
+        return cell._replace(caption=in_escapes(cell.caption))
+    return in_escapes(cell) if isinstance(cell, str) else cell
 
 
 def _without_pictures(row: Row) -> Row:

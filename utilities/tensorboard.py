@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from utilities.errors import UserError, reason
+from utilities.errors import UserError, in_escapes, reason
 from utilities.logger import STEPS, Summary, Values, by_key
 from utilities.rows import Picture, Row
 
@@ -162,7 +162,7 @@ def _as_hyperparameter(value: object) -> str | float | None:
     if value is None or isinstance(value, int | float):
         return value
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text.encode(errors="backslashreplace").decode()
+    return in_escapes(text)
 
 
 def _as_markdown(rows: list[Row]) -> str:

@@ -29,7 +29,7 @@ from programs.page.panels import Asked, Neighbour, Panel, Picture
 from programs.page.text import visible
 from programs.results.runs import Run
 from programs.trained import Trained
-from utilities.errors import UserError
+from utilities.errors import UserError, in_escapes
 from utilities.paths import expanded
 from utilities.runtime import CPU, memory_budget
 
@@ -282,7 +282,7 @@ def _of_classes(split: ImageSplit, wanted: set[str]) -> dict[str, Picture]:
     """The first image of each class that is wanted, by its name as class_texts.csv writes it."""
     labels, rows = np.unique(split.labels, return_index=True)
     named = {
-        split.class_texts[label].encode(errors="backslashreplace").decode(): row
+        in_escapes(split.class_texts[label]): row
         for label, row in zip(labels.tolist(), rows.tolist())
     }
     return {name: encoded(split.image(named[name])) for name in wanted & named.keys()}

@@ -10,6 +10,7 @@ from PIL import Image
 
 import architectures
 from architectures import packaged
+from utilities import packages
 from utilities.errors import UserError
 
 NAME = "tf_efficientnet_lite0"
@@ -94,7 +95,7 @@ def test_another_file_is_refused(monkeypatch):
 
 def test_without_the_package_the_weights_come_from_the_hub(monkeypatch):
     asked = []
-    monkeypatch.setattr(packaged.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(architectures.weights, "offline_unless_reachable", lambda: None)
     create = timm.create_model
 

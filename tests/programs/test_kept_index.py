@@ -1,6 +1,5 @@
 """python -m programs.search in folders of shards, by an index that is chosen, made and kept."""
 
-import json
 import logging
 import shutil
 import sys
@@ -27,18 +26,6 @@ def gallery(run_folder, photos, tmp_path, monkeypatch, capsys) -> Path:
     assert embed.main([str(run_folder), *places, *QUICK, "--bs", "10"]) == 0
     capsys.readouterr()
     return tmp_path / "gallery"
-
-
-@pytest.fixture
-def find(run_folder, capsys):
-    """Call the program; gives its JSON and what it said."""
-
-    def call(*argv) -> tuple[list[dict], str]:
-        assert search.main([str(run_folder), *map(str, argv), *QUICK]) == 0
-        said = capsys.readouterr()
-        return json.loads(said.out), said.err
-
-    return call
 
 
 def dove(photos: Path) -> Path:

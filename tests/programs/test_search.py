@@ -1,6 +1,5 @@
 """python -m programs.search: what lies nearest to an image."""
 
-import json
 import os
 import shlex
 import shutil
@@ -17,18 +16,6 @@ from programs import embed, embedding_file, image_index, images, search, trained
 from utilities.errors import UserError
 
 QUICK = ["--kernels", "0", "--device", "cpu"]
-
-
-@pytest.fixture
-def find(run_folder, capsys):
-    """Call the program; gives its JSON and what it said."""
-
-    def call(*argv) -> tuple[list[dict], str]:
-        assert search.main([str(run_folder), *map(str, argv), *QUICK]) == 0
-        said = capsys.readouterr()
-        return json.loads(said.out), said.err
-
-    return call
 
 
 @pytest.fixture
