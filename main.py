@@ -51,10 +51,10 @@ def run(opt: parameters.Settings, command: str) -> None:
     started = time.monotonic()
     if build.is_completed(opt):
         return
-    runtime = build.build_runtime(opt)
     resumed = build.find_checkpoint(opt)
     if resumed and build.is_finished(opt, resumed):
         return
+    runtime = build.build_runtime(opt)
     for notice in parameters.notices(opt):
         LOG.info("%s", notice)
     build.require_boards(opt)
@@ -70,7 +70,7 @@ def run(opt: parameters.Settings, command: str) -> None:
     evaluator = build.build_evaluator(opt, data.splits, transform, runtime)
     guidance = build.build_guidance(opt, data.splits.training, runtime)
     learner = build.build_learner(opt, network, criterion, guidance, runtime)
-    loader = build.build_training_loader(opt, data, transform)
+    loader = build.build_training_loader(opt, data, transform, runtime)
     embed_training = build.build_training_embedder(opt, data, transform, runtime)
     if resumed:
         checkpoints.restore(learner.parts, resumed)
