@@ -25,6 +25,7 @@ from training import TrainingEpoch
 from utilities import checkpoints, costs, report, run_folder, seeding
 from utilities.logger import RunLog, values_of_epoch
 from utilities.meters import StepLosses
+from utilities.runtime import hide_gpus
 
 LOG = logging.getLogger("main")
 
@@ -42,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     words = parameters.without_secrets(sys.argv[1:] if argv is None else argv)
     if argv is None:
         sys.argv[1:] = words  # from where W&B takes the command line
+        if opt.device == "cpu":
+            hide_gpus()
     work = evaluate_only if opt.evaluate_only else run
     return report.exit_status(work, opt, shlex.join(["python", "main.py", *words]))
 

@@ -2188,11 +2188,7 @@ def disagreeing(opt: Settings, chosen: Mapping[str, object]) -> list[str]:
     """What somebody else has chosen and the settings say otherwise, each with both values."""
     known = {name: value for name, value in chosen.items() if name in BY_NAME}
     read, unreadable = read_stored(known, [flag for flag in FLAGS if flag.stored])
-    other = {
-        name: value
-        for name, value in read.items()
-        if value != getattr(opt, name) and not (name in BY_DEVICE and value == "auto")
-    }
+    other = {name: value for name, value in read.items() if value != getattr(opt, name)}
     said = [
         f"--{name} {in_words(value)} (here {in_words(getattr(opt, name))})"
         for name, value in other.items()

@@ -1,7 +1,7 @@
 """Where and how this process computes: device, number format, layout, place among others.
 
 Nothing here, or elsewhere in the program, looks for a GPU before `select_device` was asked for one:
-a run on the CPU makes no CUDA context.
+work on the CPU makes no CUDA context.
 """
 
 import logging
@@ -182,6 +182,15 @@ def _begun(gpu: int) -> torch.device:
     for warning in told:  # of a GPU that this torch was not built for
         LOG.warning("--gpu %d: %s", gpu, reason(warning.message))
     return torch.device("cuda", gpu)
+
+
+def hide_gpus() -> None:
+    """No library of this process, nor of those that it starts, finds a GPU from here on.
+
+    Otherwise torch's own optimisers make a CUDA context on a machine that has one: they ask whether
+    it captures their step, wherever their weights are. It is too late once somebody has looked.
+    """
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def use_own_cores() -> None:
