@@ -65,8 +65,9 @@ def forbidden(monkeypatch) -> None:
         raise AssertionError("CUDA was initialised")
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "_lazy_init", refuse)
+    for module in (torch.cuda, torch.cuda.random):  # the latter knows them by its own names
+        monkeypatch.setattr(module, "device_count", lambda: 1)
+        monkeypatch.setattr(module, "_lazy_init", refuse)
 
 
 @pytest.fixture
