@@ -252,6 +252,7 @@ def _empty_index(rows: torch.Tensor, memory: int, may_use_gpu: bool = True) -> F
     faiss = required()
     index = faiss.IndexFlatL2(rows.shape[1])
     if may_use_gpu and is_on_gpu(rows.device):
+        torch.cuda.empty_cache()  # what torch keeps in reserve, faiss cannot take
         resources = _gpu_resources()
         resources.setTempMemory(min(memory, GPU_KEPT))
         index = faiss.index_cpu_to_gpu(resources, rows.device.index or 0, index)

@@ -240,6 +240,22 @@ def test_a_state_of_another_device_fits_the_own_kernel(stored, own):
     optimizer.step()
 
 
+def test_a_state_takes_the_layout_of_the_weights():
+    def made(layout: torch.memory_format) -> torch.optim.Adam:
+        weights = torch.randn(2, 3, 2, 2).to(memory_format=layout).requires_grad_()
+        optimizer = torch.optim.Adam([weights])
+        weights.square().sum().backward()
+        optimizer.step()
+        return optimizer
+
+    stored, optimizer = made(torch.contiguous_format), made(torch.channels_last)
+    PlainOptimizer(optimizer).load_state_dict(deepcopy(stored.state_dict()))
+    (expected,), ((weights, values),) = stored.state.values(), optimizer.state.items()
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert torch.equal(values[name], expected[name])
+        assert values[name].stride() == weights.stride() != expected[name].stride()
+
+
 # Memory
 
 

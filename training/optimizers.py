@@ -57,3 +57,12 @@ class PlainOptimizer:
         if len(groups) == len(settings):  # otherwise torch says so
             groups = [group | current for group, current in zip(groups, settings)]
         self.optimizer.load_state_dict(state_dict | {"param_groups": groups})
+        for weights, values in self.optimizer.state.items():
+            _lay_out(values, weights)
+
+
+def _lay_out(values: dict[str, Any], weights: torch.Tensor) -> None:
+    """Give what lies beside weights their layout in memory, which a fused kernel asks for."""
+    for name, value in values.items():
+        if value.shape == weights.shape and value.stride() != weights.stride():
+            values[name] = torch.empty_like(weights, dtype=value.dtype).copy_(value)
