@@ -30,7 +30,6 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME = "pgpu"
-DEVICE = torch.device(NAME, 0)
 COPIES = {"copy_", "_copy_from", "_to_copy"}
 # CUDA takes their indices to the device itself.
 INDEXING = {
@@ -421,3 +420,4 @@ def _make() -> None:
 
 
 _make()
+DEVICE = torch.device(NAME, 0)
