@@ -22,11 +22,11 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME = "pgpu"
@@ -56,6 +56,35 @@ UPPER = (
     *("cross_entropy_loss", "nll_loss", "mse_loss", "cosine_similarity", "cdist", "logsumexp"),
     *("cumsum", "sum", "sum.dim_IntList", "prod", "norm.Scalar", "linalg_vector_norm"),
 )
+
+
+class _Facts(NamedTuple):
+    """What is asked of an operation again and again."""
+
+    name: str
+    arguments: list  # of its schema
+    is_composite: bool  # in inference mode autograd has not taken it apart
+    takes_generator: bool
+    draws: bool  # from a stream that it is not given
+    reads_numbers: bool
+
+
+@cache
+def _facts(operation) -> _Facts:
+    name = operation._schema.name.removeprefix("aten::")
+    arguments = list(operation._schema.arguments)
+    key = "CompositeImplicitAutograd"
+    takes_generator = any(argument.name == "generator" for argument in arguments)
+    is_pointwise = torch.Tag.pointwise in operation.tags
+    return _Facts(
+        name,
+        arguments,
+        torch._C._dispatch_has_kernel_for_dispatch_key(operation.name(), key),
+        takes_generator,
+        torch.Tag.nondeterministic_seeded in operation.tags and not takes_generator,
+        is_pointwise or name in INDEXING or name.startswith(READ_NUMBERS),
+    )
+
 
 _random = torch.Generator()
 _owner: int | None = None  # the process that first used the device
@@ -88,9 +117,7 @@ class PretendedTensor(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, operation, types, args=(), kwargs=None):
-        key = "CompositeImplicitAutograd"
-        if torch._C._dispatch_has_kernel_for_dispatch_key(operation.name(), key):
-            # In inference mode autograd has not done so.
+        if _facts(operation).is_composite:
             return operation.decompose(*args, **(kwargs or {}))
         return _run(operation, args, kwargs or {})
 
@@ -211,20 +238,19 @@ def _pinned(tensor: torch.Tensor) -> torch.Tensor:
 
 def _run(operation, args, kwargs):
     """The operation on the inner tensors."""
-    name = operation._schema.name.removeprefix("aten::")
-    leaves = tree_leaves((args, kwargs))
+    facts = _facts(operation)
+    leaves = list(_leaves((*args, *kwargs.values())))
     ours = [leaf for leaf in leaves if isinstance(leaf, PretendedTensor)]
-    names = (argument.name for argument in operation._schema.arguments)
-    given = dict(zip(names, args)) | kwargs
+    given = {argument.name: value for argument, value in zip(facts.arguments, args)} | kwargs
     _refuse_forked(operation)
-    if ours and name not in COPIES:
-        _refuse_mixture(operation, name, given)
+    if ours and facts.name not in COPIES:
+        _refuse_mixture(operation, given)
     _refuse_generators(operation, leaves)
     if _seen is not None:
-        _note_wait(name, given)
+        _note_wait(facts.name, given)
     shapes = [tensor.inner.shape for tensor in ours]
     with torch._C._AutoDispatchBelowAutograd(), _drawing(operation):
-        result = operation(*tree_map(_inner, args), **_inside(operation, given, kwargs))
+        result = operation(*_mapped(_inner, args), **_inside(operation, given, kwargs))
     if [tensor.inner.shape for tensor in ours] != shapes:
         raise NotImplementedError(f"{operation} changes a shape in place: {NAME} cannot follow")
     return _outside(result, ours, to_host=_is_host(given.get("device")))
@@ -232,10 +258,10 @@ def _run(operation, args, kwargs):
 
 def _inside(operation, given: dict, kwargs: dict) -> dict:
     """Keyword arguments as the CPU takes them."""
-    inside = {key: tree_map(_inner, value) for key, value in kwargs.items()}
+    inside = {key: _mapped(_inner, value) for key, value in kwargs.items()}
     if inside.get("device") is not None:
         inside["device"] = torch.device("cpu")
-    if _takes_generator(operation) and given.get("generator") is None:
+    if _facts(operation).takes_generator and given.get("generator") is None:
         inside["generator"] = _random
     return inside
 
@@ -249,15 +275,27 @@ def _outside(result: Any, ours: list[PretendedTensor], *, to_host: bool) -> Any:
             return outer[id(part)]
         return PretendedTensor(part) if isinstance(part, torch.Tensor) and not to_host else part
 
-    return tree_map(wrapped, result)
+    return _mapped(wrapped, result)
 
 
 def _inner(leaf):
     return leaf.inner if isinstance(leaf, PretendedTensor) else leaf
 
 
-def _takes_generator(operation) -> bool:
-    return any(argument.name == "generator" for argument in operation._schema.arguments)
+def _leaves(value: Any) -> Iterator[Any]:
+    """What stands in lists and tuples, the only containers of operations."""
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from _leaves(part)
+    else:
+        yield value
+
+
+def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        parts = [_mapped(function, part) for part in value]
+        return parts if isinstance(value, list) else tuple(parts)
+    return function(value)
 
 
 def _refuse_forked(operation) -> None:
@@ -275,11 +313,10 @@ def _refuse_generators(operation, leaves: list) -> None:
         )
 
 
-def _refuse_mixture(operation, name: str, given: dict) -> None:
-    is_pointwise = torch.Tag.pointwise in operation.tags
-    reads_numbers = is_pointwise or name in INDEXING or name.startswith(READ_NUMBERS)
-    for argument in operation._schema.arguments:
-        for tensor in tree_leaves(given.get(argument.name)):
+def _refuse_mixture(operation, given: dict) -> None:
+    name, reads_numbers = _facts(operation).name, _facts(operation).reads_numbers
+    for argument in _facts(operation).arguments:
+        for tensor in _leaves(given.get(argument.name)):
             if not isinstance(tensor, torch.Tensor) or isinstance(tensor, PretendedTensor):
                 continue
             is_index = name in INDEXING and argument.name == "indices"
@@ -353,8 +390,7 @@ def _device_draws() -> Iterator[None]:
 
 
 def _drawing(operation):
-    is_random = torch.Tag.nondeterministic_seeded in operation.tags
-    return _device_draws() if is_random and not _takes_generator(operation) else nullcontext()
+    return _device_draws() if _facts(operation).draws else nullcontext()
 
 
 def _autocast(operation, dtype_of: Callable[[], torch.dtype]):
@@ -372,7 +408,9 @@ def _autocast(operation, dtype_of: Callable[[], torch.dtype]):
 
     def kernel(*args, **kwargs):
         with torch._C._ExcludeDispatchKeyGuard(below):
-            return operation(*tree_map(cast, args), **tree_map(cast, kwargs))
+            return operation(
+                *_mapped(cast, args), **{key: cast(value) for key, value in kwargs.items()}
+            )
 
     return kernel
 

@@ -1,6 +1,7 @@
 """Every objective in every form and mode, for tests that sweep them."""
 
 import itertools
+from functools import cache
 
 import pytest
 import torch
@@ -42,8 +43,13 @@ def every_form():
     yield pytest.param("margin", {"nu": 0.1, "beta_constant": True}, id="margin-constant")
 
 
+@cache
+def _defaults() -> parameters.Settings:
+    return parameters.parse([])
+
+
 def hyperparameters(settings: dict, name: str) -> dict:
-    defaults = parameters.hyperparameters(parameters.build_parser().parse_args([]), "loss", name)
+    defaults = parameters.hyperparameters(_defaults(), "loss", name)
     return {
         key: [6, 7] if key == "target_dims" else value
         for key, value in (defaults | settings).items()
