@@ -224,11 +224,13 @@ def pinned_memory() -> Iterator[None]:
     def pinned_copy(self, device=None):
         return _pinned(self.clone(memory_format=torch.preserve_format))
 
-    torch.empty, torch.Tensor.pin_memory = empty_or_pinned, pinned_copy  # type: ignore[method-assign]
+    torch.empty = empty_or_pinned
+    torch.Tensor.pin_memory = pinned_copy  # type: ignore[method-assign]  # for the block
     try:
         yield
     finally:
-        torch.empty, torch.Tensor.pin_memory = empty, pin  # type: ignore[method-assign]
+        torch.empty = empty
+        torch.Tensor.pin_memory = pin  # type: ignore[method-assign]
 
 
 def _pinned(tensor: torch.Tensor) -> torch.Tensor:
