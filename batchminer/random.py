@@ -19,20 +19,21 @@ class RandomMiner(BoundedMiner):
         positives, negatives = map(Ranked, pair_masks(labels))
         available = positives.counts * negatives.counts
         ends = available.cumsum(0)
-        chosen, real = self._chosen(ends[-1], len(labels))
+        chosen, real = self.chosen(ends[-1], len(labels))
         anchors = torch.searchsorted(ends, chosen, right=True).clamp(max=len(labels) - 1)
         numbers = chosen - (ends - available)[anchors]
         return Triplets(numbered(positives, negatives, anchors, numbers), real)
 
-    def _chosen(
+    def chosen(
         self, available: torch.Tensor, wanted: int
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Different numbers below `available`, every set of them equally likely; which are real."""
         if ragged_is_cheap(available):
             return self.choose(int(available), wanted, available.device), None
         return self.choose_padded(available, wanted)
 
     def choose(self, available: int, wanted: int, device: torch.device) -> torch.Tensor:
-        """Up to `wanted` different numbers below `available`, every set of them equally likely."""
+        """Up to `wanted` of them."""
         if available <= FEW * wanted:
             return self.permutation(available, device)[:wanted]
         # Twice as many draws as needed leave enough after repetitions (at most one in 32 is one)
@@ -43,7 +44,7 @@ class RandomMiner(BoundedMiner):
     def choose_padded(
         self, available: torch.Tensor, wanted: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same [wanted], `available` on the device, with 0 in place of what is missing.
+        """`wanted` of them, 0 in place of what is missing; no count is asked for.
 
         Both ways are gone, because which one counts is not known here. Gives the numbers and which
         of them are real.
