@@ -1,7 +1,6 @@
 """What all miners share: no gradient, fp32, and the ways to draw from masks."""
 
 import torch
-from torch.nn.functional import pad
 
 from utilities.functional import at_least_float32, ragged_is_cheap, require_real, whole_labels
 from utilities.types import Triplets
@@ -107,8 +106,7 @@ class Ranked:
     def __init__(self, mask: torch.Tensor):
         self.counts = mask.sum(1)
         if ragged_is_cheap(mask):
-            # With an end, at which what asks for the first of none may look.
-            self.columns = pad(mask.nonzero()[:, 1], (0, 1))
+            self.columns = mask.nonzero()[:, 1]
             self.starts = self.counts.cumsum(0) - self.counts
         else:  # all columns of a row, its own first; of bytes, because CUDA sorts no bool
             self.columns = (~mask).byte().argsort(dim=1, stable=True).flatten()

@@ -3,7 +3,7 @@
 import torch
 
 from batchminer.base import BoundedMiner, Ranked
-from utilities.functional import pair_masks
+from utilities.functional import listed_pairs, pair_masks
 from utilities.types import Triplets
 
 
@@ -17,15 +17,14 @@ class LiftedMiner(BoundedMiner):
 
     def mine_padded(self, embeddings: torch.Tensor, labels: torch.Tensor) -> Triplets:
         positives, negatives = map(Ranked, self.pairs(labels))
-        places = torch.arange(len(labels) ** 2, device=labels.device)
-        anchors, position = places // len(labels), places % len(labels)
+        longer = torch.maximum(positives.counts, negatives.counts)
+        places = torch.arange(len(labels), device=labels.device)
+        anchors, position, real = listed_pairs(places < longer[:, None])
         rows = [anchors]
         for partners in (positives, negatives):
-            counts = partners.counts.clamp(min=1)
-            ranks = (position + self.below(partners.counts)[anchors]) % counts[anchors]
-            rows.append(partners(anchors, ranks))
-        longer = torch.maximum(positives.counts, negatives.counts)
-        return Triplets(torch.stack(rows, dim=1), position < longer[anchors])
+            counts, rotation = partners.counts.clamp(min=1), self.below(partners.counts)
+            rows.append(partners(anchors, (position + rotation[anchors]) % counts[anchors]))
+        return Triplets(torch.stack(rows, dim=1), real)
 
     @staticmethod
     def pairs(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,7 +4,7 @@ import torch
 
 from batchminer.base import BoundedMiner
 from utilities.choices import one_of
-from utilities.functional import pair_masks, ragged_is_cheap
+from utilities.functional import listed_pairs, pair_masks, ragged_is_cheap
 from utilities.types import Triplets, Tuples
 
 FORMS = ("paper", "mc")
@@ -23,12 +23,10 @@ class NPairMiner(BoundedMiner):
 
     def mine_padded(self, embeddings: torch.Tensor, labels: torch.Tensor) -> Triplets:
         chosen = self.tuples(labels)
-        n_candidates = max(len(chosen.candidates), 1)
-        places = torch.arange(chosen.negatives.numel(), device=labels.device)
-        anchors = places // n_candidates
-        negatives = chosen.candidates[places % n_candidates]
-        rows = [chosen.anchors[anchors], chosen.positives[anchors], negatives]
-        return Triplets(torch.stack(rows, dim=1), chosen.negatives.flatten())
+        rows, columns, real = listed_pairs(chosen.negatives)
+        negatives = chosen.candidates[columns]
+        triplets = [chosen.anchors[rows], chosen.positives[rows], negatives]
+        return Triplets(torch.stack(triplets, dim=1), real)
 
     @torch.no_grad()
     def tuples(self, labels: torch.Tensor) -> Tuples:

@@ -34,7 +34,8 @@ class RecallAtKLoss(Criterion):
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         positives, _ = pair_masks(labels)
-        queries, matches, real = listed_pairs(positives)  # every (query, positive), M of them
+        # Every (query, positive), M of them.
+        queries, matches, real = listed_pairs(positives, width=len(labels))
         temperature = self.similarity_temperature
         ranks = 1 + ranked_above(output.embeddings, queries, matches, temperature).sum(1)
         limits = self.limits.like(ranks)[:, None]

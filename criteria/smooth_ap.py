@@ -25,7 +25,8 @@ class SmoothAPLoss(Criterion):
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         positives, _ = pair_masks(labels)
-        queries, matches, real = listed_pairs(positives)  # every (query, positive), M of them
+        # Every (query, positive), M of them.
+        queries, matches, real = listed_pairs(positives, width=len(labels))
         above = ranked_above(output.embeddings, queries, matches, self.temperature)
         precision = (1 + (above * positives[queries]).sum(1)) / (1 + above.sum(1))
         return one_minus_mean(precision, queries, real, positives)

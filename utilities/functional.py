@@ -2,7 +2,7 @@
 
 import torch
 
-MASKED_AT_MOST = 2**22  # numbers of a table that are computed though most of them may not count
+MASKED_AT_MOST = 2**22  # numbers that are computed though most of them may not count
 
 
 def at_least_float32(values: torch.Tensor) -> torch.Tensor:
@@ -63,20 +63,22 @@ def pair_columns(pairs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def listed_pairs(
-    pairs: torch.Tensor,
+    pairs: torch.Tensor, width: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """The pairs of a mask [B, B], one after the other, for tables of B numbers for each of them.
+    """The pairs of a mask [A, N], one after the other.
 
     Gives rows [M], columns [M] and which of them are real, bool [M], or None: all are. They are
-    those of the mask, or all B^2 where counting them would make the step wait, unless a table of
-    those would have more than MASKED_AT_MOST numbers: then a wait costs less.
+    those of the mask, or all of it where counting them would make the step wait; but if those are
+    very many a wait costs less.
+
+    Args:
+        width: how many numbers will be computed for each pair.
     """
-    samples = len(pairs)
-    if ragged_is_cheap(pairs) or samples**3 > MASKED_AT_MOST:
+    if ragged_is_cheap(pairs) or pairs.numel() * width > MASKED_AT_MOST:
         rows, columns = pairs.nonzero(as_tuple=True)
         return rows, columns, None
-    places = torch.arange(samples**2, device=pairs.device)
-    return places // samples, places % samples, pairs.flatten()
+    places, n_columns = torch.arange(pairs.numel(), device=pairs.device), pairs.shape[1]
+    return places // n_columns, places % n_columns, pairs.flatten()
 
 
 def masked_max(values: torch.Tensor, mask: torch.Tensor, dim: int) -> torch.Tensor:
