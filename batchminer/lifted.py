@@ -2,11 +2,12 @@
 
 import torch
 
-from batchminer.base import BatchMiner, Ranked, spread
+from batchminer.base import BoundedMiner, Ranked
 from utilities.functional import pair_masks
+from utilities.types import Triplets
 
 
-class LiftedMiner(BatchMiner):
+class LiftedMiner(BoundedMiner):
     """The fewest triplets in which every pair of each anchor comes at least once.
 
     That is every positive and every negative pair. Positives and negatives of an anchor are paired
@@ -14,15 +15,17 @@ class LiftedMiner(BatchMiner):
     negative are left out.
     """
 
-    def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def mine_padded(self, embeddings: torch.Tensor, labels: torch.Tensor) -> Triplets:
         positives, negatives = map(Ranked, self.pairs(labels))
-        anchors, position = spread(torch.maximum(positives.counts, negatives.counts))
+        places = torch.arange(len(labels) ** 2, device=labels.device)
+        anchors, position = places // len(labels), places % len(labels)
         rows = [anchors]
         for partners in (positives, negatives):
-            rotation = self.below(partners.counts)
-            ranks = (position + rotation[anchors]) % partners.counts[anchors]
+            counts = partners.counts.clamp(min=1)
+            ranks = (position + self.below(partners.counts)[anchors]) % counts[anchors]
             rows.append(partners(anchors, ranks))
-        return torch.stack(rows, dim=1)
+        longer = torch.maximum(positives.counts, negatives.counts)
+        return Triplets(torch.stack(rows, dim=1), position < longer[anchors])
 
     @staticmethod
     def pairs(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
