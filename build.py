@@ -42,7 +42,14 @@ from utilities.online import Labels, OnlineRun, is_of_sweep
 from utilities.paths import expanded
 from utilities.report import RESULT
 from utilities.rows import Picture, Row
-from utilities.runtime import Runtime, require_one_process, select_device, use_own_cores
+from utilities.runtime import (
+    Runtime,
+    is_channels_last,
+    require_one_process,
+    select_device,
+    select_precision,
+    use_own_cores,
+)
 from utilities.tensorboard import EventFiles
 from utilities.types import Trainable
 
@@ -70,12 +77,18 @@ class Data(NamedTuple):
 
 
 def build_runtime(opt: parameters.Settings) -> Runtime:
-    """Raises UserError for a GPU that is not there, or where processes were to share the run."""
+    """What the settings mean on this machine; they then say what is computed with, never auto.
+
+    Raises UserError for a GPU that is not there, or where processes were to share the run.
+    """
     require_one_process()
     use_own_cores()
     device = select_device(opt.device, opt.gpu)
     costs.reset_gpu_peak(device)
-    return Runtime(device, opt.precision, channels_last=opt.channels_last)
+    channels_last = is_channels_last(opt.memory_format, device)
+    opt.precision = select_precision(opt.precision, device)
+    opt.memory_format = "channels_last" if channels_last else "contiguous"
+    return Runtime(device, opt.precision, channels_last=channels_last)
 
 
 def is_completed(opt: parameters.Settings) -> bool:
@@ -112,7 +125,7 @@ def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
     """
     if not opt.resume:
         return None
-    name, settings = parameters.run_name_of(opt), parameters.stored(opt)
+    name = parameters.run_name_of(opt)
     checkpoint = checkpoints.find(opt.resume, opt.save_path, opt.dataset, name)
     if checkpoint is None:
         LOG.info(
@@ -124,6 +137,9 @@ def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
         return None
     if folder := run_folder.home(checkpoint.path, checkpoint.losses()):
         log_file.require_unwritten(folder)
+    for sentence in parameters.keep_choices(opt, checkpoint.settings):
+        LOG.info("%s", sentence)
+    settings = parameters.stored(opt)
     checkpoints.require_fitting(checkpoint, settings, parameters.FREE)
     shaping = [
         change
@@ -239,11 +255,13 @@ def build_network(
 
 
 def build_training_loader(
-    opt: parameters.Settings, data: Data, transform: Transforms
+    opt: parameters.Settings, data: Data, transform: Transforms, runtime: Runtime
 ) -> DataLoader:
     """The sampler's batches of augmented training images."""
     images = data.splits.training.with_transform(transform.training)
-    return loading.training_loader(images, data.sampler, workers=opt.kernels)
+    return loading.training_loader(
+        images, data.sampler, workers=opt.kernels, pin=runtime.pins_batches
+    )
 
 
 def build_training_embedder(
@@ -251,7 +269,9 @@ def build_training_embedder(
 ) -> Callable[[nn.Module], torch.Tensor]:
     """network -> embeddings [N, D] of the training images, for samplers that choose by them."""
     images = data.splits.training.with_transform(transform.evaluation)
-    batches = loading.evaluation_batches(images, batch_size=opt.bs, workers=opt.kernels)
+    batches = loading.evaluation_batches(
+        images, batch_size=opt.bs, workers=opt.kernels, pin=runtime.pins_batches
+    )
 
     def embed_training(network: nn.Module) -> torch.Tensor:
         title, evaltypes = "training images", ["embeds"]
@@ -278,13 +298,13 @@ def build_guidance(
         torch.from_numpy(training.labels),
         cache=Path(expanded(opt.cache_path)),
         device=runtime.device,
-        classifier=build_classifier(opt, training) if opt.language_pseudoclass else None,
+        classifier=build_classifier(opt, training, runtime) if opt.language_pseudoclass else None,
         embed_dim=opt.embed_dim,
     )
 
 
 def build_classifier(
-    opt: parameters.Settings, training: ImageSplit
+    opt: parameters.Settings, training: ImageSplit, runtime: Runtime
 ) -> language_guidance.Classifier:
     """The classifier of the training images, with all that its logits depend on."""
     name, weights = opt.language_pseudoclass_arch, opt.language_pseudoclass_weights
@@ -299,6 +319,7 @@ def build_classifier(
             training.with_transform(architectures.classifier_transform(network)),
             batch_size=opt.bs,
             workers=opt.kernels,
+            pin=runtime.pins_batches,
         ),
     )
 
@@ -388,7 +409,10 @@ def build_evaluator(
     evaluated = {}
     for name, split in _evaluated_splits(opt, splits).items():
         batches = loading.evaluation_batches(
-            split.with_transform(transform.evaluation), batch_size=opt.bs, workers=opt.kernels
+            split.with_transform(transform.evaluation),
+            batch_size=opt.bs,
+            workers=opt.kernels,
+            pin=runtime.pins_batches,
         )
         texts = build_class_vectors(opt, split.captions, runtime) if reads_texts else None
         protocol = evaluation.Protocol.of(split, wanted)

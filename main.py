@@ -25,6 +25,7 @@ from training import TrainingEpoch
 from utilities import checkpoints, costs, report, run_folder, seeding
 from utilities.logger import RunLog, values_of_epoch
 from utilities.meters import StepLosses
+from utilities.runtime import hide_gpus
 
 LOG = logging.getLogger("main")
 
@@ -42,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     words = parameters.without_secrets(sys.argv[1:] if argv is None else argv)
     if argv is None:
         sys.argv[1:] = words  # from where W&B takes the command line
+        if opt.device == "cpu":
+            hide_gpus()
     work = evaluate_only if opt.evaluate_only else run
     return report.exit_status(work, opt, shlex.join(["python", "main.py", *words]))
 
@@ -51,10 +54,10 @@ def run(opt: parameters.Settings, command: str) -> None:
     started = time.monotonic()
     if build.is_completed(opt):
         return
-    runtime = build.build_runtime(opt)
     resumed = build.find_checkpoint(opt)
     if resumed and build.is_finished(opt, resumed):
         return
+    runtime = build.build_runtime(opt)
     for notice in parameters.notices(opt):
         LOG.info("%s", notice)
     build.require_boards(opt)
@@ -70,7 +73,7 @@ def run(opt: parameters.Settings, command: str) -> None:
     evaluator = build.build_evaluator(opt, data.splits, transform, runtime)
     guidance = build.build_guidance(opt, data.splits.training, runtime)
     learner = build.build_learner(opt, network, criterion, guidance, runtime)
-    loader = build.build_training_loader(opt, data, transform)
+    loader = build.build_training_loader(opt, data, transform, runtime)
     embed_training = build.build_training_embedder(opt, data, transform, runtime)
     if resumed:
         checkpoints.restore(learner.parts, resumed)

@@ -86,6 +86,7 @@ TOPICS = {
 # These say where things are or how fast they are made, not what is made; or are said otherwise.
 FREE = (
     "use_float16",
+    "channels_last",
     "source_path",
     "save_path",
     "cache_path",
@@ -110,7 +111,14 @@ FREE = (
     "checkpoint_every",
 )
 # Settings with one meaning: which of two is stated later counts.
-SAME_MEANING = {"precision": "use_float16", "use_float16": "precision"}
+SAME_MEANING = {
+    "precision": "use_float16",
+    "use_float16": "precision",
+    "memory_format": "channels_last",
+    "channels_last": "memory_format",
+}
+# auto is what the device is best at. A run stores what that was, and another machine keeps to it.
+BY_DEVICE = ("precision", "memory_format")
 # Of an evaluated checkpoint's settings: what the evaluation itself must ask for, or against.
 NOT_INHERITED = ("log_online", "tensorboard", "no_figures", "no_test_metrics")
 
@@ -930,7 +938,17 @@ FLAGS: tuple[Flag, ...] = (
             needs=(TRAINS, FRESH_WEIGHTS),
         ),
         Switch("not_pretrained", "Start from random weights.", needs=(TRAINS, FRESH_WEIGHTS)),
-        Switch("channels_last", "Channels-last memory layout, often faster for convolutions."),
+        Choice(
+            "memory_format",
+            "auto",
+            "Memory layout of images and weights.",
+            {
+                "auto": "channels_last on a GPU that computes in bf16, else contiguous",
+                "contiguous": "channel by channel",
+                "channels_last": "pixel by pixel, often faster for convolutions",
+            },
+        ),
+        Switch("channels_last", "The same as --memory_format channels_last."),
     ),
     *in_block(
         "losses",
@@ -1641,9 +1659,15 @@ FLAGS: tuple[Flag, ...] = (
         BASIC,
         Choice(
             "precision",
-            "fp32",
-            "Number format of the network; similarities and losses are always fp32.",
-            {"fp32": "single", "bf16": "bfloat16", "fp16": "half, with scaled losses"},
+            "auto",
+            "Number format of the network; similarities and losses are always fp32. A run stores "
+            "which it computes in, and a resumed one keeps to it.",
+            {
+                "auto": "bf16 on a GPU that computes in it, else fp32",
+                "fp32": "single; on a GPU its forward pass and convolutions in TF32",
+                "bf16": "bfloat16",
+                "fp16": "half, with scaled losses",
+            },
         ),
         Switch("use_float16", "The same as --precision fp16."),
     ),
@@ -2073,7 +2097,7 @@ def inherit(opt: Settings, checkpoint: Mapping[str, object]) -> Settings:
 
     What is no flag any more, or NOT_INHERITED, is passed over. Ends the program as `parse` does.
     """
-    inherited, problems = read_stored(_inherited(checkpoint), FLAGS)
+    inherited, problems = read_stored(_inherited(_with_layout(checkpoint)), FLAGS)
     stated = {name: value for name, value in vars(opt).items() if name in opt.stated}
     values = {flag.name: flag.initial() for flag in FLAGS} | _beneath(stated, inherited) | stated
     settings = Settings(values, given=opt.given, stated=opt.stated, spelled=opt.spelled)
@@ -2092,6 +2116,8 @@ def matters(name: str, opt: Settings, other: object) -> bool:
     """
     if not _makes_a_run(name, opt.dataset):
         return False
+    if name in BY_DEVICE and "auto" in (getattr(opt, name), other):
+        return False
     flag, begun = BY_NAME[name], Settings(vars(opt) | {"resume": None})
     try:
         others = flag.effective(flag.read(other), begun)
@@ -2105,7 +2131,7 @@ def effective(settings: Mapping[str, object]) -> dict[str, list[Any]]:
 
     What they do not say has its default; what is no flag any more is passed over.
     """
-    known, _ = read_stored(settings, FLAGS)
+    known, _ = read_stored(_with_layout(settings), FLAGS)
     whole = Settings({flag.name: flag.initial() for flag in FLAGS} | known)
     return {
         flag.name: flag.effective(getattr(whole, flag.name), whole)
@@ -2142,6 +2168,20 @@ def keep_beginning(opt: Settings, begun: Mapping[str, object]) -> list[str]:
     if opt.not_pretrained:
         opt.arch_weights = None
     return said
+
+
+def keep_choices(opt: Settings, begun: Mapping[str, object]) -> list[str]:
+    """Set what the device was to choose to what a resumed run computed with.
+
+    A sentence where that is what its numbers depend on.
+    """
+    stored, _ = read_stored(_with_layout(begun), [BY_NAME[name] for name in BY_DEVICE])
+    kept = {name: value for name, value in stored.items() if getattr(opt, name) == "auto"}
+    for name, value in kept.items():
+        setattr(opt, name, value)
+    if kept.get("precision", "auto") == "auto":
+        return []
+    return [f"--precision auto: {opt.precision}, in which the resumed run computes."]
 
 
 def disagreeing(opt: Settings, chosen: Mapping[str, object]) -> list[str]:
@@ -2391,6 +2431,7 @@ def _configured(typed: Mapping[str, object]) -> tuple[dict[str, object], list[st
     if not typed.get("config"):
         return {}, []  # that it is empty is told with all else
     values, problems = read_settings_file(str(typed["config"]), FLAGS)
+    values = _with_layout(values)
     group, seed = (values.get(name, BY_NAME[name].initial()) for name in ("group", "seed"))
     is_seed = not BY_NAME["seed"].problems(seed)  # nothing else can always be written out
     if is_seed and values.get("savename") == f"{group}_s{seed}":
@@ -2424,6 +2465,14 @@ def _makes_a_run(name: str, dataset: str) -> bool:
     return name not in FREE or name == "arch_weights"
 
 
+def _with_layout(values: Mapping[str, object]) -> dict[str, object]:
+    """Settings from before --memory_format, in which --channels_last was the whole choice."""
+    if "channels_last" not in values or "memory_format" in values:
+        return dict(values)
+    layout = "channels_last" if values["channels_last"] else "contiguous"
+    return {**values, "memory_format": layout}
+
+
 def _inherited(defaults: Mapping[str, object]) -> dict[str, object]:
     """Of a checkpoint's settings those that an evaluation goes by."""
     return {name: value for name, value in defaults.items() if name not in NOT_INHERITED}
@@ -2443,6 +2492,9 @@ def _completed(settings: Settings) -> Settings:
     if settings.use_float16:
         settings.precision, settings.use_float16 = "fp16", False
         settings.stated |= {"precision"}
+    if settings.channels_last:
+        settings.memory_format, settings.channels_last = "channels_last", False
+        settings.stated |= {"memory_format"}
     kind, colon, source = settings.language_model.partition(":")
     if source.startswith("~"):
         settings.language_model = f"{kind}{colon}{expanded(source)}"
@@ -2492,6 +2544,12 @@ def _contradictions(opt: Settings) -> list[str]:
     is_other = opt.precision == "bf16" or (opt.precision == "fp32" and "precision" in opt.given)
     pairs = (
         ("--use_float16", opt.use_float16, f"--precision {opt.precision}", is_other),
+        (
+            "--channels_last",
+            opt.channels_last,
+            "--memory_format contiguous",
+            opt.memory_format == "contiguous",
+        ),
         ("--not_pretrained", opt.not_pretrained, "--arch_weights", opt.arch_weights),
         ("--evaluate_only", opt.evaluate_only, "--resume", opt.resume),
         (

@@ -18,7 +18,7 @@ class IntraRandomMiner(BoundedMiner):
     """
 
     def mine_padded(self, embeddings: torch.Tensor, labels: torch.Tensor) -> Triplets:
-        by_class = labels.argsort()
+        by_class = labels.argsort(stable=True)
         ordered = labels[by_class]
         starts = torch.searchsorted(ordered, ordered)  # of the class of each place
         sizes = torch.searchsorted(ordered, ordered, right=True) - starts

@@ -78,7 +78,7 @@ def build_parts(settings: parameters.Settings, runtime: Runtime) -> tuple[Parts,
     evaluator = build.build_evaluator(settings, data.splits, transform, runtime)
     guidance = build.build_guidance(settings, data.splits.training, runtime)
     learner = build.build_learner(settings, network, criterion, guidance, runtime)
-    loader = build.build_training_loader(settings, data, transform)
+    loader = build.build_training_loader(settings, data, transform, runtime)
     embed_training = build.build_training_embedder(settings, data, transform, runtime)
 
     def prepare(epoch: int) -> None:

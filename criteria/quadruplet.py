@@ -44,12 +44,12 @@ def draw_fourth(labels: torch.Tensor, triplets: torch.Tensor) -> tuple[torch.Ten
     """
     # Sorted by class, the samples of two classes are two runs of ranks; a rank among the others
     # skips both.
-    by_class = labels.argsort()
+    by_class = labels.argsort(stable=True)
     ordered = labels[by_class]
     starts = torch.searchsorted(ordered, labels)  # [B] of the class of each sample
     counts = torch.searchsorted(ordered, labels, right=True) - starts
     others = triplets[:, ::2]  # anchors and negatives, [T, 2]
-    starts, order = starts[others].sort(1)
+    starts, order = starts[others].sort(dim=1, stable=True)
     sizes = counts[others].gather(1, order)
     sizes[:, 1] *= starts[:, 0] != starts[:, 1]  # one run to skip where both are one class
     n_outside = len(labels) - sizes.sum(1)

@@ -1,8 +1,16 @@
 """Data loaders: processes read whole batches.
 
 They name a broken image instead of showing a traceback.
+
+The processes are forked, so that they share a split and its cache, and evaluations fork them while
+the main process computes on a GPU. That is safe because nothing in them touches CUDA: they decode,
+cut and hand over tensors of the CPU, and torch's seeding of a process leaves GPUs alone there. The
+main process copies batches into pinned memory, in a thread of its own. Whatever of torch or faiss
+lies on the GPU is inherited as a mere address: `_begin` keeps the collector off it, and a process
+ends by os._exit, which destroys nothing.
 """
 
+import gc
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -49,25 +57,32 @@ class BatchSource(Protocol):
     def __iter__(self) -> Iterator[list[int]]: ...
 
 
-def training_loader(split: ImageSplit, batches: BatchSource, *, workers: int) -> DataLoader:
+def training_loader(
+    split: ImageSplit, batches: BatchSource, *, workers: int, pin: bool = False
+) -> DataLoader:
     """The sampler's batches, to be read through `Batches`, which seeds them.
 
     Its processes live as long as it does.
 
     Args:
         workers: processes that read, but no more than there are cores; 0 reads in this one.
+        pin: hand over batches in pinned memory, for a GPU.
     """
-    return _loader(split, batches, workers, lasting=True)
+    return _loader(split, batches, workers, lasting=True, pin=pin)
 
 
-def evaluation_batches(split: ImageSplit, *, batch_size: int, workers: int) -> "Batches":
-    """Every image once, in order."""
+def evaluation_batches(
+    split: ImageSplit, *, batch_size: int, workers: int, pin: bool = False
+) -> "Batches":
+    """Every image once, in order; `workers` and `pin` as for training."""
     batches = BatchSampler(SequentialSampler(split), batch_size, drop_last=False)
     # Lasting processes would be ended by the loader's __del__, where Python swallows a Ctrl-C.
-    return Batches(_loader(split, batches, workers, lasting=False))
+    return Batches(_loader(split, batches, workers, lasting=False, pin=pin))
 
 
-def _loader(split: ImageSplit, batches: BatchSource, workers: int, *, lasting: bool) -> DataLoader:
+def _loader(
+    split: ImageSplit, batches: BatchSource, workers: int, *, lasting: bool, pin: bool
+) -> DataLoader:
     workers = min(workers, cores.usable())
     return DataLoader(
         _BatchReader(split),
@@ -77,8 +92,8 @@ def _loader(split: ImageSplit, batches: BatchSource, workers: int, *, lasting: b
         generator=torch.Generator(),
         num_workers=workers,
         persistent_workers=lasting and workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_leave_quietly,
+        pin_memory=pin,
+        worker_init_fn=_begin,
         # Forked processes share the split and its cache.
         multiprocessing_context="fork" if workers else None,
     )
@@ -251,7 +266,13 @@ def _as_it_is(batch: Collated) -> Collated:
     return batch
 
 
-def _leave_quietly(worker: int) -> None:
+def _begin(worker: int) -> None:
+    """The first act of a loading process."""
+    gc.freeze()  # what it has inherited is not its own to free
+    _leave_quietly()
+
+
+def _leave_quietly() -> None:
     """No traceback of a loading process whose reader was interrupted while it took a batch.
 
     A scheduler's signals to all processes of a job are for the main process to answer: this one

@@ -8,17 +8,25 @@ ITERATIONS = 20
 NUMBERS_AT_ONCE = 2**22  # of a block of rows, or of their distances to all centroids
 
 
-def cluster(rows: torch.Tensor, clusters: int, *, seed: int, backend: str) -> torch.Tensor:
+def cluster(
+    rows: torch.Tensor,
+    clusters: int,
+    *,
+    seed: int,
+    backend: str,
+    memory: int = faiss_library.GPU_KEPT,
+) -> torch.Tensor:
     """[N] long k-means assignments of rows [N, D] to `clusters` clusters, 0..clusters - 1.
 
     Args:
         backend: as in `--evaluation_backend`; `faiss_library.clusters_with` says what it means.
+        memory: bytes that faiss may keep on a GPU beside the rows.
     Raises:
         UserError: faiss is asked for and not installed.
     """
     if faiss_library.clusters_with(backend, rows.device) == "torch":
         return lloyd(rows, clusters, seed=seed)
-    return faiss_library.kmeans(rows, clusters, seed=seed, iterations=ITERATIONS)
+    return faiss_library.kmeans(rows, clusters, seed=seed, iterations=ITERATIONS, memory=memory)
 
 
 def lloyd(

@@ -52,7 +52,7 @@ def evaluate_embeddings(
         embeddings, protocol, of_search, memory=memory, use_faiss=backend == "faiss"
     )
     values = {name: per_query_mean(of_queries) for name, of_queries in by_query.items()}
-    clusters = _clusters(embeddings, protocol.labels, chosen, backend)
+    clusters = _clusters(embeddings, protocol.labels, chosen, backend, memory)
     split = EmbeddedSplit(protocol.labels, embeddings, clusters, text_vectors)
     return values | {metric.name: float(metric.compute(split)) for metric in of_split}
 
@@ -87,12 +87,16 @@ def by_family(
 
 
 def _clusters(
-    embeddings: torch.Tensor, labels: torch.Tensor, chosen: Iterable[Metric], backend: str
+    embeddings: torch.Tensor,
+    labels: torch.Tensor,
+    chosen: Iterable[Metric],
+    backend: str,
+    memory: int,
 ) -> dict[str, torch.Tensor]:
     """Space -> [N] long k-means assignments, of the spaces in which a metric reads clusters."""
     assignments = {}
     for space in {metric.space for metric in chosen if metric.clusters}:
         rows = normalize(embeddings, dim=-1) if space == COSINE else embeddings
         count = len(labels.unique())
-        assignments[space] = cluster(rows, count, seed=KMEANS_SEED, backend=backend)
+        assignments[space] = cluster(rows, count, seed=KMEANS_SEED, backend=backend, memory=memory)
     return assignments

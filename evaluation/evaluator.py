@@ -11,7 +11,7 @@ from evaluation.evaluate import by_family, evaluate_embeddings
 from evaluation.faiss_library import clusters_with, searches_with
 from evaluation.retrieval import Protocol
 from metrics import Metric
-from utilities.errors import NonFiniteLoss
+from utilities.errors import MemoryAdvice, NonFiniteLoss, short_memory_told
 from utilities.runtime import CPU, Runtime, memory_budget
 
 
@@ -53,6 +53,10 @@ class Search(NamedTuple):
 
 
 AUTO = Search()
+SHORT_OF_MEMORY = MemoryAdvice(
+    host="lower --evaluation_memory",
+    gpu="lower --evaluation_memory, or use --evaluate_on_cpu or --evaluation_backend torch",
+)
 
 
 class Evaluator:
@@ -83,7 +87,8 @@ class Evaluator:
     def run(self, network: nn.Module) -> dict[str, SplitEvaluation]:
         """Split name -> its values and embeddings.
 
-        Raises NonFiniteLoss for a network whose embeddings are not finite.
+        Raises NonFiniteLoss for a network whose embeddings are not finite, and UserError where a
+        search or clusters find no memory.
         """
         return {name: self._evaluate(network, name, split) for name, split in self.splits.items()}
 
@@ -115,13 +120,14 @@ class Evaluator:
         values: dict[str, dict[str, float]] = {}
         for evaltype, rows in embeddings.items():
             wanted = [metric for metric in self.metrics if metric.evaltype in (None, evaltype)]
-            measured = evaluate_embeddings(
-                rows,
-                split.protocol,
-                wanted,
-                backend=self.search.backend,
-                memory=self.memory(),
-                text_vectors=split.text_vectors,
-            )
+            with short_memory_told(f"the evaluation of the {name} split", SHORT_OF_MEMORY):
+                measured = evaluate_embeddings(
+                    rows,
+                    split.protocol,
+                    wanted,
+                    backend=self.search.backend,
+                    memory=self.memory(),
+                    text_vectors=split.text_vectors,
+                )
             values |= by_family(evaltype, wanted, measured)
         return SplitEvaluation(values, embeddings)

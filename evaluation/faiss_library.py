@@ -5,20 +5,25 @@ faiss is optional. The indices of large galleries follow faiss's "Guidelines to 
 order is that of the cosine.
 """
 
+import logging
 import math
 import os
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from utilities import cores
-from utilities.errors import UserError
+from utilities.errors import UserError, reason
 
+LOG = logging.getLogger(__name__)
 GPU_LARGEST_K = 2048  # of faiss's GPU indices
+# Bytes that faiss keeps on the GPU for as long as the process lives; its own choice is 1.5 GB. What
+# a search needs beyond, the blocks of its product, it takes and gives back.
+GPU_KEPT = 2**28
 # Of queries. faiss 1.15 keeps the block of a search (hundreds of them) from the matrix product,
 # which is 3 times as fast.
 BLAS_THRESHOLD = 20
@@ -59,10 +64,13 @@ class RowIndex(FlatIndex, Protocol):
 
 @cache
 def library() -> ModuleType | None:
-    """faiss, or None where it is not installed."""
+    """faiss, or None where it is not installed or cannot be loaded; the latter is told."""
     try:
         import faiss
-    except (ImportError, OSError):  # OSError: a library that it needs is missing
+    except ModuleNotFoundError:
+        return None
+    except (ImportError, OSError, RuntimeError) as error:  # of a library or a driver that it needs
+        LOG.warning("faiss is installed but cannot be loaded: %s.", reason(error).rstrip("."))
         return None
     faiss.cvar.distance_compute_blas_threshold = BLAS_THRESHOLD
     faiss.omp_set_num_threads(min(faiss.omp_get_max_threads(), cores.usable()))
@@ -70,11 +78,11 @@ def library() -> ModuleType | None:
 
 
 def required(flag: str = "--evaluation_backend faiss") -> ModuleType:
-    """faiss. Raises UserError, naming the flag, where it is not installed."""
+    """faiss. Raises UserError, naming the flag, where it is not installed or cannot be loaded."""
     faiss = library()
     if faiss is None:
         raise UserError(
-            f"{flag}: faiss is not installed; pip install faiss-cpu (or "
+            f"{flag}: faiss is not installed, or cannot be loaded; pip install faiss-cpu (or "
             "faiss-gpu), or leave the flag out: torch finds the same neighbours."
         )
     return faiss
@@ -111,9 +119,13 @@ def clusters_with(backend: str, device: torch.device) -> str:
     return name_on(device) if is_faiss else "torch"
 
 
-def flat_index(rows: torch.Tensor, k: int) -> FlatSearch:
-    """A search function over rows [N, D], for k up to `k`."""
-    index = _empty_index(rows, may_use_gpu=k <= GPU_LARGEST_K)
+def flat_index(rows: torch.Tensor, k: int, *, memory: int = GPU_KEPT) -> FlatSearch:
+    """A search function over rows [N, D], for k up to `k`.
+
+    Args:
+        memory: bytes that faiss may keep on a GPU beside them.
+    """
+    index = _empty_index(rows, memory, may_use_gpu=k <= GPU_LARGEST_K)
     index.add(rows.cpu().numpy())
 
     def search(queries: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -124,13 +136,18 @@ def flat_index(rows: torch.Tensor, k: int) -> FlatSearch:
     return search
 
 
-def kmeans(rows: torch.Tensor, clusters: int, *, seed: int, iterations: int) -> torch.Tensor:
-    """[N] long: the nearest of `clusters` centroids for each of the rows [N, D]."""
+def kmeans(
+    rows: torch.Tensor, clusters: int, *, seed: int, iterations: int, memory: int = GPU_KEPT
+) -> torch.Tensor:
+    """[N] long: the nearest of `clusters` centroids for each of the rows [N, D].
+
+    `memory` as for `flat_index`.
+    """
     numbers = rows.cpu().numpy()
     means = required().Clustering(numbers.shape[1], clusters)
     means.niter, means.seed = iterations, seed
     means.min_points_per_centroid = 1  # silences a warning on small splits
-    index = _empty_index(rows)
+    index = _empty_index(rows, memory)
     means.train(numbers, index)  # leaves the centroids in the index
     _, nearest = index.search(numbers, 1)
     return torch.from_numpy(nearest[:, 0]).to(rows.device)
@@ -231,10 +248,18 @@ def read_index(file: str | os.PathLike) -> RowIndex:
         raise OSError(str(error)) from error
 
 
-def _empty_index(rows: torch.Tensor, may_use_gpu: bool = True) -> FlatIndex:
+def _empty_index(rows: torch.Tensor, memory: int, may_use_gpu: bool = True) -> FlatIndex:
     faiss = required()
     index = faiss.IndexFlatL2(rows.shape[1])
     if may_use_gpu and is_on_gpu(rows.device):
-        gpu = rows.device.index or 0
-        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), gpu, index)
+        torch.cuda.empty_cache()  # what torch keeps in reserve, faiss cannot take
+        resources = _gpu_resources()
+        resources.setTempMemory(min(memory, GPU_KEPT))
+        index = faiss.index_cpu_to_gpu(resources, rows.device.index or 0, index)
     return index
+
+
+@cache  # one for the process: each takes memory of its own
+def _gpu_resources() -> Any:
+    """faiss's StandardGpuResources; it has no types."""
+    return required().StandardGpuResources()

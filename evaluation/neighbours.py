@@ -102,7 +102,9 @@ class Gallery:
         self.buffer = rows.new_empty(0, len(rows))
         self.faiss_search: faiss_library.FlatSearch | None = None
         if use_faiss:
-            self.faiss_search = faiss_library.flat_index(self._unit(rows), self.depth + SPARE)
+            self.faiss_search = faiss_library.flat_index(
+                self._unit(rows), self.depth + SPARE, memory=memory
+            )
 
     def scan(self, queries: torch.Tensor, self_rows: torch.Tensor) -> Scan:
         """Distances of queries [Q, D] to all rows, or to at least the nearest `depth`."""

@@ -11,12 +11,20 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from programs.constants import DEVICES, PRECISIONS
-from utilities.errors import UserError, on_one_line
+from utilities.errors import MemoryAdvice, UserError, on_one_line
 from utilities.paths import expanded
 from utilities.run_folder import LAST_CHECKPOINT, checkpoint_at
 
 Flags = TypeVar("Flags", bound=argparse.Namespace)
 LOG = logging.getLogger(__name__)
+OF_EMBEDDING = MemoryAdvice(
+    host="lower --bs or --kernels",
+    gpu="lower --bs, or use --precision bf16 or --device cpu",
+)
+OF_OTHER_WORK = MemoryAdvice(
+    host="end other programs, or take a machine with more of it",
+    gpu="end other programs on it",
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -125,7 +133,8 @@ def run(program: str, work: Callable[[Flags], None], flags: Flags) -> int:
     report.configure_logging(sys.stderr)
     if isinstance(flags, EmbeddingFlags) and flags.gpu and flags.device == "cpu":
         LOG.info("--gpu %d has no effect, because --device is cpu.", flags.gpu_index)
-    return report.exit_status(work, flags, program=f"python -m programs.{program}")
+    advice = OF_EMBEDDING if isinstance(flags, EmbeddingFlags) else OF_OTHER_WORK
+    return report.exit_status(work, flags, program=f"python -m programs.{program}", advice=advice)
 
 
 def _checkpoint(text: str) -> Path:

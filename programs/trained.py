@@ -90,6 +90,7 @@ class Trained:
             split.seen(oriented=self.oriented()).with_transform(self.transform),
             batch_size=batch_size,
             workers=workers,
+            pin=self.runtime.pins_batches,
         )
         title = f"{len(split):,} images"
         for places, rows in outputs(

@@ -12,7 +12,13 @@ ParameterGroups = list[dict[str, Any]]
 
 def adam(groups: ParameterGroups) -> Optimizer:
     """Adam (Kingma and Ba, ICLR 2015) with weight decay in the gradient, as in the paper's code."""
-    return torch.optim.Adam(groups)
+    return torch.optim.Adam(groups, fused=_fuses(groups))
+
+
+def _fuses(groups: ParameterGroups) -> bool | None:
+    """True, one kernel for all weights, where they are on a GPU; elsewhere torch's own choice."""
+    is_on_gpu = all(weights.is_cuda for group in groups for weights in group["params"])
+    return True if is_on_gpu else None
 
 
 REGISTRY: dict[str, Callable[[ParameterGroups], Optimizer]] = {
@@ -38,11 +44,25 @@ class PlainOptimizer:
         return self.optimizer.state_dict()
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Raises ValueError for groups of other sizes."""
+        """Raises ValueError for groups of other sizes.
+
+        The settings go in with the state: by `fused` torch decides whether the count of steps lies
+        on the GPU, and a checkpoint may be of another device.
+        """
         settings = [
             {name: value for name, value in group.items() if name != "params"}
             for group in self.optimizer.param_groups
         ]
-        self.optimizer.load_state_dict(state_dict)
-        for group, current in zip(self.optimizer.param_groups, settings):
-            group.update(current)
+        groups = state_dict["param_groups"]
+        if len(groups) == len(settings):  # otherwise torch says so
+            groups = [group | current for group, current in zip(groups, settings)]
+        self.optimizer.load_state_dict(state_dict | {"param_groups": groups})
+        for weights, values in self.optimizer.state.items():
+            _lay_out(values, weights)
+
+
+def _lay_out(values: dict[str, Any], weights: torch.Tensor) -> None:
+    """Give what lies beside weights their layout in memory, which a fused kernel asks for."""
+    for name, value in values.items():
+        if value.shape == weights.shape and value.stride() != weights.stride():
+            values[name] = torch.empty_like(weights, dtype=value.dtype).copy_(value)

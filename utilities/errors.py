@@ -1,6 +1,19 @@
 """The exception whose message is for the person at the shell, and how messages name things."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+# What torch, cuBLAS, cuDNN and faiss say where a GPU has no memory left, beside torch's own type.
+GPU_IS_FULL = (
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "StandardGpuResources: alloc fail",
+    "cudaMalloc",
+)
+HOST_IS_FULL = ("DefaultCPUAllocator", "std::bad_alloc")
 
 
 class UserError(Exception):
@@ -30,28 +43,45 @@ def of_loading(error: BaseException) -> str | None:
     )
 
 
-def of_memory(error: BaseException) -> str | None:
-    """The beginning of a sentence where memory of the host cannot be had; None otherwise."""
-    if not isinstance(error, MemoryError) and "DefaultCPUAllocator" not in str(error):
-        return None
-    return (
-        "the memory of this machine is too short for what was asked of it; lower --bs, "
-        "--image_size, --embed_dim or --cache_limit"
-    )
+class MemoryAdvice(NamedTuple):
+    """What helps where memory of the host or of the GPU is short, as the end of a sentence."""
+
+    host: str
+    gpu: str
 
 
-def of_gpu_memory(error: BaseException) -> str | None:
-    """The beginning of a sentence where memory of the GPU cannot be had; None otherwise.
+OF_A_RUN = MemoryAdvice(
+    host="lower --bs, --image_size, --embed_dim or --cache_limit",
+    gpu="lower --bs (or --image_size in training), or use --precision bf16",
+)
 
-    torch's own type is known by its name, because programs that need no torch do not load it.
-    """
+
+def of_memory(error: BaseException, advice: MemoryAdvice = OF_A_RUN) -> str | None:
+    """A sentence, without its point, where memory cannot be had; None otherwise."""
+    if _is_of_gpu(error):
+        return f"the GPU is out of memory; {advice.gpu}"
+    if isinstance(error, MemoryError) or any(word in str(error) for word in HOST_IS_FULL):
+        return f"the memory of this machine is too short for what was asked of it; {advice.host}"
+    return None
+
+
+def _is_of_gpu(error: BaseException) -> bool:
+    """torch's own type is known by its name: programs that need no torch do not load it."""
     kind = type(error)
-    if (kind.__module__.partition(".")[0], kind.__name__) != ("torch", "OutOfMemoryError"):
-        return None
-    return (
-        "the GPU is out of memory; lower --bs (or --image_size in training), or use --precision "
-        "bf16"
-    )
+    if (kind.__module__.partition(".")[0], kind.__name__) == ("torch", "OutOfMemoryError"):
+        return True
+    return any(word in str(error) for word in GPU_IS_FULL)
+
+
+@contextmanager
+def short_memory_told(work: str, advice: MemoryAdvice) -> Iterator[None]:
+    """Raises UserError, naming the work, where what happens inside finds no memory."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not (sentence := of_memory(error, advice)):
+            raise
+        raise UserError(f"{work}: {sentence}.") from error
 
 
 def on_one_line(text: str) -> str:
@@ -64,8 +94,8 @@ def in_escapes(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def reason(error: Exception) -> str:
-    """What another library's exception says, as a short part of one sentence."""
+def reason(error: Exception | str) -> str:
+    """What another library's exception or warning says, as a short part of one sentence."""
     return " ".join(str(error).split())[:160]
 
 

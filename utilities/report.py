@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from utilities import signals
 from utilities.errors import (
+    OF_A_RUN,
+    MemoryAdvice,
     NonFiniteLoss,
     UserError,
-    of_gpu_memory,
     of_loading,
     of_memory,
     on_one_line,
@@ -70,18 +71,28 @@ def configure_logging(stream: TextIO | None = None, *, quiet: bool = False) -> N
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
-def exit_status(run: Callable[..., None], *arguments: Any, program: str = "main.py") -> int:
+def exit_status(
+    run: Callable[..., None],
+    *arguments: Any,
+    program: str = "main.py",
+    advice: MemoryAdvice = OF_A_RUN,
+) -> int:
     """Run, and turn what ends it into the exit status of the program.
 
     What went wrong is a sentence on standard error. Whoever reads what is said may leave.
+
+    Args:
+        advice: names flags of the program that need less memory.
     """
     status = 0  # of work that prints after its reader has left
     with signals.answered(), reader_may_leave(), patient_errors(), overhearing():
-        status = _exit_status(run, arguments, program)
+        status = _exit_status(run, arguments, program, advice)
     return status
 
 
-def _exit_status(run: Callable[..., None], arguments: tuple[Any, ...], program: str) -> int:
+def _exit_status(
+    run: Callable[..., None], arguments: tuple[Any, ...], program: str, advice: MemoryAdvice
+) -> int:
     try:
         run(*arguments)
     except UserError as error:
@@ -92,7 +103,7 @@ def _exit_status(run: Callable[..., None], arguments: tuple[Any, ...], program: 
             1,
         )
     except (RuntimeError, MemoryError) as error:
-        if not (sentence := of_gpu_memory(error) or of_loading(error) or of_memory(error)):
+        if not (sentence := of_loading(error) or of_memory(error, advice)):
             raise
         message, status = f"error: {sentence}.", 2
     except KeyboardInterrupt as interrupt:

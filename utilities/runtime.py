@@ -1,13 +1,20 @@
-"""Where and how this process computes: device, number format, layout, place among others."""
+"""Where and how this process computes: device, number format, layout, place among others.
+
+Nothing here, or elsewhere in the program, looks for a GPU before `select_device` was asked for one:
+work on the CPU makes no CUDA context.
+"""
 
 import logging
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 
 from utilities import cores, memory
-from utilities.errors import UserError
+from utilities.errors import UserError, reason
 from utilities.types import Batch, PixelBatch
 
 LOG = logging.getLogger(__name__)
@@ -21,7 +28,7 @@ class Runtime:
     """
     Attributes:
         device: of the network and of what it is fed. precision: of DTYPES, for the network's
-            forward pass; losses and similarities are always at least fp32.
+            forward pass; losses and similarities are always at least fp32 (see `autocast`).
         channels_last: memory layout of images and of the network's weights.
         rank, world_size: this process among all that share each batch; alone by default.
     """
@@ -41,15 +48,29 @@ class Runtime:
     def memory_format(self) -> torch.memory_format:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
+    @property
+    def pins_batches(self) -> bool:
+        """Whether batches are read into pinned memory, from which a GPU copies while it works."""
+        return self.device.type == "cuda"
+
     def place(self, batch: Batch | PixelBatch) -> Batch:
         """The batch on the device, in its layout."""
         return batch.to(self.device, self.channels_last)
 
-    def autocast(self) -> torch.autocast:
-        """The mixed-precision context of the network; a no-op for fp32."""
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """The number format of the network's forward pass.
+
+        On a GPU, fp32 makes matrix products inside in TF32. Convolutions are so in both directions,
+        which is torch's default for cuDNN. The backward pass of products keeps full fp32, because
+        it runs outside, in one call with that of losses and similarities.
+        """
         is_mixed = self.precision != "fp32"
         dtype = DTYPES[self.precision] if is_mixed else None
-        return torch.autocast(self.device.type, dtype=dtype, enabled=is_mixed)
+        has_tf32 = self.device.type == "cuda" and not is_mixed
+        products = _tf32_products() if has_tf32 else nullcontext()
+        with torch.autocast(self.device.type, dtype=dtype, enabled=is_mixed), products:
+            yield
 
     def gradient_scaler(self) -> torch.amp.GradScaler:
         """Loss scaling, which only fp16 needs; otherwise it passes everything through."""
@@ -67,10 +88,43 @@ class Runtime:
         return torch.cat(all_gather(rows.contiguous()))
 
     def describe(self) -> str:
-        """The device by its name, with the threads of a CPU, and the number format."""
+        """The device by its name, with the threads of a CPU, the number format and the layout."""
+        where = f"CPU ({torch.get_num_threads()} threads)"
         if self.device.type == "cuda":
-            return f"{torch.cuda.get_device_name(self.device)}, {self.precision}"
-        return f"CPU ({torch.get_num_threads()} threads), {self.precision}"
+            where = torch.cuda.get_device_name(self.device)
+        return f"{where}, {self.precision}{', channels_last' if self.channels_last else ''}"
+
+
+@contextmanager
+def _tf32_products() -> Iterator[None]:
+    """Products of fp32 matrices on GPUs are made in TF32 by the process, where a GPU has that."""
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision
+    products.fp32_precision = "tf32"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
+
+
+def select_precision(precision: str, device: torch.device) -> str:
+    """`auto` takes bf16 on a GPU that computes with it, and fp32 elsewhere."""
+    if precision != "auto":
+        return precision
+    return "bf16" if _has_bf16(device) else "fp32"
+
+
+def is_channels_last(memory_format: str, device: torch.device) -> bool:
+    """`auto` takes channels_last on the GPUs that have bf16, and contiguous elsewhere.
+
+    Older ones, without TF32 too, are slower with it in fp32.
+    """
+    return _has_bf16(device) if memory_format == "auto" else memory_format == "channels_last"
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Whether it is a GPU that computes in bf16 itself, without emulation: Ampere or later."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def select_device(device: str, gpu: list[int]) -> torch.device:
@@ -80,13 +134,18 @@ def select_device(device: str, gpu: list[int]) -> torch.device:
     """
     if device == "cpu":
         return CPU
-    if not torch.cuda.is_available():
+    # What torch warns of, such as a driver that is too old, is said in our sentence.
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        is_available = torch.cuda.is_available()
+    if not is_available:
+        why = _without_gpu([str(warning.message) for warning in told])
         if device == "cuda":
             raise UserError(
-                "--device cuda: this machine has no CUDA GPU that torch can use; drop the flag or "
-                "use --device cpu."
+                f"--device cuda: this machine has no CUDA GPU that torch can use{why}; drop the "
+                "flag or use --device cpu."
             )
-        LOG.info("No CUDA GPU found: running on the CPU.")
+        LOG.info("No CUDA GPU found%s: running on the CPU.", why)
         return CPU
     if gpu[0] not in range(torch.cuda.device_count()):
         raise UserError(
@@ -94,8 +153,44 @@ def select_device(device: str, gpu: list[int]) -> torch.device:
         )
     if len(gpu) > 1:
         LOG.info("--gpu %s: a run uses one GPU, here %d.", " ".join(map(str, gpu)), gpu[0])
-    torch.cuda.set_device(gpu[0])
-    return torch.device("cuda", gpu[0])
+    return _begun(gpu[0])
+
+
+def _without_gpu(told: list[str]) -> str:
+    """Why torch finds none, in brackets, as far as it can be known."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return " (CUDA_VISIBLE_DEVICES hides them all)"
+    if torch.version.cuda is None and torch.version.hip is None:
+        return " (this torch is built for the CPU alone)"
+    return f" ({reason(told[0])})" if told else ""
+
+
+def _begun(gpu: int) -> torch.device:
+    """The GPU with its CUDA context, which is made here and nowhere else.
+
+    Raises UserError where it cannot be made.
+    """
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            torch.cuda.set_device(gpu)
+            torch.cuda.init()
+    except RuntimeError as error:  # a driver that does not fit, or a GPU that others keep
+        raise UserError(
+            f"--gpu {gpu}: this GPU cannot be used ({reason(error)}); --device cpu does without."
+        ) from error
+    for warning in told:  # of a GPU that this torch was not built for
+        LOG.warning("--gpu %d: %s", gpu, reason(warning.message))
+    return torch.device("cuda", gpu)
+
+
+def hide_gpus() -> None:
+    """No library of this process, nor of those that it starts, finds a GPU from here on.
+
+    Otherwise torch's own optimisers make a CUDA context on a machine that has one: they ask whether
+    it captures their step, wherever their weights are. It is too late once somebody has looked.
+    """
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def use_own_cores() -> None:
@@ -124,6 +219,8 @@ def memory_budget(size: str, device: torch.device) -> int:
 
 
 def _free_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return memory.free()
+    """Bytes; of a GPU with what torch keeps in reserve, which the driver counts as taken."""
+    if device.type != "cuda":
+        return memory.free()
+    reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + reserve

@@ -17,18 +17,21 @@ def derive(seed: int, epoch: int, rank: int = 0) -> int:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, numpy and torch on all devices."""
+    """Seed Python, numpy and torch on all devices; those not in use yet get it when they are."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
 
 
 def state() -> dict:
-    """Where the streams of Python, numpy and torch are, as tensors and plain values."""
+    """Where the streams of Python, numpy and torch are, as tensors and plain values.
+
+    Those of GPUs are among them where one is in use: looking for them would make a CUDA context.
+    """
     stream = np.random.get_state(legacy=False)
     assert isinstance(stream, dict)
     place = stream["state"]
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     return {
         "python": random.getstate(),
         "numpy": stream | {"state": place | {"key": torch.from_numpy(place["key"].astype(int))}},
@@ -38,13 +41,13 @@ def state() -> dict:
 
 
 def restore(state: dict) -> None:
-    """Put the streams where `state()` found them; those of GPUs where there are as many."""
+    """Put the streams where `state()` found them; those of GPUs where as many are in use."""
     random.setstate(state["python"])
     stream = state["numpy"]
     place = stream["state"]
     np.random.set_state(stream | {"state": place | {"key": place["key"].numpy().astype("uint32")}})
     torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+    if torch.cuda.is_initialized() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
 
 

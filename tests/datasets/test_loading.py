@@ -110,7 +110,7 @@ def test_an_evaluation_ends_its_processes_itself(split, two_cores):
 
 def test_only_a_reader_that_left_is_no_error_of_a_loading_process(monkeypatch, capsys):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # undone at the end
-    loading._leave_quietly(0)
+    loading._leave_quietly()
     sys.excepthook(EOFError, EOFError(), None)
     assert capsys.readouterr().err == ""
     sys.excepthook(ValueError, ValueError("a real one"), None)

@@ -128,6 +128,7 @@ def test_the_chosen_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
     assert select_device("auto", [1]) == torch.device("cuda", 1)
     assert select_device("cpu", [1]) == torch.device("cpu")
 
