@@ -2,13 +2,15 @@
 
 import torch
 
-from utilities.functional import at_least_float32, require_real, whole_labels
+from utilities.functional import at_least_float32, ragged_is_cheap, require_real, whole_labels
+from utilities.types import Triplets
 
 
 class BatchMiner:
     """A subclass writes `mine(embeddings, labels)`.
 
-    `generator` draws; None is torch's own, which a run seeds at the start of each epoch.
+    `generator` draws; None is torch's own, which a run seeds at the start of each epoch. One of
+    another device than the batch's makes each draw wait for a copy.
     """
 
     generator: torch.Generator | None = None
@@ -19,8 +21,7 @@ class BatchMiner:
 
         Raises ValueError for labels [B] that are no whole numbers, or integer embeddings.
         """
-        require_real(embeddings)
-        return self.mine(at_least_float32(embeddings), whole_labels(labels))
+        return self.mine(*_checked(embeddings, labels))
 
     def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError(f"{type(self).__name__} must define mine(embeddings, labels)")
@@ -46,30 +47,70 @@ class BatchMiner:
 
     def uniform(self, count: int, device: torch.device) -> torch.Tensor:
         """[count] in [0, 1), in double precision so that large ranges are reached evenly."""
-        return torch.rand(count, dtype=torch.float64, device=device, generator=self.generator)
+        drawn = torch.rand(
+            count, dtype=torch.float64, device=self._draws_on(device), generator=self.generator
+        )
+        return drawn.to(device)
 
     def permutation(self, count: int, device: torch.device) -> torch.Tensor:
-        return torch.randperm(count, device=device, generator=self.generator)
+        order = torch.randperm(count, device=self._draws_on(device), generator=self.generator)
+        return order.to(device)
+
+    def _draws_on(self, device: torch.device) -> torch.device:
+        return device if self.generator is None else self.generator.device
 
 
-def per_anchor(
-    positive: torch.Tensor, negative: torch.Tensor, usable: torch.Tensor
-) -> torch.Tensor:
+class BoundedMiner(BatchMiner):
+    """A miner of no more triplets than the shape of a batch says.
+
+    A subclass writes `mine_padded(embeddings, labels)`, which gives as many with fillers among
+    them: indices of the batch too, so that whatever is computed of them is finite.
+    """
+
+    def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return self.mine_padded(embeddings, labels).compact()
+
+    def mine_padded(self, embeddings: torch.Tensor, labels: torch.Tensor) -> Triplets:
+        raise NotImplementedError(
+            f"{type(self).__name__} must define mine_padded(embeddings, labels)"
+        )
+
+    @torch.no_grad()
+    def padded(self, embeddings: torch.Tensor, labels: torch.Tensor) -> Triplets:
+        """What a call gives, with fillers in place of a count for which a step would wait."""
+        return self.mine_padded(*_checked(embeddings, labels))
+
+
+def _checked(embeddings: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    require_real(embeddings)
+    return at_least_float32(embeddings), whole_labels(labels)
+
+
+def per_anchor(positive: torch.Tensor, negative: torch.Tensor, usable: torch.Tensor) -> Triplets:
     """The triplet of each sample that is usable as an anchor.
 
     Args:
         positive, negative: [B], those of each sample. usable: bool [B].
     """
     anchors = torch.arange(len(positive), device=positive.device)
-    return torch.stack([anchors, positive, negative], dim=1)[usable]
+    return Triplets(torch.stack([anchors, positive, negative], dim=1), usable)
+
+
+def no_triplets(labels: torch.Tensor) -> Triplets:
+    return Triplets(labels.new_zeros(0, 3))
 
 
 class Ranked:
     """The columns that a mask [R, B] holds in each row, by rank."""
 
     def __init__(self, mask: torch.Tensor):
-        self.columns, self.counts = mask.nonzero()[:, 1], mask.sum(1)
-        self.starts = self.counts.cumsum(0) - self.counts
+        self.counts = mask.sum(1)
+        if ragged_is_cheap(mask):
+            self.columns = mask.nonzero()[:, 1]
+            self.starts = self.counts.cumsum(0) - self.counts
+        else:  # all columns of a row, its own first; of bytes, because CUDA sorts no bool
+            self.columns = (~mask).byte().argsort(dim=1, stable=True).flatten()
+            self.starts = torch.arange(len(mask), device=mask.device) * mask.shape[1]
 
     def __call__(self, rows: torch.Tensor, ranks: torch.Tensor) -> torch.Tensor:
         """Column of the given rank (0, 1, ...) in each of the given rows."""
@@ -83,7 +124,7 @@ def numbered(
 
     The pairs of a positive and a negative of an anchor are numbered, negatives first.
     """
-    n_negatives = negatives.counts[anchors]
+    n_negatives = negatives.counts[anchors].clamp(min=1)
     positive = positives(anchors, numbers // n_negatives)
     negative = negatives(anchors, numbers % n_negatives)
     return torch.stack([anchors, positive, negative], dim=1)

@@ -2,14 +2,15 @@
 
 import torch
 
-from batchminer.base import BatchMiner, per_anchor
+from batchminer.base import BoundedMiner, per_anchor
 from utilities.choices import one_of
 from utilities.functional import masked_max, pair_masks, pairwise_distances
+from utilities.types import Triplets
 
 FORMS = ("paper", "textbook")
 
 
-class DistanceMiner(BatchMiner):
+class DistanceMiner(BoundedMiner):
     """A triplet per anchor, its negative drawn inversely to how common its distance is.
 
     The positive is uniform. On the unit sphere in D dimensions pairs at distance d have density
@@ -29,7 +30,7 @@ class DistanceMiner(BatchMiner):
             one_of("form", form, FORMS),
         )
 
-    def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def mine_padded(self, embeddings: torch.Tensor, labels: torch.Tensor) -> Triplets:
         positives, negatives = pair_masks(labels)
         positives.diagonal().logical_or_(~positives.any(1))
         positive = self.draw(positives)

@@ -2,11 +2,12 @@
 
 import torch
 
-from batchminer.base import BatchMiner, Ranked, spread
-from utilities.functional import pair_masks
+from batchminer.base import BoundedMiner, Ranked
+from utilities.functional import listed_pairs, pair_masks
+from utilities.types import Triplets
 
 
-class LiftedMiner(BatchMiner):
+class LiftedMiner(BoundedMiner):
     """The fewest triplets in which every pair of each anchor comes at least once.
 
     That is every positive and every negative pair. Positives and negatives of an anchor are paired
@@ -14,15 +15,16 @@ class LiftedMiner(BatchMiner):
     negative are left out.
     """
 
-    def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def mine_padded(self, embeddings: torch.Tensor, labels: torch.Tensor) -> Triplets:
         positives, negatives = map(Ranked, self.pairs(labels))
-        anchors, position = spread(torch.maximum(positives.counts, negatives.counts))
+        longer = torch.maximum(positives.counts, negatives.counts)
+        places = torch.arange(len(labels), device=labels.device)
+        anchors, position, real = listed_pairs(places < longer[:, None])
         rows = [anchors]
         for partners in (positives, negatives):
-            rotation = self.below(partners.counts)
-            ranks = (position + rotation[anchors]) % partners.counts[anchors]
-            rows.append(partners(anchors, ranks))
-        return torch.stack(rows, dim=1)
+            counts, rotation = partners.counts.clamp(min=1), self.below(partners.counts)
+            rows.append(partners(anchors, (position + rotation[anchors]) % counts[anchors]))
+        return Triplets(torch.stack(rows, dim=1), real)
 
     @staticmethod
     def pairs(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
-from batchminer.base import BatchMiner, per_anchor
+from batchminer.base import BoundedMiner, per_anchor
 from utilities.choices import part_of
-from utilities.functional import pair_masks, pairwise_distances
+from utilities.functional import Constant, pair_masks, pairwise_distances
+from utilities.types import Triplets
 
 # Mode -> the distances that count; all others come only if none of these is there.
 BANDS = {
@@ -17,7 +18,7 @@ BANDS = {
 }
 
 
-class ParametricMiner(BatchMiner):
+class ParametricMiner(BoundedMiner):
     """A triplet per anchor: a uniform positive, and a negative by a step function of its distance.
 
     Distances within support_lim fall into n_support - 1 equal bins; bins whose centre lies in the
@@ -35,12 +36,13 @@ class ParametricMiner(BatchMiner):
         support_lim: Sequence[float] = (0.1, 1.9),
     ):
         nearest, farthest = support_lim
-        self.support = torch.linspace(nearest, farthest, n_support)
-        centres = (self.support[1:] + self.support[:-1]) / 2
+        support = torch.linspace(nearest, farthest, n_support)
+        centres = (support[1:] + support[:-1]) / 2
         low, high = part_of(BANDS, "mode", mode)
-        self.bin_weights = torch.where((centres >= low) & (centres <= high), 1.0, 1e-15)
+        self.support = Constant(support)
+        self.weights = Constant(torch.where((centres >= low) & (centres <= high), 1.0, 1e-15))
 
-    def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def mine_padded(self, embeddings: torch.Tensor, labels: torch.Tensor) -> Triplets:
         positives, negatives = pair_masks(labels)
         weights = self.distance_weights(pairwise_distances(embeddings)) * negatives
         weights = torch.where(weights.any(1, keepdim=True), weights, negatives.to(weights.dtype))
@@ -49,7 +51,7 @@ class ParametricMiner(BatchMiner):
 
     def distance_weights(self, distances: torch.Tensor) -> torch.Tensor:
         """Weight of each distance, 0 outside the support."""
-        support, bin_weights = self.support.to(distances), self.bin_weights.to(distances)
+        support, bin_weights = self.support.like(distances), self.weights.like(distances)
         inside = (distances >= support[0]) & (distances <= support[-1])
         bins = torch.bucketize(distances, support[1:-1])
         return bin_weights[bins].masked_fill(~inside, 0.0)

@@ -2,8 +2,10 @@
 
 import torch
 
+from batchminer.base import no_triplets
 from batchminer.distance import DistanceMiner
-from utilities.functional import pair_masks
+from utilities.functional import pair_masks, ragged_is_cheap
+from utilities.types import Triplets
 
 
 class RandomDistanceMiner(DistanceMiner):
@@ -28,14 +30,17 @@ class RandomDistanceMiner(DistanceMiner):
         super().__init__(lower_cutoff, upper_cutoff, form)
         self.shuffle_labels = shuffle_labels
 
-    def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def mine_padded(self, embeddings: torch.Tensor, labels: torch.Tensor) -> Triplets:
         if self.shuffle_labels:
             labels = labels[self.permutation(len(labels), labels.device)]
         positives, negatives = pair_masks(labels)
-        usable = (positives.any(1) & negatives.any(1)).nonzero().squeeze(1)
-        if len(usable) == 0:
-            return labels.new_zeros(0, 3)
-        anchors = usable[self.below(torch.full_like(labels, len(usable)))]
+        usable = positives.any(1) & negatives.any(1)
+        if ragged_is_cheap(labels) and not usable.any():
+            return no_triplets(labels)
+        numbers = usable.cumsum(0)
+        drawn = self.below(numbers[-1:].expand_as(labels))
+        anchors = torch.searchsorted(numbers, drawn, right=True).clamp(max=len(labels) - 1)
         weights = self.negative_weights(embeddings, negatives)
         positive, negative = self.draw(positives[anchors]), self.draw(weights[anchors])
-        return torch.stack([anchors, positive, negative], dim=1)
+        rows = torch.stack([anchors, positive, negative], dim=1)
+        return Triplets(rows, (numbers[-1:] > 0).expand_as(labels))

@@ -5,6 +5,7 @@ import torch
 from batchminer.base import per_anchor
 from batchminer.distance import DistanceMiner
 from utilities.functional import pair_masks
+from utilities.types import Triplets
 
 
 class RhoDistanceMiner(DistanceMiner):
@@ -28,7 +29,7 @@ class RhoDistanceMiner(DistanceMiner):
         super().__init__(lower_cutoff, upper_cutoff, form)
         self.cp = cp
 
-    def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def mine_padded(self, embeddings: torch.Tensor, labels: torch.Tensor) -> Triplets:
         positives, negatives = pair_masks(labels)
         anchors, positive = torch.arange(len(labels), device=labels.device), self.draw(positives)
         negative = self.draw(self.negative_weights(embeddings, negatives))

@@ -2,14 +2,15 @@
 
 import torch
 
-from batchminer.base import BatchMiner, per_anchor
+from batchminer.base import BoundedMiner, per_anchor
 from utilities.choices import one_of
 from utilities.functional import pair_masks, pairwise_distances
+from utilities.types import Triplets
 
 FORMS = ("paper", "textbook")
 
 
-class SemihardMiner(BatchMiner):
+class SemihardMiner(BoundedMiner):
     """A triplet per anchor: a uniform positive and a negative in the margin behind it.
 
     The negative is uniform among d_ap < d_an < d_ap + margin, with Euclidean distances (`paper`) or
@@ -20,7 +21,7 @@ class SemihardMiner(BatchMiner):
     def __init__(self, margin: float = 0.2, form: str = "paper"):
         self.margin, self.form = margin, one_of("form", form, FORMS)
 
-    def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def mine_padded(self, embeddings: torch.Tensor, labels: torch.Tensor) -> Triplets:
         positives, negatives = pair_masks(labels)
         distances = pairwise_distances(embeddings)
         if self.form == "textbook":

@@ -2,11 +2,12 @@
 
 import torch
 
-from batchminer.base import BatchMiner, per_anchor
+from batchminer.base import BoundedMiner, per_anchor
 from utilities.functional import masked_max, masked_min, pair_masks, pairwise_distances
+from utilities.types import Triplets
 
 
-class SofthardMiner(BatchMiner):
+class SofthardMiner(BoundedMiner):
     """A triplet per anchor of a hard positive and a hard negative.
 
     The negative is nearer than the farthest positive, the positive farther than the nearest
@@ -14,7 +15,7 @@ class SofthardMiner(BatchMiner):
     without a positive or a negative are left out.
     """
 
-    def mine(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def mine_padded(self, embeddings: torch.Tensor, labels: torch.Tensor) -> Triplets:
         positives, negatives = pair_masks(labels)
         distances = pairwise_distances(embeddings)
         hard_positives = positives & (distances > masked_min(distances, negatives, 1)[:, None])

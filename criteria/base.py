@@ -1,14 +1,21 @@
 """What all objectives share: checks, fp32, and a zero with a graph where nothing can be learnt."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.func import functional_call
 from torch.nn.functional import normalize
 
-from utilities.functional import at_least_float32, graph_zero, require_real, whole_labels
-from utilities.types import Miner, ModelOutput
+from utilities.functional import (
+    at_least_float32,
+    graph_zero,
+    ragged_is_cheap,
+    require_real,
+    whole_labels,
+)
+from utilities.types import Miner, ModelOutput, PaddedMiner, Triplets
 
 
 class Criterion(nn.Module):
@@ -115,26 +122,50 @@ class MinedCriterion(Criterion):
     def is_mined(self) -> bool:
         return True
 
+    def mined(self, embeddings: torch.Tensor, labels: torch.Tensor) -> Triplets:
+        """The miner's choice, without a wait for its number where the miner knows how."""
+        rows = embeddings.detach()
+        if isinstance(self.miner, PaddedMiner) and not ragged_is_cheap(embeddings):
+            return self.miner.padded(rows, labels)
+        return Triplets(self.miner(rows, labels))
+
+
+class TripletRows(NamedTuple):
+    """Rows [T, D] of mined triplets, some of which may be fillers.
+
+    Fillers are rows of the batch that count for nothing: a mean is taken by `mean`, a sum of
+    `kept` values.
+    """
+
+    anchors: torch.Tensor
+    positives: torch.Tensor
+    negatives: torch.Tensor
+    triplets: Triplets
+
+    def kept(self, values: torch.Tensor) -> torch.Tensor:
+        """Values [T] of the triplets, 0 at fillers."""
+        return self.triplets.kept(values)
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Of the values [T] of the triplets."""
+        return self.triplets.mean(values)
+
 
 class TripletCriterion(MinedCriterion):
     """An objective on the rows of mined triplets.
 
-    A subclass writes `triplet_loss(anchors, positives, negatives)` for T > 0 rows.
+    A subclass writes `triplet_loss(rows)`, of at least one row.
     """
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
-        triplets = self.miner(output.embeddings.detach(), labels)
-        if len(triplets) == 0:
+        triplets = self.mined(output.embeddings, labels)
+        if len(triplets.rows) == 0:
             return graph_zero(output.embeddings)
-        return self.triplet_loss(*output.embeddings[triplets].unbind(1))
+        anchors, positives, negatives = output.embeddings[triplets.rows].unbind(1)
+        return self.triplet_loss(TripletRows(anchors, positives, negatives, triplets))
 
-    def triplet_loss(
-        self, anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
-    ) -> torch.Tensor:
-        """Of rows [T, D] each."""
-        raise NotImplementedError(
-            f"{type(self).__name__} must define triplet_loss(anchors, positives, negatives)"
-        )
+    def triplet_loss(self, rows: TripletRows) -> torch.Tensor:
+        raise NotImplementedError(f"{type(self).__name__} must define triplet_loss(rows)")
 
 
 class ProxyCriterion(Criterion):

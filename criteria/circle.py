@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import normalize, softplus
 
 from criteria.base import Criterion
-from utilities.functional import masked_logsumexp, masked_mean, pair_masks, positive_columns
+from utilities.functional import masked_logsumexp, masked_mean, pair_columns, pair_masks
 from utilities.types import ModelOutput
 
 
@@ -24,7 +24,7 @@ class CircleLoss(Criterion):
         unit = normalize(output.embeddings, dim=1)
         similarities = unit @ unit.T
         positives, negatives = pair_masks(labels)
-        columns, real = positive_columns(positives)
+        columns, real = pair_columns(positives)
         near = similarities.gather(1, columns)
         pull = self.gamma * (near.detach() - 1 - self.m).clamp(max=0) * (near - 1 + self.m)
         push_weights = (similarities.detach() + self.m).clamp(min=0).mul(self.gamma)

@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import pairwise_distance, relu
 
-from criteria.base import TripletCriterion
+from criteria.base import TripletCriterion, TripletRows
 from utilities.choices import one_of
 from utilities.functional import row_distances
 from utilities.types import Miner
@@ -29,12 +29,10 @@ class ContrastiveLoss(TripletCriterion):
             one_of("form", form, FORMS),
         )
 
-    def triplet_loss(
-        self, anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
-    ) -> torch.Tensor:
+    def triplet_loss(self, rows: TripletRows) -> torch.Tensor:
         distances = row_distances if self.form == "textbook" else pairwise_distance
-        too_far = relu(distances(anchors, positives) - self.pos_margin)
-        too_near = relu(self.neg_margin - distances(anchors, negatives))
+        too_far = relu(distances(rows.anchors, rows.positives) - self.pos_margin)
+        too_near = relu(self.neg_margin - distances(rows.anchors, rows.negatives))
         if self.form == "textbook":
             too_far, too_near = too_far.square() / 2, too_near.square() / 2
-        return too_far.mean() + too_near.mean()
+        return rows.mean(too_far) + rows.mean(too_near)

@@ -4,7 +4,6 @@ import torch
 from torch.nn.functional import normalize
 
 from criteria.base import Criterion
-from utilities.functional import graph_zero
 from utilities.types import ModelOutput
 
 
@@ -26,20 +25,14 @@ class HistogramLoss(Criterion):
         unit = normalize(output.embeddings, dim=1)
         similarities = (unit @ unit.T)[rows, columns].clamp(-1, 1)
         positives, negatives = self.histograms(similarities, same)
-        if len(positives) == 0:
-            return graph_zero(output.embeddings)
         return (negatives * positives.cumsum(0)).sum()
 
     def histograms(
         self, similarities: torch.Tensor, same: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised histograms [nbins] of positive and negative pairs.
-
-        Both are empty where the batch has pairs of one kind only.
-        """
+        """Normalised histograms [nbins] of positive and negative pairs, 0 where there is none."""
         n_positives = same.sum()
-        if n_positives == 0 or n_positives == len(same):
-            return similarities[:0], similarities[:0]
+        n_negatives = len(same) - n_positives
         position = (similarities + 1) * ((self.nbins - 1) / 2)
         node = position.detach().floor().long().clamp(0, self.nbins - 2)
         upper_share = position - node
@@ -49,4 +42,5 @@ class HistogramLoss(Criterion):
             .index_add(0, node, 1 - upper_share)
             .index_add(0, node + 1, upper_share)
         )
-        return both[: self.nbins] / n_positives, both[self.nbins :] / (len(same) - n_positives)
+        positives, negatives = both[: self.nbins], both[self.nbins :]
+        return positives / n_positives.clamp(min=1), negatives / n_negatives.clamp(min=1)

@@ -8,7 +8,7 @@ from torch.nn.functional import relu
 
 from criteria.base import MinedCriterion
 from utilities.choices import one_of
-from utilities.functional import masked_logsumexp, masked_mean, pairwise_distances, positive_columns
+from utilities.functional import masked_logsumexp, masked_mean, pair_columns, pairwise_distances
 from utilities.types import Miner, ModelOutput, PairMiner
 
 FORMS = ("paper", "textbook")
@@ -37,7 +37,7 @@ class LiftedLoss(MinedCriterion):
         embeddings = output.embeddings
         positives, negatives = pairs(self.miner, embeddings.detach(), labels)
         distances = pairwise_distances(embeddings)
-        columns, real = positive_columns(positives)
+        columns, real = pair_columns(positives)
         to_positives = distances.gather(1, columns)  # [B, K]
         nearest_negative = masked_logsumexp(-distances, negatives, 1) + self.neg_margin
         if self.form == "paper":

@@ -52,17 +52,17 @@ class MarginLoss(MinedCriterion):
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         embeddings = output.embeddings
-        triplets = self.miner(embeddings.detach(), labels)
-        anchors, positives, negatives = embeddings[triplets].unbind(1)  # [T, D] each
+        triplets = self.mined(embeddings, labels)
+        anchors, positives, negatives = embeddings[triplets.rows].unbind(1)  # [T, D] each
         if isinstance(self.beta, torch.Tensor):
-            beta = self.beta[labels[triplets[:, 0]]]
+            beta = self.beta[labels[triplets.rows[:, 0]]]
         else:
             beta = anchors.new_full((len(anchors),), self.beta)
-        positive_term = relu(_distance(anchors, positives) - beta + self.margin)
-        negative_term = relu(beta - _distance(anchors, negatives) + self.margin)
+        positive_term = triplets.kept(relu(_distance(anchors, positives) - beta + self.margin))
+        negative_term = triplets.kept(relu(beta - _distance(anchors, negatives) + self.margin))
         active = torch.stack([positive_term > 0, negative_term > 0])
         count = active.any(0).sum() if self.form == "paper" else active.sum()
-        total = positive_term.sum() + negative_term.sum() + self.nu * beta.sum()
+        total = positive_term.sum() + negative_term.sum() + self.nu * triplets.kept(beta).sum()
         return total / count.clamp(min=1)
 
     def parameter_groups(self, base_lr: float) -> list[dict]:

@@ -9,8 +9,8 @@ from utilities.functional import (
     masked_logsumexp,
     masked_max,
     masked_min,
+    pair_columns,
     pair_masks,
-    positive_columns,
 )
 from utilities.types import ModelOutput
 
@@ -55,7 +55,7 @@ class MultiSimilarityLoss(Criterion):
         if self.dim == 0:
             similarities = similarities.T
         positives, negatives = pair_masks(labels)
-        columns, real = positive_columns(positives)
+        columns, real = pair_columns(positives)
         near = similarities.gather(1, columns)
         with torch.no_grad():  # pairs that the margin finds informative
             hardest_negative = masked_max(similarities, negatives, 1)

@@ -23,17 +23,18 @@ class QuadrupletLoss(MinedCriterion):
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         embeddings = output.embeddings
-        triplets = self.miner(embeddings.detach(), labels)
-        if len(triplets) == 0:
+        triplets = self.mined(embeddings, labels)
+        if len(triplets.rows) == 0:
             return graph_zero(embeddings)
-        fourth, exists = draw_fourth(labels, triplets)
-        anchors, positives, negatives = embeddings[triplets].unbind(1)
+        fourth, exists = draw_fourth(labels, triplets.rows)
+        exists = exists if triplets.real is None else exists & triplets.real
+        anchors, positives, negatives = embeddings[triplets.rows].unbind(1)
         to_positive = (anchors - positives).square().sum(-1)
         to_negative = (anchors - negatives).square().sum(-1)
         first = relu(to_positive - to_negative + self.margin_alpha_1)
         apart = (negatives - embeddings[fourth]).square().sum(-1)
         second = relu(to_positive - apart + self.margin_alpha_2)
-        return first.mean() + (second * exists).sum() / exists.sum().clamp(min=1)
+        return triplets.mean(first) + (second * exists).sum() / exists.sum().clamp(min=1)
 
 
 def draw_fourth(labels: torch.Tensor, triplets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,11 +44,14 @@ def draw_fourth(labels: torch.Tensor, triplets: torch.Tensor) -> tuple[torch.Ten
     """
     # Sorted by class, the samples of two classes are two runs of ranks; a rank among the others
     # skips both.
-    by_class = labels.argsort()
-    _, position, counts = labels.unique(return_inverse=True, return_counts=True)
-    classes = position[triplets[:, [0, 2]]].sort(1).values  # [T, 2]
-    sizes, starts = counts[classes], (counts.cumsum(0) - counts)[classes]
-    sizes[:, 1] *= classes[:, 0] != classes[:, 1]  # one run to skip where both are one class
+    by_class = labels.argsort(stable=True)
+    ordered = labels[by_class]
+    starts = torch.searchsorted(ordered, labels)  # [B] of the class of each sample
+    counts = torch.searchsorted(ordered, labels, right=True) - starts
+    others = triplets[:, ::2]  # anchors and negatives, [T, 2]
+    starts, order = starts[others].sort(dim=1, stable=True)
+    sizes = counts[others].gather(1, order)
+    sizes[:, 1] *= starts[:, 0] != starts[:, 1]  # one run to skip where both are one class
     n_outside = len(labels) - sizes.sum(1)
     drawn = (torch.rand(len(triplets), device=labels.device) * n_outside).long()
     rank = drawn.clamp(max=len(labels) - 1)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from criteria.base import Criterion
-from criteria.smooth_ap import ranked_above
-from utilities.functional import graph_zero, pair_masks
+from criteria.smooth_ap import one_minus_mean, ranked_above
+from utilities.functional import Constant, listed_pairs, pair_masks
 from utilities.types import ModelOutput
 
 
@@ -29,17 +29,15 @@ class RecallAtKLoss(Criterion):
         similarity_temperature: float = 0.01,
     ):
         super().__init__()
-        self.k, self.rank_temperature = list(k), rank_temperature
+        self.limits, self.rank_temperature = Constant(torch.tensor(k)), rank_temperature
         self.similarity_temperature = similarity_temperature
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         positives, _ = pair_masks(labels)
-        queries, matches = positives.nonzero(as_tuple=True)  # every (query, positive), M of them
-        if len(queries) == 0:
-            return graph_zero(output.embeddings)
+        # Every (query, positive), M of them.
+        queries, matches, real = listed_pairs(positives, width=len(labels))
         temperature = self.similarity_temperature
         ranks = 1 + ranked_above(output.embeddings, queries, matches, temperature).sum(1)
-        limits = torch.tensor(self.k, dtype=ranks.dtype, device=ranks.device)
-        within = ((limits[:, None] - ranks) / self.rank_temperature).sigmoid().mean(0)  # [M]
-        n_positives = positives.sum(1)
-        return 1 - (within / n_positives[queries]).sum() / (n_positives > 0).sum()
+        limits = self.limits.like(ranks)[:, None]
+        within = ((limits - ranks) / self.rank_temperature).sigmoid().mean(0)  # [M]
+        return one_minus_mean(within, queries, real, positives)

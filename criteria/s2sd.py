@@ -66,8 +66,10 @@ class S2SDLoss(CompositeCriterion):
         if self.w:
             divergences = [self.distillation(student, branch) for branch in branches]
             total = total + self.w * torch.stack(divergences).mean()
-        if self.feat_distill and self.iterations >= self.feat_distill_delay:
-            total = total + self.feat_w * self.distillation(student, normalize(features, dim=1))
+        if self.feat_distill:
+            divergence = self.feat_w * self.distillation(student, normalize(features, dim=1))
+            # Asking the device whether it is time would make the step wait.
+            total = total + divergence * (self.iterations >= self.feat_distill_delay)
         self.iterations += 1
         return total
 

@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import normalize
 
 from criteria.base import Criterion
-from utilities.functional import graph_zero, pair_masks
+from utilities.functional import listed_pairs, pair_masks
 from utilities.types import ModelOutput
 
 
@@ -25,13 +25,30 @@ class SmoothAPLoss(Criterion):
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         positives, _ = pair_masks(labels)
-        queries, matches = positives.nonzero(as_tuple=True)  # every (query, positive), M of them
-        if len(queries) == 0:
-            return graph_zero(output.embeddings)
+        # Every (query, positive), M of them.
+        queries, matches, real = listed_pairs(positives, width=len(labels))
         above = ranked_above(output.embeddings, queries, matches, self.temperature)
         precision = (1 + (above * positives[queries]).sum(1)) / (1 + above.sum(1))
-        n_positives = positives.sum(1)
-        return 1 - (precision / n_positives[queries]).sum() / (n_positives > 0).sum()
+        return one_minus_mean(precision, queries, real, positives)
+
+
+def one_minus_mean(
+    values: torch.Tensor,
+    queries: torch.Tensor,
+    real: torch.Tensor | None,
+    positives: torch.Tensor,
+) -> torch.Tensor:
+    """1 less the mean over queries of the mean over their positives; 0 where there is none.
+
+    Args:
+        values: [M], of pairs of a query and a positive. queries: [M]. real: bool [M], which pairs
+            count; None: all. positives: bool [B, B].
+    """
+    n_positives = positives.sum(1)
+    shares = values / n_positives[queries].clamp(min=1)
+    total = (shares if real is None else shares.masked_fill(~real, 0.0)).sum()
+    n_queries = (n_positives > 0).sum()
+    return (1 - total / n_queries.clamp(min=1)) * (n_queries > 0)
 
 
 def ranked_above(

@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import relu
 
-from criteria.base import TripletCriterion
+from criteria.base import TripletCriterion, TripletRows
 from utilities.types import Miner
 
 
@@ -19,12 +19,11 @@ class SNRLoss(TripletCriterion):
         super().__init__(miner)
         self.margin, self.reg_lambda = margin, reg_lambda
 
-    def triplet_loss(
-        self, anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
-    ) -> torch.Tensor:
+    def triplet_loss(self, rows: TripletRows) -> torch.Tensor:
+        anchors, positives, negatives, _ = rows
         signal = anchors.var(-1, correction=0).clamp(min=1e-12)
         to_positive = (anchors - positives).var(-1, correction=0) / signal
         to_negative = (anchors - negatives).var(-1, correction=0) / signal
-        hinge = relu(to_positive - to_negative + self.margin)
+        hinge = rows.kept(relu(to_positive - to_negative + self.margin))
         mean_of_active = hinge.sum() / (hinge > 0).sum().clamp(min=1)
-        return mean_of_active + self.reg_lambda * anchors.sum(-1).abs().mean()
+        return mean_of_active + self.reg_lambda * rows.mean(anchors.sum(-1).abs())

@@ -62,9 +62,11 @@ class SoftTripletLoss(Criterion):
         if self.n_centroids == 1:
             return centroids.new_zeros(())
         between = centroids @ centroids.transpose(1, 2)  # [C, K, K]
-        pairs = torch.ones_like(between[0], dtype=torch.bool).triu(1)
+        rows, columns = torch.triu_indices(
+            self.n_centroids, self.n_centroids, 1, device=between.device
+        )
         n_ordered_pairs = len(centroids) * self.n_centroids * (self.n_centroids - 1)
-        return safe_sqrt(2 - 2 * between[:, pairs]).sum() / n_ordered_pairs
+        return safe_sqrt(2 - 2 * between[:, rows, columns]).sum() / n_ordered_pairs
 
     def parameter_groups(self, base_lr: float) -> list[dict]:
         return [{"params": [self.centroids], "lr": base_lr * self.lrmulti}]

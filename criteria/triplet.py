@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import relu
 
-from criteria.base import TripletCriterion
+from criteria.base import TripletCriterion, TripletRows
 from utilities.choices import one_of
 from utilities.functional import row_distances
 from utilities.types import Miner
@@ -23,11 +23,10 @@ class TripletLoss(TripletCriterion):
         super().__init__(miner)
         self.margin, self.form = margin, one_of("form", form, FORMS)
 
-    def triplet_loss(
-        self, anchors: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
-    ) -> torch.Tensor:
+    def triplet_loss(self, rows: TripletRows) -> torch.Tensor:
+        anchors, positives, negatives, _ = rows
         if self.form == "euclidean":
             gap = row_distances(anchors, positives) - row_distances(anchors, negatives)
         else:
             gap = (anchors - positives).square().sum(-1) - (anchors - negatives).square().sum(-1)
-        return relu(gap + self.margin).mean()
+        return rows.mean(relu(gap + self.margin))

@@ -2,6 +2,8 @@
 
 import torch
 
+MASKED_AT_MOST = 2**22  # numbers that are computed though most of them may not count
+
 
 def at_least_float32(values: torch.Tensor) -> torch.Tensor:
     """Half precision in fp32, everything else as it is."""
@@ -31,6 +33,15 @@ def pair_masks(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return same.clone().fill_diagonal_(False), ~same
 
 
+def ragged_is_cheap(tensor: torch.Tensor) -> bool:
+    """Whether a shape that depends on values may be asked for in a step.
+
+    On the CPU it may, and computing only on what is there is faster. Elsewhere the host would wait
+    for the device to learn it, so that the same sums are taken of everything, masked.
+    """
+    return tensor.device.type == "cpu"
+
+
 def positive_columns(positives: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The pairs of a mask [B, B] as columns.
 
@@ -42,6 +53,32 @@ def positive_columns(positives: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     ranks = torch.arange(len(rows), device=positives.device) - (counts.cumsum(0) - counts)[rows]
     real = torch.arange(max(1, int(counts.max())), device=positives.device) < counts[:, None]
     return torch.zeros_like(real, dtype=torch.long).index_put((rows, ranks), columns), real
+
+
+def pair_columns(pairs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`positive_columns` in a step; K is B where asking for it would make the step wait."""
+    if ragged_is_cheap(pairs):
+        return positive_columns(pairs)
+    return torch.arange(pairs.shape[1], device=pairs.device).expand_as(pairs), pairs
+
+
+def listed_pairs(
+    pairs: torch.Tensor, width: int = 1
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """The pairs of a mask [A, N], one after the other.
+
+    Gives rows [M], columns [M] and which of them are real, bool [M], or None: all are. They are
+    those of the mask, or all of it where counting them would make the step wait; but if those are
+    very many a wait costs less.
+
+    Args:
+        width: how many numbers will be computed for each pair.
+    """
+    if ragged_is_cheap(pairs) or pairs.numel() * width > MASKED_AT_MOST:
+        rows, columns = pairs.nonzero(as_tuple=True)
+        return rows, columns, None
+    places, n_columns = torch.arange(pairs.numel(), device=pairs.device), pairs.shape[1]
+    return places // n_columns, places % n_columns, pairs.flatten()
 
 
 def masked_max(values: torch.Tensor, mask: torch.Tensor, dim: int) -> torch.Tensor:
@@ -98,6 +135,22 @@ def row_distances(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     Equal rows have a finite gradient.
     """
     return safe_sqrt((first - second).square().sum(-1))
+
+
+class Constant:
+    """Numbers that are copied to a device once, because that copy makes a step wait."""
+
+    def __init__(self, values: torch.Tensor):
+        self.values = values
+        self.copies: dict[tuple[torch.device, torch.dtype], torch.Tensor] = {}
+
+    def like(self, other: torch.Tensor) -> torch.Tensor:
+        """The numbers on the device and in the dtype of another tensor."""
+        place = other.device, other.dtype
+        if place not in self.copies:
+            with torch.inference_mode(False):
+                self.copies[place] = self.values.to(*place)
+        return self.copies[place]
 
 
 def graph_zero(embeddings: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from utilities.functional import masked_mean
+
 
 class ModelOutput(NamedTuple):
     """What an architecture gives for a batch of B images."""
@@ -56,6 +58,25 @@ class Guide(Stateful, Protocol):
     ) -> torch.Tensor: ...
 
 
+class Triplets(NamedTuple):
+    """Mined triplets; among fillers where counting them would make a step wait for the device."""
+
+    rows: torch.Tensor  # long [T, 3] of anchor, positive, negative
+    real: torch.Tensor | None = None  # bool [T], which are no fillers; None: all
+
+    def compact(self) -> torch.Tensor:
+        """The rows without fillers."""
+        return self.rows if self.real is None else self.rows[self.real]
+
+    def kept(self, values: torch.Tensor) -> torch.Tensor:
+        """Values [T] of the triplets, 0 at fillers."""
+        return values if self.real is None else values.masked_fill(~self.real, 0.0)
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Of the values [T] of the triplets, fillers left out."""
+        return values.mean() if self.real is None else masked_mean(values, self.real)
+
+
 class Tuples(NamedTuple):
     """Anchors with one positive and any number of negatives each.
 
@@ -73,6 +94,14 @@ class Miner(Protocol):
 
     def __call__(self, embeddings: torch.Tensor, labels: torch.Tensor, /) -> torch.Tensor:
         """Embeddings [B, D] and labels [B] -> long [T, 3], rows of anchor, positive, negative."""
+
+
+@runtime_checkable
+class PaddedMiner(Miner, Protocol):
+    """A miner that also gives its choice among fillers, so many that no step waits for a count."""
+
+    def padded(self, embeddings: torch.Tensor, labels: torch.Tensor, /) -> Triplets:
+        """The triplets of a call; T depends on the shape of the batch alone."""
 
 
 @runtime_checkable
