@@ -39,7 +39,7 @@ MINERS: dict[str, tuple[str, dict[str, Any]]] = {
 # Every other objective, miner and guide of ours waits for nothing.
 WAITS = {"multisimilarity": {"repeat_interleave": 1}}
 
-# Miners of pytorch-metric-learning return as many pairs or triplets as they find, and look how many:
+# Miners of pytorch-metric-learning return as many pairs or triplets as they find, and ask how many:
 # the waits of a step of that library's objective, and of ours on its triplets (version 2.9.0).
 BRIDGED = {"MultiSimilarityMiner": (5, 5), "TripletMarginMiner": (5, 4)}
 
