@@ -8,6 +8,8 @@ order is that of the cosine.
 import logging
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
@@ -24,6 +26,16 @@ GPU_LARGEST_K = 2048  # of faiss's GPU indices
 # Bytes that faiss keeps on the GPU for as long as the process lives; its own choice is 1.5 GB. What
 # a search needs beyond, the blocks of its product, it takes and gives back.
 GPU_KEPT = 2**28
+# A search at its smallest: a build of faiss without kernels for the GPU aborts the process.
+TRIAL = """
+import sys, torch, faiss, numpy
+rows = numpy.eye(64, dtype="float32")
+resources, gpu = faiss.StandardGpuResources(), int(sys.argv[1])
+index = faiss.index_cpu_to_gpu(resources, gpu, faiss.IndexFlatL2(64))
+index.add(rows)
+index.search(rows, 1)
+"""
+TRIAL_SECONDS = 300
 # Of queries. faiss 1.15 keeps the block of a search (hundreds of them) from the matrix product,
 # which is 3 times as fast.
 BLAS_THRESHOLD = 20
@@ -89,11 +101,29 @@ def required(flag: str = "--evaluation_backend faiss") -> ModuleType:
 
 
 def is_on_gpu(device: torch.device) -> bool:
-    """Whether faiss can use the GPU of tensors on `device`."""
+    """Whether faiss can use the GPU of tensors on `device`; that it cannot is told once."""
     faiss = required()
     if device.type != "cuda" or not hasattr(faiss, "StandardGpuResources"):
         return False
-    return faiss.get_num_gpus() > 0
+    return faiss.get_num_gpus() > 0 and _has_kernels_for(device.index or 0)
+
+
+@cache
+def _has_kernels_for(gpu: int) -> bool:
+    """Tried in a process of its own, which may end as it likes."""
+    command = [sys.executable, "-c", TRIAL, str(gpu)]
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=TRIAL_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        status, said = 1, str(error)
+    else:
+        status, said = ended.returncode, ended.stderr
+    if status:
+        last_line = (said.strip() or f"status {status}").splitlines()[-1]
+        LOG.warning(
+            "faiss cannot use GPU %d, and works on the CPU: [%s].", gpu, reason(last_line[-160:])
+        )
+    return status == 0
 
 
 def name_on(device: torch.device) -> str:

@@ -293,6 +293,7 @@ def resources(monkeypatch) -> Iterator[list[Resources]]:
     monkeypatch.setattr(faiss, "StandardGpuResources", Resources, raising=False)
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
     monkeypatch.setattr(faiss, "index_cpu_to_gpu", lambda *asked: asked[1:], raising=False)
+    monkeypatch.setattr(faiss_library, "_has_kernels_for", lambda gpu: True)
     faiss_library._gpu_resources.cache_clear()
     yield Resources.made
     faiss_library._gpu_resources.cache_clear()
@@ -305,6 +306,28 @@ def test_one_resource_of_faiss_keeps_within_the_budget(resources):
         assert gpu == 0 and index.d == 3
     (only,) = resources
     assert only.sizes == [5, 2**28]
+
+
+@pytest.mark.parametrize(
+    "trial, is_usable, said",
+    [
+        ("", True, ""),
+        ("raise SystemExit('no kernel image is available')", False, "[no kernel image is availa"),
+        ("import os; os.abort()", False, "[status -6]"),
+    ],
+)
+def test_a_faiss_without_kernels_for_the_gpu_works_on_the_cpu(
+    trial, is_usable, said, monkeypatch, caplog
+):
+    monkeypatch.setattr(faiss, "StandardGpuResources", Resources, raising=False)
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(faiss_library, "TRIAL", trial)
+    faiss_library._has_kernels_for.cache_clear()
+    assert faiss_library.is_on_gpu(torch.device("cuda", 0)) == is_usable
+    assert faiss_library.is_on_gpu(torch.device("cuda", 0)) == is_usable
+    faiss_library._has_kernels_for.cache_clear()
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [] if is_usable else len(told) == 1 and said in told[0]
 
 
 def test_clusters_and_search_have_the_memory_of_the_evaluation(monkeypatch):

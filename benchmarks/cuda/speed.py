@@ -62,14 +62,13 @@ class Size(NamedTuple):
 
 
 FORMATS = {
-    "fp32": ("--precision", "fp32"),
-    "bf16, channels_last": ("--precision", "bf16", "--channels_last"),
-    "fp16, channels_last": ("--precision", "fp16", "--channels_last"),
-    "as by default": (),
+    "fp32, contiguous": ("--precision", "fp32", "--memory_format", "contiguous"),
+    "fp32, channels_last": ("--precision", "fp32", "--channels_last"),
+    "as by default (bf16, channels_last)": (),
 }
 LARGE = ("--arch", "resnet50_frozen_normalize", "--not_pretrained", "--embed_dim", "512")
 SMOKE = Size(100, 100, 80, 60, 1, 1, 1, (8,), ("multisimilarity",))
-SMOKE_FORMATS = {"fp32": FORMATS["fp32"]}
+SMOKE_FORMATS: dict[str, tuple[str, ...]] = {"fp32": ("--precision", "fp32")}
 SMALL = (
     "--arch",
     "resnet10t_normalize",
