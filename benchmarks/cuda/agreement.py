@@ -86,7 +86,7 @@ class Size(NamedTuple):
     samples_per_class: int = 4
     dim: int = 128
     features: int = 512
-    images: int = 3000
+    images: int = 1500
 
 
 SMOKE = Size(16, 4, 8, 8, 100)
