@@ -98,7 +98,7 @@ def _exit_status(run: Callable[..., None], arguments: tuple[Any, ...], program: 
     except KeyboardInterrupt as interrupt:
         message, status = f"interrupted{interrupt}", 130
     except Stopped as stopped:
-        message, status = f"stopped by {stopped}", 143
+        message, status = f"stopped by {stopped}", stopped.status
     else:
         return 0
     print(f"{program}: {on_one_line(message)}", file=sys.stderr)

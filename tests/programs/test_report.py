@@ -224,6 +224,26 @@ def test_what_cannot_be_reproduced_is_told(tmp_path, show, revision, said):
     assert said in page.text and "-dirty" not in page.all("pre")[0].text
 
 
+def test_classes_that_training_and_test_share_are_told(
+    page_of_run, run_folder, photos, show, tmp_path
+):
+    assert "Classes of this split were not trained on." in page_of_run.read_text()
+    own = tmp_path / "own"
+    for part, names, numbers in (("train", "Dove Egret", (0, 1)), ("test", "Dove Finch", (2, 3))):
+        for name in names.split():
+            (own / part / name).mkdir(parents=True)
+            for file in (f"{name}_{number}.png" for number in numbers):
+                shutil.copy(photos / "birds" / "images" / name / file, own / part / name)
+    folder = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    args = folder / "args.yaml"
+    args.write_text(args.read_text().replace("dataset: birds", "dataset: folder"))
+    facts = json.loads((folder / "results.json").read_text())
+    facts["settings"]["dataset"] = "folder"
+    (folder / "results.json").write_text(json.dumps(facts))
+    page, _ = show(folder, "--source_path", own)
+    assert "1 of the 2 classes of this split were trained on too, with other images." in page.text
+
+
 def test_a_page_without_data_has_the_figures_of_the_run(run_folder, show, tmp_path):
     page, _ = show(run_folder, "--source_path", tmp_path)
     assert "Images could not be embedded for this page: " in page.text
