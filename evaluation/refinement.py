@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from evaluation.large_search import Found
 from evaluation.neighbours import Gallery, nearest
-from evaluation.reranking import LISTED, Encodings, Measure, Near, reordered
+from evaluation.reranking import LISTED, Encodings, Measure, reordered
 from metrics import ALPHA_QE, AQE, RERANKED
 
 
@@ -73,7 +74,7 @@ class Reranking:
         self.gallery = gallery
         everyone = torch.arange(len(gallery.rows), device=gallery.rows.device)
         parts = [self._near(gallery.rows[part], part, LISTED) for part in everyone.split(at_once)]
-        near = Near(*map(np.concatenate, zip(*parts)))
+        near = Found(*map(np.concatenate, zip(*parts)))
         self.encodings = Encodings(near, self._measure(gallery.rows))
 
     def places(self, queries: torch.Tensor, self_rows: torch.Tensor, k: int) -> torch.Tensor:
@@ -87,7 +88,7 @@ class Reranking:
         places = reordered(near, own, similar, measure)[:, :k]
         return torch.from_numpy(places).to(queries.device)
 
-    def _near(self, queries: torch.Tensor, self_rows: torch.Tensor, k: int) -> Near:
+    def _near(self, queries: torch.Tensor, self_rows: torch.Tensor, k: int) -> Found:
         """[Q, k], filled up with inf and -1 where the gallery has fewer others."""
         others = len(self.gallery.rows) - int((self_rows >= 0).any())
         squared = np.full((len(queries), k), np.inf)
@@ -96,7 +97,7 @@ class Reranking:
             found = nearest(self.gallery, queries, self_rows, k)
             count = found[0].shape[1]
             squared[:, :count], places[:, :count] = (part.cpu().numpy() for part in found)
-        return Near(squared, places)
+        return Found(squared, places)
 
     def _measure(self, queries: torch.Tensor) -> Measure:
         """Squared distances between some of the queries and rows of the gallery."""

@@ -12,10 +12,11 @@ encodings do not change for the sake of a query: no query profits from others.
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
+
+from evaluation.large_search import Found
 
 # As in the paper: neighbours that are looked at, those whose encodings are averaged (the row itself
 # is one of them), and the share of the distance in what orders in the end.
@@ -28,26 +29,14 @@ PAIRS_AT_ONCE = 2**22  # of an entry of a query's encoding and a row that has it
 Measure = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-class Near(NamedTuple):
-    """The nearest rows of each query or row, ascending, itself left out.
-
-    Attributes:
-        squared: [Q, K] float64 squared distances at length 1, inf where there are fewer.
-        places: [Q, K] int64, their rows, -1 there.
-    """
-
-    squared: np.ndarray
-    places: np.ndarray
-
-
 class Encodings:
     """How each of N rows is surrounded by the others: [N, N], sparse, each row with the sum 1.
 
     Args:
-        near: the LISTED nearest of each row. measure: distances of pairs of rows.
+        near: the LISTED nearest of each row, itself left out. measure: distances of pairs of rows.
     """
 
-    def __init__(self, near: Near, measure: Measure):
+    def __init__(self, near: Found, measure: Measure):
         self.count = len(near.places)
         itself = sparse.identity(self.count, dtype=np.int32, format="csr")
         self.grown_by = _reciprocal(_listed(near.places[:, :GROWN_BY], self.count)) + itself
@@ -58,7 +47,7 @@ class Encodings:
         self.rows = _mean(self.plain, itself, near.places, self.plain)
         self.columns = self.rows.tocsc()
 
-    def of_queries(self, near: Near, own: np.ndarray, measure: Measure) -> sparse.csr_matrix:
+    def of_queries(self, near: Found, own: np.ndarray, measure: Measure) -> sparse.csr_matrix:
         """[Q, N]: the encodings of queries; those of their own rows [Q], where these are not -1."""
         inside = self.rows[own.clip(min=0)]
         if (own >= 0).all():
@@ -105,7 +94,12 @@ class Encodings:
 
 
 def reordered(
-    near: Near, own: np.ndarray, similar: sparse.csr_matrix, measure: Measure
+    near: Found,
+    own: np.ndarray,
+    similar: sparse.csr_matrix,
+    measure: Measure,
+    *,
+    only_listed: bool = False,
 ) -> np.ndarray:
     """[Q, K]: places of the nearest K of all rows, by the distance that includes what they share.
 
@@ -114,7 +108,10 @@ def reordered(
 
     Args:
         own: [Q], the row that a query does not find, or -1. measure: distances of queries and rows.
+        only_listed: no others than those of `near`.
     """
+    if only_listed:
+        similar = similar.multiply(_listed(near.places, similar.shape[1])).tocsr()
     (count, most), rows = near.places.shape, similar.shape[1]
     is_there = (near.places >= 0).ravel()
     plain = (np.arange(count)[:, None] * rows + near.places).ravel()[is_there]
