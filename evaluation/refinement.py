@@ -56,11 +56,10 @@ def expanded(
 def asked_again(
     gallery: Gallery, queries: torch.Tensor, self_rows: torch.Tensor, expansion: Expansion
 ) -> torch.Tensor:
-    """[Q, D]: the expanded queries of queries [Q, D]; as they are in a gallery without others."""
-    if len(gallery.rows) - int((self_rows >= 0).any()) < 1:
-        return queries
-    squared, places = nearest(gallery, queries, self_rows, expansion.neighbours)
-    return expanded(queries, gallery.rows[places], 1 - squared / 2, expansion.alpha)
+    """[Q, D]: the expanded queries of queries [Q, D]."""
+    squared, places = nearest_of_all(gallery, queries, self_rows, expansion.neighbours)
+    similarities = torch.where(places >= 0, 1 - squared / 2, 0)
+    return expanded(queries, gallery.rows[places.clamp(min=0)], similarities, expansion.alpha)
 
 
 class Reranking:
@@ -89,15 +88,8 @@ class Reranking:
         return torch.from_numpy(places).to(queries.device)
 
     def _near(self, queries: torch.Tensor, self_rows: torch.Tensor, k: int) -> Found:
-        """[Q, k], filled up with inf and -1 where the gallery has fewer others."""
-        others = len(self.gallery.rows) - int((self_rows >= 0).any())
-        squared = np.full((len(queries), k), np.inf)
-        places = np.full((len(queries), k), -1)
-        if others:
-            found = nearest(self.gallery, queries, self_rows, k)
-            count = found[0].shape[1]
-            squared[:, :count], places[:, :count] = (part.cpu().numpy() for part in found)
-        return Found(squared, places)
+        near = nearest_of_all(self.gallery, queries, self_rows, k)
+        return Found(*(part.cpu().numpy() for part in near))
 
     def _measure(self, queries: torch.Tensor) -> Measure:
         """Squared distances between some of the queries and rows of the gallery."""
@@ -107,3 +99,19 @@ class Reranking:
             return self.gallery.distances(queries, *pairs).cpu().numpy()
 
         return measure
+
+
+def nearest_of_all(
+    gallery: Gallery, queries: torch.Tensor, self_rows: torch.Tensor, k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Squared distances and rows [Q, k] of the nearest, inf and -1 where there are fewer."""
+    shape = len(queries), k
+    squared = torch.full(shape, torch.inf, dtype=torch.float64, device=queries.device)
+    places = torch.full(shape, -1, device=queries.device)
+    # A query of the gallery has one neighbour fewer than others have.
+    for chosen in ((self_rows >= 0).nonzero()[:, 0], (self_rows < 0).nonzero()[:, 0]):
+        if len(chosen) and len(gallery.rows) > int(self_rows[chosen[0]] >= 0):
+            found = nearest(gallery, queries[chosen], self_rows[chosen], k)
+            columns = torch.arange(found[0].shape[1], device=queries.device)
+            squared[chosen[:, None], columns], places[chosen[:, None], columns] = found
+    return squared, places

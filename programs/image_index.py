@@ -12,11 +12,11 @@ import torch
 
 from datasets.decoding import UNREADABLE, read_rgb
 from datasets.images import ImageSplit
-from evaluation import figures, large_refinement, large_search
+from evaluation import figures, large_refinement, large_search, refinement
 from evaluation.faiss_library import library
 from evaluation.large_refinement import Find
 from evaluation.large_search import Found, Rows
-from evaluation.neighbours import Gallery, nearest
+from evaluation.neighbours import Gallery
 from evaluation.refinement import Expansion
 from metrics import COSINE
 from programs import embedding_file, images, kept_index, shards
@@ -172,13 +172,11 @@ def _search_whole(rows: torch.Tensor, vectors: np.ndarray, own_places: np.ndarra
     """Exactly, among rows [N, D] that memory holds."""
     gallery = Gallery(rows, COSINE, depth=k, use_faiss=library() is not None)
     queries, own = (torch.from_numpy(part).to(rows.device) for part in (vectors, own_places))
-    found = Found(np.full((len(queries), k), np.inf), np.full((len(queries), k), -1))
+    blocks = []
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         part = slice(start, start + QUERIES_AT_ONCE)
-        squared, places = nearest(gallery, queries[part], own[part], k)
-        found.squared[part, : squared.shape[1]] = squared.cpu().numpy()
-        found.places[part, : places.shape[1]] = places.cpu().numpy()
-    return found
+        blocks.append(refinement.nearest_of_all(gallery, queries[part], own[part], k))
+    return Found(*(torch.cat(parts).cpu().numpy() for parts in zip(*blocks)))
 
 
 def draw(file: Path, queries: list[str], neighbours: list[list[Neighbour]]) -> None:
