@@ -283,10 +283,12 @@ def _similarities(
 
 
 def _correlation(by_images: np.ndarray, by_language: np.ndarray) -> float | None:
-    """How alike the two rank the pairs of classes; None for one pair."""
+    """How alike the two rank the pairs of classes; None for one pair, or where all are alike."""
     if len(by_images) < 3:
         return None
     pairs = np.triu_indices(len(by_images), 1)
+    if min(np.ptp(by_images[pairs]), np.ptp(by_language[pairs])) == 0:
+        return None
     return float(spearmanr(by_images[pairs], by_language[pairs]).statistic)
 
 

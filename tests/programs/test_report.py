@@ -11,6 +11,7 @@ import made_up_runs
 import numpy as np
 import pytest
 import reading
+import torch
 from PIL import Image
 
 from programs import report
@@ -126,6 +127,16 @@ def test_queries_are_of_all_kinds_and_classes(most):
     if most == 500:
         assert {labels[place] for _, place in chosen} == set(range(40))
         assert len(by_kind["best"]) == len(by_kind["worst"]) == pictures.EACH
+
+
+def test_classes_that_are_all_alike_have_no_correlation_with_language():
+    rows, labels = torch.ones(12, 4), torch.arange(12) // 3
+    names, texts = list("abcd"), torch.nn.functional.normalize(torch.eye(4, 5) + 0.1, dim=1)
+    texts[0, 4] = 0.5
+    found = pictures._similarities(rows, labels, names, texts)
+    assert found is not None and found.correlation is None
+    found = pictures._similarities(torch.randn(12, 4), labels, names, texts)
+    assert found is not None and -1 <= found.correlation <= 1
 
 
 def test_sixty_panels_of_photographs_fit():
