@@ -18,8 +18,8 @@ from utilities.progress import progress
 
 ROWS_AT_ONCE = 2**16
 NUMBERS_AT_ONCE = 2**22  # of candidates that are measured again
-PAIRS_IN_CACHE = 2**10
-LISTED_SPARE = 4  # candidates of an index beyond those asked, of many that it lists
+PAIRS_IN_CACHE = 2**9
+LISTED_SPARE = 1  # candidates of an index beyond those asked, of many that it lists
 SPARE = 16  # candidates of a pass over all rows beyond those asked
 MOST_SPARE = 4096  # beyond that equal distances are a crowd, of which any may be listed
 DOUBT = 1e-5  # cosines that differ by less may be in the wrong order in float32
@@ -209,12 +209,16 @@ def _squared(rows: Rows, queries: np.ndarray, places: np.ndarray) -> np.ndarray:
     own = normalize(torch.from_numpy(queries).double(), dim=1)
     asking = torch.from_numpy(order // max(1, places.shape[1]))
     squared = torch.empty(len(order), dtype=torch.float64)
-    in_parts = (each.split(PAIRS_IN_CACHE) for each in (torch.from_numpy(others), asking, squared))
-    for block, queries_of_block, result in zip(*in_parts):
-        block = block.double()
-        lengths = torch.linalg.vector_norm(block, dim=1, keepdim=True).clamp_(min=1e-12)
-        block.div_(lengths).sub_(own.index_select(0, queries_of_block)).square_()
-        torch.sum(block, 1, out=result)
+    # Memory that is used again: fresh memory takes longer than the numbers in it.
+    numbers = torch.empty(2, min(PAIRS_IN_CACHE, len(order)), rows.dimension, dtype=torch.float64)
+    for start in range(0, len(order), PAIRS_IN_CACHE):
+        part = slice(start, start + PAIRS_IN_CACHE)
+        there, here = numbers[:, : len(squared[part])]
+        there.copy_(torch.from_numpy(others[part]))
+        torch.index_select(own, 0, asking[part], out=here)
+        lengths = torch.linalg.vector_norm(there, dim=1, keepdim=True).clamp_(min=1e-12)
+        there.div_(lengths).sub_(here).square_()
+        torch.sum(there, 1, out=squared[part])
     return _put_back(squared.numpy(), order).reshape(places.shape)
 
 

@@ -35,7 +35,7 @@ sys.path.insert(0, str(ROOT))
 KINDS = ("flat", "ivf", "hnsw", "pq")
 ROWS_PER_SHARD = 2**12
 K = 10
-TRIES = 5  # of all queries, of which the quickest counts: the machine does other things, too
+TRIES = 15  # of all queries, of which the quickest counts: the machine does other things, too
 NOISE = 0.7  # of a vector beside its centre, both standard normal
 COLUMNS = (
     "index",
