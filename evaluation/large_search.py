@@ -49,7 +49,8 @@ class Rows:
     def units(self) -> Iterator[tuple[int, np.ndarray]]:
         """Blocks of rows at length 1, in their order, each with its first place."""
         for start in range(0, len(self), ROWS_AT_ONCE):
-            yield start, unit(self._between(start, min(start + ROWS_AT_ONCE, len(self))))
+            block = torch.from_numpy(self._between(start, min(start + ROWS_AT_ONCE, len(self))))
+            yield start, normalize(block, dim=1, out=block).numpy()
 
     def take(self, places: np.ndarray) -> np.ndarray:
         """[M, D]: the rows at places [M]."""
@@ -133,7 +134,8 @@ def exact(
     """
     count = min(k + 1 + spare, len(rows))
     cosines, listed = _most_similar(rows, unit(queries), count)
-    found = measured(rows, queries, own_places, k, listed)
+    may_be_near = cosines >= cosines[:, min(k, count - 1), None] - DOUBT
+    found = measured(rows, queries, own_places, k, listed[:, : may_be_near.sum(1).max()])
     if count < len(rows) and spare < MOST_SPARE:
         unsure = cosines[:, k] - cosines[:, -1] <= DOUBT
         if unsure.any():
