@@ -66,7 +66,7 @@ launch() {
         status=$?
     case $status in
         0) run_names+=("$1_s$2") ;;
-        130 | 143) echo "The same command goes on from here." >&2; exit $status ;;
+        129 | 130 | 143) echo "The same command goes on from here." >&2; exit $status ;;
         *) failed+=("$1_s$2") ;;
     esac
 }

@@ -33,7 +33,7 @@ LOG = logging.getLogger("main")
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 a loss became non-finite, 2 wrong setting or file.
 
-    130 interrupted by Ctrl-C, 143 told to stop by SIGTERM or SIGUSR1.
+    130 interrupted by Ctrl-C, 143 told to stop by SIGTERM or SIGUSR1, 129 by SIGHUP.
     """
     opt = parameters.parse(argv)
     if opt.list:

@@ -304,6 +304,20 @@ METRIC_LINES = {
     "rho_spectrum@M@avg_features": _SPECTRUM,
     "semantic_consistency": "Spearman's rank correlation of class similarities in the images and "
     "in language, over all pairs of classes.",
+    **{
+        f"{prefix}_{name}": f"{line} {after}"
+        for prefix, after in {
+            "aqe": "By cosine, after average query expansion.",
+            "alphaqe": "By cosine, after alpha query expansion.",
+            "rerank": "By cosine, after k-reciprocal re-ranking.",
+        }.items()
+        for name, line in {
+            "recall@K": _RECALL,
+            "mAP@R": _MAP_AT_R,
+            "mAP_1000": _MAP_1000,
+            "mAP": _MAP,
+        }.items()
+    },
 }
 METRIC_PATTERNS = tuple(METRIC_LINES)
 METRIC_PARTS = {"@K": r"@[1-9]\d{0,8}", "@M": r"@-?[1-9]\d{0,8}"}

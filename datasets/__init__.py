@@ -167,10 +167,16 @@ def _held_out(
     return listing.hold_out_classes(data, share)
 
 
+def classes_in_both(data: listing.Listing) -> set[int]:
+    """Labels of the classes that have images in training and in test."""
+    training, testing = (
+        set(data.labels[data.parts == part].tolist()) for part in (listing.TRAIN, listing.TEST)
+    )
+    return training & testing
+
+
 def _tell_shared_classes(data: listing.Listing) -> None:
-    training = set(data.labels[data.parts == listing.TRAIN].tolist())
-    testing = set(data.labels[data.parts == listing.TEST].tolist())
-    if shared := training & testing:
+    if shared := classes_in_both(data):
         LOG.warning(
             "%d classes, such as %s, are in training and in test: "
             "this does not measure retrieval of unseen classes.",

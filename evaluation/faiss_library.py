@@ -196,6 +196,20 @@ def most_similar(rows: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndar
     return values.numpy(), places.numpy()
 
 
+def products(
+    rows: np.ndarray, places: np.ndarray, others: np.ndarray, other_places: np.ndarray
+) -> np.ndarray:
+    """[M] float32: of pairs of rows [N, D] at places [M] and others at theirs, without a copy."""
+    faiss = required()
+    result = np.empty(len(places), dtype=np.float32)
+    numbers = [np.ascontiguousarray(part, dtype=np.float32) for part in (rows, others)]
+    where = [np.ascontiguousarray(part, dtype=np.int64) for part in (places, other_places)]
+    one, other = (map(faiss.swig_ptr, pair) for pair in zip(numbers, where))
+    dim, pointer = rows.shape[1], faiss.swig_ptr(result)
+    faiss.pairwise_indexed_inner_product(dim, len(places), *one, *other, pointer)
+    return result
+
+
 def recipe(kind: str, dim: int, count: int) -> str:
     """What faiss's index_factory makes `kind` (ivf, hnsw, pq) of, for `count` rows of D numbers."""
     if kind == "hnsw":

@@ -6,6 +6,7 @@ number whatever listed it, and an index that approximates can only miss neighbou
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from utilities.progress import progress
 
 ROWS_AT_ONCE = 2**16
 NUMBERS_AT_ONCE = 2**22  # of candidates that are measured again
+PAIRS_IN_CACHE = 2**9
+LISTED_SPARE = 1  # candidates of an index beyond those asked, of many that it lists
 SPARE = 16  # candidates of a pass over all rows beyond those asked
 MOST_SPARE = 4096  # beyond that equal distances are a crowd, of which any may be listed
 DOUBT = 1e-5  # cosines that differ by less may be in the wrong order in float32
@@ -29,7 +32,7 @@ class Rows:
     """Rows [N, D] float32 in parts, each an array or a file that numpy maps into memory."""
 
     def __init__(self, parts: Sequence[np.ndarray]):
-        self.parts = parts
+        self.parts = [np.asarray(part) for part in parts]  # subclasses of arrays are slower to read
         self.starts = np.cumsum([0, *map(len, parts)])
 
     def __len__(self) -> int:
@@ -46,18 +49,39 @@ class Rows:
     def units(self) -> Iterator[tuple[int, np.ndarray]]:
         """Blocks of rows at length 1, in their order, each with its first place."""
         for start in range(0, len(self), ROWS_AT_ONCE):
-            yield start, unit(self._between(start, min(start + ROWS_AT_ONCE, len(self))))
+            block = torch.from_numpy(self._between(start, min(start + ROWS_AT_ONCE, len(self))))
+            yield start, normalize(block, dim=1, out=block).numpy()
 
     def take(self, places: np.ndarray) -> np.ndarray:
         """[M, D]: the rows at places [M]."""
-        taken = np.empty((len(places), self.dimension), dtype=np.float32)
-        order = places.argsort(kind="stable")
-        ascending = places[order]
-        bounds = np.searchsorted(ascending, self.starts).tolist()
-        for part, begin, first, last in zip(self.parts, self.starts, bounds, bounds[1:]):
-            if first < last:
-                taken[order[first:last]] = part[ascending[first:last] - begin]
-        return taken
+        order, grouped = self.grouped(places)
+        return _put_back(grouped, order)
+
+    def grouped(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[M] an order of places [M], by the parts that they are in, and the rows in it [M, D]."""
+        order, groups = self.by_part(places)
+        rows = np.empty((len(places), self.dimension), dtype=np.float32)
+        for part, group, within in groups:
+            np.take(part, within, axis=0, out=rows[group], mode="clip")  # "raise" copies once more
+        return order, rows
+
+    def by_part(
+        self, places: np.ndarray
+    ) -> tuple[np.ndarray, Iterator[tuple[np.ndarray, slice, np.ndarray]]]:
+        """An order [M] of places [M], and for each part that has any: which of the order, where."""
+        numbers = np.searchsorted(self.starts[1:], places, side="right")
+        kind = (
+            np.uint16 if len(self.parts) < 2**16 else np.int64
+        )  # of small numbers it sorts by digits
+        numbers = numbers.astype(kind)
+        order = numbers.argsort(kind="stable")
+        present, firsts = np.unique(numbers[order], return_index=True)
+        bounds = [*firsts.tolist(), len(places)]
+        groups = (
+            (self.parts[number], slice(*bound), places[order[slice(*bound)]] - self.starts[number])
+            for number, bound in zip(present.tolist(), pairwise(bounds))
+        )
+        return order, groups
 
     def _between(self, start: int, stop: int) -> np.ndarray:
         """A copy of the rows from `start` to `stop`."""
@@ -94,10 +118,10 @@ def nearest(
     Args:
         queries: [Q, D]. own_places: [Q], the row that a query does not find, or -1.
     """
-    units = unit(queries)
-    listed = candidates(units, min(k + 1, len(rows)))
-    if listed.shape[1] > k + 1 + SPARE:
-        listed = _nearer(rows, units, listed, k + 1 + SPARE)
+    units, most = unit(queries), k + int((own_places >= 0).any())
+    listed = candidates(units, min(most, len(rows)))
+    if listed.shape[1] > most + LISTED_SPARE:
+        listed = _nearer(rows, units, listed, most + LISTED_SPARE)
     return measured(rows, queries, own_places, k, listed)
 
 
@@ -110,7 +134,8 @@ def exact(
     """
     count = min(k + 1 + spare, len(rows))
     cosines, listed = _most_similar(rows, unit(queries), count)
-    found = measured(rows, queries, own_places, k, listed)
+    may_be_near = cosines >= cosines[:, min(k, count - 1), None] - DOUBT
+    found = measured(rows, queries, own_places, k, listed[:, : may_be_near.sum(1).max()])
     if count < len(rows) and spare < MOST_SPARE:
         unsure = cosines[:, k] - cosines[:, -1] <= DOUBT
         if unsure.any():
@@ -136,6 +161,15 @@ def measured(
     return found
 
 
+def squared_distances(rows: Rows, queries: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """[Q, L] float64: of queries [Q, D] to rows at places [Q, L], at length 1; inf where -1."""
+    squared = np.empty(places.shape)
+    for part in _parts(rows, places):
+        squared[part] = _squared(rows, queries[part], places[part])
+    squared[places < 0] = np.inf
+    return squared
+
+
 def recall(found: Found, truth: Found) -> float:
     """The share of the true neighbours that was found; equally distant ones stand for another."""
     farthest = np.where(np.isfinite(truth.squared), truth.squared, -np.inf).max(axis=1)
@@ -145,30 +179,56 @@ def recall(found: Found, truth: Found) -> float:
 
 def _nearer(rows: Rows, units: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
     """[Q, count] of the places [Q, L] (-1: none): those nearest to unit queries, in float32."""
-    kept = np.empty((len(places), count), dtype=np.int64)
-    for part in _parts(rows, places):
-        others = rows.take(places[part].clip(min=0).ravel()).reshape(*places[part].shape, -1)
-        lengths = np.sqrt(np.einsum("qld,qld->ql", others, others))
-        cosines = (others @ units[part, :, None])[..., 0] / np.maximum(lengths, 1e-12)
-        cosines[places[part] < 0] = -np.inf
-        columns = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
-        kept[part] = np.take_along_axis(places[part], columns, axis=1)
-    return kept
+    is_there = places >= 0
+    queries = np.nonzero(is_there)[0]
+    order, groups = rows.by_part(places[is_there])
+    queries = queries[order]
+    cosines = np.empty(len(queries), dtype=np.float32)
+    for part, group, within in groups:
+        products = faiss_library.products(units, queries[group], part, within)
+        squares = faiss_library.products(part, within, part, within)
+        cosines[order[group]] = products / np.sqrt(np.maximum(squares, 1e-24))
+    farness = np.full(places.shape, np.inf, dtype=np.float32)
+    farness[is_there] = -cosines
+    columns = np.argpartition(farness, count - 1, axis=1)[:, :count]
+    return np.take_along_axis(places, columns, axis=1)
 
 
 def _parts(rows: Rows, places: np.ndarray) -> Iterator[slice]:
     """Queries whose candidates [Q, L] are looked at together."""
-    step = max(1, NUMBERS_AT_ONCE // (places.shape[1] * rows.dimension))
+    step = max(1, NUMBERS_AT_ONCE // max(1, places.shape[1] * rows.dimension))
     for start in range(0, len(places), step):
         yield slice(start, start + step)
 
 
 def _squared(rows: Rows, queries: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """[Q, L] float64: squared distances of queries [Q, D] to rows at places [Q, L]."""
-    there = torch.from_numpy(rows.take(places.clip(min=0).ravel()))
-    others = normalize(there.double(), dim=1).view(*places.shape, -1)
+    """[Q, L] float64: squared distances of queries [Q, D] to rows at places [Q, L].
+
+    As `normalize(query) - normalize(row)` gives it to the last bit, in the order in which rows are
+    quick to read, so many at a time as the caches of a core hold.
+    """
+    order, others = rows.grouped(places.clip(min=0).ravel())
     own = normalize(torch.from_numpy(queries).double(), dim=1)
-    return (own[:, None] - others).square().sum(2).numpy()
+    asking = torch.from_numpy(order // max(1, places.shape[1]))
+    squared = torch.empty(len(order), dtype=torch.float64)
+    # Memory that is used again: fresh memory takes longer than the numbers in it.
+    numbers = torch.empty(2, min(PAIRS_IN_CACHE, len(order)), rows.dimension, dtype=torch.float64)
+    for start in range(0, len(order), PAIRS_IN_CACHE):
+        part = slice(start, start + PAIRS_IN_CACHE)
+        there, here = numbers[:, : len(squared[part])]
+        there.copy_(torch.from_numpy(others[part]))
+        torch.index_select(own, 0, asking[part], out=here)
+        lengths = torch.linalg.vector_norm(there, dim=1, keepdim=True).clamp_(min=1e-12)
+        there.div_(lengths).sub_(here).square_()
+        torch.sum(there, 1, out=squared[part])
+    return _put_back(squared.numpy(), order).reshape(places.shape)
+
+
+def _put_back(values: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """[M, ...]: values that stand in an order [M]."""
+    result = np.empty_like(values)
+    result[order] = values
+    return result
 
 
 def _most_similar(rows: Rows, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,17 +1,21 @@
 """Metrics of a search: embeddings and a protocol -> the value of each query."""
 
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from evaluation.neighbours import EXACT_BYTES, FAR, Gallery, Scan, ranks
-from metrics import ALL, UP_TO_RELEVANT, Metric, Retrieval
+from evaluation.refinement import EXPANSIONS, Reranking, asked_again, least_depth
+from metrics import ALL, COSINE, EUCLIDEAN, RERANKED, UP_TO_RELEVANT, Metric, Retrieval
 from utilities.errors import UserError
 from utilities.functional import positive_columns
 
+# (queries [Q, D], their own rows [Q], their labels [Q] for each relation) -> what each finds
+Retriever = Callable[[torch.Tensor, torch.Tensor, list[torch.Tensor]], Iterable[Retrieval]]
+LISTED_BYTES = 200  # of memory for each neighbour that is listed and sorted anew
 QUERIES_AT_MOST = 1024  # in a block: more are not faster
 
 
@@ -93,6 +97,14 @@ class Relation:
             is_found.nonzero()[:, 0], found_ranks[is_found], self.counts(query_labels, self_rows)
         )
 
+    def listed(
+        self, places: torch.Tensor, query_labels: torch.Tensor, self_rows: torch.Tensor
+    ) -> Retrieval:
+        """What queries find whose nearest are at `places` [Q, K], -1 where there are fewer."""
+        is_relevant = self.gallery_labels[places.clamp(min=0)] == query_labels[:, None]
+        queries, columns = (is_relevant & (places >= 0)).nonzero(as_tuple=True)
+        return Retrieval(queries, columns + 1, self.counts(query_labels, self_rows))
+
     def counts(self, query_labels: torch.Tensor, self_rows: torch.Tensor) -> torch.Tensor:
         """[Q] long: the relevant rows of each query, itself not counted."""
         return self.sizes[query_labels] - (self_rows >= 0).long()
@@ -150,25 +162,49 @@ def _search(
     """`per_query` in one space."""
     gallery_rows, queries, self_rows = _places(embeddings, protocol)
     relations = _relations(protocol, metrics)
-    depth = max(relation.depth for relation in relations)
-    gallery = Gallery(gallery_rows, space, depth=depth, use_faiss=use_faiss, memory=memory)
-    step = _queries_at_once(gallery, relations, memory)
+    depth = max(least_depth(space), *(relation.depth for relation in relations))
+    plain = EUCLIDEAN if space == EUCLIDEAN else COSINE
+    gallery = Gallery(gallery_rows, plain, depth=depth, use_faiss=use_faiss, memory=memory)
+    step = _queries_at_once(gallery, relations, memory, is_listed=space == RERANKED)
     values = {
         metric.name: torch.empty(len(queries), dtype=torch.float64, device=embeddings.device)
         for metric in metrics
     }
+    retrieve = _retriever(space, gallery, relations, step)
     for start in range(0, len(queries), step):
         block = slice(start, start + step)
-        query_rows = embeddings[queries[block]]
-        scan = gallery.scan(query_rows, self_rows[block])
-        for relation in relations:
-            query_labels = relation.labels[queries[block]]
-            retrieval = relation.retrieval(
-                gallery, query_rows, scan, query_labels, self_rows[block]
-            )
+        labels = [relation.labels[queries[block]] for relation in relations]
+        retrievals = retrieve(embeddings[queries[block]], self_rows[block], labels)
+        for relation, retrieval in zip(relations, retrievals):
             for metric in relation.metrics:
                 values[metric.name][block] = metric.compute(retrieval)
     return values
+
+
+def _retriever(space: str, gallery: Gallery, relations: list[Relation], at_once: int) -> Retriever:
+    """How a space is searched."""
+    if space == RERANKED:
+        reranking, depth = Reranking(gallery, at_once), max(each.depth for each in relations)
+
+        def rerank(
+            rows: torch.Tensor, self_rows: torch.Tensor, labels: list[torch.Tensor]
+        ) -> Iterator[Retrieval]:
+            places = reranking.places(rows, self_rows, depth)
+            for relation, query_labels in zip(relations, labels):
+                yield relation.listed(places, query_labels, self_rows)
+
+        return rerank
+
+    def scan(
+        rows: torch.Tensor, self_rows: torch.Tensor, labels: list[torch.Tensor]
+    ) -> Iterator[Retrieval]:
+        if space in EXPANSIONS:
+            rows = asked_again(gallery, rows, self_rows, EXPANSIONS[space])
+        scanned = gallery.scan(rows, self_rows)
+        for relation, query_labels in zip(relations, labels):
+            yield relation.retrieval(gallery, rows, scanned, query_labels, self_rows)
+
+    return scan
 
 
 def _places(
@@ -199,15 +235,18 @@ def _relations(protocol: Protocol, metrics: list[Metric]) -> list[Relation]:
     return relations
 
 
-def _queries_at_once(gallery: Gallery, relations: Iterable[Relation], memory: int) -> int:
+def _queries_at_once(
+    gallery: Gallery, relations: Iterable[Relation], memory: int, *, is_listed: bool
+) -> int:
     """As many queries as fit.
 
     A query takes a row of distances, the nearest of it in float32 and float64, and the pairs of its
-    relevant rows.
+    relevant rows; where the nearest are listed and sorted anew, more for each of these.
     """
     pairs = max(relation.largest for relation in relations)
     fixed = 24 * len(gallery.rows) + EXACT_BYTES * gallery.exact_numbers
-    of_query = 4 * len(gallery.rows) + 24 * gallery.depth + 64 * pairs
+    of_nearest = LISTED_BYTES if is_listed else 24
+    of_query = 4 * len(gallery.rows) + of_nearest * gallery.depth + 64 * pairs
     return max(1, min(QUERIES_AT_MOST, (memory - fixed) // of_query))
 
 

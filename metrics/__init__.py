@@ -14,12 +14,23 @@ from typing import NamedTuple
 import torch
 
 from metrics import average_precision, clustering, distances, precision, recall, semantics, spectrum
-from metrics.retrieval import COSINE, EUCLIDEAN, EmbeddedSplit, Retrieval
+from metrics.retrieval import (
+    ALPHA_QE,
+    AQE,
+    COSINE,
+    EUCLIDEAN,
+    RERANKED,
+    EmbeddedSplit,
+    Retrieval,
+)
 
 __all__ = [
     "ALL",
+    "ALPHA_QE",
+    "AQE",
     "COSINE",
     "EUCLIDEAN",
+    "RERANKED",
     "UP_TO_RELEVANT",
     "EmbeddedSplit",
     "Metric",
@@ -59,6 +70,13 @@ class Metric(NamedTuple):
         return self.name.split("@")[0]
 
 
+# What is measured after query expansion and re-ranking, too.
+REFINED = (
+    Metric("recall@K", recall.recall),
+    Metric("mAP@R", average_precision.map_at_r, depth=UP_TO_RELEVANT),
+    Metric("mAP_1000", average_precision.map_1000, depth=average_precision.LIMIT),
+    Metric("mAP", average_precision.mean_average_precision, depth=ALL),
+)
 REGISTRY: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -89,6 +107,11 @@ REGISTRY: dict[str, Metric] = {
         Metric("rho_spectrum@M@embeds", spectrum.rho_spectrum, evaltype="embeds"),
         Metric("rho_spectrum@M@avg_features", spectrum.rho_spectrum, evaltype="avg_features"),
         Metric("semantic_consistency", semantics.semantic_consistency, texts=True),
+        *(
+            metric._replace(name=f"{space}_{metric.name}", space=space)
+            for space in (AQE, ALPHA_QE, RERANKED)
+            for metric in REFINED
+        ),
     )
 }
 

@@ -7,6 +7,8 @@ import torch
 from torch.nn.functional import normalize
 
 EUCLIDEAN, COSINE = "euclidean", "cosine"
+# By cosine, and with the help of what is found first: query expansion and re-ranking.
+AQE, ALPHA_QE, RERANKED = "aqe", "alphaqe", "rerank"
 ROWS_AT_ONCE = 8192  # in float64: a copy of all rows would double the memory of an evaluation
 
 

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +12,12 @@ import torch
 
 from datasets.decoding import UNREADABLE, read_rgb
 from datasets.images import ImageSplit
-from evaluation import figures, large_search
+from evaluation import figures, large_refinement, large_search, refinement
 from evaluation.faiss_library import library
-from evaluation.large_search import Rows
-from evaluation.neighbours import Gallery, nearest
+from evaluation.large_refinement import Find
+from evaluation.large_search import Found, Rows
+from evaluation.neighbours import Gallery
+from evaluation.refinement import Expansion
 from metrics import COSINE
 from programs import embedding_file, images, kept_index, shards
 from programs.constants import DRAWN_QUERIES, GALLERY, SAVED_INDEX
@@ -48,6 +51,16 @@ class Neighbour(NamedTuple):
     path: str
     similarity: float  # cosine
     class_name: str | None
+
+
+class Refining(NamedTuple):
+    """How a search is made again with what was found first; re-ranked is what was expanded."""
+
+    expansion: Expansion = Expansion(0)
+    rerank: bool = False
+
+
+PLAIN = Refining()
 
 
 class Loading(NamedTuple):
@@ -97,47 +110,73 @@ def search(
     k: int,
     loading: Loading,
     indexing: Indexing,
+    refining: Refining = PLAIN,
 ) -> list[list[Neighbour]]:
     """The k nearest images of the index to each query, itself left out."""
     rows, source, folder = index
     blocks = network.blocks(
         queries, source.evaltype, batch_size=loading.batch_size, workers=loading.workers
     )
-    vectors, own_places = np.concatenate(list(blocks)), _places(queries.files, source.paths)
+    vectors = np.concatenate(list(blocks))
+    own_places = np.array(_places(queries.files, source.paths))
     if folder is None and indexing.kind == "auto":
         indexing = indexing._replace(kind="flat")
-    kind = kept_index.chosen_kind(indexing, rows, len(vectors))
-    if kind == "flat" and index.is_small():
-        return _search_whole(network.runtime.device, index, vectors, own_places, k)
-    if kind == "flat":
-        found = large_search.exact(rows, vectors, np.array(own_places), k)
-    else:
-        gallery = kept_index.Gallery(rows, kept_index.identity_of(rows, folder))
-        found = kept_index.search(gallery, vectors, np.array(own_places), k, kind, indexing)
+    find = _finder(network.runtime.device, index, indexing, vectors, own_places, k)
+    found = _refined(find, rows, vectors, own_places, k, refining)
     return [
         _neighbours(source, places[places >= 0].tolist(), squared[places >= 0].tolist())
         for squared, places in zip(found.squared, found.places)
     ]
 
 
-def _search_whole(
-    device: torch.device, index: ImageIndex, vectors: np.ndarray, own_places: list[int], k: int
-) -> list[list[Neighbour]]:
-    """Exactly, among rows that memory holds."""
-    gallery = Gallery(
-        torch.from_numpy(index.rows.whole()).to(device),
-        COSINE,
-        depth=k,
-        use_faiss=library() is not None,
-    )
-    queries, own = torch.from_numpy(vectors).to(device), torch.tensor(own_places, device=device)
-    neighbours: list[list[Neighbour]] = []
+def _finder(
+    device: torch.device,
+    index: ImageIndex,
+    indexing: Indexing,
+    vectors: np.ndarray,
+    own_places: np.ndarray,
+    k: int,
+) -> Find:
+    """What searches, of which it is told what it misses."""
+    rows, _, folder = index
+    kind = kept_index.chosen_kind(indexing, rows, len(vectors))
+    if kind == "flat" and index.is_small():
+        gallery = torch.from_numpy(rows.whole()).to(device)
+        return partial(_search_whole, gallery)
+    if kind == "flat":
+        return partial(large_search.exact, rows)
+    identified = kept_index.Gallery(rows, kept_index.identity_of(rows, folder))
+    opened = kept_index.OpenIndex(identified, kind, indexing)
+    opened.tell_loss(vectors, own_places, k)
+    return opened.find
+
+
+def _refined(
+    find: Find, rows: Rows, vectors: np.ndarray, own_places: np.ndarray, k: int, refining: Refining
+) -> Found:
+    """What queries find; by distance to the queries as they are, whatever orders it."""
+    asked = vectors
+    if refining.expansion.neighbours:
+        asked = large_refinement.asked_again(find, rows, vectors, own_places, refining.expansion)
+    if refining.rerank:
+        found = large_refinement.reranked(find, rows, asked, own_places, k)
+    else:
+        found = find(asked, own_places, k)
+    if refining == PLAIN:
+        return found
+    squared = large_search.squared_distances(rows, vectors, found.places)
+    return found._replace(squared=squared)
+
+
+def _search_whole(rows: torch.Tensor, vectors: np.ndarray, own_places: np.ndarray, k: int) -> Found:
+    """Exactly, among rows [N, D] that memory holds."""
+    gallery = Gallery(rows, COSINE, depth=k, use_faiss=library() is not None)
+    queries, own = (torch.from_numpy(part).to(rows.device) for part in (vectors, own_places))
+    blocks = []
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         part = slice(start, start + QUERIES_AT_ONCE)
-        distances, places = nearest(gallery, queries[part], own[part], k)
-        for row_distances, row_places in zip(distances.tolist(), places.tolist()):
-            neighbours.append(_neighbours(index.source, row_places, row_distances))
-    return neighbours
+        blocks.append(refinement.nearest_of_all(gallery, queries[part], own[part], k))
+    return Found(*(torch.cat(parts).cpu().numpy() for parts in zip(*blocks)))
 
 
 def draw(file: Path, queries: list[str], neighbours: list[list[Neighbour]]) -> None:

@@ -87,29 +87,41 @@ def chosen_kind(indexing: Indexing, rows: Rows, queries: int) -> str:
     return kind
 
 
-def search(
-    gallery: Gallery, vectors: np.ndarray, own_places: np.ndarray, k: int, kind: str, use: Indexing
-) -> Found:
-    """The k nearest rows to each vector [Q, D], by an index that approximates, whose loss is told.
+class OpenIndex:
+    """An index that approximates, ready to search the gallery that it is of.
 
     Args:
-        own_places: [Q], the row that a query does not find, or -1.
+        kind: ivf, hnsw or pq.
     """
-    index, known = _opened(gallery, kind, use.folder)
-    candidates = partial(faiss_library.candidates, kind, index)
-    found = large_search.nearest(gallery.rows, vectors, own_places, k, candidates)
-    recall = known.recalls.get(str(k))
-    if recall is None and use.sample:
-        sample, places, what = _sample(gallery.rows, vectors, own_places, use.sample)
-        truth = large_search.exact(gallery.rows, sample, places, k)
-        tried = large_search.nearest(gallery.rows, sample, places, k, candidates)
-        recall = large_search.recall(tried, truth)
-        LOG.info("%s is compared with an exact search for %s.", kind, what)
-        _keep_known(kind, known._replace(recalls={**known.recalls, str(k): recall}), use.folder)
-    if recall is not None:
-        lost = 100 * (1 - recall)
-        LOG.info("%s finds %.4f of the %d nearest: it loses %.2f %%.", kind, recall, k, lost)
-    return found
+
+    def __init__(self, gallery: Gallery, kind: str, use: Indexing):
+        self.rows, self.kind, self.use = gallery.rows, kind, use
+        index, self.known = _opened(gallery, kind, use.folder)
+        self.candidates = partial(faiss_library.candidates, kind, index)
+
+    def find(self, vectors: np.ndarray, own_places: np.ndarray, k: int) -> Found:
+        """The k nearest rows to each vector [Q, D], of what the index lists.
+
+        Args:
+            own_places: [Q], the row that a query does not find, or -1.
+        """
+        return large_search.nearest(self.rows, vectors, own_places, k, self.candidates)
+
+    def tell_loss(self, vectors: np.ndarray, own_places: np.ndarray, k: int) -> None:
+        """Say which share of the k nearest it finds, as measured now or before."""
+        recall = self.known.recalls.get(str(k))
+        if recall is None and self.use.sample:
+            sample, places, what = _sample(self.rows, vectors, own_places, self.use.sample)
+            truth = large_search.exact(self.rows, sample, places, k)
+            recall = large_search.recall(self.find(sample, places, k), truth)
+            LOG.info("%s is compared with an exact search for %s.", self.kind, what)
+            known = self.known._replace(recalls={**self.known.recalls, str(k): recall})
+            _keep_known(self.kind, known, self.use.folder)
+        if recall is not None:
+            lost = 100 * (1 - recall)
+            LOG.info(
+                "%s finds %.4f of the %d nearest: it loses %.2f %%.", self.kind, recall, k, lost
+            )
 
 
 def made(gallery: Gallery, kind: str) -> faiss_library.RowIndex:

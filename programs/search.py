@@ -7,8 +7,10 @@
         --index_kind ivf --save_index millions.index
 """
 
+import argparse
 import json
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +31,9 @@ class Flags(command_line.EmbeddingFlags):
     save_index: Path | None
     index_kind: str
     recall_sample: int
+    expand: int
+    expand_alpha: float
+    rerank: bool
     picture: Path | None
 
 
@@ -92,8 +97,11 @@ def parse(argv: list[str] | None) -> Flags:
         type=command_line.place,
         help=f"Draw each query, of many the first {DRAWN_QUERIES}, beside its neighbours.",
     )
+    _add_refining(parser)
     command_line.add_embedding_flags(parser)
     flags = parser.parse_args(argv, Flags())
+    if flags.expand_alpha and not flags.expand:
+        parser.error("argument --expand_alpha: it weighs the neighbours of --expand, which is 0")
     if flags.save_index and not _can_be_indexed(flags.index):
         parser.error(
             "argument --save_index: --index must be a folder of images, or one that "
@@ -104,8 +112,47 @@ def parse(argv: list[str] | None) -> Flags:
     return flags
 
 
+def _add_refining(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "what is found first asks again",
+        "Neighbours come in another order; their similarities stay those to the query itself.",
+    )
+    group.add_argument(
+        "--expand",
+        metavar="N",
+        type=command_line.at_least(0),
+        default=0,
+        help="Search once more with the mean of the query and its N nearest (0, the default, does "
+        "not).",
+    )
+    group.add_argument(
+        "--expand_alpha",
+        metavar="A",
+        type=_weight,
+        default=0.0,
+        help="Each of these counts by its similarity to the power of A; 0, the default, counts all "
+        "alike.",
+    )
+    group.add_argument(
+        "--rerank",
+        action="store_true",
+        help="Order the 100 nearest, or --k if that is more, by k-reciprocal neighbours; this "
+        "searches for the neighbours of the neighbours, too.",
+    )
+
+
+def _weight(text: str) -> float:
+    try:
+        if 0 <= float(text) < math.inf:
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"must be a number of at least 0, not {text}")
+
+
 def run(flags: Flags) -> None:
     """Open or make the index, embed the queries, search, draw, print."""
+    from evaluation.refinement import Expansion
     from programs import image_index, images, trained
     from programs.kept_index import Indexing
 
@@ -117,7 +164,8 @@ def run(flags: Flags) -> None:
     loading = image_index.Loading(flags.bs, flags.kernels, flags.on_bad_image)
     index = image_index.open_index(network, flags.index, loading, flags.save_index)
     indexing = Indexing(flags.index_kind, _kept_in(flags), flags.recall_sample)
-    neighbours = image_index.search(network, queries, index, flags.k, loading, indexing)
+    refining = image_index.Refining(Expansion(flags.expand, flags.expand_alpha), flags.rerank)
+    neighbours = image_index.search(network, queries, index, flags.k, loading, indexing, refining)
     if flags.picture:
         image_index.draw(flags.picture, queries.files, neighbours)
         LOG.info("Drawn: %s", flags.picture)

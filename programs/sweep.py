@@ -45,7 +45,7 @@ class Flags(argparse.Namespace):
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 all runs are finished, 1 some are not, 2 wrong flag or file.
 
-    130 interrupted, 143 told to stop by SIGTERM or SIGUSR1.
+    130 interrupted, 143 told to stop by SIGTERM or SIGUSR1, 129 by SIGHUP.
     """
     flags = parse(argv)
     from programs.sweeping import study as studies

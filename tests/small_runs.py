@@ -134,3 +134,11 @@ def _train_norms(network) -> None:
             assert module.running_mean is not None and module.running_var is not None
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 2)
+
+
+@pytest.fixture
+def terminal() -> Iterator[None]:
+    """SIGHUP counts even where the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

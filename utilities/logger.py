@@ -248,7 +248,8 @@ class RunLog:
         numbers = self._numbers()
         for board in self.boards:
             for place, number in enumerate(numbers if board.is_new else ()):
-                board.log(number, number, _numbered(number, _values_at(self.history, place)))
+                values = _numbered(number, _values_at(self.history, place))
+                board.log(number, number * self.steps, values)
 
     def _write_tables(self) -> None:
         for split, families in self.history.items():

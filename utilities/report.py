@@ -109,7 +109,7 @@ def _exit_status(
     except KeyboardInterrupt as interrupt:
         message, status = f"interrupted{interrupt}", 130
     except Stopped as stopped:
-        message, status = f"stopped by {stopped}", 143
+        message, status = f"stopped by {stopped}", stopped.status
     else:
         return 0
     print(f"{program}: {on_one_line(message)}", file=sys.stderr)

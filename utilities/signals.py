@@ -1,4 +1,6 @@
-"""Being told to stop: SIGTERM, the SIGUSR1 that schedulers send ahead of it, and Ctrl-C.
+"""Being told to stop: SIGTERM, the SIGUSR1 that schedulers send ahead of it, SIGHUP, and Ctrl-C.
+
+SIGHUP comes when a terminal is closed; under nohup it is ignored, and stays so.
 
 A signal becomes an exception between any two lines of Python, but for those that are
 `held` together: there it waits for their end.
@@ -13,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 ONE_WISH = 2.0  # seconds in which several signals mean one thing
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
 
 
 class Stopped(BaseException):
@@ -22,6 +24,11 @@ class Stopped(BaseException):
     def __init__(self, number: int, how_to_go_on: str = ""):
         super().__init__(number, how_to_go_on)
         self.number, self.how_to_go_on = number, how_to_go_on
+
+    @property
+    def status(self) -> int:
+        """Of the program that it ends: 129 where a terminal was closed, else that of SIGTERM."""
+        return 128 + (signal.SIGHUP if self.number == signal.SIGHUP else signal.SIGTERM)
 
     def __str__(self) -> str:
         return signal.Signals(self.number).name + self.how_to_go_on
@@ -37,7 +44,7 @@ class _State:
 
 @contextmanager
 def answered() -> Iterator[None]:
-    """Inside, SIGTERM and SIGUSR1 raise `Stopped`, Ctrl-C KeyboardInterrupt.
+    """Inside, the signals raise `Stopped`, but Ctrl-C KeyboardInterrupt.
 
     Only the main thread of a process can say so; in others nothing changes.
     """

@@ -43,11 +43,13 @@ SIDE, QUALITY = 112, 72  # pixels of a picture at most, and of WebP
 class Seen(NamedTuple):
     """
     Attributes:
+        trained: classes of the split that the run was trained on too, with other images.
         of_classes: name of a training class -> a picture. missing: sentences on what is not here.
     """
 
     panels: list[Panel]
     classes: int
+    trained: int
     similarities: Similarities | None
     of_classes: dict[str, Picture]
     missing: list[str]
@@ -72,6 +74,7 @@ def look(run: Run, checkpoint: Path, asked: Asked, classes: Iterable[str]) -> Se
     return Seen(
         _panels(embeddings, protocol, testing, asked.panels),
         len(protocol.labels.unique()),
+        _trained(settings, asked),
         _similarities(embeddings, protocol.labels, testing.class_texts, texts),
         _of_classes(splits.training, set(classes)),
         missing,
@@ -126,6 +129,15 @@ def _splits(settings: Mapping[str, Any], asked: Asked, network: Trained) -> Spli
     )
     oriented = network.oriented()
     return splits.changed(lambda split: datasets.shown(split, oriented=oriented))
+
+
+def _trained(settings: Mapping[str, Any], asked: Asked) -> int:
+    """How many test classes have training images; only own data divides classes so."""
+    name = settings["dataset"]
+    if name not in datasets.OWN_DATA:
+        return 0
+    place = Path(expanded(asked.source_path or settings["source_path"]))
+    return len(datasets.classes_in_both(datasets.read(name, place)))
 
 
 def _embedded(network: Trained, split: ImageSplit, evaltype: str, asked: Asked) -> torch.Tensor:
@@ -271,10 +283,12 @@ def _similarities(
 
 
 def _correlation(by_images: np.ndarray, by_language: np.ndarray) -> float | None:
-    """How alike the two rank the pairs of classes; None for one pair."""
+    """How alike the two rank the pairs of classes; None for one pair, or where all are alike."""
     if len(by_images) < 3:
         return None
     pairs = np.triu_indices(len(by_images), 1)
+    if min(np.ptp(by_images[pairs]), np.ptp(by_language[pairs])) == 0:
+        return None
     return float(spearmanr(by_images[pairs], by_language[pairs]).statistic)
 
 

@@ -22,12 +22,14 @@ class SeenPart(NamedTuple):
 
     Attributes:
         of_classes: label and name of each class that has a panel. coverage: a sentence on them.
+        unseen: a sentence on what of the split was trained on.
         figures: that the run drew. missing: sentences.
     """
 
     panels: list[Panel]
     of_classes: list[tuple[int, str]]
     coverage: str
+    unseen: str
     similarity: SimilarityPart | None
     figures: list[Figure]
     missing: list[str]
@@ -105,6 +107,7 @@ def _as_embedded(
         seen.panels,
         sorted(names.items()),
         _coverage(len(names), seen.classes),
+        "" if run.is_evaluation else _unseen(seen.trained, seen.classes),
         heat_map.laid_out(seen.similarities) if seen.similarities else None,
         run_figures.read(run.folder, figures),
         seen.missing + missing,
@@ -120,8 +123,16 @@ def _coverage(shown: int, classes: int) -> str:
     )
 
 
+def _unseen(trained: int, classes: int) -> str:
+    """An evaluation may be of other data than the training, of which its folder tells nothing."""
+    if not trained:
+        return "Classes of this split were not trained on."
+    which = "All" if trained == classes else f"{trained:,} of the {classes:,}"
+    return f"{which} classes of this split were trained on too, with other images."
+
+
 def _as_drawn(run: Run, missing: list[str]) -> SeenPart:
     """Without anything embedded."""
     figures = run_figures.read(run.folder, list(run_figures.FIGURES))
     missing = [*missing, WITHOUT_PANELS if figures else "The run drew no figures either."]
-    return SeenPart([], [], "", None, figures, missing)
+    return SeenPart([], [], "", "", None, figures, missing)

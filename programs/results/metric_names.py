@@ -13,7 +13,8 @@ MOST_UNASKED = 4  # of runs that have none of these
 EMBEDDINGS = "embeds"  # the evaltype that a name alone means
 # Between 0 and 1, and written in percent.
 SHARES = re.compile(
-    r"(c_)?(e_recall|recall|superclass_recall|precision|r_precision|mAP|nmi|ami|f1)"
+    r"((c|aqe|alphaqe|rerank)_)?"
+    r"(e_recall|recall|superclass_recall|precision|r_precision|mAP|nmi|ami|f1)"
 )
 
 

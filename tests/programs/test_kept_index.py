@@ -135,8 +135,8 @@ def test_the_loss_is_measured_with_the_queries_where_they_are_many(caplog):
     vectors = random.standard_normal((40, 8), dtype=np.float32)
     gallery = kept_index.Gallery(rows, kept_index.identity_of(rows))
     caplog.set_level(logging.INFO)
-    found = kept_index.search(
-        gallery, vectors, np.full(40, -1), 3, "ivf", Indexing("ivf", None, 30)
-    )
+    opened = kept_index.OpenIndex(gallery, "ivf", Indexing("ivf", None, 30))
+    opened.tell_loss(vectors, np.full(40, -1), 3)
+    found = opened.find(vectors, np.full(40, -1), 3)
     assert found.places.shape == (40, 3)
     assert "compared with an exact search for 30 of the queries" in caplog.text

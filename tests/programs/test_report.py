@@ -11,6 +11,7 @@ import made_up_runs
 import numpy as np
 import pytest
 import reading
+import torch
 from PIL import Image
 
 from programs import report
@@ -128,6 +129,16 @@ def test_queries_are_of_all_kinds_and_classes(most):
         assert len(by_kind["best"]) == len(by_kind["worst"]) == pictures.EACH
 
 
+def test_classes_that_are_all_alike_have_no_correlation_with_language():
+    rows, labels = torch.ones(12, 4), torch.arange(12) // 3
+    names, texts = list("abcd"), torch.nn.functional.normalize(torch.eye(4, 5) + 0.1, dim=1)
+    texts[0, 4] = 0.5
+    found = pictures._similarities(rows, labels, names, texts)
+    assert found is not None and found.correlation is None
+    found = pictures._similarities(torch.randn(12, 4), labels, names, texts)
+    assert found is not None and -1 <= found.correlation <= 1
+
+
 def test_sixty_panels_of_photographs_fit():
     """Pictures of noise are larger than any photograph of that size."""
     random = np.random.default_rng(0)
@@ -222,6 +233,26 @@ def test_charts_have_all_curves(tmp_path, show):
 def test_what_cannot_be_reproduced_is_told(tmp_path, show, revision, said):
     page, _ = show(made_up_runs.finished(tmp_path / "run", facts={"git_revision": revision}))
     assert said in page.text and "-dirty" not in page.all("pre")[0].text
+
+
+def test_classes_that_training_and_test_share_are_told(
+    page_of_run, run_folder, photos, show, tmp_path
+):
+    assert "Classes of this split were not trained on." in page_of_run.read_text()
+    own = tmp_path / "own"
+    for part, names, numbers in (("train", "Dove Egret", (0, 1)), ("test", "Dove Finch", (2, 3))):
+        for name in names.split():
+            (own / part / name).mkdir(parents=True)
+            for file in (f"{name}_{number}.png" for number in numbers):
+                shutil.copy(photos / "birds" / "images" / name / file, own / part / name)
+    folder = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    args = folder / "args.yaml"
+    args.write_text(args.read_text().replace("dataset: birds", "dataset: folder"))
+    facts = json.loads((folder / "results.json").read_text())
+    facts["settings"]["dataset"] = "folder"
+    (folder / "results.json").write_text(json.dumps(facts))
+    page, _ = show(folder, "--source_path", own)
+    assert "1 of the 2 classes of this split were trained on too, with other images." in page.text
 
 
 def test_a_page_without_data_has_the_figures_of_the_run(run_folder, show, tmp_path):

@@ -133,6 +133,23 @@ def test_images_without_classes_have_none_and_few_are_all_found(photos, find, tm
     assert all("class" not in neighbour for neighbour in found[0]["neighbours"])
 
 
+@pytest.mark.parametrize("flags", [["--expand", "3"], ["--expand", "5", "--expand_alpha", "3"]])
+def test_what_was_found_first_asks_again(photos, find, flags):
+    """The order is another one, the similarities are those to the query."""
+    asked = ("--index", photos, "--query", photos / "birds" / "images" / "Egret")
+    plain, _ = find(*asked, "--k", "47")
+    found, _ = find(*asked, "--k", "12", *flags)
+    reranked, _ = find(*asked, "--k", "12", *flags, "--rerank")
+    changed = 0
+    for before, *after in zip(plain, found, reranked):
+        similarities = {each["path"]: each for each in before["neighbours"]}
+        for query in after:
+            assert len(query["neighbours"]) == 12
+            assert all(similarities[each["path"]] == each for each in query["neighbours"])
+            changed += query["neighbours"] != before["neighbours"][:12]
+    assert changed > 4
+
+
 def test_a_reader_may_stop_early(photos, run_folder):
     places = [str(run_folder), "--index", str(photos), "--query", str(photos)]
     command = [sys.executable, "-m", "programs.search", *places, "--k", "40", *QUICK]
@@ -201,6 +218,8 @@ def test_wrong_images_are_a_sentence(run_folder, photos, capsys, flags, part):
         (["--k", "0"], "at least 1"),
         (["--picture", "x.jpg"], "must end in .png"),
         (["--save_index", "x"], "must be a folder of images"),
+        (["--expand_alpha", "3"], "it weighs the neighbours of --expand"),
+        (["--expand", "3", "--expand_alpha", "nan"], "must be a number of at least 0, not nan"),
     ],
 )
 def test_wrong_flags_are_told_at_once(run_folder, capsys, flags, part):

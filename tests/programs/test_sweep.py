@@ -139,9 +139,11 @@ def test_a_run_that_leaves_no_results_is_a_failure(write, compared, capsys, what
     assert why in said and "base_s0.log" in said and "base_s10" not in said
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    "number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_waits_for_checkpoints_and_the_same_command_goes_on(
-    write, compared, tmp_path, capsys, number, status
+    write, compared, tmp_path, capsys, terminal, number, status
 ):
     """A second signal, while the checkpoints are written, changes nothing."""
     argv = [write(TWO), "--jobs", "2", "--", "--project", "wait"]

@@ -201,8 +201,8 @@ def test_a_new_board_of_a_resumed_run_gets_the_epochs_before(log, board):
     known = Seen(is_new=False)
     resumed = RunLog(log.folder, log.history, [board, known], steps=7)
     assert board.of("log") == [
-        (1, 1, numbered(1, 2.0, 0.25)),
-        (2, 2, {"Train": {"epochs": {"epochs": 2}, "loss": {"loss": 1.5}}}),
+        (1, 7, numbered(1, 2.0, 0.25)),
+        (2, 14, {"Train": {"epochs": {"epochs": 2}, "loss": {"loss": 1.5}}}),
     ]
     resumed.log(2, values(1.0, 0.5))
     assert known.of("log") == board.of("log")[2:] == [(3, 21, numbered(3, 1.0, 0.5))]

@@ -10,12 +10,14 @@ import pytest
 from utilities import report, signals
 from utilities.signals import Stopped, answered, held
 
+pytestmark = pytest.mark.usefixtures("terminal")
+
 
 def send(number: int = signal.SIGTERM) -> None:
     os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_is_answered_at_once(number):
     with pytest.raises(Stopped) as stopped, answered():
         send(number)
@@ -72,13 +74,14 @@ def test_the_handlers_of_before_come_back():
     assert [signal.getsignal(number) for number in signals.SIGNALS] == before
 
 
-def test_what_a_parent_ignores_stays_ignored():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_what_a_parent_ignores_stays_ignored(number):
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         with answered():
-            send(signal.SIGINT)
+            send(number)
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
 
 
 def test_other_threads_leave_signals_alone():
@@ -100,6 +103,7 @@ def test_other_threads_leave_signals_alone():
     [
         (signal.SIGTERM, 143, "embed: stopped by SIGTERM\n"),
         (signal.SIGUSR1, 143, "embed: stopped by SIGUSR1\n"),
+        (signal.SIGHUP, 129, "embed: stopped by SIGHUP\n"),
         (signal.SIGINT, 130, "embed: interrupted\n"),
     ],
 )
