@@ -17,7 +17,7 @@ ROWS = {
         "| sampler |",
     ],
     "cuda/training.py": ["| CPU, fp32 |"],
-    "cuda/speed.py": ["| fp32 |", "| training |", "| evaluation |", "| multisimilarity |"],
+    "cuda/speed.py": ["| fp32 |", "| training |", "| evaluation |"],
     "cuda/evaluation.py": ["| product, GPU |", "| ours, GPU, 256 MB |", "| ours, CPU |"],
 }
 

@@ -90,6 +90,7 @@ class Size(NamedTuple):
 
 
 SMOKE = Size(16, 4, 8, 8, 100)
+SMOKE_STEP = 4  # of the cases every so many
 
 
 class Difference(NamedTuple):
@@ -513,7 +514,8 @@ def read_command_line() -> argparse.Namespace:
 def main() -> int:
     options = read_command_line()
     size, device = (SMOKE, CPU) if options.smoke else (Size(), options.device)
-    findings = [examine(kind, name, case, device) for kind, name, case in cases(size)]
+    chosen = itertools.islice(cases(size), 0, None, SMOKE_STEP if options.smoke else 1)
+    findings = [examine(kind, name, case, device) for kind, name, case in chosen]
     keep(options.results, "agreement", [summary(findings)])
     return int(any(finding.problem for finding in findings))
 
