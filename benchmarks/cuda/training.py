@@ -99,12 +99,12 @@ def common_flags(folder: Path, is_smoke: bool) -> list[str]:
     ]
 
 
-def train(run: Run, common: list[str], save_path: Path) -> Outcome:
+def train(run: Run, common: list[str], save_path: Path, threads: int) -> Outcome:
     """A run, to its end."""
     name = "".join(letter if letter.isalnum() else "_" for letter in run.name)
     flags = [*common, *run.flags]
     try:
-        return Outcome(shared.train(name, 0, flags, save_path, THREADS))
+        return Outcome(shared.train(name, 0, flags, save_path, threads))
     except SystemExit as error:
         return Outcome({}, str(error))
 
@@ -198,12 +198,15 @@ def main() -> int:
         folder = Path(temporary)
         common = common_flags(folder, options.smoke)
         runs = RUNS[:1] if options.smoke else RUNS
+        threads = 1 if options.smoke else THREADS
         if not options.smoke:
             shapes.ensure_rendered(
                 folder / "shapes"
             )  # once, before the runs ask for it side by side
         with ThreadPoolExecutor(options.jobs) as pool:
-            tasks = {run.name: pool.submit(train, run, common, folder / "runs") for run in runs}
+            tasks = {
+                run.name: pool.submit(train, run, common, folder / "runs", threads) for run in runs
+            }
             if not options.smoke:
                 name = "GPU, stopped and resumed"
                 tasks[name] = pool.submit(stopped_and_resumed, common, folder / "resumed")
