@@ -31,7 +31,7 @@ from datasets.transforms import Transforms
 from evaluation import Evaluator, figures
 from evaluation.embedding import embed
 from language_guidance import Guidance, GuidanceSettings
-from training import Learner, optimizers, schedules
+from training import Learner, Updates, optimizers, schedules
 from utilities import checkpoints, costs, log_file, run_folder
 from utilities.checkpoints import Checkpoint
 from utilities.environment import device_name, environment
@@ -356,12 +356,12 @@ def build_learner(
     """The network with its objective, guide, optimiser and schedule."""
     guide = guidance.guide if guidance else None
     groups = build_parameter_groups(opt, network, criterion, guide)
-    optimizer = optimizers.select(opt.optim, groups)
+    optimizer = optimizers.select(opt.optim, groups, momentum=opt.momentum)
+    schedule = schedules.select(opt.scheduler, optimizer, tau=opt.tau, gamma=opt.gamma)
     return Learner(
         network,
         criterion,
-        optimizer,
-        schedules.select(opt.scheduler, optimizer, tau=opt.tau, gamma=opt.gamma),
+        Updates(optimizer, schedule, opt.clip_gradient),
         runtime=runtime,
         guide=guide,
         guide_weight=opt.language_distill_w,
@@ -394,7 +394,7 @@ def build_parameter_groups(
     if guide and (learned := list(guide.parameters())):
         group = {"params": learned, "lr": opt.language_map_lr}
         groups.append(group | {"name": "guidance map", "weight_decay": opt.criterion_decay})
-    return groups
+    return optimizers.without_decay_of_vectors(groups) if opt.decay_matrices_only else groups
 
 
 def build_evaluator(

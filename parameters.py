@@ -374,7 +374,14 @@ LANGUAGE_CONTROL_LINES = {
 }
 WITHOUT_TEXTS = ("random", "onehot")
 OPTIMIZER_LINES = {
-    "adam": "Adam with L2 weight decay",
+    "adam": "Adam with L2 weight decay, the paper's",
+    "adamw": "Adam with decoupled weight decay",
+    "sgd": "gradient descent with Nesterov's --momentum",
+    "lion": "the signs of momentum (timm)",
+    "lamb": "Adam with layer-wise rates, for large batches (timm)",
+    "nadamw": "AdamW with Nesterov's momentum (timm)",
+    "adan": "adaptive Nesterov momentum (timm)",
+    "timm:<name>": "any other of timm's factory, by its name there",
 }
 
 # What flags depend on
@@ -516,6 +523,16 @@ THE_FIRST_GPU = Need(
 )
 CACHES = needs_other_than("cache", "none")
 STEPS = needs_one_of("scheduler", "step")
+HAS_MOMENTUM = Need(
+    lambda settings, _: settings.optim == "sgd" or settings.optim.startswith("timm:"),
+    "--optim sgd or timm:<name>",
+    "--optim {optim} has a momentum of its own",
+)
+DECAYS = Need(
+    lambda settings, _: settings.decay > 0 or settings.criterion_decay > 0,
+    "--decay or --criterion_decay above 0",
+    "there is no weight decay (--decay {decay}, --criterion_decay {criterion_decay})",
+)
 FRESH_WEIGHTS = Need(
     lambda settings, _: settings.resume in (None, "auto"),
     "",
@@ -1614,7 +1631,21 @@ FLAGS: tuple[Flag, ...] = (
         "optimisation",
         BASIC,
         Whole("n_epochs", 150, "Number of epochs.", at_least(1), aliases=("epochs",)),
-        Choice("optim", "adam", "Optimiser.", OPTIMIZER_LINES),
+        Choice(
+            "optim",
+            "adam",
+            "Optimiser.",
+            OPTIMIZER_LINES,
+            patterns={"<name>": r"\w+"},
+            listed=True,
+        ),
+        Real(
+            "momentum",
+            0.9,
+            "Momentum of an optimiser that has one.",
+            at_least(0, below=1),
+            needs=(HAS_MOMENTUM,),
+        ),
         Real("lr", 1e-5, "Learning rate of the trunk.", above(0, at_most=1e30)),
         Real(
             "fc_lr",
@@ -1623,6 +1654,17 @@ FLAGS: tuple[Flag, ...] = (
             RATE_OR_THAT_OF_LR,
         ),
         Real("decay", 4e-4, "Weight decay of the network, trunk and head.", at_least(0)),
+        Switch(
+            "decay_matrices_only",
+            "No weight decay for what has one dimension: biases, norms, class margins.",
+            needs=(DECAYS,),
+        ),
+        Real(
+            "clip_gradient",
+            0.0,
+            "Scale the gradient of all that learns down to this norm where it is longer; 0: never.",
+            at_least(0),
+        ),
         Real(
             "criterion_decay",
             0,

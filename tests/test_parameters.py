@@ -91,7 +91,7 @@ def test_the_catalogue_names_what_the_registries_hold():
         "metric": set(metrics.REGISTRY),
         "dataset": {*datasets.BENCHMARKS, *datasets.OWN_DATA, "shapes", "<any name>"},
         "model": {*language_models.REGISTRY, *parameters.OPEN_MODELS},
-        "optimiser": set(optimizers.REGISTRY),
+        "optimiser": {*optimizers.REGISTRY, "timm:<name>"},
     }
     assert {kind: set(parameters.catalogue()[title]) for kind, title in sections.items()} == held
     assert set(parameters.BENCHMARK_LINES) == set(datasets.BENCHMARKS)

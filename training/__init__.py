@@ -1,6 +1,6 @@
 """How a batch becomes a step: the `Learner`, its optimiser and schedule, and an epoch of steps."""
 
 from training.epoch import TrainingEpoch
-from training.learner import Learner
+from training.learner import Learner, Updates
 
-__all__ = ["Learner", "TrainingEpoch"]
+__all__ = ["Learner", "TrainingEpoch", "Updates"]

@@ -1,8 +1,10 @@
 """A network and all that trains it."""
 
 import warnings
+from typing import NamedTuple
 
 import torch
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -10,6 +12,18 @@ from training.optimizers import PlainOptimizer
 from training.schedules import PlainSchedule
 from utilities.runtime import Runtime
 from utilities.types import Batch, Guide, ModelOutput, Network, Objective, PixelBatch, Stateful
+
+
+class Updates(NamedTuple):
+    """How gradients become steps.
+
+    Attributes:
+        clip_gradient: a longer gradient of all that learns is scaled to this norm; 0: never.
+    """
+
+    optimizer: Optimizer
+    schedule: LRScheduler
+    clip_gradient: float = 0.0
 
 
 class Learner:
@@ -27,8 +41,7 @@ class Learner:
         self,
         network: Network,
         criterion: Objective,
-        optimizer: Optimizer,
-        schedule: LRScheduler,
+        updates: Updates,
         *,
         runtime: Runtime,
         guide: Guide | None = None,
@@ -37,7 +50,7 @@ class Learner:
     ):
         self.network, self.criterion, self.guide = network, criterion, guide
         self.guide_weight, self.warmup = guide_weight, warmup
-        self.optimizer, self.schedule = optimizer, schedule
+        self.optimizer, self.schedule, self.clip_gradient = updates
         self.runtime, self.scaler = runtime, runtime.gradient_scaler()
 
     def start_epoch(self, epoch: int) -> None:
@@ -56,9 +69,16 @@ class Learner:
             output = self.network(images)
         losses = self.losses(output, labels, indices)
         self.scaler.scale(losses["loss"]).backward()
+        if self.clip_gradient:
+            self._clip()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return {name: loss.detach() for name, loss in losses.items()}
+
+    def _clip(self) -> None:
+        self.scaler.unscale_(self.optimizer)
+        weights = [each for group in self.optimizer.param_groups for each in group["params"]]
+        clip_grad_norm_(weights, self.clip_gradient)
 
     def losses(
         self, output: ModelOutput, labels: torch.Tensor, indices: torch.Tensor

@@ -1,18 +1,59 @@
-"""Optimisers by name."""
+"""Optimisers by name: the paper's Adam, others of torch, and those of timm's factory."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
+from utilities.errors import UserError, reason
+from utilities.flags import nearest
+
 # As torch.optim takes them: "params", "lr", "weight_decay", and a "name" for people.
 ParameterGroups = list[dict[str, Any]]
+PREFIX = "timm:"
 
 
-def adam(groups: ParameterGroups) -> Optimizer:
+def adam(groups: ParameterGroups, momentum: float) -> Optimizer:
     """Adam (Kingma and Ba, ICLR 2015) with weight decay in the gradient, as in the paper's code."""
     return torch.optim.Adam(groups, fused=_fuses(groups))
+
+
+def adamw(groups: ParameterGroups, momentum: float) -> Optimizer:
+    """Adam with weight decay beside the gradient (Loshchilov and Hutter, ICLR 2019)."""
+    return torch.optim.AdamW(groups, fused=_fuses(groups))
+
+
+def sgd(groups: ParameterGroups, momentum: float) -> Optimizer:
+    """Stochastic gradient descent with Nesterov's momentum, plain where it is 0."""
+    is_nesterov = momentum > 0
+    fused = _fuses(groups)
+    return torch.optim.SGD(groups, momentum=momentum, nesterov=is_nesterov, fused=fused)
+
+
+def of_timm(groups: ParameterGroups, momentum: float, *, name: str) -> Optimizer:
+    """What timm's factory makes under a name; `momentum` is beta_1 where it has no other.
+
+    Raises UserError for a name that it does not know, or an optimiser that needs another package.
+    """
+    import timm.optim  # here, because the paper's optimisers do without
+
+    known = [str(known) for known in timm.optim.list_optimizers()]
+    if name not in known:
+        raise UserError(
+            f"--optim {PREFIX}{name} is not known to timm{nearest(name, known)}; "
+            "timm.optim.list_optimizers() lists what is."
+        )
+    rate = groups[0]["lr"]  # each group has its own
+    try:
+        optimizer = timm.optim.create_optimizer_v2(groups, opt=name, lr=rate, momentum=momentum)
+    except (ImportError, AssertionError) as error:  # of another package, or of a GPU
+        why = reason(error).rstrip(".")
+        raise UserError(f"--optim {PREFIX}{name} cannot be made here: {why}.") from error
+    if getattr(optimizer, "is_second_order", False) or hasattr(optimizer, "zero_hessian"):
+        raise UserError(f"--optim {PREFIX}{name} needs second derivatives, which no step has.")
+    return optimizer
 
 
 def _fuses(groups: ParameterGroups) -> bool | None:
@@ -21,14 +62,46 @@ def _fuses(groups: ParameterGroups) -> bool | None:
     return True if is_on_gpu else None
 
 
-REGISTRY: dict[str, Callable[[ParameterGroups], Optimizer]] = {
+REGISTRY: dict[str, Callable[[ParameterGroups, float], Optimizer]] = {
     "adam": adam,
+    "adamw": adamw,
+    "sgd": sgd,
+    "lion": partial(of_timm, name="lion"),
+    "lamb": partial(of_timm, name="lamb"),
+    "nadamw": partial(of_timm, name="nadamw"),
+    "adan": partial(of_timm, name="adan"),
 }
 
 
-def select(name: str, groups: ParameterGroups) -> Optimizer:
-    """The optimiser `name` of groups that each have a learning rate and a decay of their own."""
-    return REGISTRY[name](groups)
+def select(name: str, groups: ParameterGroups, *, momentum: float = 0.9) -> Optimizer:
+    """The optimiser `name` of groups that each have a learning rate and a decay of their own.
+
+    Args:
+        name: of the registry, or `timm:<name>`. momentum: of those that have one.
+    Raises:
+        UserError: an optimiser that cannot be had.
+    """
+    if name.startswith(PREFIX):
+        return of_timm(groups, momentum, name=name.removeprefix(PREFIX))
+    return REGISTRY[name](groups, momentum)
+
+
+def without_decay_of_vectors(groups: ParameterGroups) -> ParameterGroups:
+    """The same groups, in which what has one dimension or none has groups of its own.
+
+    Biases, norms and class margins are such: decay would draw them to 0, where they say nothing of
+    the size of a function.
+    """
+    parted: ParameterGroups = []
+    for group in groups:
+        matrices = [weights for weights in group["params"] if weights.ndim > 1]
+        vectors = [weights for weights in group["params"] if weights.ndim <= 1]
+        if matrices:
+            parted.append(group | {"params": matrices})
+        if vectors:
+            name = f"{group['name']}, vectors" if matrices else group["name"]
+            parted.append(group | {"params": vectors, "name": name, "weight_decay": 0.0})
+    return parted
 
 
 class PlainOptimizer:

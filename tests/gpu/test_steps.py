@@ -18,7 +18,7 @@ from language_guidance import controls
 from language_guidance.guide import ContrastiveGuide, Guide, LanguageGuide, SquaredGuide
 from language_guidance.similarities import BankSimilarities, Blend, MatrixSimilarities
 from language_guidance.text_bank import TextBank
-from training import Learner, optimizers, schedules
+from training import Learner, Updates, optimizers, schedules
 from utilities.functional import MASKED_AT_MOST
 from utilities.runtime import Runtime
 from utilities.types import ModelOutput, PaddedMiner, PixelBatch
@@ -312,8 +312,7 @@ def learner(name: str, settings: dict, miner: str, device: torch.device) -> Lear
     return Learner(
         network,
         criterion,
-        optimizer,
-        schedules.select("none", optimizer, tau=[], gamma=1.0),
+        Updates(optimizer, schedules.select("none", optimizer, tau=[], gamma=1.0)),
         runtime=Runtime(device),
         guide=guide,
         guide_weight=1.0,

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from training import Learner, optimizers, schedules
+from training import Learner, Updates, optimizers, schedules
 from utilities.runtime import Runtime
 from utilities.types import Batch, ModelOutput
 
@@ -56,7 +56,9 @@ def batch(seed: int) -> Batch:
     return Batch(images, torch.tensor([0, 0, 1, 1]), torch.tensor([3, 1, 0, 2]))
 
 
-def learner(seed: int = 0, guide: bool = True, warmup: int = 0) -> Learner:
+def learner(
+    seed: int = 0, guide: bool = True, warmup: int = 0, clip_gradient: float = 0.0
+) -> Learner:
     torch.manual_seed(seed)
     network, criterion = Network(), Spread()
     groups = [
@@ -68,8 +70,7 @@ def learner(seed: int = 0, guide: bool = True, warmup: int = 0) -> Learner:
     return Learner(
         network,
         criterion,
-        optimizer,
-        schedule,
+        Updates(optimizer, schedule, clip_gradient),
         runtime=Runtime(),
         guide=Guide() if guide else None,
         guide_weight=0.5 if guide else 0.0,

@@ -29,6 +29,20 @@ def test_a_step_is_that_of_its_losses_by_hand():
     assert all(map(torch.equal, weights(ours), weights(by_hand)))
 
 
+def test_a_long_gradient_is_scaled_to_the_norm_and_a_short_one_is_left():
+    clipped, short = learner(clip_gradient=1e-3), learner(clip_gradient=1e3)
+    plain = learner()
+    for each in (clipped, short, plain):
+        each.step(batch(0))
+    gradients = [
+        torch.cat([part.grad.flatten() for part in weights(each)]) for each in (clipped, plain)
+    ]
+    assert gradients[0].norm() == pytest.approx(1e-3, rel=1e-3)
+    cosine = torch.nn.functional.cosine_similarity(*gradients, dim=0)
+    assert cosine == pytest.approx(1, abs=1e-5)
+    assert all(map(torch.equal, weights(short), weights(plain)))
+
+
 def test_without_a_guide_the_loss_is_the_objective():
     losses = learner(guide=False).step(batch(0))
     assert set(losses) == {"objective", "loss"} and losses["objective"] == losses["loss"]

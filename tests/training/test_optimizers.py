@@ -7,8 +7,9 @@ import torch
 from torch.optim import Optimizer
 
 from training import optimizers
+from utilities.errors import UserError
 
-every_optimizer = pytest.mark.parametrize("name", optimizers.REGISTRY)
+every_optimizer = pytest.mark.parametrize("name", [*optimizers.REGISTRY, "timm:rmsproptf"])
 
 
 def made(name: str, *, weight_decay: float = 0.0) -> tuple[torch.Tensor, torch.Tensor, Optimizer]:
@@ -57,3 +58,53 @@ def test_a_restored_state_goes_on_as_the_stored_one(name):
     descend(fast, slow, optimizer)
     descend(again_fast, again_slow, again)
     assert torch.equal(fast, again_fast) and torch.equal(slow, again_slow)
+
+
+def test_adam_is_that_of_torch_with_decay_in_the_gradient():
+    fast, slow, optimizer = made("adam", weight_decay=0.1)
+    descend(fast, slow, optimizer)
+    by_hand = torch.ones(3, requires_grad=True)
+    reference = torch.optim.Adam([by_hand], lr=1e-2, weight_decay=0.1)
+    for _ in range(5):
+        reference.zero_grad()
+        by_hand.square().sum().backward()
+        reference.step()
+    assert torch.equal(fast, by_hand)
+
+
+def test_momentum_is_that_of_the_flag():
+    for name in ("sgd", "timm:rmsproptf"):
+        groups = [{"params": [torch.ones(3, requires_grad=True)], "lr": 1e-2}]
+        assert optimizers.select(name, groups, momentum=0.7).defaults["momentum"] == 0.7
+    plain = optimizers.select("sgd", groups, momentum=0.0)
+    assert not plain.defaults["nesterov"]
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("timm:lionn", "not known to timm \\(did you mean lion"),
+        ("timm:adahessian", "second derivatives"),
+        ("timm:bnbadam", "cannot be made here: CUDA required"),
+    ],
+)
+def test_what_cannot_be_had_is_a_sentence(name, said):
+    groups = [{"params": [torch.ones(3, requires_grad=True)], "lr": 1e-2}]
+    with pytest.raises(UserError, match=f"--optim {name}.*{said}"):
+        optimizers.select(name, groups)
+
+
+def test_vectors_have_groups_of_their_own_without_decay():
+    matrix, bias, margins = torch.ones(2, 2), torch.ones(2), torch.ones(3)
+    groups = [
+        {"params": [matrix, bias], "lr": 1.0, "weight_decay": 0.1, "name": "head"},
+        {"params": [margins], "lr": 2.0, "weight_decay": 0.1, "name": "margin beta"},
+    ]
+    parted = optimizers.without_decay_of_vectors(groups)
+    assert [(group["name"], group["lr"], group["weight_decay"]) for group in parted] == [
+        ("head", 1.0, 0.1),
+        ("head, vectors", 1.0, 0.0),
+        ("margin beta", 2.0, 0.0),
+    ]
+    assert [len(group["params"]) for group in parted] == [1, 1, 1]
+    assert parted[1]["params"][0] is bias
