@@ -42,7 +42,13 @@ from utilities.online import Labels, OnlineRun, is_of_sweep
 from utilities.paths import expanded
 from utilities.report import RESULT
 from utilities.rows import Picture, Row
-from utilities.runtime import Runtime, require_one_process, select_device, use_own_cores
+from utilities.runtime import (
+    Runtime,
+    keep_freed_memory,
+    require_one_process,
+    select_device,
+    use_own_cores,
+)
 from utilities.tensorboard import EventFiles
 from utilities.types import Trainable
 
@@ -73,6 +79,7 @@ def build_runtime(opt: parameters.Settings) -> Runtime:
     """Raises UserError for a GPU that is not there, or where processes were to share the run."""
     require_one_process()
     use_own_cores()
+    keep_freed_memory()
     device = select_device(opt.device, opt.gpu)
     costs.reset_gpu_peak(device)
     return Runtime(device, opt.precision, channels_last=opt.channels_last)
