@@ -51,7 +51,7 @@ def test_one_process_gathers_its_own_rows():
 class GlibC:
     """Notes what its malloc is told."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.told: dict[int, int] = {}
 
     def mallopt(self, parameter: int, value: int) -> int:
