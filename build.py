@@ -45,6 +45,7 @@ from utilities.rows import Picture, Row
 from utilities.runtime import (
     Runtime,
     is_channels_last,
+    keep_freed_memory,
     require_one_process,
     select_device,
     select_precision,
@@ -83,6 +84,7 @@ def build_runtime(opt: parameters.Settings) -> Runtime:
     """
     require_one_process()
     use_own_cores()
+    keep_freed_memory()
     device = select_device(opt.device, opt.gpu)
     costs.reset_gpu_peak(device)
     channels_last = is_channels_last(opt.memory_format, device)

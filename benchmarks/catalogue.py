@@ -1,10 +1,11 @@
-"""Does each objective, miner and sampler train? A short run of the demo apiece.
+"""Does each objective, miner and sampler train? A short run on the shapes apiece.
 
     python benchmarks/catalogue.py --epochs 3 --jobs 2
 
 Prints R@1 of the unseen classes beside that of the untrained network. Miners run with an objective
-that takes any of them, samplers with the demo's; intra_random, whose triplets know no second class,
-mines for the auxiliary embedding of adversarial_separation, its place in the paper that brought it.
+that takes any of them, samplers with multisimilarity; intra_random, whose triplets know no second
+class, mines for the auxiliary embedding of adversarial_separation, its place in the paper that
+brought it.
 What stands behind `--` goes to every run. A finished run is not repeated, so an interrupted study
 goes on where it was. Ends with status 1 if any is below untrained.
 
@@ -33,8 +34,8 @@ from utilities import seeding
 
 MINED_WITH = "margin"
 RECALL = "embeds_e_recall: e_recall@1"
-# Learning rates of the papers are multiples of 1e-5; the demo's trunk has 1e-3, so that these would
-# be 100 times theirs.
+# Learning rates of the papers are multiples of 1e-5; this trunk has 1e-3, so that these would be
+# 100 times theirs.
 FLAGS = {
     "oproxy": ["--loss_oproxy_lrmulti", "20"],
     "proxynca": ["--loss_proxynca_lrmulti", "5"],
@@ -148,7 +149,7 @@ def read_command_line() -> tuple[argparse.Namespace, list[str]]:
 def main() -> int:
     options, further = read_command_line()
     torch.set_num_threads(options.threads)
-    common = ["--config", str(shared.DEMO), "--source_path", str(ROOT / "Datasets")]
+    common = ["--config", str(shared.FROM_SCRATCH), "--source_path", str(ROOT / "Datasets")]
     with tempfile.TemporaryDirectory() as temporary:
         if options.smoke:
             common = shared.smoke_flags(Path(temporary))

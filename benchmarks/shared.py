@@ -1,4 +1,4 @@
-"""What the benchmarks share: the demo at its smallest, a run of main.py, tables, command lines."""
+"""What the benchmarks share: a run at its smallest, runs of main.py, tables, command lines."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-DEMO = ROOT / "configs" / "demo.yaml"
+FROM_SCRATCH = ROOT / "configs" / "from_scratch.yaml"
 SHAPES = ("star", "heart", "cross", "arrow")
 SMOKE_CLASSES = [f"{colour} {shape}" for colour in ("red", "blue") for shape in SHAPES]
 DASHES = "--"  # own arguments stand before, flags of main.py behind
@@ -36,7 +36,7 @@ def split_at_dashes(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def smoke_flags(folder: Path) -> list[str]:
-    """Flags of main.py for the demo at its smallest, with images of noise written into `folder`.
+    """Flags of main.py for the shapes at their smallest: images of noise, written into `folder`.
 
     Four classes train and four are evaluated, without guidance and by R@1, in about a second.
     """
@@ -49,7 +49,7 @@ def smoke_flags(folder: Path) -> list[str]:
             pixels = colour + random.normal(0, 30, (40, 40, 3))
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(images / f"{image}.jpg")
     settings = {
-        "config": DEMO,
+        "config": FROM_SCRATCH,
         "source_path": folder,
         "cache_path": folder / "cache",
         "image_size": 32,

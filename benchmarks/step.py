@@ -7,7 +7,8 @@ Each measurement is a process in its checkout, on the same images and embeddings
 turns, round after round. Prints medians, their ratio (this to other, so that below 1 is faster) and
 the lowest and highest ratio of a round.
 
-- training: seconds of an epoch of the guided demo as main.py records them, after the first epoch
+- training: seconds of an epoch of configs/from_scratch.yaml as main.py records them, after the
+  first epoch
 - search, clusters: `evaluate_embeddings` of unit vectors of no structure, five of a class; recall
   and mAP, and NMI and F1
 - start-up: `main.py --help` and `main.py --list`
@@ -155,7 +156,7 @@ def make_workload(options: argparse.Namespace, folder: Path) -> Workload:
     from datasets import shapes  # here, because it loads torch
 
     shapes.render(folder / "shapes", classes=options.classes)
-    flags = ["--config", str(shared.DEMO), "--source_path", str(folder), "--no_figures"]
+    flags = ["--config", str(shared.FROM_SCRATCH), "--source_path", str(folder), "--no_figures"]
     flags += ["--cache_path", str(folder / "cache"), "--kernels", "0"]
     flags += ["--n_epochs", str(options.epochs), "--evaluate_every", str(options.epochs)]
     return Workload(options.images, flags)
@@ -168,9 +169,9 @@ def read_command_line() -> argparse.Namespace:
     parser.add_argument("--other", type=shared.place, help="root of the other checkout")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each process")
-    parser.add_argument("--classes", type=int, default=64, help="of the demo, half of which train")
+    parser.add_argument("--classes", type=int, default=64, help="of shapes, half of which train")
     parser.add_argument(
-        "--epochs", type=int, default=3, help="of the demo; more than one leave out the first"
+        "--epochs", type=int, default=3, help="of the training; more than one leave out the first"
     )
     parser.add_argument("--images", type=int, default=20_000, help="that are searched")
     parser.add_argument(

@@ -91,9 +91,8 @@ def common_flags(folder: Path, is_smoke: bool) -> list[str]:
     if is_smoke:
         return [*shared.smoke_flags(folder), "--evaluation_metrics", "e_recall@1", "mAP_1000"]
     return [
-        *("--config", str(shared.DEMO), "--source_path", str(folder)),
+        *("--config", str(shared.FROM_SCRATCH), "--source_path", str(folder)),
         *("--cache_path", str(folder / "cache"), "--n_epochs", str(EPOCHS), "--no_figures"),
-        *("--arch", "resnet10t_normalize", "--not_pretrained", "--lr", "1e-3"),
         *("--language_model", f"vectors:{write_vectors(folder / 'words.txt')}"),
         *("--language_distill_w", "1", "--kernels", "2"),
     ]
