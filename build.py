@@ -359,11 +359,12 @@ def build_learner(
     guide = guidance.guide if guidance else None
     groups = build_parameter_groups(opt, network, criterion, guide)
     optimizer = optimizers.select(opt.optim, groups, momentum=opt.momentum)
-    schedule = schedules.select(opt.scheduler, optimizer, tau=opt.tau, gamma=opt.gamma)
+    course = schedules.Course(opt.n_epochs, opt.tau, opt.gamma, opt.lr_floor)
+    schedule = schedules.select(opt.scheduler, optimizer, course)
     return Learner(
         network,
         criterion,
-        Updates(optimizer, schedule, opt.clip_gradient),
+        Updates(optimizer, schedule, opt.clip_gradient, opt.lr_rise),
         runtime=runtime,
         guide=guide,
         guide_weight=opt.language_distill_w,
@@ -559,11 +560,23 @@ def summary(
         "miner": opt.batch_mining if is_mined else "none (the objective uses the whole batch)",
         "sampler": opt.data_sampler,
         "trunk": f"{opt.arch}, {weights:,} weights",
-        "optimiser": opt.optim,
+        "optimiser": _recipe(opt),
         **_optimiser_summary(learner),
         "device": f"{learner.runtime.describe()}; {evaluator.describe()}",
     }
     return lines | (_guidance_summary(opt, splits.training, guidance) if guidance else {})
+
+
+def _recipe(opt: parameters.Settings) -> str:
+    """The optimiser with its schedule, and what else is done to gradients and rates."""
+    parts = [opt.optim]
+    if opt.scheduler == "cosine":
+        parts.append(f"cosine to {opt.lr_floor:g} of the rates")
+    if opt.lr_rise:
+        parts.append(f"rates rising over {opt.lr_rise:,} steps")
+    if opt.clip_gradient:
+        parts.append(f"gradients clipped to {opt.clip_gradient:g}")
+    return ", ".join(parts)
 
 
 def _optimiser_summary(learner: Learner) -> dict[str, str]:

@@ -1677,7 +1677,24 @@ FLAGS: tuple[Flag, ...] = (
             "scheduler",
             "step",
             "Learning rate schedule.",
-            {"step": "multiplied by --gamma at each epoch of --tau", "none": "constant"},
+            {
+                "step": "multiplied by --gamma at each epoch of --tau",
+                "cosine": "half a cosine over --n_epochs, down to --lr_floor",
+                "none": "constant",
+            },
+        ),
+        Real(
+            "lr_floor",
+            0.0,
+            "Share of the learning rates that --scheduler cosine ends at.",
+            at_least(0, below=1),
+            needs=(needs_one_of("scheduler", "cosine"),),
+        ),
+        Whole(
+            "lr_rise",
+            0,
+            "Steps over which the learning rates rise linearly to those of the schedule.",
+            at_least(0),
         ),
         Real(
             "gamma",
@@ -2288,7 +2305,7 @@ def notices(opt: Settings) -> list[str]:
 
 
 def notices_of_length(opt: Settings, iterations: int) -> list[str]:
-    """A sentence for each part of the loss that would begin after the last iteration of the run."""
+    """A sentence for each part of a run that would begin after its last iteration."""
     delays = {
         "language_delay": (_is_guided(opt), opt.language_delay, "language never guides"),
         "loss_s2sd_feat_distill_delay": (
@@ -2296,6 +2313,7 @@ def notices_of_length(opt: Settings, iterations: int) -> list[str]:
             opt.loss_s2sd_feat_distill_delay + 1,
             "features are never distilled",
         ),
+        "lr_rise": (True, opt.lr_rise, "no step is made at the rates of the schedule"),
     }
     return [
         f"--{name} {getattr(opt, name)} outlasts the run, which has {iterations:,} iterations: "

@@ -73,6 +73,31 @@ def test_other_rates_and_decays_are_used_told_and_recorded(call, folder, capsys)
     assert yaml.safe_load((folder / "args.yaml").read_text()) == state["settings"]
 
 
+RECIPES = [
+    "--optim adamw --scheduler cosine --lr_floor 0.1 --decay_matrices_only",
+    "--optim sgd --momentum 0.8 --clip_gradient 0.5 --lr_rise 3",
+    "--optim timm:cadamw --scheduler cosine --lr_rise 1 --clip_gradient 2",
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_goes_on_exactly(call, folder, recipe, capsys):
+    flags = recipe.split()
+    assert call("--n_epochs", "2", *flags) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"optimiser {flags[1]}" in said and "has no effect" not in said
+    whole = folder.with_name("whole")
+    folder.rename(whole)
+    assert call("--n_epochs", "1", *flags) == 0
+    assert call("--n_epochs", "2", *flags, "--resume", str(folder)) == 0
+    states = [torch.load(each / LAST_CHECKPOINT, weights_only=True) for each in (whole, folder)]
+    for part in ("state_dict", "criterion"):
+        values = [state[part] for state in states]
+        assert values[0].keys() == values[1].keys()
+        assert all(torch.equal(values[0][name], values[1][name]) for name in values[0])
+    assert losses(whole) == losses(folder)
+
+
 def test_a_checkpoint_of_before_goes_on_without_decay_of_the_objective(call, folder):
     """Its groups have no names and the decay of the network, and it says nothing of its data."""
     assert call() == 0

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from training.optimizers import PlainOptimizer
-from training.schedules import PlainSchedule
+from training.schedules import PlainSchedule, Rise
 from utilities.runtime import Runtime
 from utilities.types import Batch, Guide, ModelOutput, Network, Objective, PixelBatch, Stateful
 
@@ -19,11 +19,13 @@ class Updates(NamedTuple):
 
     Attributes:
         clip_gradient: a longer gradient of all that learns is scaled to this norm; 0: never.
+        rise: steps over which the learning rates rise; 0: none.
     """
 
     optimizer: Optimizer
     schedule: LRScheduler
     clip_gradient: float = 0.0
+    rise: int = 0
 
 
 class Learner:
@@ -50,7 +52,8 @@ class Learner:
     ):
         self.network, self.criterion, self.guide = network, criterion, guide
         self.guide_weight, self.warmup = guide_weight, warmup
-        self.optimizer, self.schedule, self.clip_gradient = updates
+        self.optimizer, self.schedule, self.clip_gradient, steps = updates
+        self.rise = Rise(steps)
         self.runtime, self.scaler = runtime, runtime.gradient_scaler()
 
     def start_epoch(self, epoch: int) -> None:
@@ -71,7 +74,8 @@ class Learner:
         self.scaler.scale(losses["loss"]).backward()
         if self.clip_gradient:
             self._clip()
-        self.scaler.step(self.optimizer)
+        with self.rise.applied(self.optimizer):
+            self.scaler.step(self.optimizer)
         self.scaler.update()
         return {name: loss.detach() for name, loss in losses.items()}
 
@@ -98,7 +102,7 @@ class Learner:
             self.schedule.step()
 
     def learning_rates(self) -> dict[str, float]:
-        """With which the next step is made, by the name of each group of the optimiser."""
+        """Those of the schedule for the next step, by the name of each group of the optimiser."""
         return {group["name"]: group["lr"] for group in self.optimizer.param_groups}
 
     @property
@@ -111,7 +115,11 @@ class Learner:
             "scaler": self.scaler,
             "scheduler": PlainSchedule(self.schedule),
         }
-        return parts | ({"guide": self.guide} if self.guide is not None else {})
+        if self.guide is not None:
+            parts["guide"] = self.guide
+        if self.rise.steps:
+            parts["rise"] = self.rise
+        return parts
 
     def state_dict(self) -> dict[str, dict]:
         """Tensors and plain values of each part."""

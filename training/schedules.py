@@ -1,34 +1,98 @@
-"""Learning rate schedules by name, stepped once at the end of each epoch."""
+"""Learning rate schedules by name, stepped at the end of each epoch, and a rise before them."""
 
+import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
 
 
-def step(optimizer: Optimizer, tau: Sequence[int], gamma: float) -> LRScheduler:
+class Course(NamedTuple):
+    """What schedules depend on.
+
+    Attributes:
+        epochs: of the run. tau: epochs, and gamma: the factor after each of them. floor: the share
+            of its rate that a falling schedule ends at.
+    """
+
+    epochs: int
+    tau: Sequence[int] = ()
+    gamma: float = 1.0
+    floor: float = 0.0
+
+
+def step(optimizer: Optimizer, course: Course) -> LRScheduler:
     """Multiply by gamma after each epoch of tau."""
-    return MultiStepLR(optimizer, list(tau), gamma)
+    return MultiStepLR(optimizer, list(course.tau), course.gamma)
 
 
-def constant(optimizer: Optimizer, tau: Sequence[int], gamma: float) -> LRScheduler:
+def constant(optimizer: Optimizer, course: Course) -> LRScheduler:
     """The learning rates stay as they are."""
-    return MultiStepLR(optimizer, [], gamma)
+    return MultiStepLR(optimizer, [])
+
+
+def cosine(optimizer: Optimizer, course: Course) -> LRScheduler:
+    """Half a cosine from the rates down to their floor, which the epoch after the last would have.
+
+    Source: Loshchilov and Hutter, "SGDR", ICLR 2017, eq. 5, without restarts.
+    """
+
+    def share(epoch: int) -> float:
+        done = min(epoch / course.epochs, 1.0)
+        return course.floor + (1 - course.floor) * (1 + math.cos(math.pi * done)) / 2
+
+    return LambdaLR(optimizer, share)
 
 
 # What a checkpoint keeps; rates, milestones and factors come from the settings.
 STATE = ("last_epoch", "_last_lr", "_step_count")
 
-REGISTRY: dict[str, Callable[[Optimizer, Sequence[int], float], LRScheduler]] = {
+REGISTRY: dict[str, Callable[[Optimizer, Course], LRScheduler]] = {
     "step": step,
+    "cosine": cosine,
     "none": constant,
 }
 
 
-def select(name: str, optimizer: Optimizer, *, tau: Sequence[int], gamma: float) -> LRScheduler:
+def select(name: str, optimizer: Optimizer, course: Course) -> LRScheduler:
     """The schedule `name` of all parameter groups of an optimiser."""
-    return REGISTRY[name](optimizer, tau, gamma)
+    return REGISTRY[name](optimizer, course)
+
+
+class Rise:
+    """The learning rates rise linearly over the first steps of a run, to those of the schedule.
+
+    Args:
+        steps: step number i of them, from 1, is made with the share i / steps; 0: none.
+    """
+
+    def __init__(self, steps: int):
+        self.steps, self.done = steps, 0
+
+    @contextmanager
+    def applied(self, optimizer: Optimizer) -> Iterator[None]:
+        """One step of the optimiser, made inside, at its share of the rates."""
+        if self.done >= self.steps:
+            yield
+            return
+        self.done += 1
+        rates = [group["lr"] for group in optimizer.param_groups]
+        for group, rate in zip(optimizer.param_groups, rates):
+            group["lr"] = rate * self.done / self.steps
+        try:
+            yield
+        finally:
+            for group, rate in zip(optimizer.param_groups, rates):
+                group["lr"] = rate
+
+    def state_dict(self) -> dict:
+        return {"done": self.done}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.done = state_dict["done"]
 
 
 class PlainSchedule:

@@ -312,7 +312,7 @@ def learner(name: str, settings: dict, miner: str, device: torch.device) -> Lear
     return Learner(
         network,
         criterion,
-        Updates(optimizer, schedules.select("none", optimizer, tau=[], gamma=1.0)),
+        Updates(optimizer, schedules.select("none", optimizer, schedules.Course(1))),
         runtime=Runtime(device),
         guide=guide,
         guide_weight=1.0,

@@ -57,7 +57,11 @@ def batch(seed: int) -> Batch:
 
 
 def learner(
-    seed: int = 0, guide: bool = True, warmup: int = 0, clip_gradient: float = 0.0
+    seed: int = 0,
+    guide: bool = True,
+    warmup: int = 0,
+    clip_gradient: float = 0.0,
+    rise: int = 0,
 ) -> Learner:
     torch.manual_seed(seed)
     network, criterion = Network(), Spread()
@@ -66,11 +70,11 @@ def learner(
         {"params": [criterion.centre], "lr": 0.01, "weight_decay": 0.01},
     ]
     optimizer = optimizers.select("adam", groups)
-    schedule = schedules.select("step", optimizer, tau=[2], gamma=0.5)
+    schedule = schedules.select("step", optimizer, schedules.Course(5, tau=[2], gamma=0.5))
     return Learner(
         network,
         criterion,
-        Updates(optimizer, schedule, clip_gradient),
+        Updates(optimizer, schedule, clip_gradient, rise),
         runtime=Runtime(),
         guide=Guide() if guide else None,
         guide_weight=0.5 if guide else 0.0,

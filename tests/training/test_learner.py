@@ -1,5 +1,6 @@
 """The learner: a step against the same step by hand, its losses, its state."""
 
+import math
 from copy import deepcopy
 
 import pytest
@@ -88,8 +89,47 @@ def test_a_loss_that_is_not_finite_ends_the_epoch():
 
 def test_a_constant_schedule_stays():
     optimizer = optimizers.select("adam", [{"params": [nn.Parameter(torch.ones(1))], "lr": 0.1}])
-    schedule = schedules.select("none", optimizer, tau=[1], gamma=0.5)
+    schedule = schedules.select("none", optimizer, schedules.Course(3, tau=[1], gamma=0.5))
     for _ in range(3):
         optimizer.step()
         schedule.step()
     assert schedule.get_last_lr() == [0.1]
+
+
+def test_a_cosine_falls_to_its_floor_and_goes_on_where_it_was():
+    def rates(epochs: int, done: int = 0) -> list[float]:
+        groups = [{"params": [nn.Parameter(torch.ones(1))], "lr": 0.1}]
+        optimizer = optimizers.select("adam", groups)
+        schedule = schedules.select("cosine", optimizer, schedules.Course(4, floor=0.2))
+        schedules.PlainSchedule(schedule).load_state_dict({"last_epoch": done})
+        found = []
+        for _ in range(epochs):
+            optimizer.step()
+            found.append(optimizer.param_groups[0]["lr"])
+            schedule.step()
+        return found
+
+    shares = [0.2 + 0.8 * (1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(6)]
+    assert rates(4) == pytest.approx([0.1 * share for share in shares[:4]])
+    assert rates(3, done=3) == pytest.approx([0.1 * shares[3], 0.1 * 0.2, 0.1 * 0.2])
+
+
+def test_rates_rise_over_the_first_steps_and_a_stored_rise_goes_on():
+    made, seen = learner(rise=4), []
+    made.optimizer.register_step_pre_hook(
+        lambda optimizer, *_: seen.append([group["lr"] for group in optimizer.param_groups])
+    )
+    for seed in range(6):
+        made.step(batch(seed))
+    assert [rates[0] for rates in seen] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
+    assert [rates[1] for rates in seen] == pytest.approx([0.0025, 0.005, 0.0075, *[0.01] * 3])
+    assert [group["lr"] for group in made.optimizer.param_groups] == [0.1, 0.01]
+    stored, restored = learner(0, rise=4), learner(1, rise=4)
+    stored.step(batch(0))
+    state = deepcopy(stored.state_dict())
+    for name, part in restored.parts.items():
+        part.load_state_dict(state[name])
+    for each in (stored, restored):
+        each.step(batch(1))
+    assert all(map(torch.equal, weights(stored), weights(restored)))
+    assert "rise" not in learner().state_dict()
