@@ -600,6 +600,8 @@ def meeting(need: Need, flag: Flag, file: str) -> tuple[list[str], list[str]] | 
         ),
         "neither guidance (--language_distill_w {language_distill_w}), figures nor a metric reads "
         "class texts": (["--language_distill_w", "1"], []),
+        parameters.HAS_MOMENTUM.because: (["--optim", "sgd"], ["--optim", "adamw"]),
+        parameters.DECAYS.because: ([], ["--decay", "0"]),
     }
     if need.because in own:
         return own[need.because]
