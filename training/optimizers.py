@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from utilities.choices import part_of
 from utilities.errors import UserError, reason
 from utilities.flags import nearest
 
@@ -79,11 +80,11 @@ def select(name: str, groups: ParameterGroups, *, momentum: float = 0.9) -> Opti
     Args:
         name: of the registry, or `timm:<name>`. momentum: of those that have one.
     Raises:
-        UserError: an optimiser that cannot be had.
+        ValueError: a name that there is not. UserError: an optimiser of timm that cannot be had.
     """
     if name.startswith(PREFIX):
         return of_timm(groups, momentum, name=name.removeprefix(PREFIX))
-    return REGISTRY[name](groups, momentum)
+    return part_of(REGISTRY, "name", name)(groups, momentum)
 
 
 def without_decay_of_vectors(groups: ParameterGroups) -> ParameterGroups:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
 
+from utilities.choices import part_of
+
 
 class Course(NamedTuple):
     """What schedules depend on.
@@ -58,8 +60,11 @@ REGISTRY: dict[str, Callable[[Optimizer, Course], LRScheduler]] = {
 
 
 def select(name: str, optimizer: Optimizer, course: Course) -> LRScheduler:
-    """The schedule `name` of all parameter groups of an optimiser."""
-    return REGISTRY[name](optimizer, course)
+    """The schedule `name` of all parameter groups of an optimiser.
+
+    Raises ValueError for a name that there is not.
+    """
+    return part_of(REGISTRY, "name", name)(optimizer, course)
 
 
 class Rise:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.optim import Optimizer
 
-from training import optimizers
+from training import optimizers, schedules
 from utilities.errors import UserError
 
 every_optimizer = pytest.mark.parametrize("name", [*optimizers.REGISTRY, "timm:rmsproptf"])
@@ -108,3 +108,10 @@ def test_vectors_have_groups_of_their_own_without_decay():
     ]
     assert [len(group["params"]) for group in parted] == [1, 1, 1]
     assert parted[1]["params"][0] is bias
+
+
+def test_a_name_that_there_is_not_is_told_with_those_that_there_are():
+    with pytest.raises(ValueError, match="adam, adamw, sgd"):
+        optimizers.select("adamx", [])
+    with pytest.raises(ValueError, match="step, cosine, none"):
+        schedules.select("cosin", made("adam")[2], schedules.Course(1))
