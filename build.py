@@ -31,7 +31,7 @@ from datasets.transforms import Transforms
 from evaluation import Evaluator, figures
 from evaluation.embedding import embed
 from language_guidance import Guidance, GuidanceSettings
-from training import Learner, Updates, optimizers, schedules
+from training import Learner, Updates, WeightedGuide, optimizers, schedules
 from utilities import checkpoints, costs, log_file, run_folder
 from utilities.checkpoints import Checkpoint
 from utilities.environment import device_name, environment
@@ -366,9 +366,9 @@ def build_learner(
         criterion,
         Updates(optimizer, schedule, opt.clip_gradient, opt.lr_rise),
         runtime=runtime,
-        guide=guide,
-        guide_weight=opt.language_distill_w,
+        guidance=WeightedGuide(guide, opt.language_distill_w) if guide else None,
         warmup=opt.warmup,
+        micro_batch=opt.micro_batch,
     )
 
 
@@ -574,6 +574,8 @@ def _recipe(opt: parameters.Settings) -> str:
         parts.append(f"cosine to {opt.lr_floor:g} of the rates")
     if opt.lr_rise:
         parts.append(f"rates rising over {opt.lr_rise:,} steps")
+    if 0 < opt.micro_batch < opt.bs:
+        parts.append(f"{opt.micro_batch:,} images at a time")
     if opt.clip_gradient:
         parts.append(f"gradients clipped to {opt.clip_gradient:g}")
     return ", ".join(parts)

@@ -528,6 +528,11 @@ HAS_MOMENTUM = Need(
     "--optim sgd or timm:<name>",
     "--optim {optim} has a momentum of its own",
 )
+SMALLER_THAN_BATCH = Need(
+    lambda settings, images: images < settings.bs,
+    "less than --bs",
+    "a batch has no more images (--bs {bs})",
+)
 DECAYS = Need(
     lambda settings, _: settings.decay > 0 or settings.criterion_decay > 0,
     "--decay or --criterion_decay above 0",
@@ -1658,6 +1663,14 @@ FLAGS: tuple[Flag, ...] = (
             "decay_matrices_only",
             "No weight decay for what has one dimension: biases, norms, class margins.",
             needs=(DECAYS,),
+        ),
+        Whole(
+            "micro_batch",
+            0,
+            "Images that pass the network at a time, in two passes, where the activations of a "
+            "whole batch do not fit in memory; losses stay those of the whole batch. 0: all.",
+            at_least(0),
+            needs=(SMALLER_THAN_BATCH,),
         ),
         Real(
             "clip_gradient",

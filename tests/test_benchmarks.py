@@ -12,6 +12,7 @@ import criteria
 ROWS = {
     "catalogue.py": ["| miner semihard | "],
     "faults/kill.py": ["SIGKILL  ", "SIGTERM  ", "no room  "],
+    "micro_batch.py": ["| 8 | 8 | ", "| 8 | 4 | "],
     "epoch_cost.py": ["| training | ", "| evaluation | ", "| whole epoch | "],
     "objectives.py": [f"{name}  " for name in criteria.REGISTRY],
     "step.py": [

@@ -601,6 +601,7 @@ def meeting(need: Need, flag: Flag, file: str) -> tuple[list[str], list[str]] | 
         "neither guidance (--language_distill_w {language_distill_w}), figures nor a metric reads "
         "class texts": (["--language_distill_w", "1"], []),
         parameters.HAS_MOMENTUM.because: (["--optim", "sgd"], ["--optim", "adamw"]),
+        parameters.SMALLER_THAN_BATCH.because: (["--bs", "112"], ["--bs", "4"]),
         parameters.DECAYS.because: ([], ["--decay", "0"]),
     }
     if need.because in own:
@@ -635,6 +636,7 @@ GIVEN = {
     "tags": ["first", "second"],
     "data_sampler_lowproj_dim": ["8"],
     "cache_size": ["300"],
+    "micro_batch": ["8"],
     "evaluation_metrics": ["e_recall@1", "semantic_consistency"],
     "storage_metrics": ["e_recall@1"],
     "data_sampler": ["class_balanced"],

@@ -75,7 +75,7 @@ def test_other_rates_and_decays_are_used_told_and_recorded(call, folder, capsys)
 
 RECIPES = [
     "--optim adamw --scheduler cosine --lr_floor 0.1 --decay_matrices_only",
-    "--optim sgd --momentum 0.8 --clip_gradient 0.5 --lr_rise 3",
+    "--optim sgd --momentum 0.8 --clip_gradient 0.5 --lr_rise 3 --micro_batch 3",
     "--optim timm:cadamw --scheduler cosine --lr_rise 1 --clip_gradient 2",
 ]
 

@@ -1,6 +1,6 @@
 """How a batch becomes a step: the `Learner`, its optimiser and schedule, and an epoch of steps."""
 
 from training.epoch import TrainingEpoch
-from training.learner import Learner, Updates
+from training.learner import Learner, Updates, WeightedGuide
 
-__all__ = ["Learner", "TrainingEpoch", "Updates"]
+__all__ = ["Learner", "TrainingEpoch", "Updates", "WeightedGuide"]

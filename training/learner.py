@@ -8,6 +8,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from training.chunks import Chunks
 from training.optimizers import PlainOptimizer
 from training.schedules import PlainSchedule, Rise
 from utilities.runtime import Runtime
@@ -28,15 +29,21 @@ class Updates(NamedTuple):
     rise: int = 0
 
 
+class WeightedGuide(NamedTuple):
+    guide: Guide
+    weight: float
+
+
 class Learner:
     """`step(batch)` updates the network by one batch.
 
     Args:
         network: images [B, 3, H, W] -> ModelOutput.
         criterion: the objective, (ModelOutput, labels) -> scalar.
-        guide: language guidance, (embeddings, labels, indices) -> scalar, or None.
-        guide_weight: its weight beside the objective.
+        guidance: language guidance, (embeddings, labels, indices) -> scalar, and its weight beside
+            the objective.
         warmup: epochs in which only the network's head learns.
+        micro_batch: images that pass the network at a time; 0: the whole batch.
     """
 
     def __init__(
@@ -46,12 +53,14 @@ class Learner:
         updates: Updates,
         *,
         runtime: Runtime,
-        guide: Guide | None = None,
-        guide_weight: float = 0.0,
+        guidance: WeightedGuide | None = None,
         warmup: int = 0,
+        micro_batch: int = 0,
     ):
-        self.network, self.criterion, self.guide = network, criterion, guide
-        self.guide_weight, self.warmup = guide_weight, warmup
+        self.network, self.criterion = network, criterion
+        self.guide: Guide | None = guidance.guide if guidance else None
+        self.guide_weight = guidance.weight if guidance else 0.0
+        self.warmup, self.micro_batch = warmup, micro_batch
         self.optimizer, self.schedule, self.clip_gradient, steps = updates
         self.rise = Rise(steps)
         self.runtime, self.scaler = runtime, runtime.gradient_scaler()
@@ -68,16 +77,35 @@ class Learner:
         """
         images, labels, indices = self.runtime.place(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        with self.runtime.autocast():
-            output = self.network(images)
-        losses = self.losses(output, labels, indices)
-        self.scaler.scale(losses["loss"]).backward()
+        if self.micro_batch:
+            losses = self._backward_in_chunks(images, labels, indices)
+        else:
+            losses = self._backward(images, labels, indices)
         if self.clip_gradient:
             self._clip()
         with self.rise.applied(self.optimizer):
             self.scaler.step(self.optimizer)
         self.scaler.update()
         return {name: loss.detach() for name, loss in losses.items()}
+
+    def _backward(
+        self, images: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        with self.runtime.autocast():
+            output = self.network(images)
+        losses = self.losses(output, labels, indices)
+        self.scaler.scale(losses["loss"]).backward()
+        return losses
+
+    def _backward_in_chunks(
+        self, images: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        reads = {"embeddings", *self.criterion.reads()}
+        chunks = Chunks(self.network, images, self.micro_batch, reads=reads, runtime=self.runtime)
+        losses = self.losses(chunks.output, labels, indices)
+        self.scaler.scale(losses["loss"]).backward()
+        chunks.backward()
+        return losses
 
     def _clip(self) -> None:
         self.scaler.unscale_(self.optimizer)

@@ -49,6 +49,8 @@ class Objective(Trainable, Protocol):
 
     def is_mined(self) -> bool: ...
 
+    def reads(self) -> set[str]: ...
+
 
 class Guide(Stateful, Protocol):
     """Language guidance as training sees it."""

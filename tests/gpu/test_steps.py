@@ -18,7 +18,7 @@ from language_guidance import controls
 from language_guidance.guide import ContrastiveGuide, Guide, LanguageGuide, SquaredGuide
 from language_guidance.similarities import BankSimilarities, Blend, MatrixSimilarities
 from language_guidance.text_bank import TextBank
-from training import Learner, Updates, optimizers, schedules
+from training import Learner, Updates, WeightedGuide, optimizers, schedules
 from utilities.functional import MASKED_AT_MOST
 from utilities.runtime import Runtime
 from utilities.types import ModelOutput, PaddedMiner, PixelBatch
@@ -314,8 +314,7 @@ def learner(name: str, settings: dict, miner: str, device: torch.device) -> Lear
         criterion,
         Updates(optimizer, schedules.select("none", optimizer, schedules.Course(1))),
         runtime=Runtime(device),
-        guide=guide,
-        guide_weight=1.0,
+        guidance=WeightedGuide(guide, 1.0),
     )
 
 

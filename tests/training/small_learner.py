@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from training import Learner, Updates, optimizers, schedules
+from training import Learner, Updates, WeightedGuide, optimizers, schedules
 from utilities.runtime import Runtime
 from utilities.types import Batch, ModelOutput
 
@@ -36,6 +36,9 @@ class Spread(nn.Module):
     def is_mined(self) -> bool:
         return False
 
+    def reads(self) -> set[str]:
+        return {"embeddings"}
+
 
 class Guide(nn.Module):
     """Another loss of the same embeddings, which counts its calls."""
@@ -62,6 +65,7 @@ def learner(
     warmup: int = 0,
     clip_gradient: float = 0.0,
     rise: int = 0,
+    micro_batch: int = 0,
 ) -> Learner:
     torch.manual_seed(seed)
     network, criterion = Network(), Spread()
@@ -76,9 +80,9 @@ def learner(
         criterion,
         Updates(optimizer, schedule, clip_gradient, rise),
         runtime=Runtime(),
-        guide=Guide() if guide else None,
-        guide_weight=0.5 if guide else 0.0,
+        guidance=WeightedGuide(Guide(), 0.5) if guide else None,
         warmup=warmup,
+        micro_batch=micro_batch,
     )
 
 
