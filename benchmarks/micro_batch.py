@@ -48,7 +48,9 @@ def measure(batch: int, micro_batch: int, pixels: int, steps: int) -> Step:
 
     keep_freed_memory()
     torch.manual_seed(0)
-    network = architectures.select(ARCH, embed_dim=128, image_size=pixels, pretrained=True)
+    network = architectures.select(
+        ARCH, embed_dim=128, image_size=pixels, pretrained=True, weights_file=None
+    )
     groups = [{"params": list(network.parameters()), "lr": 1e-5, "name": "network"}]
     optimizer = optimizers.select("adam", groups)
     schedule = schedules.select("none", optimizer, schedules.Course(1))
@@ -83,7 +85,7 @@ def measured(batch: int, micro_batch: int, options: argparse.Namespace) -> Step:
 
 
 def rows(options: argparse.Namespace) -> list[tuple[str, ...]]:
-    table = []
+    table: list[tuple[str, ...]] = []
     for batch in options.batches:
         whole = measured(batch, 0, options) if batch <= options.whole_up_to else None
         chunks = measured(batch, options.micro_batch, options)
@@ -116,7 +118,8 @@ def read_command_line() -> argparse.Namespace:
 def main() -> None:
     options = read_command_line()
     if options.measure:
-        print(json.dumps(measure(*options.measure, options.pixels, options.steps)))
+        batch, micro_batch = options.measure
+        print(json.dumps(measure(batch, micro_batch, options.pixels, options.steps)))
         return
     print(shared.markdown(HEADER, rows(options)))
 
