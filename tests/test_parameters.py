@@ -590,7 +590,11 @@ def meeting(need: Need, flag: Flag, file: str) -> tuple[list[str], list[str]] | 
             [],
             ["--miner_rho_distance_cp", "1"],
         ),
-        "--language_model {language_model} reads words, not sentences": (
+        "--language_pseudoclass_arch {language_pseudoclass_arch} has classes of its own": (
+            ["--language_pseudoclass_arch", "clip:ViT-B-32/openai"],
+            [],
+        ),
+        "--language_model {language_model} reads no sentences": (
             [],
             ["--language_model", f"vectors:{__file__}"],
         ),
