@@ -2688,7 +2688,7 @@ def _model_that_is_not_there(opt: argparse.Namespace) -> list[str]:
     if source.startswith("~") and path.startswith("~"):
         return [f"--language_model {kind}:{without_home(source)}"]
     is_read = kind == "vectors" or (kind == "matrix" and _is_guided_by_texts(opt))
-    if is_read and not os.path.isfile(path):
+    if source and is_read and not os.path.isfile(path):
         return [f"--language_model {kind}:{abridged(source)}: there is no such file."]
     return []
 
@@ -2793,7 +2793,7 @@ def _advice(opt: argparse.Namespace) -> list[str]:
             "--class_text does not guide beside --language_pseudoclass; only figures and metrics "
             "read it."
         )
-    if has_given_similarities(opt) and opt.language_distill_w > 0 and _draws(opt):
+    if has_given_similarities(opt) and _is_guided_by_texts(opt) and _draws(opt):
         said.append(
             "Figures do not compare classes with language, because --language_model "
             f"{abridged(opt.language_model)} has no vectors of texts."
