@@ -80,7 +80,9 @@ def _table(file: str) -> _Table:
     try:
         require_readable(path)
         table = _of_array(path) if path.suffix.lower() == ".npy" else _of_cells(path)
-        (name, times), *_ = Counter(table.names).most_common(1)
+        name, times = next(iter(Counter(table.names).most_common(1)), ("", 0))
+        if not times:
+            raise ValueError("it names no class")
         if times > 1:
             raise ValueError(f"the name {name!r} stands in it {times} times")
         return table

@@ -48,6 +48,23 @@ class LanguageModel(NamedTuple):
     knows_sentences: bool = True
 
 
+class OpenClip(NamedTuple):
+    """A model of open_clip, with published weights (`tag`) or local ones."""
+
+    arch: str
+    tag: str | None
+    weights: str | None  # a file, or a folder with an open_clip_config.json
+    flag: str = "--language_model"  # named in messages
+    file_flag: str = "--language_weights"
+
+    @property
+    def identity(self) -> str:
+        """What its vectors depend on: of a file the model too, whose activation is not in it."""
+        if self.weights:
+            return _identity(f"clip {self.arch}", self.weights)
+        return _identity("clip", f"{self.arch} {self.tag}")
+
+
 def select(name: str, weights: str | None = None) -> LanguageModel:
     """The encoder `name` of `--language_model`.
 
@@ -193,7 +210,7 @@ def _any_clip(name: str, weights: str | None) -> LanguageModel:
     return text_tower(open_clip_source(name, weights))
 
 
-def text_tower(source: "OpenClip") -> LanguageModel:
+def text_tower(source: OpenClip) -> LanguageModel:
     """The side of texts of an open_clip model."""
 
     def load(device: torch.device) -> Encoder:
@@ -201,23 +218,6 @@ def text_tower(source: "OpenClip") -> LanguageModel:
         return lambda sentences: model.encode_text(tokenizer(sentences).to(device))
 
     return LanguageModel(source.identity, load)
-
-
-class OpenClip(NamedTuple):
-    """A model of open_clip, with published weights (`tag`) or local ones."""
-
-    arch: str
-    tag: str | None
-    weights: str | None  # a file, or a folder with an open_clip_config.json
-    flag: str = "--language_model"  # named in messages
-    file_flag: str = "--language_weights"
-
-    @property
-    def identity(self) -> str:
-        """What its vectors depend on: of a file the model too, whose activation is not in it."""
-        if self.weights:
-            return _identity(f"clip {self.arch}", self.weights)
-        return _identity("clip", f"{self.arch} {self.tag}")
 
 
 def open_clip_source(name: str, weights: str | None, **flags: str) -> OpenClip:

@@ -116,7 +116,13 @@ def test_arrays_and_files_of_another_form(tmp_path):
     (tmp_path / "b.npy").write_bytes(b"no array")
     (tmp_path / "c.json").write_text("{}")
     (tmp_path / "d.csv").write_bytes(b"\xff\xfe,a\n")
-    files = [wide, *(str(tmp_path / name) for name in ("b.npy", "c.json", "d.csv", "none.csv"))]
+    empty = as_array(tmp_path / "e.npy", values=np.empty((0, 0)), names=[])
+    (tmp_path / "e.txt").write_text("")
+    files = [
+        wide,
+        empty,
+        *(str(tmp_path / name) for name in ("b.npy", "c.json", "d.csv", "none.csv")),
+    ]
     for file in files:
         with pytest.raises(UserError, match="cannot be read .*; expected is a .csv"):
             class_matrix.read(file, CLASSES)
