@@ -30,7 +30,7 @@ from datasets import ImageSplit, Splits, cache, decoding, integrity, loading, tr
 from datasets.transforms import Transforms
 from evaluation import Evaluator, figures
 from evaluation.embedding import embed
-from language_guidance import Guidance, GuidanceSettings
+from language_guidance import Guidance, GuidanceSettings, pseudolabels, zero_shot
 from training import Learner, Updates, WeightedGuide, optimizers, schedules
 from utilities import checkpoints, costs, log_file, run_folder
 from utilities.checkpoints import Checkpoint
@@ -294,35 +294,60 @@ def build_guidance(
     """
     if not opt.language_distill_w:
         return None
+    settings = guidance_settings(opt)
     return language_guidance.build(
-        guidance_settings(opt),
+        settings,
         training.captions,
         torch.from_numpy(training.labels),
         cache=Path(expanded(opt.cache_path)),
         device=runtime.device,
-        classifier=build_classifier(opt, training, runtime) if opt.language_pseudoclass else None,
+        classifier=build_classifier(opt, training, runtime) if settings.classifies else None,
         embed_dim=opt.embed_dim,
+        class_names=list(zip(training.class_names, training.class_texts)),
     )
 
 
 def build_classifier(
     opt: parameters.Settings, training: ImageSplit, runtime: Runtime
 ) -> language_guidance.Classifier:
-    """The classifier of the training images, with all that its logits depend on."""
+    """The classifier of the training images, with all that its outputs depend on."""
     name, weights = opt.language_pseudoclass_arch, opt.language_pseudoclass_weights
-    preprocessing = architectures.classifier_identity(name)
     reading = f"pixels {decoding.PIXELS_VERSION}, oriented {training.oriented}"
+    batches_under = partial(_classified_batches, opt, training, runtime)
+    if parameters.is_zero_shot(opt):
+        by_texts = zero_shot.select(name, weights, opt.language_pseudoclass_vocabulary)
+        return language_guidance.Classifier(
+            identity=(by_texts.identity, reading),
+            files=training.files,
+            boxes=training.boxes,
+            load=by_texts.load,
+            batches=lambda network: batches_under(zero_shot.preprocessing(network)),
+            names=by_texts.words,
+            texts=by_texts.texts,
+        )
+    preprocessing = architectures.classifier_identity(name)
     return language_guidance.Classifier(
         identity=(name, preprocessing, Path(weights) if weights else None, reading),
         files=training.files,
         boxes=training.boxes,
         load=lambda: architectures.load_classifier(name, weights),
-        batches=lambda network: loading.evaluation_batches(
-            training.with_transform(architectures.classifier_transform(network)),
-            batch_size=opt.bs,
-            workers=opt.kernels,
-            pin=runtime.pins_batches,
-        ),
+        batches=lambda network: batches_under(architectures.classifier_transform(network)),
+        names=pseudolabels.class_names(architectures.classifier_subset(name, weights)),
+    )
+
+
+def _classified_batches(
+    opt: parameters.Settings,
+    training: ImageSplit,
+    runtime: Runtime,
+    transform: Callable[[Image.Image], torch.Tensor],
+) -> loading.Batches:
+    """The training images as a classifier was trained to see them."""
+    return loading.evaluation_batches(
+        training.with_transform(transform),
+        batch_size=opt.bs,
+        workers=opt.kernels,
+        pin=runtime.pins_batches,
     )
 
 
@@ -624,6 +649,8 @@ def _guidance_source(opt: parameters.Settings, training: ImageSplit) -> str:
 
 
 def _names_source(opt: parameters.Settings, training: ImageSplit) -> str:
+    if parameters.has_given_similarities(opt):
+        return "similarities between classes"
     names = [(name,) for name in training.class_texts]
     if opt.class_text:
         return f"captions of {opt.class_text}"
@@ -731,8 +758,8 @@ def _shown_class_vectors(
     protocol: evaluation.Protocol,
     runtime: Runtime,
 ) -> torch.Tensor | None:
-    """Vectors of the classes in the figures of a guided run."""
-    if not opt.language_distill_w:
+    """Vectors of the classes in the figures of a guided run, where the model has any."""
+    if not opt.language_distill_w or parameters.has_given_similarities(opt):
         return None
     shown = figures.shown_classes(protocol.labels).tolist()
     try:

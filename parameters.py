@@ -358,6 +358,8 @@ LANGUAGE_MODEL_LINES = {
     "last token, others by the mean.",
     "vectors:<file>": "Word vectors (GloVe, fastText, word2vec text; .npy with the words in .txt "
     "beside it), the mean over the words of a text.",
+    "matrix:<file>": "Given similarities between classes (.csv or .tsv with names in the first row "
+    "and column; .npy with the names in .txt beside it), as they are.",
 }
 OPEN_MODELS = tuple(name for name in LANGUAGE_MODEL_LINES if ":" in name)
 IMAGENET_PRIMERS = "imagenet"
@@ -429,9 +431,20 @@ def _is_guided(settings: argparse.Namespace) -> bool:
     return settings.language_distill_w > 0 and not settings.evaluate_only
 
 
+def has_given_similarities(settings: argparse.Namespace) -> bool:
+    """Whether similarities of classes are read from a file, without any texts."""
+    return settings.language_model.startswith("matrix:")
+
+
+def is_zero_shot(settings: argparse.Namespace) -> bool:
+    """Whether the classifier of pseudolabels is a CLIP model, over any words."""
+    return settings.language_pseudoclass_arch.startswith("clip:")
+
+
 def _draws_texts(settings: argparse.Namespace) -> bool:
     """Whether figures compare classes with language, which those of a guided network do."""
-    return settings.language_distill_w > 0 and _draws(settings)
+    is_guided = settings.language_distill_w > 0
+    return is_guided and _draws(settings) and not has_given_similarities(settings)
 
 
 def _is_guided_by_texts(settings: argparse.Namespace) -> bool:
@@ -450,8 +463,19 @@ def _reads_names(settings: argparse.Namespace) -> bool:
 
 def _reads_class_texts(settings: argparse.Namespace) -> bool:
     """Whether texts of classes are read, as pseudolabels are not."""
-    by_class_texts = _is_guided_by_texts(settings) and _reads_names(settings)
+    by_texts = _is_guided_by_texts(settings) and not has_given_similarities(settings)
+    by_class_texts = by_texts and _reads_names(settings)
     return by_class_texts or _draws_texts(settings) or _measures_semantics(settings)
+
+
+def _reads_pseudolabels(settings: argparse.Namespace) -> bool:
+    by_texts = _is_guided_by_texts(settings) and settings.language_pseudoclass
+    return by_texts and settings.language_pseudoclass_share > 0
+
+
+def _model_reads_sentences(settings: argparse.Namespace) -> bool:
+    """Whether the language model takes sentences; else it knows words or classes."""
+    return not settings.language_model.startswith(("vectors:", "matrix:"))
 
 
 def _named_by_group(settings: argparse.Namespace) -> bool:
@@ -490,9 +514,20 @@ PSEUDOLABELS = needs_on("language_pseudoclass")
 BY_TEXTS = needs_other_than("language_control", *WITHOUT_TEXTS)
 OF_CLASSES = needs_one_of("language_pseudoclass_level", "class")
 OF_SENTENCES = Need(
-    lambda settings, _: not settings.language_model.startswith("vectors:"),
+    lambda settings, _: _model_reads_sentences(settings),
     "a model of sentences",
-    "--language_model {language_model} reads words, not sentences",
+    "--language_model {language_model} reads no sentences",
+)
+READS_SENTENCES = OF_SENTENCES._replace(
+    holds=lambda settings, _: (
+        _model_reads_sentences(settings)
+        or (is_zero_shot(settings) and _reads_pseudolabels(settings))
+    )
+)
+ZERO_SHOT = Need(
+    lambda settings, _: is_zero_shot(settings),
+    "--language_pseudoclass_arch clip:<model/weights>",
+    "--language_pseudoclass_arch {language_pseudoclass_arch} has classes of its own",
 )
 BY_KL = needs_one_of("language_loss", "kl")
 BY_MAP = needs_one_of("language_loss", "contrastive")
@@ -1952,14 +1987,14 @@ FLAGS: tuple[Flag, ...] = (
             f"normalised and averaged. {IMAGENET_PRIMERS}: the 80 that CLIP was tried with.",
             check=_is_primer,
             form="a sentence with {} in the place of the class text",
-            needs=(READS_TEXTS, OF_SENTENCES),
+            needs=(READS_TEXTS, READS_SENTENCES),
         ),
         Place(
             "class_text",
             None,
             "Texts of the classes instead of their names, .json {class: text or [texts]} or .csv "
             "with columns class and text; the vectors of several texts are normalised and "
-            "averaged. Whole sentences go with --language_primer '{}'.",
+            "averaged. Whole sentences, of hierarchies too, go with --language_primer '{}'.",
             metavar="FILE",
             existing="file",
             needs=(READS_CLASS_TEXTS,),
@@ -1988,7 +2023,8 @@ FLAGS: tuple[Flag, ...] = (
         ),
         Switch(
             "language_pseudoclass",
-            "Use ImageNet pseudolabels (PLG) instead of the expert class names (ELG).",
+            "Use pseudolabels (PLG), of ImageNet or a vocabulary, instead of the expert class "
+            "names (ELG).",
             needs=GUIDED,
         ),
         Real(
@@ -2029,14 +2065,26 @@ FLAGS: tuple[Flag, ...] = (
         Text(
             "language_pseudoclass_arch",
             "resnet50.tv_in1k",
-            "timm ImageNet classifier that gives the pseudolabels.",
+            "What gives the pseudolabels: a timm classifier over ImageNet's classes (1k, 12k, 21k, "
+            "22k), or clip:<model/weights>, an open_clip model over "
+            "--language_pseudoclass_vocabulary.",
             metavar="NAME",
             needs=(*GUIDED, BY_TEXTS, PSEUDOLABELS),
         ),
         Place(
+            "language_pseudoclass_vocabulary",
+            None,
+            "Words or phrases, one a line, that a CLIP model tells apart in the images; "
+            "--language_primer is put around each.",
+            metavar="FILE",
+            existing="file",
+            needs=(*GUIDED, BY_TEXTS, PSEUDOLABELS, ZERO_SHOT),
+        ),
+        Place(
             "language_pseudoclass_weights",
             None,
-            "Local checkpoint of that classifier instead of the download.",
+            "Local checkpoint of that classifier instead of the download; it may be over another "
+            "set of ImageNet's classes.",
             metavar="FILE",
             existing="file",
             needs=(*GUIDED, BY_TEXTS, PSEUDOLABELS),
@@ -2712,9 +2760,37 @@ def _model_that_is_not_there(opt: argparse.Namespace) -> list[str]:
     path = os.path.expanduser(source)
     if source.startswith("~") and path.startswith("~"):
         return [f"--language_model {kind}:{without_home(source)}"]
-    if kind == "vectors" and not os.path.isfile(path):
+    is_read = kind == "vectors" or (kind == "matrix" and _is_guided_by_texts(opt))
+    if source and is_read and not os.path.isfile(path):
         return [f"--language_model {kind}:{abridged(source)}: there is no such file."]
     return []
+
+
+def _beyond_given_similarities(opt: argparse.Namespace) -> list[str]:
+    """What needs vectors of texts, which a matrix of similarities does not have."""
+    if not has_given_similarities(opt):
+        return []
+    by_matrix = _is_guided_by_texts(opt)
+    wanted = {
+        "--language_pseudoclass": by_matrix and opt.language_pseudoclass,
+        "--language_loss contrastive": by_matrix and opt.language_loss == "contrastive",
+        "the metric semantic_consistency": _measures_semantics(opt),
+    }
+    return [
+        f"{part} reads texts, and --language_model {abridged(opt.language_model)} has similarities "
+        "of classes alone; give another --language_model, or leave it out."
+        for part, is_wanted in wanted.items()
+        if is_wanted
+    ]
+
+
+def _vocabulary_missing(opt: argparse.Namespace) -> list[str]:
+    if not (is_zero_shot(opt) and _reads_pseudolabels(opt)) or opt.language_pseudoclass_vocabulary:
+        return []
+    return [
+        f"--language_pseudoclass_arch {abridged(opt.language_pseudoclass_arch)} needs "
+        "--language_pseudoclass_vocabulary FILE, with a word or phrase a line."
+    ]
 
 
 def _unfit_miners(opt: argparse.Namespace) -> list[str]:
@@ -2764,6 +2840,8 @@ COMBINATIONS = (
     _support_limits,
     _group_as_folder,
     _model_that_is_not_there,
+    _beyond_given_similarities,
+    _vocabulary_missing,
     _unfit_miners,
     _missing_checkpoints,
 )
@@ -2787,6 +2865,11 @@ def _advice(opt: argparse.Namespace) -> list[str]:
         said.append(
             "--class_text does not guide beside --language_pseudoclass; only figures and metrics "
             "read it."
+        )
+    if has_given_similarities(opt) and _is_guided_by_texts(opt) and _draws(opt):
+        said.append(
+            "Figures do not compare classes with language, because --language_model "
+            f"{abridged(opt.language_model)} has no vectors of texts."
         )
     if opt.batch_mining == "intra_random" and _mines(opt) and opt.samples_per_class < 3:
         said.append(

@@ -10,27 +10,43 @@ from torch import nn
 from architectures import packaged, weights
 from utilities.errors import UserError
 
-IMAGENET_CLASSES = 1000
+FLAG, FILE_FLAG = "--language_pseudoclass_arch", "--language_pseudoclass_weights"
+SUBSETS = (1000, 11221, 11821, 21841, 21842, 21843)  # sets of ImageNet classes that timm knows
 
 
 def load_classifier(name: str, file: str | None) -> nn.Module:
-    """timm classifier `name` over the 1000 ImageNet classes, downloaded or from `file`.
+    """timm classifier `name` over a set of ImageNet classes, downloaded or from `file`.
 
-    Raises UserError if it cannot be had.
+    Raises UserError if it cannot be had, or is over other classes.
     """
-    model = weights.create(
+    classifier_subset(name, file)
+    return weights.create(
         name,
         pretrained=True,
         file=file,
-        flag="--language_pseudoclass_arch",
-        file_flag="--language_pseudoclass_weights",
+        flag=FLAG,
+        file_flag=FILE_FLAG,
+        num_classes=_classes(name, file) if file else None,
     )
-    if model.num_classes != IMAGENET_CLASSES:
+
+
+def classifier_subset(name: str, file: str | None) -> str:
+    """timm's name of the ImageNet classes that classifier `name` is over.
+
+    The number of classes tells it: that of the published weights, or that of the classifier in
+    `file`. Raises UserError for another number.
+    """
+    weights.require_known(name, FLAG)
+    classes = _classes(name, file)
+    subset = timm.data.infer_imagenet_subset({"num_classes": classes})
+    if subset is None:
+        whose = f"{FILE_FLAG} {file}" if file else f"{FLAG} {name}"
+        known = f"{', '.join(map(str, SUBSETS[:-1]))} or {SUBSETS[-1]}"
         raise UserError(
-            f"--language_pseudoclass_arch {name} knows {model.num_classes} classes; "
-            f"pseudolabels need one of the {IMAGENET_CLASSES} ImageNet classes."
+            f"{whose} has {classes or 'no'} classes; pseudolabels need a classifier of {known} "
+            "classes, whose ImageNet names timm knows."
         )
-    return model
+    return subset
 
 
 def classifier_identity(name: str) -> str:
@@ -39,7 +55,7 @@ def classifier_identity(name: str) -> str:
     Weights of an installed package are told by their checksum. Needs neither weights nor network.
     Raises UserError for a name that timm does not know.
     """
-    weights.require_known(name, "--language_pseudoclass_arch")
+    weights.require_known(name, FLAG)
     config = repr(timm.get_pretrained_cfg(weights.tagged(name)))
     installed = packaged.identity(name)
     return f"{config} {installed}" if installed else config
@@ -52,3 +68,9 @@ def classifier_transform(model: nn.Module) -> Callable[[Image.Image], torch.Tens
     """
     config = timm.data.resolve_model_data_config(model)
     return timm.data.create_transform(**config, is_training=False)
+
+
+def _classes(name: str, file: str | None) -> int:
+    found = weights.outputs_in(file, name, FILE_FLAG) if file else None
+    config = timm.get_pretrained_cfg(weights.tagged(name))
+    return found or (config.num_classes if config else 0)

@@ -125,6 +125,27 @@ def create(
         ) from error
 
 
+def outputs_in(file: str, name: str, file_flag: str) -> int | None:
+    """How many classes the classifier of timm's `name` has in a file; None where it is not found.
+
+    Raises UserError for a file that holds no weights.
+    """
+    config = timm.get_pretrained_cfg(tagged(name))
+    layers = getattr(config, "classifier", None) or ()
+    layers = (layers,) if isinstance(layers, str) else layers
+    try:
+        weights = (
+            {} if expanded(file).lower().endswith(".npz") else _unwrapped(_read(expanded(file)))
+        )
+    except Exception as error:  # safetensors and torch each raise types of their own
+        raise UserError(
+            f"{file_flag} {file} does not hold weights of {name} ({reason(error)})."
+        ) from error
+    ends = [f".{layer}.weight" for layer in layers]
+    found = [key for key in weights if any(f".{key}".endswith(end) for end in ends)]
+    return len(weights[min(found, key=lambda key: key.count("."))]) if found else None
+
+
 def _load(model: nn.Module, file: str, name: str, file_flag: str) -> None:
     """All weights of the model from a file, which may hold more: the classifier of a trunk.
 

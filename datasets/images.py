@@ -29,7 +29,8 @@ class ImageSplit(torch.utils.data.Dataset):
 
     Attributes:
         files: N paths. labels: [N] int64, 0..C-1. class_texts: C texts. captions: what guidance
-            reads of each class, by default its text.
+            reads of each class, by default its text. class_names: as the dataset writes them, by
+            default their texts.
         superclasses: [C] int64, the coarser class of each class, or None where the dataset has
             none.
         is_query, is_gallery: bool [N], the parts of a retrieval protocol; None: every image
@@ -45,6 +46,7 @@ class ImageSplit(torch.utils.data.Dataset):
     class_texts: list[str]
     _: KW_ONLY
     captions: list[tuple[str, ...]] = field(default_factory=list)
+    class_names: list[str] = field(default_factory=list)
     superclasses: np.ndarray | None = None
     is_query: np.ndarray | None = None
     is_gallery: np.ndarray | None = None
@@ -55,6 +57,7 @@ class ImageSplit(torch.utils.data.Dataset):
 
     def __post_init__(self) -> None:
         self.captions = self.captions or [(text,) for text in self.class_texts]
+        self.class_names = self.class_names or self.class_texts
 
     def with_transform(
         self, transform: Crops | Callable[[Image.Image], torch.Tensor]

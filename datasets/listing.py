@@ -80,6 +80,7 @@ def split(listing: Listing, part: int) -> ImageSplit | None:
         labels,
         [category.text for category in categories],
         captions=[category.captions or (category.text,) for category in categories],
+        class_names=[category.name for category in categories],
         superclasses=_superclasses(categories),
         is_query=is_query,
         is_gallery=is_gallery,

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from language_guidance import controls, language_models, pseudolabels
+from language_guidance import class_matrix, controls, language_models, pseudolabels
 from language_guidance.cache import digest, remember
 from language_guidance.guide import ContrastiveGuide, Guide, LanguageGuide, SquaredGuide
-from language_guidance.similarities import BankSimilarities, Blend, Source
+from language_guidance.similarities import BankSimilarities, Blend, MatrixSimilarities, Source
 from language_guidance.text_bank import TextBank
+from utilities.errors import UserError
 from utilities.types import Batch, PixelBatch
 
 
@@ -48,15 +49,25 @@ class GuidanceSettings(NamedTuple):
     def reads_pseudolabels(self) -> bool:
         return self.pseudoclass and self.pseudoclass_share > 0
 
+    @property
+    def classifies(self) -> bool:
+        """Whether a classifier looks at the images."""
+        reads_texts = self.control not in controls.WITHOUT_TEXTS
+        return reads_texts and self.reads_pseudolabels and not class_matrix.file_of(self.model)
+
 
 class Classifier(NamedTuple):
-    """The pretrained classifier of PLG and the training images, loaded only for new logits."""
+    """The pretrained classifier of PLG and the training images, loaded only for new outputs."""
 
-    identity: tuple[object, ...]  # plain values that its logits depend on, a weights file as Path
+    identity: tuple[object, ...]  # plain values that its outputs depend on, a weights file as Path
     files: list[str]  # N training images
     boxes: np.ndarray | None  # [N, 4], the part of each image that it sees, or None for all of it
     load: Callable[[], nn.Module]
     batches: Callable[[nn.Module], Iterable[Batch | PixelBatch]]  # under its own transform
+    names: list[str] | None = None  # of its V classes; None: the 1000 of ImageNet
+    # Of classifiers by texts: what encodes the names, in the space of the vectors [N, E] that the
+    # network gives of images. None: it gives logits.
+    texts: language_models.LanguageModel | None = None
 
 
 class Guidance(NamedTuple):
@@ -67,6 +78,14 @@ class Guidance(NamedTuple):
     # where each image has its own pseudolabels, those that any image of the class reads.
     texts: list[list[str]]
     times: list[list[int]] | None = None  # how many images of the class read each text, likewise
+
+
+class _Read(NamedTuple):
+    """What a batch's similarities come from, and what a person reads of it, as of `Guidance`."""
+
+    source: Source
+    texts: list[list[str]]
+    times: list[list[int]] | None = None
 
 
 class _Texts(NamedTuple):
@@ -112,6 +131,7 @@ def build(
     device: torch.device,
     classifier: Classifier | None = None,
     embed_dim: int | None = None,
+    class_names: Sequence[tuple[str, ...]] | None = None,
 ) -> Guidance:
     """The guide of a training split, and the texts that it reads of each class.
 
@@ -120,28 +140,49 @@ def build(
             are normalised and averaged.
         labels: [N] long. cache: folder of encoded texts and of logits.
         classifier: needed with `settings.pseudoclass`. embed_dim: of the images' embeddings, needed
-            for the loss `contrastive`.
+            for the loss `contrastive`. class_names: of each class what it may be called in a file
+            of similarities, needed with the model `matrix:FILE`.
     Raises:
-        UserError: a model that can be neither found nor downloaded.
+        UserError: a model that can be neither found nor downloaded, a file that does not fit.
     """
-    source, texts, times = _source(settings, captions, labels, cache, device, classifier)
-    guide = _guide(settings, source, embed_dim)
-    return Guidance(guide.to(device), texts, times)
+    if settings.control in controls.WITHOUT_TEXTS:
+        read = _without_texts(settings, len(captions))
+    elif file := class_matrix.file_of(settings.model):
+        read = _given(settings, file, class_names)
+    else:
+        encoder = _encoder(settings, cache, device)
+        read = _by_texts(settings, encoder, captions, labels, classifier)
+    guide = _guide(settings, read.source, embed_dim)
+    return Guidance(guide.to(device), read.texts, read.times)
 
 
-def _source(
+def _without_texts(settings: GuidanceSettings, classes: int) -> _Read:
+    """A control for which nothing is read."""
+    unrelated = controls.unrelated(settings.control, classes, settings.control_seed)
+    return _Read(unrelated, [[] for _ in range(classes)])
+
+
+def _given(
+    settings: GuidanceSettings, file: str, class_names: Sequence[tuple[str, ...]] | None
+) -> _Read:
+    """Similarities of a file; a class reads its name there."""
+    if class_names is None:
+        raise ValueError("A matrix of similarities needs the names of the classes.")
+    similarities, rows, names = class_matrix.read(file, class_names)
+    if settings.control == "shuffle":
+        rows = rows[controls.shuffled_classes(len(rows), settings.control_seed)]
+    source = MatrixSimilarities(similarities, rows)
+    return _Read(source, [[names[row]] for row in rows.tolist()])
+
+
+def _by_texts(
     settings: GuidanceSettings,
+    encoder: _Encoder,
     captions: list[tuple[str, ...]],
     labels: torch.Tensor,
-    cache: Path,
-    device: torch.device,
     classifier: Classifier | None,
-) -> tuple[Source, list[list[str]], list[list[int]] | None]:
-    """What a batch's similarities come from, under a control if one is asked for."""
-    if settings.control in controls.WITHOUT_TEXTS:
-        unrelated = controls.unrelated(settings.control, len(captions), settings.control_seed)
-        return unrelated, [[] for _ in captions], None
-    encoder = _encoder(settings, cache, device)
+) -> _Read:
+    """Vectors of captions, of pseudolabels or of both, under a control if one is asked for."""
     read = []
     if settings.reads_names:
         read.append(_Texts(_caption_bank(encoder, captions), [list(group) for group in captions]))
@@ -154,9 +195,9 @@ def _source(
         read = [_shuffled(texts, donors, labels) for texts in read]
     sources = [BankSimilarities(texts.bank) for texts in read]
     if len(read) == 1:
-        return sources[0], read[0].texts, read[0].times
+        return _Read(sources[0], read[0].texts, read[0].times)
     share = settings.pseudoclass_share
-    return Blend(sources, [1 - share, share]), *_both(read[0], read[1], labels)
+    return _Read(Blend(sources, [1 - share, share]), *_both(read[0], read[1], labels))
 
 
 def _guide(settings: GuidanceSettings, source: Source, embed_dim: int | None) -> Guide:
@@ -248,15 +289,22 @@ def _group_means(encoder: _Encoder, groups: list[tuple[str, ...]]) -> torch.Tens
 def _pseudolabel_texts(
     settings: GuidanceSettings, encoder: _Encoder, classifier: Classifier, labels: torch.Tensor
 ) -> _Texts:
-    """The ImageNet classes that the images show, by class or by image."""
-    names = pseudolabels.class_names()
+    """The classes of the classifier that the images show, by class or by image."""
+    names = pseudolabels.class_names() if classifier.names is None else classifier.names
+    _require_enough(names, settings.pseudoclass_topk)
     vocabulary = sorted(set(names))
     # Before the classification, which may take an hour: a language model that cannot be had
     # should fail first.
     vectors = encoder.vectors(vocabulary)
     row_of = {name: row for row, name in enumerate(vocabulary)}
-    text_rows = torch.tensor([row_of[name] for name in names])  # [1000] of ImageNet classes
-    logits = _logits(classifier, (len(labels), len(names)), encoder.cache, encoder.device)
+    text_rows = torch.tensor([row_of[name] for name in names])  # [V] of the classifier's classes
+    if classifier.texts is None:
+        logits = _outputs(classifier, encoder, (len(labels), len(names)))
+    else:
+        primers = language_models.primers(settings.primer)
+        texts = encoder._replace(model=classifier.texts, primers=primers).vectors(names)
+        images = _outputs(classifier, encoder, (len(labels), texts.shape[1]))
+        logits = images @ normalize(texts, dim=1).T
     by_image = settings.pseudoclass_level == "sample"
     if not by_image:
         logits = pseudolabels.class_means(logits, labels, settings.pseudoclass_mean)
@@ -271,6 +319,14 @@ def _pseudolabel_texts(
     return _Texts(bank, [[vocabulary[row] for row in of_class] for of_class in rows], times)
 
 
+def _require_enough(names: list[str], topk: int) -> None:
+    if topk > len(names):
+        raise UserError(
+            f"--language_pseudoclass_topk {topk} is more than the {len(names)} classes of the "
+            "classifier."
+        )
+
+
 def _commonest(
     by_image: torch.Tensor, labels: torch.Tensor, texts: int
 ) -> tuple[list[list[int]], list[list[int]]]:
@@ -279,27 +335,25 @@ def _commonest(
     Args:
         by_image: [N, k] rows of texts. labels: [N]. texts: number of all.
     """
-    classes = int(labels.max()) + 1
     own = by_image.sort(dim=1).values
     is_other = torch.ones_like(own, dtype=torch.bool)  # two ImageNet classes may have one name
     is_other[:, 1:] = own[:, 1:] != own[:, :-1]
-    cells = (labels[:, None] * texts + own)[is_other]
-    counts = cells.bincount(minlength=classes * texts).view(classes, texts)
-    ordered = counts.sort(dim=1, descending=True, stable=True)
-    present = (counts > 0).sum(1).tolist()
-    rows = [row[:count] for row, count in zip(ordered.indices.tolist(), present)]
-    return rows, [row[:count] for row, count in zip(ordered.values.tolist(), present)]
+    # By what there is, not by pairs of classes and texts, which may be hundreds of millions.
+    cells, counts = (labels[:, None] * texts + own)[is_other].unique(return_counts=True)
+    order = counts.argsort(descending=True, stable=True)
+    order = order[(cells[order] // texts).argsort(stable=True)]
+    sizes = (cells // texts).bincount(minlength=int(labels.max()) + 1).tolist()
+    rows, times = (cells[order] % texts).split(sizes), counts[order].split(sizes)
+    return [part.tolist() for part in rows], [part.tolist() for part in times]
 
 
-def _logits(
-    classifier: Classifier, shape: tuple[int, int], cache: Path, device: torch.device
-) -> torch.Tensor:
-    """[N, 1000] of the training images."""
+def _outputs(classifier: Classifier, encoder: _Encoder, shape: tuple[int, int]) -> torch.Tensor:
+    """What the classifier gives of the training images: logits [N, V], or vectors [N, E]."""
 
     def compute() -> torch.Tensor:
         network = classifier.load()
         batches = classifier.batches(network)
-        return pseudolabels.classify(network, batches, count=shape[0], device=device)
+        return pseudolabels.classify(network, batches, count=shape[0], device=encoder.device)
 
     key = digest(
         pseudolabels.LOGITS_VERSION,
@@ -307,7 +361,8 @@ def _logits(
         None if classifier.boxes is None else classifier.boxes.tolist(),
         *classifier.identity,
     )
-    return remember(cache, "logits", key, compute, shape=shape)
+    kind = "logits" if classifier.texts is None else "images"
+    return remember(encoder.cache, kind, key, compute, shape=shape)
 
 
 def _stamp(file: str) -> tuple[str, int, int]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from PIL import Image
 
 from language_guidance import pooling, word_vectors
 from utilities import packages, torchscript
@@ -45,6 +46,23 @@ class LanguageModel(NamedTuple):
     identity: str
     load: Callable[[torch.device], Encoder]
     knows_sentences: bool = True
+
+
+class OpenClip(NamedTuple):
+    """A model of open_clip, with published weights (`tag`) or local ones."""
+
+    arch: str
+    tag: str | None
+    weights: str | None  # a file, or a folder with an open_clip_config.json
+    flag: str = "--language_model"  # named in messages
+    file_flag: str = "--language_weights"
+
+    @property
+    def identity(self) -> str:
+        """What its vectors depend on: of a file the model too, whose activation is not in it."""
+        if self.weights:
+            return _identity(f"clip {self.arch}", self.weights)
+        return _identity("clip", f"{self.arch} {self.tag}")
 
 
 def select(name: str, weights: str | None = None) -> LanguageModel:
@@ -185,66 +203,93 @@ def _file_of(source: str, name: str) -> Path | None:
 
 
 def _clip(weights: str | None) -> LanguageModel:
-    return _open_clip(CLIP_ARCH, CLIP_TAG, weights)
+    return text_tower(OpenClip(CLIP_ARCH, CLIP_TAG, weights))
 
 
 def _any_clip(name: str, weights: str | None) -> LanguageModel:
-    """`<model>/<tag or file>` of open_clip, or `hf-hub:<repository>`, or a model and `weights`."""
+    return text_tower(open_clip_source(name, weights))
+
+
+def text_tower(source: OpenClip) -> LanguageModel:
+    """The side of texts of an open_clip model."""
+
+    def load(device: torch.device) -> Encoder:
+        model, tokenizer = load_open_clip(source, device)
+        return lambda sentences: model.encode_text(tokenizer(sentences).to(device))
+
+    return LanguageModel(source.identity, load)
+
+
+def open_clip_source(name: str, weights: str | None, **flags: str) -> OpenClip:
+    """`<model>/<tag or file>` of open_clip, or `hf-hub:<repository>`, or a model and `weights`.
+
+    Raises UserError for what open_clip does not know. `flags` as in `OpenClip`.
+    """
     if name.startswith(OPEN_CLIP_HUB):
-        return _open_clip(name, None, weights)
-    arch, _, source = name.partition("/")
-    path = expanded(source)
-    is_file = bool(source) and Path(path).exists()
-    _require_open_clip(arch, None if is_file else source, has_weights=bool(weights))
-    return _open_clip(arch, None if is_file else source, weights or (path if is_file else None))
+        return OpenClip(name, None, weights, **flags)
+    arch, _, given = name.partition("/")
+    path = expanded(given)
+    is_file = bool(given) and Path(path).exists()
+    tag, file = (None, path) if is_file else (given, None)
+    source = OpenClip(arch, tag, weights or file, **flags)
+    _require_open_clip(source)
+    return source
 
 
-def _require_open_clip(arch: str, tag: str | None, *, has_weights: bool) -> None:
+def _require_open_clip(source: OpenClip) -> None:
     """Raises UserError for a model or a tag that open_clip does not know."""
     import open_clip
 
+    arch, tag = source.arch, source.tag
     known = open_clip.list_models()
     if arch not in known:
         nearest = difflib.get_close_matches(arch, known, n=4)
         hint = (
             f"did you mean {', '.join(nearest)}" if nearest else "open_clip.list_models() has all"
         )
-        raise UserError(f"--language_model clip:{arch}: open_clip has no such model; {hint}.")
+        raise UserError(f"{source.flag} clip:{arch}: open_clip has no such model; {hint}.")
     tags = open_clip.list_pretrained_tags_by_model(arch)
-    if tag is not None and not has_weights and tag not in tags:
+    if not source.weights and tag not in tags:
         raise UserError(
-            f"--language_model clip:{arch}/{tag}: {tag or 'nothing'} is neither a file nor weights "
+            f"{source.flag} clip:{arch}/{tag}: {tag or 'nothing'} is neither a file nor weights "
             f"of {arch} that open_clip knows; it knows {', '.join(tags) or 'none'}."
         )
 
 
-def _open_clip(arch_name: str, tag: str | None, weights: str | None) -> LanguageModel:
-    """The text tower of an open_clip model, with published weights or local ones."""
+def load_open_clip(source: OpenClip, device: torch.device) -> tuple[Any, Callable[..., Any]]:
+    """The model of images and texts, for evaluation, and its tokenizer.
 
-    def load(device: torch.device) -> Encoder:
-        import open_clip
+    Raises UserError where its weights cannot be had.
+    """
+    import open_clip
 
-        is_folder = Path(weights).is_dir() if weights else False
-        arch = f"local-dir:{weights}" if is_folder else arch_name
-        is_script = weights is not None and torchscript.is_torchscript(weights)
-        pretrained = None if is_folder or is_script else weights or tag
-        if not weights:
-            offline_unless_reachable()
-        try:
-            model = open_clip.create_model(
-                arch, pretrained=pretrained, require_pretrained=not is_script, device=device
-            ).eval()
-            if weights and is_script:  # as OpenAI publishes its models
-                state = torchscript.weights(weights)
-                model.load_state_dict({name: state[name] for name in model.state_dict()})
-            tokenizer = open_clip.get_tokenizer(arch)
-        except Exception as error:  # open_clip, torch and the hub client raise types of their own
-            published = f" ({tag})" if tag else ""
-            expected = f"the open_clip checkpoint file of {arch_name}{published}"
-            raise _unavailable(weights or f"clip:{arch_name}", error, expected) from error
-        return lambda sentences: model.encode_text(tokenizer(sentences).to(device))
+    weights, tag = source.weights, source.tag
+    is_folder = Path(weights).is_dir() if weights else False
+    arch = f"local-dir:{weights}" if is_folder else source.arch
+    is_script = weights is not None and torchscript.is_torchscript(weights)
+    pretrained = None if is_folder or is_script else weights or tag
+    if not weights:
+        offline_unless_reachable()
+    try:
+        model = open_clip.create_model(
+            arch, pretrained=pretrained, require_pretrained=not is_script, device=device
+        ).eval()
+        if weights and is_script:  # as OpenAI publishes its models
+            state = torchscript.weights(weights)
+            model.load_state_dict({name: state[name] for name in model.state_dict()})
+        return model, open_clip.get_tokenizer(arch)
+    except Exception as error:  # open_clip, torch and the hub client raise types of their own
+        published = f" ({tag})" if tag else ""
+        expected = f"the open_clip checkpoint file of {source.arch}{published}"
+        origin = weights or f"clip:{source.arch}"
+        raise _unavailable(origin, error, expected, source.file_flag) from error
 
-    return LanguageModel(_identity("clip", weights or f"{arch_name} {tag}"), load)
+
+def preprocessing(model: Any) -> Callable[[Image.Image], torch.Tensor]:
+    """An image as an open_clip model was trained to see it, [3, H, W]."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    return image_transform_v2(PreprocessCfg(**model.visual.preprocess_cfg), is_train=False)
 
 
 def _word_vectors(file: str, weights: str | None) -> LanguageModel:
@@ -268,16 +313,27 @@ def _identity(name: str, source: str) -> str:
     return f"{name} {source} {stamps}"
 
 
-def _unavailable(source: str, error: Exception, expected: str) -> UserError:
+def _given_similarities(file: str, weights: str | None) -> LanguageModel:
+    """Raises UserError: similarities of classes come without vectors of texts."""
+    raise UserError(
+        f"--language_model matrix:{file} has similarities of classes and no vectors of texts; "
+        "give another --language_model where texts are read."
+    )
+
+
+def _unavailable(
+    source: str, error: Exception, expected: str, file_flag: str = "--language_weights"
+) -> UserError:
     why = f"{type(error).__name__}: {reason(error)}"
     if Path(source).exists():
-        return UserError(
-            f"--language_weights {source} cannot be loaded ({why}); expected is {expected}."
-        )
+        return UserError(f"{file_flag} {source} cannot be loaded ({why}); expected is {expected}.")
+    model, other = "classifier", "--language_pseudoclass_arch tf_efficientnet_lite0"
+    if file_flag == "--language_weights":
+        model, other = "language model", "--language_model minilm"
     return UserError(
-        f"The language model {source} could not be downloaded ({why}): fetch it on a machine with "
-        f"network and pass it with --language_weights PATH ({expected}), or use --language_model "
-        "minilm, which is installed with the requirements."
+        f"The {model} {source} could not be downloaded ({why}): fetch it on a machine with "
+        f"network and pass it with {file_flag} PATH ({expected}), or use {other}, which is "
+        "installed with the requirements."
     )
 
 
@@ -292,4 +348,5 @@ OPEN: dict[str, Callable[[str, str | None], LanguageModel]] = {
     "hf": _of_hub,
     "clip": _any_clip,
     "vectors": _word_vectors,
+    "matrix": _given_similarities,
 }

@@ -1,4 +1,4 @@
-"""The ImageNet classes that a pretrained classifier sees in the training images (PLG)."""
+"""The classes that a pretrained classifier sees in the training images (PLG)."""
 
 import logging
 from collections.abc import Iterable
@@ -15,16 +15,16 @@ LOG = logging.getLogger(__name__)
 LOGITS_VERSION = 1
 
 
-def class_names() -> list[str]:
-    """The 1000 ImageNet classes in timm's order, each by its first synonym.
+def class_names(subset: str = "imagenet-1k") -> list[str]:
+    """The ImageNet classes of one of timm's subsets in its order, each by its first synonym.
 
-    Two names stand for two classes each.
+    Several may have one name: 2 names of the 1000 classes stand for two each.
     """
     # Imported here, because it takes seconds and a run without pseudolabels does not need it.
     from timm.data import ImageNetInfo
 
-    info = ImageNetInfo("imagenet-1k")
-    return [info.index_to_description(index).split(", ")[0] for index in range(info.num_classes())]
+    descriptions = ImageNetInfo(subset).label_descriptions()
+    return [description.split(", ")[0] for description in descriptions]
 
 
 @torch.inference_mode()
@@ -35,7 +35,7 @@ def classify(
     count: int,
     device: torch.device,
 ) -> torch.Tensor:
-    """Logits [N, 1000] of all images in one pass, on the CPU."""
+    """Outputs [N, V] of all images in one pass, on the CPU; of a classifier its logits."""
     classifier.eval().to(device)
     logits = torch.empty(0)
     LOG.info("A classifier looks at %d training images for their pseudolabels.", count)
@@ -49,7 +49,7 @@ def classify(
 
 
 def class_means(logits: torch.Tensor, labels: torch.Tensor, mean: str = "logits") -> torch.Tensor:
-    """[C, 1000] logits of each label 0..C-1 from those of its images, [N, 1000].
+    """[C, V] logits of each label 0..C-1 from those of its images, [N, V].
 
     Args:
         mean: over what: `logits` as in the paper, or `probabilities`, where an image of which the
@@ -65,15 +65,15 @@ def class_means(logits: torch.Tensor, labels: torch.Tensor, mean: str = "logits"
 def top_classes(
     logits: torch.Tensor, labels: torch.Tensor, topk: int, mean: str = "logits"
 ) -> torch.Tensor:
-    """[C, topk] ImageNet indices of each label 0..C-1, best first, by `class_means`."""
+    """[C, topk] places of classes of each label 0..C-1, best first, by `class_means`."""
     return class_means(logits, labels, mean).topk(topk, dim=1).indices
 
 
 def top_samples(logits: torch.Tensor, topk: int) -> torch.Tensor:
-    """[N, topk] ImageNet indices of each image, best first."""
+    """[N, topk] places of classes of each image, best first."""
     return logits.topk(topk, dim=1).indices
 
 
 def rank_shares(logits: torch.Tensor, ranked: torch.Tensor) -> torch.Tensor:
-    """[R, topk] probabilities of the ImageNet classes `ranked` [R, topk] among each other."""
+    """[R, topk] probabilities of the classes `ranked` [R, topk] among each other."""
     return logits.gather(1, ranked).softmax(1)

@@ -92,18 +92,25 @@ class BankSimilarities(TextSource):
 
 
 class MatrixSimilarities(Source):
-    """Similarities of classes that are given, [C, C]."""
+    """Similarities that are given, [U, U], of classes or of names that classes share.
+
+    Args:
+        rows: [C] long, the row of each class; by default that of its label.
+    """
 
     matrix: torch.Tensor
+    rows: torch.Tensor | None
 
-    def __init__(self, matrix: torch.Tensor):
+    def __init__(self, matrix: torch.Tensor, rows: torch.Tensor | None = None):
         super().__init__()
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise ValueError(f"expected similarities [C, C], got {tuple(matrix.shape)}")
         self.register_buffer("matrix", matrix, persistent=False)
+        self.register_buffer("rows", rows, persistent=False)
 
     def forward(self, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        return self.matrix[labels[:, None], labels]
+        rows = labels if self.rows is None else self.rows[labels]
+        return self.matrix[rows[:, None], rows]
 
 
 class Unrelated(Source):

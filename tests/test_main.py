@@ -27,6 +27,7 @@ import datasampler
 import datasets
 import main
 import parameters
+from language_guidance import language_models
 from programs import prepare as prepare_command
 from utilities import run_folder
 
@@ -791,6 +792,105 @@ def test_pseudolabels_from_a_local_classifier_are_cached(call, tmp_path, capsys,
     for name in dict.fromkeys(row["class"] for row in rows):
         times = [int(row["images"]) for row in rows if row["class"] == name]
         assert sum(times) == 3 * 8 and times == sorted(times, reverse=True) and max(times) <= 8
+
+
+@pytest.fixture
+def letters(monkeypatch):
+    """In the place of a language model: an encoder of thousands of texts in no time."""
+
+    def load(device):
+        return lambda sentences: torch.tensor(
+            [[text.count(letter) + 0.1 for letter in "aeinorst"] for text in sentences]
+        )
+
+    model = language_models.LanguageModel("letters", load)
+    monkeypatch.setattr(language_models, "select", lambda name, weights: model)
+
+
+def test_pseudolabels_of_a_classifier_of_other_imagenet_classes(call, tmp_path, letters, capsys):
+    """The logits are the same number for every image, so the first class is known."""
+    import timm
+    from timm.data import ImageNetInfo
+
+    classifier = timm.create_model("test_resnet", num_classes=11821)
+    torch.nn.init.zeros_(classifier.fc.weight)
+    for rank, place in enumerate((11000, 7)):
+        classifier.fc.bias.data[place] = 9.0 - rank
+    torch.save(classifier.state_dict(), tmp_path / "classifier.pt")
+    flags = ["--language_distill_w", "5", "--language_pseudoclass"]
+    flags += ["--language_pseudoclass_arch", "test_resnet", "--language_pseudoclass_topk", "2"]
+    flags += ["--language_pseudoclass_weights", str(tmp_path / "classifier.pt")]
+    assert call(*flags) == 0
+    assert "top-2 pseudolabels of test_resnet" in capsys.readouterr().out
+    info = ImageNetInfo("imagenet-12k")
+    expected = [info.index_to_description(place).split(", ")[0] for place in (11000, 7)]
+    assert [row["text"] for row in texts_read(run_in(tmp_path))] == expected * 3
+    torch.save(timm.create_model("test_resnet", num_classes=9).state_dict(), flags[-1])
+    assert call(*flags) == 2
+    said = capsys.readouterr().err
+    assert "classifier.pt has 9 classes" in said and said.count("\n") == 1
+
+
+def test_words_of_a_file_that_clip_sees(call, birds, tmp_path, letters, capsys):
+    """Of each training class by hand: the mean of its images' logits."""
+    import open_clip
+    from open_clip import factory
+
+    width = {"layers": 1, "width": 32}
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "head_width": 16, "patch_size": 16, **width},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "heads": 2, **width},
+    }
+    (tmp_path / "tiny-seen.json").write_text(json.dumps(config))
+    torch.manual_seed(0)
+    torch.save(open_clip.CLIP(**config).state_dict(), tmp_path / "clip.pt")
+    words = ["seabird", "songbird", "owl"]
+    (tmp_path / "words.txt").write_text("\n".join(words))
+    flags = ["--language_distill_w", "5", "--language_pseudoclass"]
+    flags += ["--language_pseudoclass_arch", f"clip:tiny-seen/{tmp_path / 'clip.pt'}"]
+    flags += ["--language_pseudoclass_topk", "3"]
+    known = dict(factory._MODEL_CONFIGS)
+    open_clip.add_model_config(tmp_path / "tiny-seen.json")
+    try:
+        with pytest.raises(SystemExit):
+            call(*flags)
+        assert "needs --language_pseudoclass_vocabulary FILE" in capsys.readouterr().err
+        assert call(*flags, "--language_pseudoclass_vocabulary", str(tmp_path / "words.txt")) == 0
+        model, _, see = open_clip.create_model_and_transforms(
+            "tiny-seen", pretrained=str(tmp_path / "clip.pt")
+        )
+    finally:
+        factory._MODEL_CONFIGS.clear()
+        factory._MODEL_CONFIGS.update(known)
+    tokens = open_clip.tokenize([f"a photo of a {word}" for word in words])
+    expected = []
+    with torch.no_grad():
+        texts = model.eval().encode_text(tokens, normalize=True)
+        for folder in sorted((birds / "cub200" / "images").glob("[0-9]*"))[:3]:
+            seen = torch.stack([see(Image.open(file)) for file in sorted(folder.glob("[!.]*.jpg"))])
+            means = (model.encode_image(seen, normalize=True) @ texts.T).mean(0)
+            expected += [words[place] for place in means.argsort(descending=True)]
+    assert [row["text"] for row in texts_read(run_in(tmp_path))] == expected
+
+
+def test_similarities_of_a_file_guide(call, tmp_path, capsys):
+    names = ["Crested Auklet", "001.Black_footed_Albatross", "Laysan Albatross", "Gray Catbird"]
+    values = [[1, 0.2, 0.3, 0], [0.2, 1, 0.9, 0], [0.3, 0.9, 1, 0], [0, 0, 0, 1]]
+    rows = [["", *names], *([name, *map(str, row)] for name, row in zip(names, values))]
+    file = tmp_path / "taxonomy.csv"
+    file.write_text("".join(",".join(row) + "\n" for row in rows))
+    flags = ["--language_distill_w", "5", "--language_model", f"matrix:{file}"]
+    assert call(*flags, "--language_primer", "see {}") == 0
+    said = capsys.readouterr().out
+    assert f"backward from matrix:{file}, similarities between classes" in said
+    assert "--language_primer see {} has no effect" in said and "reads no sentences" in said
+    texts = [row["text"] for row in texts_read(run_in(tmp_path))]
+    assert texts == ["001.Black_footed_Albatross", "Laysan Albatross", "Crested Auklet"]
+    file.write_text("".join(",".join(row[:-2]) + "\n" for row in rows[:-2]))
+    assert call(*flags) == 2
+    said = capsys.readouterr().err
+    assert "no row of the training class 002.Laysan_Albatross" in said and said.count("\n") == 1
 
 
 def texts_read(folder: Path) -> list[dict[str, str]]:

@@ -590,7 +590,11 @@ def meeting(need: Need, flag: Flag, file: str) -> tuple[list[str], list[str]] | 
             [],
             ["--miner_rho_distance_cp", "1"],
         ),
-        "--language_model {language_model} reads words, not sentences": (
+        "--language_pseudoclass_arch {language_pseudoclass_arch} has classes of its own": (
+            ["--language_pseudoclass_arch", "clip:ViT-B-32/openai"],
+            [],
+        ),
+        "--language_model {language_model} reads no sentences": (
             [],
             ["--language_model", f"vectors:{__file__}"],
         ),
@@ -1073,6 +1077,66 @@ def test_a_reader_that_has_had_enough_is_no_error(flag):
 )
 def test_what_would_lead_elsewhere_is_refused(capsys, argv, part):
     assert part in fails(capsys, *argv)
+
+
+MATRIX = ["--language_model", f"matrix:{__file__}"]
+GUIDED = ["--language_distill_w", "1"]
+
+
+@pytest.mark.parametrize(
+    "argv, part",
+    [
+        ([*GUIDED, *MATRIX, "--language_pseudoclass"], "--language_pseudoclass reads texts, and"),
+        (
+            [*GUIDED, *MATRIX, "--language_loss", "contrastive"],
+            "--language_loss contrastive reads texts, and --language_model matrix:",
+        ),
+        (
+            [*MATRIX, "--evaluation_metrics", "semantic_consistency"],
+            "the metric semantic_consistency reads texts, and --language_model matrix:",
+        ),
+        ([*GUIDED, "--language_model", "matrix:no.csv"], "matrix:no.csv: there is no such file."),
+        ([*GUIDED, "--language_model", "matrix:"], "--language_model matrix: is not known"),
+        (
+            [*GUIDED, "--language_pseudoclass", "--language_pseudoclass_arch", "clip:ViT-B-32/x"],
+            "--language_pseudoclass_arch clip:ViT-B-32/x needs --language_pseudoclass_vocabulary",
+        ),
+    ],
+)
+def test_sources_of_language_that_do_not_fit(capsys, argv, part):
+    said = fails(capsys, *argv)
+    assert part in said and said.count("main.py: error: ") == 1
+
+
+@pytest.mark.parametrize(
+    "argv, said",
+    [
+        ([*GUIDED, *MATRIX], "Figures do not compare classes with language, because"),
+        (
+            [*GUIDED, *MATRIX, "--language_control", "random", "--language_loss", "contrastive"],
+            "--language_model matrix:.* has no effect",
+        ),
+        ([*GUIDED, *MATRIX, "--no_figures"], ""),
+        ([*GUIDED, *MATRIX, "--no_figures", "--language_control", "shuffle"], ""),
+        (
+            [*GUIDED, *MATRIX, "--no_figures", "--class_text", __file__],
+            "--class_text .* has no effect",
+        ),
+        ([*GUIDED, *MATRIX, "--no_figures", "--language_primer", "{}"], "reads no sentences"),
+        (["--language_model", "matrix:nowhere.csv"], "has no effect"),
+        (
+            [
+                *("--language_model", f"vectors:{__file__}", "--language_primer", "{}", *GUIDED),
+                *("--language_pseudoclass", "--language_pseudoclass_arch", "clip:ViT-B-32/openai"),
+                *("--language_pseudoclass_vocabulary", __file__),
+            ],
+            "",
+        ),
+    ],
+)
+def test_what_is_said_of_sources_of_language(argv, said):
+    notices = parameters.notices(parameters.parse(argv))
+    assert len(notices) == bool(said) and all(re.search(said, line) for line in notices), notices
 
 
 def test_a_key_is_not_shown_where_it_is_wrong(capsys):

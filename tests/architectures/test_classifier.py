@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 import architectures
+from architectures import classifier
 from utilities.errors import UserError
 
 
@@ -26,11 +27,38 @@ def test_classifier_from_a_foreign_file(tmp_path):
     assert str(tmp_path / "weights.pth") in str(error.value)
 
 
-def test_classifier_of_other_classes_is_refused(tmp_path):
-    name = "vit_tiny_patch16_224.augreg_in21k"
-    torch.save(timm.create_model(name).state_dict(), tmp_path / "weights.pth")
-    with pytest.raises(UserError, match="--language_pseudoclass_arch.*1000"):
-        architectures.load_classifier(name, str(tmp_path / "weights.pth"))
+@pytest.mark.parametrize(
+    "classes, subset", [(1000, "1k"), (11821, "12k"), (21843, "21k-goog"), (11221, "21k-miil")]
+)
+def test_the_number_of_classes_in_a_file_tells_which_they_are(tmp_path, classes, subset):
+    torch.manual_seed(3)
+    reference = timm.create_model("test_resnet", num_classes=classes).eval()
+    file = str(tmp_path / "weights.pth")
+    torch.save({"state_dict": reference.state_dict()}, file)
+    assert architectures.classifier_subset("test_resnet", file) == f"imagenet-{subset}"
+    found = architectures.load_classifier("test_resnet", file).eval()
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(found(image), reference(image)) and found(image).shape == (1, classes)
+
+
+def test_published_weights_say_which_classes_they_are_over():
+    names = ("resnet50", "vit_tiny_patch16_224.augreg_in21k", "convnext_nano.in12k")
+    subsets = [architectures.classifier_subset(name, None) for name in names]
+    assert subsets == ["imagenet-1k", "imagenet-21k-goog", "imagenet-12k"]
+    known = timm.data.imagenet_info._NUM_CLASSES_TO_SUBSET
+    assert sorted(known) == list(classifier.SUBSETS)
+
+
+def test_classifiers_of_other_classes_are_refused(tmp_path):
+    file = tmp_path / "weights.pth"
+    torch.save(timm.create_model("test_resnet", num_classes=7).state_dict(), file)
+    with pytest.raises(UserError, match="--language_pseudoclass_weights .* has 7 classes.*21843"):
+        architectures.load_classifier("test_resnet", str(file))
+    with pytest.raises(UserError, match="--language_pseudoclass_arch .* has 512 classes"):
+        architectures.classifier_subset("vit_base_patch16_clip_224.openai", None)
+    with pytest.raises(UserError, match="--language_pseudoclass_arch .* has no classes"):
+        architectures.classifier_subset("vit_small_patch14_dinov2.lvd142m", None)
 
 
 def test_transform_is_the_models_own_and_has_no_black_frame():

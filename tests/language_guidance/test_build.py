@@ -9,7 +9,9 @@ import pytest
 import torch
 
 import language_guidance
+from datasets import class_text
 from language_guidance import Classifier, GuidanceSettings, language_models, pseudolabels
+from language_guidance.build import _commonest
 from language_guidance.language_models import LanguageModel
 
 CPU = torch.device("cpu")
@@ -135,6 +137,45 @@ def test_several_captions_are_normalised_and_averaged(tmp_path):
     )
     torch.testing.assert_close(of_all_classes(guide), expected @ expected.T)
     assert texts == [["robin", "a red breast, a grey back"], ["jay"], ["owl"]]
+
+
+def test_a_hierarchy_as_several_texts_of_a_class(tmp_path):
+    """Classes are the nearer the more of their ancestors they share."""
+    (tmp_path / "kinds.json").write_text(
+        """{
+            "robin": ["a robin", "a thrush", "a songbird"],
+            "jay": ["a jay", "a crow", "a songbird"],
+            "owl": ["an owl", "a bird of prey"]
+        }"""
+    )
+    captions = class_text.read(str(tmp_path / "kinds.json"))
+    texts = [captions[name] for name in ("robin", "jay", "owl")]
+    plain, *_ = build(tmp_path / "cache", texts=("a robin", "a jay", "an owl"), primer=["{}"])
+    guide, read, _ = build(tmp_path / "cache", texts=texts, primer=["{}"])
+    means = []
+    for group in texts:
+        units = [
+            vector / vector.norm() for vector in (vectors_of([text], "{}")[0] for text in group)
+        ]
+        means.append(sum(units) / len(units))
+    found = of_all_classes(guide)
+    for one in range(3):
+        for other in range(3):
+            cosine = torch.nn.functional.cosine_similarity(means[one], means[other], dim=0)
+            assert found[one, other].item() == pytest.approx(cosine.item(), abs=1e-6)
+    assert read == [list(group) for group in texts]
+    assert found[0, 1] > of_all_classes(plain)[0, 1]
+
+
+def test_the_largest_vocabularies_are_counted_by_what_there_is(tmp_path):
+    """A table of all classes and all words would take many gigabytes."""
+    labels = torch.arange(60_000) % 11_318
+    words = torch.stack([labels * 3, labels * 3 + 1], dim=1) % 50_000
+    words[0] = torch.tensor([7, 7])  # two classes of one name
+    rows, times = _commonest(words, labels, 10**9)
+    assert len(rows) == len(times) == 11_318
+    assert rows[1] == [3, 4] and times[1] == [6, 6]
+    assert rows[0] == [0, 1, 7] and times[0] == [5, 5, 1]
 
 
 def test_classes_that_read_alike_share_a_row(tmp_path):

@@ -281,6 +281,13 @@ def test_identity_changes_with_the_weights(bert, tmp_path):
     assert language_models.select("bert", str(tmp_path)).identity != first
 
 
+def test_identity_tells_models_apart_that_read_one_file(clip):
+    """Of an activation the weights say nothing."""
+    file = clip / "open_clip_model.safetensors"
+    names = [f"clip:{arch}/{file}" for arch in ("ViT-B-32", "ViT-B-32-quickgelu")]
+    assert len({language_models.select(name).identity for name in names}) == 2
+
+
 def test_the_folder_called_datasets_does_not_break_transformers():
     """A package of that name exists too, and transformers looks for it."""
     from transformers import AutoModel, AutoTokenizer

@@ -23,6 +23,19 @@ def test_class_names():
     ]
 
 
+@pytest.mark.parametrize("subset, count", [("imagenet-12k", 11821), ("imagenet-21k-goog", 21843)])
+def test_class_names_of_larger_sets(subset, count):
+    """A class of several sets has the same name in each."""
+    from timm.data import ImageNetInfo
+
+    names, synsets = pseudolabels.class_names(subset), ImageNetInfo(subset).label_names()
+    assert len(names) == len(synsets) == count
+    name_of = dict(zip(synsets, names))
+    of_1k = dict(zip(ImageNetInfo().label_names(), pseudolabels.class_names()))
+    shared = name_of.keys() & of_1k.keys()
+    assert len(shared) > 900 and all(name_of[synset] == of_1k[synset] for synset in shared)
+
+
 def test_top_classes_prefer_logits_to_probabilities():
     logits = torch.tensor([[0.0, 8.0, -90.0], [0.0, 8.0, -90.0], [30.0, 8.0, -90.0]])
     assert logits.mean(0).argmax() == 0 and logits.softmax(1).mean(0).argmax() == 1
