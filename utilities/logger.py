@@ -32,7 +32,17 @@ EPOCHS = "Train: epochs"  # the key of the number of an epoch
 STEPS = "Steps/"  # before the names of losses of steps
 PLOT_INTERVAL = 60  # seconds between redrawings: drawing must not slow short epochs down
 # Beginnings of names.
-LOWER_IS_BETTER = ("loss", "objective", "guidance", "time", "dists@intra", "rho_spectrum")
+LOWER_IS_BETTER = (
+    "loss",
+    "objective",
+    "guidance",
+    "time",
+    "dists@intra",
+    "rho_spectrum",
+    "mistake_severity",
+    "c_mistake_severity",
+    "superclass_mistake_severity",
+)
 COUNTERS = ("epochs", "time", "learning_rate", "images_per_second", "peak_memory")
 
 
