@@ -1,7 +1,7 @@
 """Metrics of a search: embeddings and a protocol -> the value of each query."""
 
 import typing
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np

@@ -40,8 +40,10 @@ def mistake_severity(split: EmbeddedSplit, space: str) -> float:
     the two classes, d is 1 - cosine of their texts, and e(y) the mean of d(y, .) over all images of
     the gallery that are of another class, so that a space that errs at random has 1. The only image
     of a class counts, as it is always wrong; queries of a class from which no other differs are
-    skipped; 0 where nothing is wrong. It says nothing of how many mistakes there are. Source: the severity of mistakes of Bertinetto et al., "Making Better
-    Mistakes", CVPR 2020, there the height in a hierarchy of the lowest common ancestor.
+    skipped; 0 where nothing is wrong. It says nothing of how many mistakes there are.
+
+    Source: the severity of mistakes of Bertinetto et al., "Making Better Mistakes", CVPR 2020,
+    there the height in a hierarchy of the lowest common ancestor.
 
     Raises:
         ValueError: a split without text vectors.
