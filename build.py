@@ -37,11 +37,11 @@ from utilities.checkpoints import Checkpoint
 from utilities.environment import device_name, environment
 from utilities.errors import UserError
 from utilities.fingerprint import fingerprint
-from utilities.logger import Board, RunLog
+from utilities.logger import CLASS_TEXTS, Board, RunLog
 from utilities.online import Labels, OnlineRun, is_of_sweep
 from utilities.paths import expanded
 from utilities.report import RESULT
-from utilities.rows import Picture, Row
+from utilities.rows import Picture, Row, as_csv
 from utilities.runtime import (
     Runtime,
     is_channels_last,
@@ -579,7 +579,7 @@ def _guidance_summary(
     weighted = f"{opt.language_distill_w:g} x {loss}"
     if opt.language_control in parameters.WITHOUT_TEXTS:
         return {"guidance": f"{weighted} from no texts, control {opt.language_control}"}
-    lines = {"guidance": f"{weighted} from {opt.language_model}, {_guidance_source(opt, training)}"}
+    lines = {"guidance": f"{weighted} from {opt.language_model}, {guidance_source(opt, training)}"}
     for label, name in enumerate(training.class_texts[:SHOWN_CLASSES]):
         texts = guidance.texts[label]
         if guidance.times:
@@ -591,7 +591,8 @@ def _guidance_summary(
     return lines
 
 
-def _guidance_source(opt: parameters.Settings, training: ImageSplit) -> str:
+def guidance_source(opt: parameters.Settings, training: ImageSplit) -> str:
+    """What guidance reads, as a part of a sentence."""
     settings = guidance_settings(opt)
     sources = []
     if settings.reads_names:
@@ -705,7 +706,18 @@ def show_language(
     view = language_view(training, guidance)
     language.write_tables(place, view)
     if not opt.no_figures:
-        language.draw(place, view, partial(readable_image, training))
+        language.draw(place, view, image_reader(training))
+
+
+def write_class_texts(training: ImageSplit, guidance: Guidance | None, folder: Path) -> None:
+    """`class_texts.csv` as a run has it; none where a control reads no text."""
+    if rows := class_texts(training, guidance):
+        run_folder.write_atomically(folder / CLASS_TEXTS, as_csv(rows))
+
+
+def image_reader(split: ImageSplit) -> language.Reader:
+    """Images of a split by their rows, None for one that cannot be read."""
+    return partial(readable_image, split)
 
 
 def readable_image(split: ImageSplit, row: int) -> Image.Image | None:
