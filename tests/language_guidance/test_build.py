@@ -10,6 +10,7 @@ import torch
 
 import language_guidance
 from language_guidance import Classifier, GuidanceSettings, language_models, pseudolabels
+from language_guidance.controls import shuffled_classes
 from language_guidance.language_models import LanguageModel
 
 CPU = torch.device("cpu")
@@ -307,6 +308,28 @@ def test_names_and_pseudolabels_together(tmp_path, files, monkeypatch):
         tmp_path / "cache", classifier, pseudoclass=True, pseudoclass_share=0.0
     )
     assert torch.equal(of_all_classes(nothing), of_all_classes(of_names)) and texts == names
+
+
+@pytest.mark.parametrize("ranks", ["equal", "probability"])
+@pytest.mark.parametrize("control", ["none", "shuffle"])
+def test_a_person_reads_probabilities_and_shares(tmp_path, files, monkeypatch, ranks, control):
+    classifier, _ = counted_classifier(monkeypatch, files)
+    settings = {"pseudoclass": True, "pseudoclass_topk": 2, "pseudoclass_ranks": ranks}
+    found = build(tmp_path / "cache", classifier, control=control, **settings)
+    means = torch.stack([logits()[c == LABELS].mean(0) for c in range(3)])
+    ranked = means.softmax(1).topk(2, dim=1).values
+    order = shuffled_classes(3, 0) if control == "shuffle" else torch.arange(3)
+    torch.testing.assert_close(torch.tensor(found.probabilities), ranked[order])
+    expected = (ranked / ranked.sum(1, keepdim=True))[order]
+    if ranks == "equal":
+        expected = torch.full((3, 2), 0.5)
+        assert found.shares is None
+    else:
+        torch.testing.assert_close(torch.tensor(found.shares), expected)
+    both = build(tmp_path / "cache", classifier, control=control, pseudoclass_share=0.4, **settings)
+    assert both.probabilities == [[None, *seen] for seen in found.probabilities]
+    names = torch.full((3, 1), 0.6)
+    torch.testing.assert_close(torch.tensor(both.shares), torch.cat([names, 0.4 * expected], 1))
 
 
 def test_names_beside_pseudolabels_of_images(tmp_path, files, monkeypatch):
