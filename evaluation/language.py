@@ -23,7 +23,7 @@ MATRIX = "similarities.png"
 LISTED = 500  # classes in tables: their similarities are two megabytes
 DRAWN = 100  # in a matrix, at most
 NEAREST = 5  # classes by text
-PICTURED, SAMPLES = 24, 4  # classes on a sheet, and pictures of each
+PICTURED, SAMPLES = 12, 4  # classes on a sheet, and pictures of each
 SIDE = 96  # pixels of a picture
 ROW, WIDTH = 1.0, 10.2  # inches of a class on a sheet
 COLUMNS = 4.15, 7.2  # inches from the left to texts, and to the nearest classes
@@ -153,7 +153,7 @@ def _lines(view: View, place: int) -> tuple[list[str], list[str]]:
     """What stands beside the pictures of a class: its texts, and the nearest classes."""
     texts = view.classes[place].texts
     shown = texts if len(texts) <= TEXTS else [*texts[: TEXTS - 1], "..."]
-    return shown, [f"{similarity:.2f}  {name}" for name, similarity in view.near(place)]
+    return shown, [f"{similarity:.2f}  {name}" for name, similarity in view.near(place)[:3]]
 
 
 def _row(rows: Sequence[int], read: Reader) -> np.ndarray:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from utilities.runtime import Runtime
 
 PRINTED = 10  # classes on the console
-SHEETS = 8  # of pictures of classes
+OF_WORDS = ("vectors:", "matrix:")  # models that put no text into a primer
+SHEETS = 16  # of pictures of classes
 EPILOG = """All other flags are those of main.py, such as --dataset, --source_path, --class_text and
 --language_*. The folder gets class_texts.csv (class, text, probability, share), similarities.csv,
 nearest_classes.csv, similarities.png and classes_1.png and so on; with --against, agreement.json
@@ -146,9 +147,12 @@ def _made(folder: Path | None, settings: parameters.Settings) -> Path:
 
 
 def _print_view(view: "View", source: str, settings: parameters.Settings) -> None:
-    print(f"{settings.dataset}: {settings.language_model} reads {source}")
-    if settings.language_control == "none":
-        print(f"each text in {named(settings.language_primer)}")
+    if settings.language_control in parameters.WITHOUT_TEXTS:
+        print(f"{settings.dataset}: no texts, control {settings.language_control}")
+    else:
+        print(f"{settings.dataset}: {settings.language_model} reads {source}")
+        if not settings.language_model.startswith(OF_WORDS):
+            print(f"each text in {named(settings.language_primer)}")
     if left_out := view.left_out():
         print(left_out)
     for place, shown in enumerate(view.classes[:PRINTED]):
