@@ -28,7 +28,7 @@ from architectures import EmbeddingNetwork
 from datasampler import BatchSampler
 from datasets import ImageSplit, Splits, cache, decoding, integrity, loading, transforms
 from datasets.transforms import Transforms
-from evaluation import Evaluator, figures
+from evaluation import Evaluator, figures, language
 from evaluation.embedding import embed
 from language_guidance import Guidance, GuidanceSettings, pseudolabels, zero_shot
 from training import Learner, Updates, WeightedGuide, optimizers, schedules
@@ -37,11 +37,11 @@ from utilities.checkpoints import Checkpoint
 from utilities.environment import device_name, environment
 from utilities.errors import UserError
 from utilities.fingerprint import fingerprint
-from utilities.logger import Board, RunLog
+from utilities.logger import CLASS_TEXTS, Board, RunLog
 from utilities.online import Labels, OnlineRun, is_of_sweep
 from utilities.paths import expanded
 from utilities.report import RESULT
-from utilities.rows import Picture, Row
+from utilities.rows import Picture, Row, as_csv
 from utilities.runtime import (
     Runtime,
     is_channels_last,
@@ -621,7 +621,7 @@ def _guidance_summary(
     weighted = f"{opt.language_distill_w:g} x {loss}"
     if opt.language_control in parameters.WITHOUT_TEXTS:
         return {"guidance": f"{weighted} from no texts, control {opt.language_control}"}
-    lines = {"guidance": f"{weighted} from {opt.language_model}, {_guidance_source(opt, training)}"}
+    lines = {"guidance": f"{weighted} from {opt.language_model}, {guidance_source(opt, training)}"}
     for label, name in enumerate(training.class_texts[:SHOWN_CLASSES]):
         texts = guidance.texts[label]
         if guidance.times:
@@ -633,7 +633,8 @@ def _guidance_summary(
     return lines
 
 
-def _guidance_source(opt: parameters.Settings, training: ImageSplit) -> str:
+def guidance_source(opt: parameters.Settings, training: ImageSplit) -> str:
+    """What guidance reads, as a part of a sentence."""
     settings = guidance_settings(opt)
     sources = []
     if settings.reads_names:
@@ -693,12 +694,82 @@ def class_texts(training: ImageSplit, guidance: Guidance | None) -> list[Row]:
     rows: list[Row] = []
     pictures = _class_pictures(training) if guidance else []
     for label, texts in enumerate(guidance.texts if guidance else ()):
-        times = guidance.times[label] if guidance and guidance.times else None
+        about = _of_texts(guidance, label) if guidance else {}
         for rank, text in enumerate(texts):
             row: Row = {"class": training.class_texts[label], "text": text}
-            row |= {"images": times[rank]} if times else {}
+            row |= {name: values[rank] for name, values in about.items()}
             rows.append(row | {"picture": pictures[label]})
     return rows
+
+
+def _of_texts(guidance: Guidance, label: int) -> dict[str, list]:
+    """What is known of each text of a class, by the column that it stands in."""
+    about: dict[str, list] = {}
+    if guidance.times:
+        about["images"] = guidance.times[label]
+    if guidance.probabilities:
+        known = guidance.probabilities[label]
+        about["probability"] = ["" if value is None else round(value, 4) for value in known]
+    if guidance.shares:
+        about["share"] = [round(value, 4) for value in guidance.shares[label]]
+    return about
+
+
+def language_view(training: ImageSplit, guidance: Guidance) -> language.View:
+    """What guidance reads, for people; of many classes some, as the view says."""
+    labels = torch.from_numpy(training.labels)
+    classes = language.at_even_steps(len(guidance.texts), language.LISTED)
+    similarities = language_guidance.class_similarities(
+        guidance.guide.source, labels, torch.tensor(classes), by_image=bool(guidance.times)
+    )
+    nearest = language_guidance.nearest_classes(similarities, language.NEAREST)
+    shown = [_class_view(training, guidance, label) for label in classes]
+    return language.View(shown, len(guidance.texts), similarities.numpy(), nearest.numpy())
+
+
+def _class_view(training: ImageSplit, guidance: Guidance, label: int) -> language.ClassView:
+    about = _of_texts(guidance, label)
+    ends = [
+        ", ".join(f"{name} {value}" for name, value in zip(about, values) if value != "")
+        for values in zip(*about.values())
+    ] or [""] * len(guidance.texts[label])
+    lines = [f"{text} ({end})" if end else text for text, end in zip(guidance.texts[label], ends)]
+    rows = np.flatnonzero(training.labels == label)
+    some = language.at_even_steps(len(rows), language.SAMPLES)
+    return language.ClassView(training.class_texts[label], lines, rows[some].tolist())
+
+
+def show_language(
+    opt: parameters.Settings, training: ImageSplit, guidance: Guidance | None, folder: Path
+) -> None:
+    """What guidance reads in `<run>/Language`: tables, and figures without `--no_figures`."""
+    if guidance is None:
+        return
+    place = folder / "Language"
+    place.mkdir(exist_ok=True)
+    view = language_view(training, guidance)
+    language.write_tables(place, view)
+    if not opt.no_figures:
+        language.draw(place, view, image_reader(training))
+
+
+def write_class_texts(training: ImageSplit, guidance: Guidance | None, folder: Path) -> None:
+    """`class_texts.csv` as a run has it; none where a control reads no text."""
+    if rows := class_texts(training, guidance):
+        run_folder.write_atomically(folder / CLASS_TEXTS, as_csv(rows))
+
+
+def image_reader(split: ImageSplit) -> language.Reader:
+    """Images of a split by their rows, None for one that cannot be read."""
+    return partial(readable_image, split)
+
+
+def readable_image(split: ImageSplit, row: int) -> Image.Image | None:
+    """The image of a row; None of one that cannot be read."""
+    try:
+        return split.image(row)
+    except decoding.UNREADABLE:
+        return None
 
 
 def _class_pictures(training: ImageSplit) -> list[Picture]:
@@ -715,10 +786,7 @@ def _class_pictures(training: ImageSplit) -> list[Picture]:
 
 def _thumbnail(split: ImageSplit, row: int | None) -> Image.Image | None:
     """None of no row, and of an image that cannot be read."""
-    try:
-        image = None if row is None else split.image(row)
-    except decoding.UNREADABLE:
-        return None
+    image = None if row is None else readable_image(split, row)
     return image and ImageOps.contain(image, (THUMBNAIL, THUMBNAIL))
 
 

@@ -95,6 +95,7 @@ def run(opt: parameters.Settings, command: str) -> None:
             started=started,
         )
         records.log_class_texts(build.class_texts(data.splits.training, guidance))
+        build.show_language(opt, data.splits.training, guidance, records.folder)
         evaluated: dict[str, SplitEvaluation] = {}
         first = resumed.epoch + 1 if resumed else 0
         if first == opt.n_epochs:  # ended before its results were written

@@ -272,6 +272,11 @@ _SPECTRUM = (
     "KL(uniform || s) of the singular values s of the embedding matrix, normalised to sum 1: 0 "
     "where all directions count alike."
 )
+_SEVERITY = (
+    "How far in language the classes of wrong first neighbours lie from the queries', over that of "
+    "random wrong images: 1 is chance, 0 is best."
+)
+TEXT_METRICS = {"semantic_consistency", "mistake_severity", "c_mistake_severity"}
 METRIC_LINES = {
     "e_recall@K": _RECALL,
     "c_recall@K": f"{_RECALL} By cosine.",
@@ -304,6 +309,10 @@ METRIC_LINES = {
     "rho_spectrum@M@avg_features": _SPECTRUM,
     "semantic_consistency": "Spearman's rank correlation of class similarities in the images and "
     "in language, over all pairs of classes.",
+    "mistake_severity": _SEVERITY,
+    "c_mistake_severity": f"{_SEVERITY} By cosine.",
+    "superclass_mistake_severity": "Share of the wrong first neighbours that lie outside the "
+    "super-class, over that of random wrong images: 1 is chance, 0 is best.",
     **{
         f"{prefix}_{name}": f"{line} {after}"
         for prefix, after in {
@@ -423,7 +432,7 @@ def _draws(settings: argparse.Namespace) -> bool:
 
 
 def _measures_semantics(settings: argparse.Namespace) -> bool:
-    return "semantic_consistency" in settings.evaluation_metrics and _evaluates(settings)
+    return not TEXT_METRICS.isdisjoint(settings.evaluation_metrics) and _evaluates(settings)
 
 
 def _is_guided(settings: argparse.Namespace) -> bool:
@@ -533,13 +542,13 @@ BY_KL = needs_one_of("language_loss", "kl")
 BY_MAP = needs_one_of("language_loss", "contrastive")
 READS_TEXTS = Need(
     lambda settings, _: _reads_texts(settings),
-    "--language_distill_w above 0 or the metric semantic_consistency",
+    "--language_distill_w above 0, or the metric semantic_consistency or mistake_severity",
     "neither guidance (--language_distill_w {language_distill_w}) nor a metric reads texts",
 )
 READS_CLASS_TEXTS = Need(
     lambda settings, _: _reads_class_texts(settings),
     "--language_distill_w above 0 without --language_pseudoclass, figures of a guided run, or the "
-    "metric semantic_consistency",
+    "metric semantic_consistency or mistake_severity",
     "neither guidance (--language_distill_w {language_distill_w}), figures nor a metric reads "
     "class texts",
 )

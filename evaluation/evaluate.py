@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 import metrics
 from evaluation.clustering import cluster
-from evaluation.retrieval import Protocol, per_query
+from evaluation.retrieval import Protocol, search
 from metrics import COSINE, EmbeddedSplit, Metric, per_query_mean
 from utilities.runtime import memory_budget
 
@@ -46,14 +46,18 @@ def evaluate_embeddings(
     protocol = protocol.to(embeddings.device)
     _require_rows(embeddings, protocol.labels)
     chosen = [metrics.parse(metric) if isinstance(metric, str) else metric for metric in wanted]
-    of_search = [metric for metric in chosen if metric.depth]
     of_split = [metric for metric in chosen if not metric.depth]
-    by_query = per_query(
-        embeddings, protocol, of_search, memory=memory, use_faiss=backend == "faiss"
-    )
-    values = {name: per_query_mean(of_queries) for name, of_queries in by_query.items()}
+    searched = search(embeddings, protocol, chosen, memory=memory, use_faiss=backend == "faiss")
+    values = {name: per_query_mean(of_queries) for name, of_queries in searched.values.items()}
     clusters = _clusters(embeddings, protocol.labels, chosen, backend, memory)
-    split = EmbeddedSplit(protocol.labels, embeddings, clusters, text_vectors)
+    split = EmbeddedSplit(
+        protocol.labels,
+        embeddings,
+        clusters,
+        text_vectors,
+        searched.firsts,
+        protocol.superclasses_of_classes(),
+    )
     return values | {metric.name: float(metric.compute(split)) for metric in of_split}
 
 

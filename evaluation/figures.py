@@ -125,7 +125,8 @@ def draw(
     def draw_classes(file: Path, text_vectors: torch.Tensor) -> Path:
         by_images = class_similarities(embeddings, protocol.labels, classes)
         by_texts = (text_vectors @ text_vectors.T).cpu().numpy()
-        return draw_similarities(file, by_images, by_texts, names)
+        title = f"image embeddings, mean of each class{_correlation(by_images, by_texts)}"
+        return draw_similarities(file, {title: by_images, "language": by_texts}, names)
 
     drawings: dict[str, Callable[[Path], Path | None]] = {
         "retrieval": draw_retrieval,
@@ -135,11 +136,11 @@ def draw(
     }
     if text_vectors is not None:
         drawings["class_similarity"] = partial(draw_classes, text_vectors=text_vectors)
-    drawn = {name: _attempted(draw, folder / f"{name}.png") for name, draw in drawings.items()}
+    drawn = {name: attempted(draw, folder / f"{name}.png") for name, draw in drawings.items()}
     return Drawn({name: file for name, file in drawn.items() if file}, panels)
 
 
-def _attempted(draw: Callable[[Path], Path | None], file: Path) -> Path | None:
+def attempted(draw: Callable[[Path], Path | None], file: Path) -> Path | None:
     """What `draw` gives; None, told in the log, where it fails."""
     try:
         return draw(file)
@@ -257,23 +258,21 @@ def draw_projection(
         return save(figure, file)
 
 
-def draw_similarities(
-    file: Path, by_images: np.ndarray, by_texts: np.ndarray, names: list[str]
-) -> Path:
-    """Similarities [S, S] of classes by their images and by their texts, side by side.
+def draw_similarities(file: Path, matrices: dict[str, np.ndarray], names: list[str]) -> Path:
+    """Similarities [S, S] of classes by the titles of what they come from, side by side.
 
-    Related texts stand next to each other. Returns the file.
+    What is related by the last stands next to each other. Returns the file.
     """
-    order = related_first(by_texts)
+    order = related_first(list(matrices.values())[-1])
     square = np.ix_(order, order)
-    title = f"image embeddings, mean of each class{_correlation(by_images, by_texts)}"
+    scale = max(1, len(names) / CLASSES / 1.3)  # names keep their size
     with lettered(names, NAME) as shown:
         ordered_names = [shown[names[place]] for place in order]
-        figure = new_figure(13, 6.6)
+        figure = new_figure(6.5 * scale * len(matrices), 6.6 * scale)
         margins = {"left": 0.1, "right": 0.96, "top": 0.94, "bottom": 0.19, "wspace": 0.2}
-        left, right = figure.subplots(1, 2, sharey=True, gridspec_kw=margins)
-        _draw_matrix(figure, left, by_images[square], ordered_names, title)
-        _draw_matrix(figure, right, by_texts[square], ordered_names, "language")
+        places = figure.subplots(1, len(matrices), sharey=True, squeeze=False, gridspec_kw=margins)
+        for axes, (title, values) in zip(places[0], matrices.items()):
+            _draw_matrix(figure, axes, values[square], ordered_names, title)
         return save(figure, file)
 
 

@@ -288,6 +288,20 @@ def nearest(
     return squared[first], columns[first]
 
 
+def first(gallery: Gallery, queries: torch.Tensor, scan: Scan) -> torch.Tensor:
+    """[Q] long: the gallery row of the nearest neighbour of each query of a scan.
+
+    -1 for a query that has none, alone in its gallery. Among more than CROWD that the rounding does
+    not tell apart, the first row counts as the nearest, as in `ranks`.
+    """
+    step = max(1, gallery.exact_numbers // scan.values.shape[1])
+    parts = [
+        _block_first(gallery, queries, scan, slice(start, start + step))
+        for start in range(0, len(queries), step)
+    ]
+    return torch.cat(parts)
+
+
 def smallest(values: torch.Tensor, count: int) -> torch.Tensor:
     """[Q, count]: the smallest of each row of [Q, L], ascending.
 
@@ -349,6 +363,28 @@ def _block_counts_closer(
     is_tied = squared == squared[candidate_pair]
     is_closer |= is_tied & (columns < columns[candidate_pair])
     return counts + candidates[is_closer].bincount(minlength=len(rows))
+
+
+def _block_first(gallery: Gallery, queries: torch.Tensor, scan: Scan, block: slice) -> torch.Tensor:
+    """`first` of queries few enough that each may be compared with its whole scan."""
+    values = scan.values[block]
+    least = values.amin(dim=1, keepdim=True)
+    is_near = (values <= least + scan.doubt) & values.isfinite()
+    rows, positions = is_near.nonzero(as_tuple=True)
+    columns = scan.columns_at(rows + block.start, positions)
+    counts = is_near.sum(1)
+    squared = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+    unsure = ((counts > 1) & (counts <= CROWD))[rows]
+    squared[unsure] = gallery.distances(queries, rows[unsure] + block.start, columns[unsure])
+    # Sorted by query, then distance, then row.
+    order = columns.argsort()
+    order = order[squared[order].argsort(stable=True)]
+    order = order[rows[order].argsort(stable=True)]
+    starts = counts.cumsum(0) - counts
+    found = torch.full_like(counts, -1)
+    has_any = counts > 0
+    found[has_any] = columns[order[starts[has_any]]]
+    return found
 
 
 def _are_before(scan: Scan, rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

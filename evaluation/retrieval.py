@@ -1,20 +1,29 @@
 """Metrics of a search: embeddings and a protocol -> the value of each query."""
 
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from evaluation.neighbours import EXACT_BYTES, FAR, Gallery, Scan, ranks
+from evaluation.neighbours import EXACT_BYTES, FAR, Gallery, Scan, first, ranks
 from evaluation.refinement import EXPANSIONS, Reranking, asked_again, least_depth
-from metrics import ALL, COSINE, EUCLIDEAN, RERANKED, UP_TO_RELEVANT, Metric, Retrieval
+from metrics import (
+    ALL,
+    COSINE,
+    EUCLIDEAN,
+    RERANKED,
+    UP_TO_RELEVANT,
+    FirstNeighbours,
+    Metric,
+    Retrieval,
+)
 from utilities.errors import UserError
 from utilities.functional import positive_columns
 
-# (queries [Q, D], their own rows [Q], their labels [Q] for each relation) -> what each finds
-Retriever = Callable[[torch.Tensor, torch.Tensor, list[torch.Tensor]], Iterable[Retrieval]]
+# (queries [Q, D], their own rows [Q], their labels [Q] for each relation) -> what they find
+Retriever = Callable[[torch.Tensor, torch.Tensor, list[torch.Tensor]], "Found"]
 LISTED_BYTES = 200  # of memory for each neighbour that is listed and sorted anew
 QUERIES_AT_MOST = 1024  # in a block: more are not faster
 
@@ -58,10 +67,39 @@ class Protocol(NamedTuple):
             )
         return cls(labels, superclasses, _chosen(split.is_query), _chosen(split.is_gallery))
 
+    def superclasses_of_classes(self) -> torch.Tensor | None:
+        """[C] long: the super-class of each class that has images, None without any."""
+        if self.superclasses is None:
+            return None
+        of_classes = self.labels.new_zeros(int(self.labels.max()) + 1)
+        return of_classes.index_copy_(0, self.labels, self.superclasses)
+
     def to(self, device: torch.device) -> "Protocol":
         """The same on another device."""
         others = (None if rows is None else rows.to(device) for rows in self[1:])
         return Protocol(self.labels.to(device), *others)
+
+
+class Found(NamedTuple):
+    """
+    Attributes:
+        retrievals: of each relation. first: gives [Q] long, the gallery row of each query's nearest
+            neighbour, -1 where it has none.
+    """
+
+    retrievals: Iterable[Retrieval]
+    first: Callable[[], torch.Tensor]
+
+
+class Searched(NamedTuple):
+    """
+    Attributes:
+        values: metric name -> [Q] float64, NaN for a query that the metric skips.
+        firsts: space -> the classes of queries and of what they find first.
+    """
+
+    values: dict[str, torch.Tensor]
+    firsts: dict[str, FirstNeighbours]
 
 
 class Relation:
@@ -138,17 +176,37 @@ def per_query(
 ) -> dict[str, torch.Tensor]:
     """Metric name -> [Q] float64, NaN for a query that the metric skips.
 
+    Args:
+        metrics: metrics of a search. Others as of `search`.
+    """
+    return search(embeddings, protocol, metrics, memory=memory, use_faiss=use_faiss).values
+
+
+def search(
+    embeddings: torch.Tensor,
+    protocol: Protocol,
+    metrics: list[Metric],
+    *,
+    memory: int,
+    use_faiss: bool = False,
+) -> Searched:
+    """What metrics of a search, and those that read first neighbours, are made of.
+
     Each space is searched once, block by block.
 
     Args:
-        embeddings: [N, D] float32. metrics: metrics of a search.
+        embeddings: [N, D] float32.
         memory: bytes that may be used beside the embeddings, as far as one query at a time allows.
     """
-    values: dict[str, torch.Tensor] = {}
-    for space in dict.fromkeys(metric.space for metric in metrics):
-        of_space = [metric for metric in metrics if metric.space == space]
-        values |= _search(embeddings, protocol, space, of_space, memory, use_faiss)
-    return values
+    asking = [metric for metric in metrics if metric.depth or metric.first]
+    searched = Searched({}, {})
+    for space in dict.fromkeys(metric.space for metric in asking):
+        of_space = [metric for metric in asking if metric.space == space]
+        values, found = _search(embeddings, protocol, space, of_space, memory, use_faiss)
+        searched.values.update(values)
+        if found is not None:
+            searched.firsts[space] = _classes_of(found, protocol)
+    return searched
 
 
 def _search(
@@ -158,27 +216,41 @@ def _search(
     metrics: list[Metric],
     memory: int,
     use_faiss: bool,
-) -> dict[str, torch.Tensor]:
-    """`per_query` in one space."""
+) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+    """The values of one space, and the gallery rows [Q] found first if a metric reads them."""
     gallery_rows, queries, self_rows = _places(embeddings, protocol)
-    relations = _relations(protocol, metrics)
-    depth = max(least_depth(space), *(relation.depth for relation in relations))
+    of_ranks = [metric for metric in metrics if metric.depth]
+    relations = _relations(protocol, of_ranks)
+    depth = max(least_depth(space), *(relation.depth for relation in relations), 1)
     plain = EUCLIDEAN if space == EUCLIDEAN else COSINE
     gallery = Gallery(gallery_rows, plain, depth=depth, use_faiss=use_faiss, memory=memory)
     step = _queries_at_once(gallery, relations, memory, is_listed=space == RERANKED)
     values = {
         metric.name: torch.empty(len(queries), dtype=torch.float64, device=embeddings.device)
-        for metric in metrics
+        for metric in of_ranks
     }
+    firsts = torch.empty_like(queries) if any(metric.first for metric in metrics) else None
     retrieve = _retriever(space, gallery, relations, step)
     for start in range(0, len(queries), step):
         block = slice(start, start + step)
         labels = [relation.labels[queries[block]] for relation in relations]
-        retrievals = retrieve(embeddings[queries[block]], self_rows[block], labels)
-        for relation, retrieval in zip(relations, retrievals):
+        found = retrieve(embeddings[queries[block]], self_rows[block], labels)
+        for relation, retrieval in zip(relations, found.retrievals):
             for metric in relation.metrics:
                 values[metric.name][block] = metric.compute(retrieval)
-    return values
+        if firsts is not None:
+            firsts[block] = found.first()
+    return values, firsts
+
+
+def _classes_of(found: torch.Tensor, protocol: Protocol) -> FirstNeighbours:
+    """Of the gallery rows [Q] that the queries of a protocol find first, -1 for none."""
+    labels = protocol.labels
+    asked = labels if protocol.queries is None else labels[protocol.queries]
+    of_gallery = labels if protocol.gallery is None else labels[protocol.gallery]
+    sizes = of_gallery.bincount(minlength=int(labels.max()) + 1)
+    has_any = found >= 0
+    return FirstNeighbours(asked[has_any], of_gallery[found[has_any]], sizes)
 
 
 def _retriever(space: str, gallery: Gallery, relations: list[Relation], at_once: int) -> Retriever:
@@ -188,21 +260,25 @@ def _retriever(space: str, gallery: Gallery, relations: list[Relation], at_once:
 
         def rerank(
             rows: torch.Tensor, self_rows: torch.Tensor, labels: list[torch.Tensor]
-        ) -> Iterator[Retrieval]:
+        ) -> Found:
             places = reranking.places(rows, self_rows, depth)
-            for relation, query_labels in zip(relations, labels):
-                yield relation.listed(places, query_labels, self_rows)
+            retrievals = (
+                relation.listed(places, query_labels, self_rows)
+                for relation, query_labels in zip(relations, labels)
+            )
+            return Found(retrievals, lambda: places[:, 0])
 
         return rerank
 
-    def scan(
-        rows: torch.Tensor, self_rows: torch.Tensor, labels: list[torch.Tensor]
-    ) -> Iterator[Retrieval]:
+    def scan(rows: torch.Tensor, self_rows: torch.Tensor, labels: list[torch.Tensor]) -> Found:
         if space in EXPANSIONS:
             rows = asked_again(gallery, rows, self_rows, EXPANSIONS[space])
         scanned = gallery.scan(rows, self_rows)
-        for relation, query_labels in zip(relations, labels):
-            yield relation.retrieval(gallery, rows, scanned, query_labels, self_rows)
+        retrievals = (
+            relation.retrieval(gallery, rows, scanned, query_labels, self_rows)
+            for relation, query_labels in zip(relations, labels)
+        )
+        return Found(retrievals, lambda: first(gallery, rows, scanned))
 
     return scan
 
@@ -243,7 +319,7 @@ def _queries_at_once(
     A query takes a row of distances, the nearest of it in float32 and float64, and the pairs of its
     relevant rows; where the nearest are listed and sorted anew, more for each of these.
     """
-    pairs = max(relation.largest for relation in relations)
+    pairs = max((relation.largest for relation in relations), default=0)
     fixed = 24 * len(gallery.rows) + EXACT_BYTES * gallery.exact_numbers
     of_nearest = LISTED_BYTES if is_listed else 24
     of_query = 4 * len(gallery.rows) + of_nearest * gallery.depth + 64 * pairs

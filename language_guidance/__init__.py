@@ -17,9 +17,11 @@ from language_guidance.guide import (
     SquaredGuide,
     distillation_loss,
 )
+from language_guidance.overview import Agreement, agreement, class_similarities, nearest_classes
 from language_guidance.text_bank import TextBank
 
 __all__ = [
+    "Agreement",
     "Classifier",
     "ContrastiveGuide",
     "Guidance",
@@ -28,7 +30,10 @@ __all__ = [
     "LanguageGuide",
     "SquaredGuide",
     "TextBank",
+    "agreement",
     "build",
+    "class_similarities",
     "class_vectors",
     "distillation_loss",
+    "nearest_classes",
 ]

@@ -78,6 +78,10 @@ class Guidance(NamedTuple):
     # where each image has its own pseudolabels, those that any image of the class reads.
     texts: list[list[str]]
     times: list[list[int]] | None = None  # how many images of the class read each text, likewise
+    # Of pseudolabels by class, for each text: the classifier's probability (None for names), and
+    # its share in the similarities of the class where texts count differently.
+    probabilities: list[list[float | None]] | None = None
+    shares: list[list[float]] | None = None
 
 
 class _Read(NamedTuple):
@@ -86,14 +90,29 @@ class _Read(NamedTuple):
     source: Source
     texts: list[list[str]]
     times: list[list[int]] | None = None
+    probabilities: list[list[float | None]] | None = None
+    shares: list[list[float]] | None = None
 
 
 class _Texts(NamedTuple):
-    """Texts as a bank, and as what a person reads of each class; `times` as of `Guidance`."""
+    """Texts as a bank, and as what a person reads of each class; all else as of `Guidance`."""
 
     bank: TextBank
     texts: list[list[str]]
     times: list[list[int]] | None = None
+    probabilities: list[list[float | None]] | None = None
+    shares: list[list[float]] | None = None
+
+    def shuffled(self, donors: torch.Tensor, labels: torch.Tensor) -> "_Texts":
+        """Those of class `donors[c]` [C] at class c."""
+        giving = donors.tolist()
+        return _Texts(
+            controls.shuffle(self.bank, donors, labels),
+            [self.texts[donor] for donor in giving],
+            None if self.times is None else [self.times[donor] for donor in giving],
+            self.probabilities and [self.probabilities[donor] for donor in giving],
+            self.shares and [self.shares[donor] for donor in giving],
+        )
 
 
 class _Encoder(NamedTuple):
@@ -153,7 +172,7 @@ def build(
         encoder = _encoder(settings, cache, device)
         read = _by_texts(settings, encoder, captions, labels, classifier)
     guide = _guide(settings, read.source, embed_dim)
-    return Guidance(guide.to(device), read.texts, read.times)
+    return Guidance(guide.to(device), *read[1:])
 
 
 def _without_texts(settings: GuidanceSettings, classes: int) -> _Read:
@@ -192,12 +211,14 @@ def _by_texts(
         read.append(_pseudolabel_texts(settings, encoder, classifier, labels))
     if settings.control == "shuffle":
         donors = controls.shuffled_classes(len(captions), settings.control_seed)
-        read = [_shuffled(texts, donors, labels) for texts in read]
+        read = [texts.shuffled(donors, labels) for texts in read]
     sources = [BankSimilarities(texts.bank) for texts in read]
     if len(read) == 1:
-        return _Read(sources[0], read[0].texts, read[0].times)
+        return _Read(sources[0], *read[0][1:])
     share = settings.pseudoclass_share
-    return _Read(Blend(sources, [1 - share, share]), *_both(read[0], read[1], labels))
+    texts, times = _both(read[0], read[1], labels)
+    probabilities, shares = _ranks_of_both(read[0], read[1], share)
+    return _Read(Blend(sources, [1 - share, share]), texts, times, probabilities, shares)
 
 
 def _guide(settings: GuidanceSettings, source: Source, embed_dim: int | None) -> Guide:
@@ -219,16 +240,6 @@ def _guide(settings: GuidanceSettings, source: Source, embed_dim: int | None) ->
     )
 
 
-def _shuffled(texts: _Texts, donors: torch.Tensor, labels: torch.Tensor) -> _Texts:
-    """Those of class `donors[c]` at class c."""
-    giving = donors.tolist()
-    return _Texts(
-        controls.shuffle(texts.bank, donors, labels),
-        [texts.texts[donor] for donor in giving],
-        None if texts.times is None else [texts.times[donor] for donor in giving],
-    )
-
-
 def _both(
     names: _Texts, pseudolabels: _Texts, labels: torch.Tensor
 ) -> tuple[list[list[str]], list[list[int]] | None]:
@@ -239,6 +250,22 @@ def _both(
     sizes = labels.bincount(minlength=len(texts)).tolist()
     of_names = [[size] * len(own) for size, own in zip(sizes, names.texts)]
     return texts, [all_read + seen for all_read, seen in zip(of_names, pseudolabels.times)]
+
+
+def _ranks_of_both(
+    names: _Texts, pseudolabels: _Texts, share: float
+) -> tuple[list[list[float | None]] | None, list[list[float]] | None]:
+    """Probabilities and shares of the names of each class and its pseudolabels, by class."""
+    if pseudolabels.probabilities is None:
+        return None, None
+    probabilities: list[list[float | None]] = []
+    shares = []
+    for label, seen in enumerate(pseudolabels.probabilities):
+        count = len(names.texts[label])
+        own = pseudolabels.shares[label] if pseudolabels.shares else [1 / len(seen)] * len(seen)
+        probabilities.append([*[None] * count, *seen])
+        shares.append([(1 - share) / count] * count + [share * part for part in own])
+    return probabilities, shares
 
 
 def class_vectors(
@@ -302,9 +329,9 @@ def _pseudolabel_texts(
         logits = _outputs(classifier, encoder, (len(labels), len(names)))
     else:
         primers = language_models.primers(settings.primer)
-        texts = encoder._replace(model=classifier.texts, primers=primers).vectors(names)
-        images = _outputs(classifier, encoder, (len(labels), texts.shape[1]))
-        logits = images @ normalize(texts, dim=1).T
+        named = encoder._replace(model=classifier.texts, primers=primers).vectors(names)
+        images = _outputs(classifier, encoder, (len(labels), named.shape[1]))
+        logits = images @ normalize(named, dim=1).T
     by_image = settings.pseudoclass_level == "sample"
     if not by_image:
         logits = pseudolabels.class_means(logits, labels, settings.pseudoclass_mean)
@@ -314,7 +341,9 @@ def _pseudolabel_texts(
     assignment = text_rows[ranked]
     bank = TextBank(vectors, assignment, by_image=by_image, shares=shares)
     if not by_image:
-        return _Texts(bank, [[vocabulary[row] for row in rows] for rows in assignment.tolist()])
+        texts = [[vocabulary[row] for row in rows] for rows in assignment.tolist()]
+        probabilities = logits.softmax(1).gather(1, ranked).tolist()
+        return _Texts(bank, texts, None, probabilities, None if shares is None else shares.tolist())
     rows, times = _commonest(assignment, labels, len(vocabulary))
     return _Texts(bank, [[vocabulary[row] for row in of_class] for of_class in rows], times)
 

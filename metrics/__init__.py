@@ -21,6 +21,7 @@ from metrics.retrieval import (
     EUCLIDEAN,
     RERANKED,
     EmbeddedSplit,
+    FirstNeighbours,
     Retrieval,
 )
 
@@ -33,6 +34,7 @@ __all__ = [
     "RERANKED",
     "UP_TO_RELEVANT",
     "EmbeddedSplit",
+    "FirstNeighbours",
     "Metric",
     "Retrieval",
     "parse",
@@ -62,6 +64,7 @@ class Metric(NamedTuple):
     superclass: bool = False  # relevant are the images of the query's super-class, not of its class
     clusters: bool = False  # reads k-means clusters
     texts: bool = False  # reads the text similarities of the classes
+    first: bool = False  # reads of which class the nearest neighbour of each query is
     evaltype: str | None = None  # the one kind of output that it belongs to, None for any
 
     @property
@@ -107,6 +110,14 @@ REGISTRY: dict[str, Metric] = {
         Metric("rho_spectrum@M@embeds", spectrum.rho_spectrum, evaltype="embeds"),
         Metric("rho_spectrum@M@avg_features", spectrum.rho_spectrum, evaltype="avg_features"),
         Metric("semantic_consistency", semantics.semantic_consistency, texts=True),
+        Metric("mistake_severity", semantics.mistake_severity, texts=True, first=True),
+        Metric("c_mistake_severity", semantics.mistake_severity, COSINE, texts=True, first=True),
+        Metric(
+            "superclass_mistake_severity",
+            semantics.superclass_mistake_severity,
+            superclass=True,
+            first=True,
+        ),
         *(
             metric._replace(name=f"{space}_{metric.name}", space=space)
             for space in (AQE, ALPHA_QE, RERANKED)
@@ -129,7 +140,7 @@ def parse(name: str) -> Metric:
         numbers = {argument: int(value) for argument, value in match.groupdict().items()}
         depth = numbers.get("k", metric.depth)
         compute = partial(metric.compute, **numbers)
-        if metric.clusters:
+        if metric.clusters or metric.first:
             compute = partial(compute, space=metric.space)
         return metric._replace(name=name, compute=compute, depth=depth)
     raise ValueError(f"unknown metric {name!r}; known are {', '.join(REGISTRY)}")

@@ -57,20 +57,43 @@ class Retrieval:
 
 
 @dataclass(frozen=True)
+class FirstNeighbours:
+    """The classes of queries and of what each finds first, of queries that find anything.
+
+    Attributes:
+        asked: [Q] long, the class of each query. found: [Q] long, that of its nearest neighbour.
+        gallery_sizes: [C] long, how many images of each class the gallery has.
+    """
+
+    asked: torch.Tensor
+    found: torch.Tensor
+    gallery_sizes: torch.Tensor
+
+    def mistakes(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The classes of the queries, and of what they find, where the two differ: twice [W]."""
+        is_wrong = self.asked != self.found
+        return self.asked[is_wrong], self.found[is_wrong]
+
+
+@dataclass(frozen=True)
 class EmbeddedSplit:
-    """A whole split, for metrics of its geometry and its clusters.
+    """A whole split, for metrics of its geometry, its clusters and its mistakes.
 
     Attributes:
         labels: [N] long. embeddings: [N, D] float32.
         clusters: space -> [N] long k-means assignments, of the spaces that metrics asked for.
         text_vectors: [C, E] unit vectors of the texts of the classes 0..C-1, or None if no metric
             asked for them.
+        first_neighbours: space -> what queries find first, of the spaces that metrics asked for.
+        superclasses: [C] long, the super-class of each class, or None if the split has none.
     """
 
     labels: torch.Tensor
     embeddings: torch.Tensor
     clusters: dict[str, torch.Tensor] = field(default_factory=dict)
     text_vectors: torch.Tensor | None = None
+    first_neighbours: dict[str, FirstNeighbours] = field(default_factory=dict)
+    superclasses: torch.Tensor | None = None
 
     @cached_property
     def present(self) -> torch.Tensor:

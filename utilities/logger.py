@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from utilities.environment import environment
-from utilities.errors import UserError, in_escapes
+from utilities.errors import UserError
 from utilities.pictures import lettered, new_figure, save
-from utilities.rows import Picture, Row
+from utilities.rows import Row, as_csv, readable
 from utilities.run_folder import RESULTS, write_atomically
 
 # Values of an epoch: split -> family -> metric -> value, e.g.
@@ -32,7 +32,17 @@ EPOCHS = "Train: epochs"  # the key of the number of an epoch
 STEPS = "Steps/"  # before the names of losses of steps
 PLOT_INTERVAL = 60  # seconds between redrawings: drawing must not slow short epochs down
 # Beginnings of names.
-LOWER_IS_BETTER = ("loss", "objective", "guidance", "time", "dists@intra", "rho_spectrum")
+LOWER_IS_BETTER = (
+    "loss",
+    "objective",
+    "guidance",
+    "time",
+    "dists@intra",
+    "rho_spectrum",
+    "mistake_severity",
+    "c_mistake_severity",
+    "superclass_mistake_severity",
+)
 COUNTERS = ("epochs", "time", "learning_rate", "images_per_second", "peak_memory")
 
 
@@ -139,20 +149,14 @@ class RunLog:
         """What guidance reads of each class, if anything; on new boards with pictures."""
         if not rows:
             return
-        cells = [{name: _as_text(cell) for name, cell in row.items()} for row in rows]
-        plain = [_without_pictures(row) for row in cells]
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, list(plain[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(plain)
-        write_atomically(self.folder / CLASS_TEXTS, text.getvalue())
+        write_atomically(self.folder / CLASS_TEXTS, as_csv(rows))
         for board in self.boards:
             if board.is_new:
-                board.log_table(self._last_number(), "Train: class_texts", cells)
+                board.log_table(self._last_number(), "Train: class_texts", readable(rows))
 
     def log_table(self, name: str, rows: list[Row]) -> None:
         """A table for boards alone, beside the values of the last epoch; `name` is its key."""
-        cells = [{name: _as_text(cell) for name, cell in row.items()} for row in rows]
+        cells = readable(rows)
         for board in self.boards if rows else ():
             board.log_table(self._last_number(), name, cells)
 
@@ -345,17 +349,6 @@ def _flat(nested: dict) -> Iterator[tuple]:
         for family, metrics in families.items():
             for metric, leaf in metrics.items():
                 yield split, family, metric, leaf
-
-
-def _as_text(cell: object) -> object:
-    """Names of files may hold bytes that are no text: these in escapes."""
-    if isinstance(cell, Picture):
-        return cell._replace(caption=in_escapes(cell.caption))
-    return in_escapes(cell) if isinstance(cell, str) else cell
-
-
-def _without_pictures(row: Row) -> Row:
-    return {name: cell for name, cell in row.items() if not isinstance(cell, Picture)}
 
 
 def _table(numbers: list[int], metrics: dict[str, list[float]]) -> str:

@@ -112,9 +112,13 @@ def new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height))
 
 
-def save(figure: "Figure", file: Path) -> Path:
-    """Write a figure, with all text that stands beyond its edges; returns the file."""
-    figure.savefig(file, dpi=DPI, bbox_inches="tight", pad_inches=0.06)
+def save(figure: "Figure", file: Path, dpi: int = DPI, *, tight: bool = True) -> Path:
+    """Write a figure; returns the file.
+
+    Args:
+        tight: with all text that stands beyond its edges, for which it is drawn twice.
+    """
+    figure.savefig(file, dpi=dpi, bbox_inches="tight" if tight else None, pad_inches=0.06)
     return file
 
 

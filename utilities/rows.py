@@ -1,7 +1,11 @@
 """Rows of the tables that boards show; as records need none, no torch is loaded."""
 
-from collections.abc import Callable
+import csv
+import io
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
+
+from utilities.errors import in_escapes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -15,3 +19,28 @@ class Picture(NamedTuple):
 
 
 Row = dict[str, object]  # by the columns of the table
+
+
+def readable(rows: Sequence[Row]) -> list[Row]:
+    """The rows with escapes for bytes that are no text, as names of files may hold them."""
+    return [{name: _as_text(cell) for name, cell in row.items()} for row in rows]
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """The table without its pictures, with the columns of its first row."""
+    plain = [_without_pictures(row) for row in readable(rows)]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(plain[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(plain)
+    return text.getvalue()
+
+
+def _as_text(cell: object) -> object:
+    if isinstance(cell, Picture):
+        return cell._replace(caption=in_escapes(cell.caption))
+    return in_escapes(cell) if isinstance(cell, str) else cell
+
+
+def _without_pictures(row: Row) -> Row:
+    return {name: cell for name, cell in row.items() if not isinstance(cell, Picture)}

@@ -12,6 +12,7 @@ import language_guidance
 from datasets import class_text
 from language_guidance import Classifier, GuidanceSettings, language_models, pseudolabels
 from language_guidance.build import _commonest
+from language_guidance.controls import shuffled_classes
 from language_guidance.language_models import LanguageModel
 
 CPU = torch.device("cpu")
@@ -96,7 +97,7 @@ def vectors_of(texts: list[str], primer: str) -> torch.Tensor:
 
 
 def test_expert_names(tmp_path):
-    guide, texts, _ = build(
+    guide, texts, *_ = build(
         tmp_path / "cache",
         primer=["see {}"],
         distill_dir="forward",
@@ -126,7 +127,7 @@ def test_texts_are_encoded_once(tmp_path):
 
 
 def test_several_captions_are_normalised_and_averaged(tmp_path):
-    guide, texts, _ = build(
+    guide, texts, *_ = build(
         tmp_path / "cache", texts=(("robin", "a red breast, a grey back"), "jay", "owl")
     )
     units = torch.nn.functional.normalize(
@@ -151,7 +152,7 @@ def test_a_hierarchy_as_several_texts_of_a_class(tmp_path):
     captions = class_text.read(str(tmp_path / "kinds.json"))
     texts = [captions[name] for name in ("robin", "jay", "owl")]
     plain, *_ = build(tmp_path / "cache", texts=("a robin", "a jay", "an owl"), primer=["{}"])
-    guide, read, _ = build(tmp_path / "cache", texts=texts, primer=["{}"])
+    guide, read, *_ = build(tmp_path / "cache", texts=texts, primer=["{}"])
     means = []
     for group in texts:
         units = [
@@ -179,7 +180,7 @@ def test_the_largest_vocabularies_are_counted_by_what_there_is(tmp_path):
 
 
 def test_classes_that_read_alike_share_a_row(tmp_path):
-    guide, texts, _ = build(tmp_path / "cache", texts=("bicycle", "chair", "bicycle"))
+    guide, texts, *_ = build(tmp_path / "cache", texts=("bicycle", "chair", "bicycle"))
     indices = torch.tensor([4, 0, 2])
     units = torch.nn.functional.normalize(
         vectors_of(["bicycle", "bicycle", "chair"], "a photo of a {}"), dim=1
@@ -190,7 +191,7 @@ def test_classes_that_read_alike_share_a_row(tmp_path):
 
 def test_pseudolabels_of_classes(tmp_path, files, monkeypatch):
     classifier, seen = counted_classifier(monkeypatch, files)
-    guide, texts, _ = build(tmp_path / "cache", classifier, pseudoclass=True, pseudoclass_topk=3)
+    guide, texts, *_ = build(tmp_path / "cache", classifier, pseudoclass=True, pseudoclass_topk=3)
     names = pseudolabels.class_names()
     expected = [
         [names[index] for index in logits()[c == LABELS].mean(0).argsort(descending=True)[:3]]
@@ -210,7 +211,7 @@ def test_pseudolabels_of_classes(tmp_path, files, monkeypatch):
 
 def test_pseudolabels_of_samples(tmp_path, files, monkeypatch):
     classifier, _ = counted_classifier(monkeypatch, files)
-    guide, texts, times = build(
+    guide, texts, times, *_ = build(
         tmp_path / "cache",
         classifier,
         pseudoclass=True,
@@ -336,24 +337,48 @@ def test_the_templates_that_clip_was_tried_with():
 
 def test_names_and_pseudolabels_together(tmp_path, files, monkeypatch):
     classifier, _ = counted_classifier(monkeypatch, files)
-    of_names, names, _ = build(tmp_path / "cache")
-    of_images, labels, _ = build(tmp_path / "cache", classifier, pseudoclass=True)
-    both, texts, times = build(
+    of_names, names, *_ = build(tmp_path / "cache")
+    of_images, labels, *_ = build(tmp_path / "cache", classifier, pseudoclass=True)
+    both, texts, times, *_ = build(
         tmp_path / "cache", classifier, pseudoclass=True, pseudoclass_share=0.25
     )
     expected = 0.75 * of_all_classes(of_names) + 0.25 * of_all_classes(of_images)
     torch.testing.assert_close(of_all_classes(both), expected)
     assert texts == [own + seen for own, seen in zip(names, labels)] and times is None
-    nothing, texts, _ = build(
+    nothing, texts, *_ = build(
         tmp_path / "cache", classifier, pseudoclass=True, pseudoclass_share=0.0
     )
     assert torch.equal(of_all_classes(nothing), of_all_classes(of_names)) and texts == names
 
 
+@pytest.mark.parametrize("ranks", ["equal", "probability"])
+@pytest.mark.parametrize("control", ["none", "shuffle"])
+def test_a_person_reads_probabilities_and_shares(tmp_path, files, monkeypatch, ranks, control):
+    classifier, _ = counted_classifier(monkeypatch, files)
+    settings = {"pseudoclass": True, "pseudoclass_topk": 2, "pseudoclass_ranks": ranks}
+    found = build(tmp_path / "cache", classifier, control=control, **settings)
+    means = torch.stack([logits()[c == LABELS].mean(0) for c in range(3)])
+    ranked = means.softmax(1).topk(2, dim=1).values
+    order = shuffled_classes(3, 0) if control == "shuffle" else torch.arange(3)
+    torch.testing.assert_close(torch.tensor(found.probabilities), ranked[order])
+    expected = (ranked / ranked.sum(1, keepdim=True))[order]
+    if ranks == "equal":
+        expected = torch.full((3, 2), 0.5)
+        assert found.shares is None
+    else:
+        torch.testing.assert_close(torch.tensor(found.shares), expected)
+    both = build(tmp_path / "cache", classifier, control=control, pseudoclass_share=0.4, **settings)
+    assert both.probabilities == [[None, *seen] for seen in found.probabilities]
+    names = torch.full((3, 1), 0.6)
+    torch.testing.assert_close(torch.tensor(both.shares), torch.cat([names, 0.4 * expected], 1))
+
+
 def test_names_beside_pseudolabels_of_images(tmp_path, files, monkeypatch):
     classifier, _ = counted_classifier(monkeypatch, files)
     by_image = {"pseudoclass": True, "pseudoclass_level": "sample", "pseudoclass_topk": 1}
-    both, texts, times = build(tmp_path / "cache", classifier, pseudoclass_share=0.5, **by_image)
+    both, texts, times, *_ = build(
+        tmp_path / "cache", classifier, pseudoclass_share=0.5, **by_image
+    )
     assert [own[0] for own in texts] == ["robin", "jay", "owl"]
     assert times is not None and [counts[0] for counts in times] == [2, 2, 1]
     assert [sum(counts[1:]) for counts in times] == [2, 2, 1]
@@ -392,7 +417,7 @@ def test_probabilities_are_averaged_on_request():
 
 @pytest.mark.parametrize("control", ["random", "onehot"])
 def test_controls_without_texts_read_none(tmp_path, control):
-    guide, texts, times = build(tmp_path / "cache", control=control)
+    guide, texts, times, *_ = build(tmp_path / "cache", control=control)
     found = of_all_classes(guide)
     assert (Letters.loads, texts, times) == (0, [[], [], []], None)
     assert found.diagonal().tolist() == pytest.approx([1, 1, 1], abs=1e-6)
@@ -403,14 +428,14 @@ def test_controls_without_texts_read_none(tmp_path, control):
 
 
 def test_shuffled_texts(tmp_path, files, monkeypatch):
-    guide, texts, _ = build(tmp_path / "cache", control="shuffle")
-    own, names, _ = build(tmp_path / "cache")
+    guide, texts, *_ = build(tmp_path / "cache", control="shuffle")
+    own, names, *_ = build(tmp_path / "cache")
     order = [names.index(text) for text in texts]
     assert sorted(order) == [0, 1, 2] and all(order[c] != c for c in range(3))
     torch.testing.assert_close(of_all_classes(guide), of_all_classes(own)[order][:, order])
     classifier, _ = counted_classifier(monkeypatch, files)
-    seen, own_labels, _ = build(tmp_path / "cache", classifier, pseudoclass=True)
-    both, shuffled, _ = build(
+    seen, own_labels, *_ = build(tmp_path / "cache", classifier, pseudoclass=True)
+    both, shuffled, *_ = build(
         tmp_path / "cache", classifier, pseudoclass=True, pseudoclass_share=0.5, control="shuffle"
     )
     assert shuffled == [names[row] + own_labels[row] for row in order]

@@ -313,3 +313,123 @@ def test_every_metric_says_what_it_does_with_a_lone_image():
     for name, metric in metrics.REGISTRY.items():
         text = metric.compute.__doc__
         assert metric.evaltype or "single image" in text or "only image" in text, name
+
+
+def wrong_first_neighbours(rows, labels, queries, gallery, cosine: bool) -> list[tuple[int, int]]:
+    """The classes of queries and of their nearest, where the two differ, by plain loops."""
+    rows = rows.double()
+    rows = torch.nn.functional.normalize(rows, dim=1) if cosine else rows
+    pairs = []
+    for query in queries:
+        others = [row for row in gallery if row != query]
+        if others:
+            nearest = min(others, key=lambda row: float((rows[query] - rows[row]).square().sum()))
+            if labels[nearest] != labels[query]:
+                pairs.append((int(labels[query]), int(labels[nearest])))
+    return pairs
+
+
+def naive_severity(pairs, labels, gallery, distance) -> float:
+    """Mean over wrong pairs of their distance beside that of all wrong images of the gallery."""
+    severities = []
+    for asked, found in pairs:
+        others = [int(labels[row]) for row in gallery if labels[row] != asked]
+        by_chance = mean(distance(asked, other) for other in others)
+        if by_chance > 1e-9:
+            severities.append(distance(asked, found) / by_chance)
+    return mean(severities)
+
+
+SEVERITIES = {
+    "mistake_severity": False,
+    "c_mistake_severity": True,
+    "superclass_mistake_severity": False,
+}
+PARTS = {
+    "all": {},
+    "apart": {"queries": torch.arange(0, 60, 2), "gallery": torch.arange(1, 60, 2)},
+    "some of both": {"queries": torch.arange(20), "gallery": torch.arange(10, 60)},
+    "one row": {"queries": torch.arange(5), "gallery": torch.tensor([3])},
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("memory", [1, 2**26])
+@pytest.mark.parametrize("backend", ["torch", "faiss"])
+def test_the_severity_of_mistakes_against_loops(part, memory, backend):
+    rows, labels = data(60, 9, dim=3)
+    labels[7] = 9  # a lone image
+    texts = torch.randn(11, 6, generator=torch.Generator().manual_seed(1))
+    texts[4] = texts[5]
+    groups = torch.tensor([0, 1, 2, 0, 1, 2, 0, 0, 0, 1])
+    protocol = Protocol(labels, groups[labels], **PARTS[part])
+    queries = PARTS[part].get("queries", torch.arange(60)).tolist()
+    gallery = PARTS[part].get("gallery", torch.arange(60)).tolist()
+    found = evaluate_embeddings(
+        rows,
+        protocol,
+        list(SEVERITIES),
+        backend=backend,
+        memory=memory,
+        text_vectors=torch.nn.functional.normalize(texts, dim=1),
+    )
+    for name, cosine in SEVERITIES.items():
+        pairs = wrong_first_neighbours(rows, labels, queries, gallery, cosine)
+        assert pairs
+
+        def distance(asked: int, other: int, name: str = name) -> float:
+            if name.startswith("superclass"):
+                return float(groups[asked] != groups[other])
+            return cosine_distance(texts[asked], texts[other])
+
+        expected = naive_severity(pairs, labels, gallery, distance)
+        assert found[name] == pytest.approx(expected, abs=1e-6), name
+
+
+def test_errors_at_random_have_the_severity_of_chance():
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(40).repeat_interleave(50)
+    rows = torch.randn(2000, 8, generator=random)
+    texts = torch.nn.functional.normalize(torch.randn(40, 4, generator=random), dim=1)
+    protocol = Protocol(labels, labels // 4)
+    found = evaluate_embeddings(rows, protocol, list(SEVERITIES), text_vectors=texts)
+    assert all(abs(severity - 1) < 0.03 for severity in found.values())
+
+
+def test_a_space_of_language_makes_mild_mistakes_and_a_perfect_one_none():
+    labels = torch.arange(12).repeat_interleave(6)
+    centres = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))[torch.arange(12) // 4]
+    texts = centres + 0.3 * torch.randn(12, 8, generator=torch.Generator().manual_seed(1))
+    texts = torch.nn.functional.normalize(texts, dim=1)
+    noise = 0.2 * torch.randn(72, 8, generator=torch.Generator().manual_seed(2))
+    asked = ["mistake_severity", "superclass_mistake_severity", "e_recall@1"]
+    protocol = Protocol(labels, labels // 4)
+    mild = evaluate_embeddings(texts[labels] + noise, protocol, asked, text_vectors=texts)
+    assert 0 < mild["mistake_severity"] < 0.4 and mild["superclass_mistake_severity"] < 0.2
+    perfect = evaluate_embeddings(texts[labels], protocol, asked, text_vectors=texts)
+    assert perfect == {
+        "e_recall@1": 1,
+        "mistake_severity": 0,
+        "superclass_mistake_severity": 0,
+    }
+
+
+@pytest.mark.parametrize("name", ["mistake_severity", "superclass_mistake_severity"])
+def test_severity_without_what_it_reads_is_refused(name):
+    rows, labels = data(20, 4)
+    with pytest.raises(ValueError, match=r"text vectors|super-classes"):
+        evaluate_embeddings(rows, labels, [name])
+
+
+def test_ties_go_to_the_first_row_whatever_the_block():
+    labels = torch.tensor([0, 1, 2, 1, 2, 0] * 20)
+    rows = torch.ones(120, 4)
+    texts = torch.nn.functional.normalize(torch.eye(3) + 0.2 * torch.arange(3.0), dim=1)
+    values = {
+        evaluate_embeddings(
+            rows, labels, ["mistake_severity"], memory=memory, backend=backend, text_vectors=texts
+        )["mistake_severity"]
+        for memory in (1, 2**20, 2**28)
+        for backend in ("torch", "faiss")
+    }
+    assert len(values) == 1

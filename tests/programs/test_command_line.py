@@ -18,7 +18,7 @@ HEAVY = "torch numpy PIL timm matplotlib onnxruntime scipy pyarrow"
 
 
 def test_there_are_programs():
-    assert set(PROGRAMS) >= {"embed", "search", "export", "prepare"}
+    assert set(PROGRAMS) >= {"embed", "search", "export", "prepare", "language"}
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -193,6 +193,8 @@ def test_losses_are_metrics_of_the_training_split(tmp_path):
         ("embeds_ami: ami", True, False),
         ("embeds_f1: f1", True, False),
         ("embeds_semantic_consistency: semantic_consistency", False, False),
+        ("embeds_mistake_severity: mistake_severity", False, True),
+        ("embeds_superclass_mistake_severity: superclass_mistake_severity", False, True),
         ("embeds_dists: dists@inter", False, False),
         ("embeds_dists: dists@intra", False, True),
         ("embeds_rho_spectrum: rho_spectrum@0@embeds", False, True),
