@@ -2783,7 +2783,9 @@ def _beyond_given_similarities(opt: argparse.Namespace) -> list[str]:
     wanted = {
         "--language_pseudoclass": by_matrix and opt.language_pseudoclass,
         "--language_loss contrastive": by_matrix and opt.language_loss == "contrastive",
-        "the metric semantic_consistency": _measures_semantics(opt),
+        f"--evaluation_metrics {' '.join(sorted(TEXT_METRICS & {*opt.evaluation_metrics}))}": (
+            _measures_semantics(opt)
+        ),
     }
     return [
         f"{part} reads texts, and --language_model {abridged(opt.language_model)} has similarities "

@@ -1093,7 +1093,7 @@ GUIDED = ["--language_distill_w", "1"]
         ),
         (
             [*MATRIX, "--evaluation_metrics", "semantic_consistency"],
-            "the metric semantic_consistency reads texts, and --language_model matrix:",
+            "--evaluation_metrics semantic_consistency reads texts, and --language_model matrix:",
         ),
         ([*GUIDED, "--language_model", "matrix:no.csv"], "matrix:no.csv: there is no such file."),
         ([*GUIDED, "--language_model", "matrix:"], "--language_model matrix: is not known"),

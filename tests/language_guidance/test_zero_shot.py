@@ -132,7 +132,7 @@ def by_hand(clip: Path, files: list[str], primers=("a photo of a {}",), quick=Fa
 
 def test_top_words_of_each_image(clip, images, vocabulary, tmp_path):
     classifier = Counted(clip, images, vocabulary)
-    _, texts, times = classifier.build(
+    _, texts, times, *_ = classifier.build(
         tmp_path / "cache", pseudoclass_level="sample", pseudoclass_topk=1
     )
     best = [WORDS[row] for row in by_hand(clip, images).argmax(1)]
@@ -144,7 +144,7 @@ def test_top_words_of_each_image(clip, images, vocabulary, tmp_path):
 @pytest.mark.parametrize("mean", ["logits", "probabilities"])
 @pytest.mark.parametrize("primers", [["a photo of a {}"], ["{}", "a drawing of a {}"]])
 def test_words_of_classes_and_their_shares(clip, images, vocabulary, tmp_path, mean, primers):
-    guide, texts, _ = Counted(clip, images, vocabulary).build(
+    guide, texts, *_ = Counted(clip, images, vocabulary).build(
         tmp_path / "cache",
         pseudoclass_topk=3,
         pseudoclass_ranks="probability",
@@ -234,7 +234,7 @@ def test_more_ranks_than_words_are_refused(clip, images, vocabulary, tmp_path):
 
 def test_similarities_come_from_the_language_model(clip, images, vocabulary, tmp_path):
     """CLIP tells which words an image shows, and no more."""
-    guide, texts, _ = Counted(clip, images, vocabulary).build(
+    guide, texts, *_ = Counted(clip, images, vocabulary).build(
         tmp_path / "cache", pseudoclass_topk=2, primer=["see {}"]
     )
     encode = language_models.select("", None).load(CPU)
