@@ -20,7 +20,7 @@ LOG = logging.getLogger("programs.compare")
 
 
 class Flags(argparse.Namespace):
-    places: list[str]
+    places: list[Path]
     baseline: str | None
     metrics: list[str]
     split: str
@@ -48,6 +48,7 @@ def parse(argv: list[str] | None) -> Flags:
         "places",
         metavar="RUN|FOLDER",
         nargs="+",
+        type=command_line.place,
         help="Run folders of main.py, or folders that hold some at any depth.",
     )
     parser.add_argument(
@@ -118,13 +119,13 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--to",
         metavar="FILE",
-        type=command_line.place,
+        type=command_line.output,
         help="Write there instead of to standard output.",
     )
     group.add_argument(
         "--curves",
         metavar=f"FILE{'|'.join(CURVE_FILES)}",
-        type=command_line.place,
+        type=command_line.output,
         help="Draw the metrics over the epochs, a line for each group, with a band of one "
         "standard deviation over its seeds.",
     )
