@@ -105,6 +105,8 @@ def add_embedding_flags(parser: argparse.ArgumentParser) -> None:
 
 def place(text: str) -> Path:
     """The type of a flag that takes a path; `~` at its beginning is the home folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; give a path")
     try:
         path = Path(expanded(text))
         path.exists()  # raises where it cannot even be looked at

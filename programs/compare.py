@@ -20,7 +20,7 @@ LOG = logging.getLogger("programs.compare")
 
 
 class Flags(argparse.Namespace):
-    places: list[Path]
+    places: list[str]
     baseline: str | None
     metrics: list[str]
     split: str
@@ -48,7 +48,6 @@ def parse(argv: list[str] | None) -> Flags:
         "places",
         metavar="RUN|FOLDER",
         nargs="+",
-        type=command_line.place,
         help="Run folders of main.py, or folders that hold some at any depth.",
     )
     parser.add_argument(

@@ -169,8 +169,10 @@ def find(places: Iterable[str | Path]) -> list[Run]:
     """
     folders: dict[Path, None] = {}
     for place in places:
+        if not os.fspath(place):
+            raise UserError("A place is empty; give run folders, or folders that hold some.")
         path = Path(expanded(place))
-        if not path.is_dir():
+        if not _is_folder(path):
             raise UserError(f"{path} is no folder; give run folders, or folders that hold some.")
         inside = list(_run_folders(path))
         if not inside:
@@ -180,6 +182,14 @@ def find(places: Iterable[str | Path]) -> list[Run]:
             )
         folders |= dict.fromkeys(folder.resolve() for folder in inside)
     return [_read_or_tell(folder) for folder in folders]
+
+
+def _is_folder(path: Path) -> bool:
+    """Raises UserError where that cannot even be looked at."""
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}.") from error
 
 
 def read(folder: Path) -> Run:

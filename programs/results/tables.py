@@ -98,9 +98,9 @@ def legend(comparison: Comparison) -> list[str]:
     meant = "; ".join(f"{TITLES[kind]}: {MEANINGS[TITLES[kind]]}" for kind in kinds)
     sentences = [f"Mean ± standard deviation (n - 1) over n seeds. {meant[0].upper()}{meant[1:]}."]
     if any(measured.difference for measured in _all_measured(comparison.groups)):
+        baseline = on_one_line(str(comparison.baseline))
         sentences.append(
-            f"Difference: {TITLES[comparison.value]} minus that of "
-            f"{on_one_line(str(comparison.baseline))}, over pairs of runs of the same seed, with its "
+            f"Difference: {TITLES[comparison.value]} minus that of {baseline}, over pairs of runs of the same seed, with its "
             f"{CONFIDENCE:.0%} interval (Student's t)."
         )
     reported = [measured.published for measured in _all_measured(comparison.groups)]
