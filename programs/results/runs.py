@@ -254,7 +254,9 @@ def _values(three: object, first: int) -> Values | None:
 
 def _is_number(value: object) -> bool:
     try:
-        return type(value) in (int, float) and math.isfinite(value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return math.isfinite(value)
     except OverflowError:  # a whole number beyond all others
         return False
 
