@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import normalize
 
 from evaluation import faiss_library
+from utilities.errors import UserError
 from utilities.progress import progress
 
 ROWS_AT_ONCE = 2**16
@@ -47,9 +48,14 @@ class Rows:
         return self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
 
     def units(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Blocks of rows at length 1, in their order, each with its first place."""
+        """Blocks of rows at length 1, in their order, each with its first place.
+
+        Raises UserError for numbers that are not finite.
+        """
         for start in range(0, len(self), ROWS_AT_ONCE):
-            block = torch.from_numpy(self._between(start, min(start + ROWS_AT_ONCE, len(self))))
+            rows = self._between(start, min(start + ROWS_AT_ONCE, len(self)))
+            require_finite(rows, start)
+            block = torch.from_numpy(rows)
             yield start, normalize(block, dim=1, out=block).numpy()
 
     def take(self, places: np.ndarray) -> np.ndarray:
@@ -103,6 +109,16 @@ class Found(NamedTuple):
 
     squared: np.ndarray
     places: np.ndarray
+
+
+def require_finite(rows: np.ndarray, start: int = 0) -> None:
+    """Raises UserError where rows [N, D], the first of which is `start` of a gallery, are not."""
+    if not np.isfinite(rows).all():
+        place = start + int(np.isfinite(rows).all(axis=1).argmin())
+        raise UserError(
+            f"The gallery holds embeddings that are not finite, from row {place} on, whose "
+            "distances mean nothing; make it anew."
+        )
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -171,10 +187,15 @@ def squared_distances(rows: Rows, queries: np.ndarray, places: np.ndarray) -> np
 
 
 def recall(found: Found, truth: Found) -> float:
-    """The share of the true neighbours that was found; equally distant ones stand for another."""
+    """The share of the true neighbours that was found; equally distant ones stand for another.
+
+    Where there are none to find, none are missed.
+    """
+    if not np.isfinite(truth.squared).any():
+        return 1.0
     farthest = np.where(np.isfinite(truth.squared), truth.squared, -np.inf).max(axis=1)
     hits = (found.squared <= farthest[:, None]).sum()
-    return float(hits / max(1, np.isfinite(truth.squared).sum()))
+    return float(hits / np.isfinite(truth.squared).sum())
 
 
 def _nearer(rows: Rows, units: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:

@@ -7,11 +7,12 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from programs.constants import DEVICES, PRECISIONS
-from utilities.errors import MemoryAdvice, UserError, on_one_line
+from utilities.errors import MemoryAdvice, UserError, on_one_line, reason
 from utilities.paths import expanded
 from utilities.run_folder import LAST_CHECKPOINT, checkpoint_at
 
@@ -104,10 +105,27 @@ def add_embedding_flags(parser: argparse.ArgumentParser) -> None:
 
 def place(text: str) -> Path:
     """The type of a flag that takes a path; `~` at its beginning is the home folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; give a path")
     try:
-        return Path(expanded(text))
+        path = Path(expanded(text))
+        path.exists()  # raises where it cannot even be looked at
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from error
+    return path
+
+
+def output(text: str) -> Path:
+    """The type of a flag that takes a file to write, which is then put in the place of another.
+
+    That of a link is its target, and nothing takes the place of a pipe or a device.
+    """
+    path = place(text)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: it is a pipe or a device, not a file")
+    return path.resolve() if path.is_symlink() else path
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -134,7 +152,19 @@ def run(program: str, work: Callable[[Flags], None], flags: Flags) -> int:
     if isinstance(flags, EmbeddingFlags) and flags.gpu and flags.device == "cpu":
         LOG.info("--gpu %d has no effect, because --device is cpu.", flags.gpu_index)
     advice = OF_EMBEDDING if isinstance(flags, EmbeddingFlags) else OF_OTHER_WORK
-    return report.exit_status(work, flags, program=f"python -m programs.{program}", advice=advice)
+    told = partial(_told, work)
+    return report.exit_status(told, flags, program=f"python -m programs.{program}", advice=advice)
+
+
+def _told(work: Callable[[Flags], None], flags: Flags) -> None:
+    """Raises UserError for a file or a disk that fails where nobody expects it."""
+    try:
+        work(flags)
+    except BrokenPipeError:  # the reader of what is printed has left
+        raise
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        raise UserError(f"{what}{error.strerror or reason(error)}.") from error
 
 
 def _checkpoint(text: str) -> Path:

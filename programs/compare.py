@@ -118,13 +118,13 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--to",
         metavar="FILE",
-        type=command_line.place,
+        type=command_line.output,
         help="Write there instead of to standard output.",
     )
     group.add_argument(
         "--curves",
         metavar=f"FILE{'|'.join(CURVE_FILES)}",
-        type=command_line.place,
+        type=command_line.output,
         help="Draw the metrics over the epochs, a line for each group, with a band of one "
         "standard deviation over its seeds.",
     )

@@ -46,7 +46,7 @@ def parse(argv: list[str] | None) -> Flags:
     parser.add_argument(
         "--to",
         metavar="FILE|FOLDER",
-        type=command_line.place,
+        type=command_line.output,
         required=True,
         help="File to write: .npz (arrays embeddings [N, D] float32, paths, labels, class_names; "
         "label -1 is no class) or .parquet (columns path, label, class_name, embedding). Without "

@@ -141,7 +141,9 @@ def _finder(
     rows, _, folder = index
     kind = kept_index.chosen_kind(indexing, rows, len(vectors))
     if kind == "flat" and index.is_small():
-        gallery = torch.from_numpy(rows.whole()).to(device)
+        whole = rows.whole()
+        large_search.require_finite(whole)
+        gallery = torch.from_numpy(whole).to(device)
         return partial(_search_whole, gallery)
     if kind == "flat":
         return partial(large_search.exact, rows)

@@ -23,6 +23,7 @@ FEW_ROWS = 200_000
 FEW_QUERIES = 10_000
 # Up to here they advise a graph, beyond it lists.
 GRAPH_ROWS = 10**6
+CODE_VALUES = 16  # that four bits tell apart, each learned from a row
 FORMAT = 1
 
 
@@ -74,11 +75,16 @@ def identity_of(rows: Rows, origin: Path | None = None) -> str:
 def chosen_kind(indexing: Indexing, rows: Rows, queries: int) -> str:
     """flat, ivf, hnsw or pq; where that is not given, by size, memory and use, which is told.
 
-    Raises UserError where faiss is asked for and not installed.
+    Raises UserError where faiss is asked for and not installed, or codes of too few rows.
     """
     if indexing.kind != "auto":
         if indexing.kind != "flat":
             faiss_library.required(f"--index_kind {indexing.kind}")
+        if indexing.kind == "pq" and len(rows) < CODE_VALUES:
+            raise UserError(
+                f"--index_kind pq learns its codes from {CODE_VALUES} images or more, of which "
+                f"--index has {len(rows)}; take --index_kind flat."
+            )
         return indexing.kind
     if len(rows) <= FEW_ROWS:
         return "flat"

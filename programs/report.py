@@ -46,7 +46,7 @@ def parse(argv: list[str] | None) -> Flags:
     parser.add_argument(
         "--to",
         metavar="FILE.html",
-        type=command_line.place,
+        type=command_line.output,
         help=f"File to write ({USUAL_NAME} in the folder). A page of before is written anew, no "
         "other file.",
     )

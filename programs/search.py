@@ -94,7 +94,7 @@ def parse(argv: list[str] | None) -> Flags:
     parser.add_argument(
         "--picture",
         metavar="FILE.png",
-        type=command_line.place,
+        type=command_line.output,
         help=f"Draw each query, of many the first {DRAWN_QUERIES}, beside its neighbours.",
     )
     _add_refining(parser)

@@ -158,13 +158,27 @@ def read(folder: Path, flag: str) -> tuple[Rows, Source, Origin]:
     try:
         parts = [_mapped(folder, plan, number) for number in range(plan.shards())]
         paths, labels = Paths(folder), np.load(folder / "labels.npy", mmap_mode="r")
-        if not plan.rows == len(paths) == len(labels):
-            raise ValueError("it has not one path and one label for each embedding")
-    except (OSError, ValueError) as error:
+        _require_fitting(plan, paths, labels, class_names)
+    except (OSError, ValueError, EOFError) as error:
         raise _foreign(folder, flag, error) from error
     origin = plan.origin
     source = Source(paths, labels, class_names, origin.checkpoint, origin.evaltype)
     return Rows(parts), source, origin
+
+
+def _require_fitting(
+    plan: Plan, paths: Paths, labels: np.ndarray, class_names: Sequence[str]
+) -> None:
+    """Raises ValueError where labels and paths are not those of the rows."""
+    if not plan.rows == len(paths) == len(labels) == len(paths.names):
+        raise ValueError("it has not one path and one label for each embedding")
+    if not labels.dtype.kind == paths.ends.dtype.kind == "i":
+        raise ValueError("its labels, or the ends of its paths, are no whole numbers")
+    if not -1 <= labels.min() <= labels.max() < len(class_names):
+        raise ValueError("it has labels of classes without a name")
+    ends = paths.ends
+    if ends[0] < 0 or ends[-1] != len(paths.text) - 1 or (ends[1:] <= ends[:-1]).any():
+        raise ValueError("its paths do not end where it says")
 
 
 def _require_same(folder: Path, stored: Plan, plan: Plan, flag: str) -> None:

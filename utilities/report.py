@@ -86,7 +86,12 @@ def exit_status(
     """
     status = 0  # of work that prints after its reader has left
     with signals.answered(), reader_may_leave(), patient_errors(), overhearing():
-        status = _exit_status(run, arguments, program, advice)
+        try:
+            status = _exit_status(run, arguments, program, advice)
+        except KeyboardInterrupt:  # while the sentence was printed
+            status = 130
+        except Stopped as stopped:
+            status = stopped.status
     return status
 
 

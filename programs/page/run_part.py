@@ -252,7 +252,8 @@ def _drawings(run: Run, *, with_costs: bool) -> list[Drawing]:
 def _in_order(run: Run, split: str) -> list[tuple[str, Curve]]:
     """Curves of a split by name: metrics as they were asked for, then losses, rates last."""
     asked = run.settings.get("evaluation_metrics")
-    places = {name: place for place, name in enumerate(asked if isinstance(asked, list) else [])}
+    names = map(str, asked if isinstance(asked, list) else [])
+    places = {name: place for place, name in enumerate(names)}
 
     def place(named: tuple[str, Curve]) -> int:
         family, _, metric = named[0].rpartition(": ")

@@ -22,6 +22,15 @@ SETTINGS = "args.yaml"
 TABLES = "CSV_Logs"
 EVALUATION = "_evaluation"  # behind the name of a folder that --evaluate_only made
 READ_OF_LOG = 8192  # bytes at its end, which say what ended a run
+# Facts of results.json that are read as what they are; float is any finite number.
+KINDS = {
+    "checkpoint": str,
+    "command": str,
+    "epochs": int,
+    "finished": str,
+    "images_left_out": dict,
+    "seconds": float,
+}
 STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ")  # before all that a run says
 
 
@@ -83,8 +92,7 @@ class Run:
     @property
     def counts(self) -> dict[str, dict[str, int]]:
         """Images, classes and so on of each split; nothing where the records do not say."""
-        counts = self.facts.get("data")
-        return counts if isinstance(counts, dict) else {}
+        return _counts(_mapping(self.facts, "data"))
 
     @property
     def is_evaluation(self) -> bool:
@@ -98,7 +106,7 @@ class Run:
     @property
     def seed(self) -> int | None:
         seed = self.settings.get("seed")
-        return seed if isinstance(seed, int) else None
+        return seed if type(seed) is int else None
 
     @property
     def group(self) -> str:
@@ -161,8 +169,10 @@ def find(places: Iterable[str | Path]) -> list[Run]:
     """
     folders: dict[Path, None] = {}
     for place in places:
+        if not os.fspath(place):
+            raise UserError("A place is empty; give run folders, or folders that hold some.")
         path = Path(expanded(place))
-        if not path.is_dir():
+        if not _is_folder(path):
             raise UserError(f"{path} is no folder; give run folders, or folders that hold some.")
         inside = list(_run_folders(path))
         if not inside:
@@ -174,15 +184,25 @@ def find(places: Iterable[str | Path]) -> list[Run]:
     return [_read_or_tell(folder) for folder in folders]
 
 
+def _is_folder(path: Path) -> bool:
+    """Raises UserError where that cannot even be looked at."""
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}.") from error
+
+
 def read(folder: Path) -> Run:
     """The run of a folder. Raises UserError for one whose settings cannot be read."""
-    facts, problem = run_folder.results(folder), ""
+    facts, problem = _as_written(run_folder.results(folder)), ""
     if not isinstance(facts.get("metrics"), dict):
         is_there = (folder / run_folder.RESULTS).exists()
         problem = f"{run_folder.RESULTS} holds no results" if is_there else ""
         facts = {}
     settings = facts.get("settings")
     if not isinstance(settings, dict):
+        if problem and not (folder / SETTINGS).exists():
+            raise UserError(f"{problem}, and there is no {SETTINGS} beside it.")
         settings = _settings(folder / SETTINGS)
     return Run(folder, settings, facts, problem)
 
@@ -233,7 +253,34 @@ def _values(three: object, first: int) -> Values | None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all others
+        return False
+
+
+def _as_written(facts: dict[str, Any]) -> dict[str, Any]:
+    """Without those that are of another kind than a run writes, as files of other programs have."""
+    return {
+        name: value
+        for name, value in facts.items()
+        if name not in KINDS or _is_of(value, KINDS[name])
+    }
+
+
+def _is_of(value: object, kind: type) -> bool:
+    return _is_number(value) if kind is float else type(value) is kind
+
+
+def _counts(splits: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """Of the splits whose counts are whole numbers."""
+    return {
+        split: counts
+        for split, counts in splits.items()
+        if isinstance(counts, dict) and all(type(count) is int for count in counts.values())
+    }
 
 
 def _modified(file: Path) -> float:

@@ -97,11 +97,11 @@ def legend(comparison: Comparison) -> list[str]:
     kinds = _kinds(comparison.groups)
     meant = "; ".join(f"{TITLES[kind]}: {MEANINGS[TITLES[kind]]}" for kind in kinds)
     sentences = [f"Mean ± standard deviation (n - 1) over n seeds. {meant[0].upper()}{meant[1:]}."]
-    if comparison.baseline is not None:
+    if any(measured.difference for measured in _all_measured(comparison.groups)):
+        baseline = on_one_line(str(comparison.baseline))
         sentences.append(
-            f"Difference: {TITLES[comparison.value]} minus that of "
-            f"{on_one_line(comparison.baseline)}, over pairs of runs of the same seed, with its "
-            f"{CONFIDENCE:.0%} interval (Student's t)."
+            f"Difference: {TITLES[comparison.value]} minus that of {baseline}, over pairs of "
+            f"runs of the same seed, with its {CONFIDENCE:.0%} interval (Student's t)."
         )
     reported = [measured.published for measured in _all_measured(comparison.groups)]
     for source in dict.fromkeys(published.source for published in reported if published):

@@ -11,14 +11,15 @@ from typing import Any
 import yaml
 
 import parameters
-from programs.sweeping.settings import KNOWN
+from programs.sweeping.settings import KNOWN, OWN
 from programs.sweeping.study import Planned, Study
 from utilities import run_folder
 from utilities.errors import UserError
-from utilities.flags import nearest
+from utilities.flags import abridged, nearest
 
 # A switch reaches main.py as its bare flag, or not at all.
 COMMAND = ["${env}", "${interpreter}", "${program}", "${args_no_boolean_flags}"]
+GIVEN = {"config": "its values are the variants", "seed": "its values are the seeds"}
 SWITCHES = ("log_online", "completed")
 
 
@@ -79,7 +80,29 @@ def _swept(study: Study) -> dict[str, Any]:
         if name not in KNOWN:
             hint = nearest(str(name), KNOWN)
             raise UserError(f"{study.file}: wandb: there is no setting {name}{hint}.")
+        if why := GIVEN.get(name) or OWN.get(name):
+            raise UserError(f"{study.file}: wandb: {name} is no parameter of a sweep: {why}.")
+        _require_values(study, name, swept[name])
     return swept
+
+
+def _require_values(study: Study, name: str, parameter: object) -> None:
+    """Raises UserError for a parameter that says no values, or some that main.py refuses."""
+    if not isinstance(parameter, dict) or not parameter:
+        raise UserError(
+            f"{study.file}: wandb: parameter {name} must say its values, as {{values: [1, 2]}}."
+        )
+    flag = KNOWN[name]
+    values = parameter.get("values", [])
+    stated = [*(values if isinstance(values, list) else [values])]
+    stated += [parameter[bound] for bound in ("value", "min", "max") if bound in parameter]
+    for value in stated:
+        try:
+            flag.read(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UserError(
+                f"{study.file}: wandb: {name}: {abridged(value, of=repr)} is not {flag.expected}."
+            ) from error
 
 
 def _stated(run: Planned, swept: set[str]) -> dict[str, Any]:

@@ -34,9 +34,10 @@ exit "$status"
 def script(study: Study, runs: Sequence[Planned]) -> str:
     """The script of the array. Raises UserError for a run that could not go on by itself."""
     _require_own_names(runs)
+    file = on_one_line(shlex.quote(str(study.file)))
     lines = [
         "#!/usr/bin/env bash",
-        f"# The runs of {study.file}, a task each: python -m programs.sweep {study.file} --slurm",
+        f"# The runs of {file}, a task each: python -m programs.sweep {file} --slurm",
         *(f"#SBATCH --{name}{_equals(value)}" for name, value in _options(study, runs).items()),
         "",
         f"cd {shlex.quote(str(Path.cwd()))} || exit 1",
@@ -66,18 +67,19 @@ def submit(study: Study, runs: Sequence[Planned]) -> None:
 
 def _options(study: Study, runs: Sequence[Planned]) -> dict[str, str | None]:
     """Of sbatch; those of the file come last."""
+    name = on_one_line(study.file.stem)
     at_once = f"%{study.jobs}" if study.jobs else ""
     return {
-        "job-name": study.file.stem,
+        "job-name": name,
         "array": f"0-{len(runs) - 1}{at_once}",
-        "output": f"{_folder(runs)}/{study.file.stem}-%a.log",
+        "output": f"{_folder(runs)}/{name}-%a.log",
         **USUAL,
         **study.slurm,
     }
 
 
 def _equals(value: str | None) -> str:
-    return "" if value is None else f"={value}"
+    return "" if value is None else f"={shlex.quote(value)}"  # sbatch divides at blanks
 
 
 def _folder(runs: Sequence[Planned]) -> Path:

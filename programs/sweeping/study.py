@@ -124,12 +124,14 @@ def read(path: Path, further: Sequence[str] = ()) -> Study:
     Raises WrongFile with all that is wrong with it.
     """
     document = Document(path)
-    document.require_known(document.mapping(), KEYS)
+    names_at_top = [name for name in document.mapping() if name not in settings.KNOWN]
+    document.require_known(names_at_top, KEYS)
     _point_to_settings(document)
     _require_free(document, further)
     drafts = list(_drafts(document))
     names = _groups(drafts)
     runs = [_checked(document, draft, name, further) for draft, name in zip(drafts, names)]
+    _require_apart(document, runs)
     study = Study(
         path,
         runs,
@@ -155,7 +157,9 @@ def _point_to_settings(document: Document) -> None:
 
 
 def _require_free(document: Document, further: Sequence[str]) -> None:
-    """Nothing behind -- that the sweep itself says."""
+    """Nothing behind -- that the sweep itself says, or that a flag of the file would take."""
+    if further and not further[0].startswith("--"):
+        document.wrong(f"behind --: {further[0]} belongs to no flag; flags begin with two hyphens.")
     for name in (word.partition("=")[0].removeprefix("--") for word in further):
         if why := settings.OWN.get(name):
             document.wrong(f"behind --: --{name} is not given to a sweep: {why}.")
@@ -268,6 +272,18 @@ def _tell(document: Document, draft: _Draft, sentence: str, further: Sequence[st
         document.wrong(sentence, *draft.place_of(names))
 
 
+def _require_apart(document: Document, runs: Sequence[Planned]) -> None:
+    """No two runs of one folder, as a seed or a dataset behind -- would make them."""
+    first: dict[tuple[str, str], Planned] = {}
+    for run in runs:
+        other = first.setdefault((run.settings.save_path, run.label), run)
+        if other is not run:
+            document.wrong(
+                f"several of its runs come to be {run.label}, which one only can be; seeds and "
+                "datasets stand in the file, not behind --."
+            )
+
+
 def _baseline(document: Document) -> str | None:
     """The variant with which the others are compared: the first, if the file does not say."""
     variants = list(document.mapping("variants"))
@@ -304,6 +320,8 @@ def _slurm(document: Document) -> dict[str, str | None]:
     for name, value in document.mapping("slurm").items():
         if isinstance(value, dict | list) or not re.fullmatch(r"[a-z][a-z_-]+", name):
             document.wrong(f"{name} must be a long option of sbatch with one value.", "slurm", name)
+        elif not document.typed("slurm", name).isprintable():
+            document.wrong(f"{name} must be a value of one line.", "slurm", name)
         elif value is True:
             options[name.replace("_", "-")] = None
         elif value is not None and value is not False:

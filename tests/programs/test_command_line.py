@@ -1,5 +1,8 @@
 """Every program answers to --help and to wrong flags before anything heavy is loaded."""
 
+import argparse
+import errno
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from programs import command_line
+from utilities import report, signals
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = [
@@ -43,3 +47,19 @@ def test_what_is_wrong_stays_on_one_line(capsys):
     with pytest.raises(SystemExit):
         command_line.build_parser("embed", "").parse_args(["--a\nb\x1b[31m"])
     assert capsys.readouterr().err.endswith("unrecognized arguments: --a\\nb\\x1b[31m\n")
+
+
+def test_a_signal_while_the_sentence_is_printed_is_no_traceback(monkeypatch):
+    def late(*arguments: object) -> int:
+        raise signals.Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr(report, "_exit_status", late)
+    assert report.exit_status(print) == 143
+
+
+def test_a_disk_that_fails_is_a_sentence(capsys):
+    def work(flags: argparse.Namespace) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert command_line.run("embed", work, argparse.Namespace()) == 2
+    assert "error: No space left on device." in capsys.readouterr().err

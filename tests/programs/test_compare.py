@@ -1,6 +1,7 @@
 """python -m programs.compare: what it prints and writes, and how it ends."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -147,3 +148,33 @@ def test_hundreds_of_runs_are_compared_without_torch_in_little_time(tmp_path):
     print(f"{time.monotonic() - began:.1f} s, {ended.stderr.strip()} s of computing")
     assert ended.returncode == 0 and float(ended.stderr) < 6
     assert "group19" in ended.stdout
+
+
+def test_records_of_other_programs_end_in_no_traceback(tmp_path, capsys):
+    folder = make_run(
+        tmp_path, "base", 0, facts={"epochs": "ten", "data": {"Test": {"images": ""}}}
+    )
+    text = (folder / "results.json").read_text()
+    assert compare.main([str(tmp_path)]) == 0
+    (folder / "results.json").write_text(text.replace("0.5", "1" + "0" * 400))
+    assert compare.main([str(tmp_path)]) == 2
+    (folder / "results.json").write_text(text[:100])
+    (folder / "args.yaml").unlink()
+    assert compare.main([str(tmp_path)]) == 2
+    assert "results.json holds no results, and there is no args.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["x" * 300, ""])
+def test_a_place_that_cannot_be_looked_at_is_a_sentence(place, capsys):
+    assert compare.main([place]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_nothing_takes_the_place_of_a_pipe_or_of_a_link(runs, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.md")
+    with pytest.raises(SystemExit):
+        compare.main([str(runs), "--to", str(tmp_path / "pipe.md")])
+    assert "it is a pipe or a device, not a file" in capsys.readouterr().err
+    (tmp_path / "link.md").symlink_to(tmp_path / "table.md")
+    assert compare.main([str(runs), "--to", str(tmp_path / "link.md")]) == 0
+    assert (tmp_path / "link.md").is_symlink() and (tmp_path / "table.md").is_file()

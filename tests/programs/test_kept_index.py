@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation import faiss_library
-from evaluation.large_search import Rows
+from evaluation import faiss_library, large_search
+from evaluation.large_search import Found, Rows
 from programs import embed, image_index, kept_index, search, shards
 from programs.kept_index import Indexing
 from utilities.errors import UserError
@@ -140,3 +140,40 @@ def test_the_loss_is_measured_with_the_queries_where_they_are_many(caplog):
     found = opened.find(vectors, np.full(40, -1), 3)
     assert found.places.shape == (40, 3)
     assert "compared with an exact search for 30 of the queries" in caplog.text
+
+
+def test_codes_of_too_few_rows_are_refused():
+    rows = Rows([np.eye(15, 16, dtype=np.float32)])
+    with pytest.raises(UserError, match="learns its codes from 16 images or more"):
+        kept_index.chosen_kind(Indexing("pq"), rows, 1)
+
+
+def test_rows_that_are_not_finite_are_refused():
+    rows = np.eye(20, 16, dtype=np.float32)
+    rows[7, 3] = np.nan
+    with pytest.raises(UserError, match="not finite, from row 7 on"):
+        list(Rows([rows]).units())
+
+
+def test_where_none_are_to_be_found_none_are_missed():
+    nothing = Found(np.full((1, 1), np.inf), np.full((1, 1), -1))
+    assert large_search.recall(nothing, nothing) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("labels.npy", np.full(48, 99)),
+        ("labels.npy", np.full(48, 1.5)),
+        ("path_ends.npy", np.full(48, 10**9)),
+        ("path_names.npy", np.zeros(3, np.uint32)),
+        ("labels.npy", None),
+    ],
+)
+def test_damaged_shards_are_a_sentence(gallery, name, content):
+    if content is None:
+        (gallery / name).write_bytes(b"")
+    else:
+        np.save(gallery / name, content)
+    with pytest.raises(UserError, match="is no folder of embeddings"):
+        shards.read(gallery, "--index")

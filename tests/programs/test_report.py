@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import made_runs
 import made_up_runs
 import numpy as np
 import pytest
@@ -410,3 +411,15 @@ def luminance(colour: str) -> float:
     channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_records_of_other_programs_are_a_page(tmp_path):
+    settings = {"evaluation_metrics": [{}]}
+    run = made_runs.make_run(
+        tmp_path,
+        "base",
+        0,
+        facts={"epochs": "ten", "seconds": "long", "images_left_out": 7},
+        **settings,
+    )
+    assert report.main([str(run), "--panels", "0"]) == 0

@@ -101,3 +101,17 @@ def test_a_dry_run_shows_the_sweep(tmp_path, capsys):
     shown = yaml.safe_load(capsys.readouterr().out)
     assert shown["name"] == "a" and shown["parameters"]["completed"] == {"value": True}
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("parameter", "why"),
+    [
+        ("config: {values: [x]}", "config is no parameter of a sweep: its values are the variants"),
+        ("lr: 5", "parameter lr must say its values"),
+        ("lr: {values: [abc]}", "lr: 'abc' is not a number"),
+    ],
+)
+def test_parameters_that_no_agent_could_hand_over_are_refused(tmp_path, capsys, parameter, why):
+    (tmp_path / "a.yaml").write_text(f"variants: {{a: }}\nwandb: {{parameters: {{{parameter}}}}}")
+    assert sweep.main([str(tmp_path / "a.yaml"), "--wandb", "--dry_run"]) == 2
+    assert why in capsys.readouterr().err

@@ -220,3 +220,19 @@ def test_the_file_of_the_page_is_one(read, monkeypatch):
 def test_shipped_sweeps_are_valid(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert study.notices(study.read(path)) == []
+
+
+def test_runs_of_one_folder_are_refused(wrong):
+    text = "variants: {a: {lr: 1}}\nseeds: [0, 1]"
+    (told,) = wrong(text, "--seed", "3")
+    assert "several of its runs come to be" in told and "a_s3" in told
+
+
+def test_what_is_no_flag_behind_the_dashes_is_no_value_of_a_flag_before_them(wrong):
+    text = "variants: {a: {evaluation_metrics: [e_recall@1]}}"
+    assert "behind --: nmi belongs to no flag" in wrong(text, "nmi")[0]
+
+
+def test_an_option_of_sbatch_is_one_line(wrong):
+    text = 'variants: {a: {lr: 1}}\nslurm: {time: "1\\n#SBATCH --wrap=x"}'
+    assert wrong(text) == [", line 2: time must be a value of one line."]
