@@ -177,7 +177,7 @@ def test_images_are_looked_at_once_whatever_the_words(clip, images, vocabulary, 
     first.build(tmp_path / "cache", pseudoclass_topk=1, pseudoclass_level="sample")
     vocabulary.write_text("bird\nboat\n")
     other = Counted(clip, images, vocabulary)
-    _, texts, _ = other.build(tmp_path / "cache", pseudoclass_topk=2, primer=["{}"])
+    _, texts, *_ = other.build(tmp_path / "cache", pseudoclass_topk=2, primer=["{}"])
     assert (first.looks, other.looks) == (1, 0)
     assert all(sorted(of_class) == ["bird", "boat"] for of_class in texts)
     Path(images[0]).write_bytes(Path(images[1]).read_bytes())
