@@ -54,7 +54,7 @@ def mistake_severity(split: EmbeddedSplit, space: str) -> float:
     asked, found = firsts.mistakes()
     sizes = firsts.gallery_sizes.double()
     texts = split.text_vectors.double().to(sizes.device)[: len(sizes)]
-    all_texts = sizes @ texts  # [E], the sum over the images of the gallery
+    all_texts = (sizes[:, None] * texts).sum(0)  # [E], the sum over the images of the gallery
     severities = [torch.empty(0, dtype=torch.float64, device=sizes.device)]
     for query_classes, found_classes in zip(asked.split(ROWS_AT_ONCE), found.split(ROWS_AT_ONCE)):
         own, own_sizes = texts[query_classes], sizes[query_classes]

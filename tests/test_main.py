@@ -783,7 +783,7 @@ def test_pseudolabels_from_a_local_classifier_are_cached(call, tmp_path, capsys,
     assert "top-3 pseudolabels of test_resnet" in said.out
     assert "A classifier looks at 24 training images" in said.out
     rows = texts_read(run_in(tmp_path))
-    assert len(rows) == 3 * 3 and rows[0].keys() == {"class", "text"}
+    assert len(rows) == 3 * 3 and rows[0].keys() == {"class", "text", "probability"}
     assert call(*flags, "--language_pseudoclass_level", "sample") == 0
     said = capsys.readouterr()
     assert "A classifier looks at" not in said.out

@@ -9,7 +9,14 @@ import torch
 from torch import nn
 
 import metrics
-from evaluation import EvaluatedSplit, Evaluator, Protocol, Search, evaluate_embeddings
+from evaluation import (
+    EvaluatedSplit,
+    Evaluator,
+    Protocol,
+    Search,
+    evaluate_embeddings,
+    retrieval,
+)
 from evaluation.embedding import embed
 from utilities.errors import NonFiniteLoss
 from utilities.runtime import Runtime
@@ -161,9 +168,7 @@ def test_only_what_is_asked_is_computed(monkeypatch):
         [metrics.parse("e_recall@1")],
         memory=2**20,
     )
-    monkeypatch.setattr(
-        module, "per_query", lambda *args, **kwargs: dict(args[2] and pytest.fail("searched"))
-    )
+    monkeypatch.setattr(retrieval, "_search", lambda *args: pytest.fail("searched"))
     module.evaluate_embeddings(
         images(6).mean((2, 3)),
         Protocol(torch.arange(6) % 2),
