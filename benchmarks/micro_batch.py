@@ -75,7 +75,9 @@ def measure(batch: int, micro_batch: int, pixels: int, steps: int) -> Step:
 
 
 def measured(batch: int, micro_batch: int, options: argparse.Namespace) -> Step:
-    """In a process of its own."""
+    """In a process of its own, unless it is about whether it runs."""
+    if options.smoke:
+        return measure(batch, micro_batch, options.pixels, options.steps)
     command = [sys.executable, __file__, "--measure", str(batch), str(micro_batch)]
     command += ["--pixels", str(options.pixels), "--steps", str(options.steps)]
     ended = subprocess.run(command, capture_output=True, text=True, env=shared.environment(1))
