@@ -17,6 +17,10 @@ if [[ -n ${WHEELS:-} ]]; then
     "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$site" "$WHEELS"/*.whl || exit
     export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}"
 fi
+"$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || {
+    echo "run.sh: $python finds no GPU that torch can use; each part takes --smoke, which needs none." >&2
+    exit 2
+}
 status=0
 for part in ${PARTS:-agreement training speed evaluation}; do
     SECONDS=0
