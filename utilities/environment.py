@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,19 +32,24 @@ def environment() -> dict[str, object]:
 
     Nothing of the environment variables, which may hold keys.
     """
-    versions = {"python": platform.python_version()}
-    for library in LIBRARIES:
-        try:
-            versions[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
     return {
         "program_version": VERSION,
         "git_revision": _git_revision(),
-        "versions": versions,
+        "versions": versions(LIBRARIES),
         "platform": platform.platform(),
         "host": platform.node(),
     }
+
+
+def versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Of Python, and of those libraries that are installed."""
+    found = {"python": platform.python_version()}
+    for library in libraries:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def device_name(device: "torch.device") -> str:

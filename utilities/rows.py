@@ -28,11 +28,15 @@ def readable(rows: Sequence[Row]) -> list[Row]:
 
 def as_csv(rows: Sequence[Row]) -> str:
     """The table without its pictures, with the columns of its first row."""
-    plain = [_without_pictures(row) for row in readable(rows)]
+    return csv_text([_without_pictures(row) for row in readable(rows)])
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """Plain values as a table, with the columns of its first row."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(plain[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(plain)
+    writer.writerows(rows)
     return text.getvalue()
 
 

@@ -36,7 +36,7 @@ import datasampler
 import metrics
 import parameters
 from benchmarks import shared
-from benchmarks.cuda.sheets import Sheet, keep
+from benchmarks.cuda.sheets import Sheet, command_line, keep
 from datasampler.storage import StorageSampler
 from evaluation import Protocol, evaluate_embeddings, faiss_library
 from language_guidance import ContrastiveGuide, LanguageGuide, SquaredGuide, TextBank
@@ -502,12 +502,8 @@ def notes(findings: list[Finding]) -> list[str]:
 
 
 def read_command_line() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--device", type=torch.device, default=torch.device("cuda"))
-    parser.add_argument("--results", type=shared.place, help="folder for the table as JSON")
-    parser.add_argument("--smoke", action="store_true", help="whether it runs, on the CPU")
     return parser.parse_args()
 
 

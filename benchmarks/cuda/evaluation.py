@@ -9,7 +9,6 @@ many clusters as classes. Beside it the product of all pairs alone on the same G
 and faiss's on the CPU. Ends with status 1 if the digits of the GPU are not those of the CPU.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -22,8 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 import torch
 
-from benchmarks import shared
-from benchmarks.cuda.sheets import Sheet, keep
+from benchmarks.cuda.sheets import Sheet, command_line, keep
 from benchmarks.evaluation import scale
 from evaluation import evaluate_embeddings, faiss_library
 from utilities.runtime import memory_budget
@@ -132,17 +130,8 @@ def agree(found: dict[str, Measured]) -> bool:
     return all(one == values[0] for one in values)
 
 
-def read_command_line() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--results", type=shared.place, help="folder for the table as JSON")
-    parser.add_argument("--smoke", action="store_true", help="whether it runs, on the CPU")
-    return parser.parse_args()
-
-
 def main() -> int:
-    options = read_command_line()
+    options = command_line(__doc__).parse_args()
     size, device = (SMOKE, "cpu") if options.smoke else (Size(), "cuda")
     found = candidates(size, torch.device(device))
     keep(options.results, "evaluation", [sheet(size, found)])

@@ -3,20 +3,23 @@
 python benchmarks/cuda/sheets.py FOLDER     # joins them to results.json and results.md
 """
 
+import argparse
 import json
-import platform
 import subprocess
 import sys
-from collections.abc import Sequence
-from importlib import metadata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import shared
+from utilities import environment
 
+WORD_DIM = 50
 PARTS = ("agreement", "training", "speed", "evaluation")
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "faiss-cpu", "faiss-gpu", "faiss-gpu-cu12")
 
@@ -47,6 +50,27 @@ def keep(results: Path | None, part: str, sheets: list[Sheet]) -> None:
         (results / f"{part}.json").write_text(json.dumps(values, indent=1))
 
 
+def command_line(description: str) -> argparse.ArgumentParser:
+    """What all parts take."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--results", type=shared.place, help="folder for the tables as JSON")
+    parser.add_argument("--smoke", action="store_true", help="whether it runs, on the CPU")
+    return parser
+
+
+def write_word_vectors(file: Path, words: Iterable[str]) -> Path:
+    """A vector drawn at random for each word, as GloVe publishes them."""
+    random = np.random.default_rng(0)
+    lines = [
+        " ".join([word, *(f"{value:.5f}" for value in random.standard_normal(WORD_DIM))])
+        for word in words
+    ]
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
 def machine() -> dict[str, str]:
     """Of the GPU, the driver and the libraries."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
@@ -54,13 +78,8 @@ def machine() -> dict[str, str]:
         gpu = subprocess.run(query, capture_output=True, text=True, timeout=60).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         gpu = ""
-    versions = {"python": platform.python_version()}
-    for library in LIBRARIES:
-        try:
-            versions[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
-    libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
+    found = environment.versions(LIBRARIES)
+    libraries = ", ".join(f"{name} {version}" for name, version in found.items())
     return {"GPU": gpu or "none", "libraries": libraries}
 
 

@@ -13,7 +13,6 @@ benchmarks/objectives.py has it. Everything is timed in turn, round after round,
 medians are given.
 """
 
-import argparse
 import os
 import statistics
 import sys
@@ -33,8 +32,8 @@ from torch import nn
 
 import build
 import parameters
-from benchmarks import epoch_cost, objectives, shared
-from benchmarks.cuda.sheets import Sheet, keep
+from benchmarks import epoch_cost, objectives
+from benchmarks.cuda.sheets import Sheet, command_line, keep, write_word_vectors
 from benchmarks.input.throughput import texture
 from datasets import loading
 from utilities import cores
@@ -44,7 +43,6 @@ from utilities.types import Batch, PixelBatch
 CLASSES = 200
 CONTENTS = 64  # different files, to which all others are links
 GIB = 2**30
-DIM = 50  # of a class name's vector
 
 
 class Size(NamedTuple):
@@ -100,16 +98,6 @@ def write_images(folder: Path, size: Size) -> None:
             images += 1
 
 
-def write_vectors(file: Path) -> Path:
-    random = np.random.default_rng(0)
-    lines = [
-        " ".join([f"bird{label}", *(f"{value:.5f}" for value in random.standard_normal(DIM))])
-        for label in range(CLASSES)
-    ]
-    file.write_text("\n".join(lines) + "\n")
-    return file
-
-
 def flags(folder: Path, is_smoke: bool) -> list[str]:
     kernels = "0" if is_smoke else str(cores.usable())
     return [
@@ -121,16 +109,11 @@ def flags(folder: Path, is_smoke: bool) -> list[str]:
     ]
 
 
-def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    synchronise(device)
+    objectives.synchronise(device)
     started = time.perf_counter()
     work()
-    synchronise(device)
+    objectives.synchronise(device)
     return time.perf_counter() - started
 
 
@@ -140,7 +123,7 @@ def peak(work: Callable[[], object], device: torch.device) -> float:
         return 0.0
     torch.cuda.reset_peak_memory_stats()
     work()
-    synchronise(device)
+    objectives.synchronise(device)
     return torch.cuda.max_memory_allocated() / GIB
 
 
@@ -279,17 +262,8 @@ def objective_sheet(size: Size, batch: int, device: torch.device) -> Sheet:
     return Sheet(title, objectives.HEADER[:4], rows, [])
 
 
-def read_command_line() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--results", type=shared.place, help="folder for the tables as JSON")
-    parser.add_argument("--smoke", action="store_true", help="whether it runs, on the CPU")
-    return parser.parse_args()
-
-
 def main() -> None:
-    options = read_command_line()
+    options = command_line(__doc__).parse_args()
     size = SMOKE if options.smoke else Size()
     device = torch.device("cpu" if options.smoke else "cuda")
     sheets: list[Sheet] = []
@@ -301,7 +275,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_images(folder, size)
-        write_vectors(folder / "words.txt")
+        write_word_vectors(folder / "words.txt", (f"bird{label}" for label in range(CLASSES)))
         words = [*flags(folder, options.smoke), "--device", device.type]
         add(step_sheet(words, size, SMOKE_FORMATS if options.smoke else FORMATS))
         add(epoch_sheet(words, size))

@@ -19,19 +19,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import shared
-from benchmarks.cuda.sheets import Sheet, keep
+from benchmarks.cuda.sheets import Sheet, command_line, keep, write_word_vectors
 from datasets import shapes
 
 TOLERANCE = 0.06  # of R@1: two seeds of the demo differ by as much
 EPOCHS = 3
 THREADS = 4  # of a run
-DIM = 50  # of a word's vector
 FAMILIES = {"R@1": "embeds_e_recall: e_recall@1", "mAP_1000": "embeds_mAP_1000: mAP_1000"}
 
 
@@ -75,25 +72,14 @@ class Outcome(NamedTuple):
         return self.results["metrics"]["Test"][FAMILIES[family]]["last"]
 
 
-def write_vectors(file: Path) -> Path:
-    """A vector for each word of the demo's class names, as GloVe publishes them."""
-    random = np.random.default_rng(0)
-    words = sorted({word for look in shapes.class_looks() for word in look.name.split()})
-    lines = [
-        " ".join([word, *(f"{value:.5f}" for value in random.standard_normal(DIM))])
-        for word in words
-    ]
-    file.write_text("\n".join(lines) + "\n")
-    return file
-
-
 def common_flags(folder: Path, is_smoke: bool) -> list[str]:
     if is_smoke:
         return [*shared.smoke_flags(folder), "--evaluation_metrics", "e_recall@1", "mAP_1000"]
+    words = sorted({word for look in shapes.class_looks() for word in look.name.split()})
     return [
         *("--config", str(shared.FROM_SCRATCH), "--source_path", str(folder)),
         *("--cache_path", str(folder / "cache"), "--n_epochs", str(EPOCHS), "--no_figures"),
-        *("--language_model", f"vectors:{write_vectors(folder / 'words.txt')}"),
+        *("--language_model", f"vectors:{write_word_vectors(folder / 'words.txt', words)}"),
         *("--language_distill_w", "1", "--kernels", "2"),
     ]
 
@@ -182,12 +168,8 @@ def judged(outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
 
 
 def read_command_line() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--jobs", type=int, default=5, help="runs at a time")
-    parser.add_argument("--results", type=shared.place, help="folder for the table as JSON")
-    parser.add_argument("--smoke", action="store_true", help="whether it runs, on the CPU")
     return parser.parse_args()
 
 

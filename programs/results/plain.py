@@ -3,8 +3,6 @@
 Numbers are those of results.json, shares between 0 and 1; what the paper reports is in percent.
 """
 
-import csv
-import io
 import json
 from typing import Any
 
@@ -12,6 +10,7 @@ from programs.results import settings
 from programs.results.comparison import Comparison, Group, Measured
 from programs.results.statistics import CONFIDENCE
 from utilities.errors import on_one_line
+from utilities.rows import csv_text
 
 
 def comma_separated(comparison: Comparison) -> str:
@@ -24,11 +23,7 @@ def comma_separated(comparison: Comparison) -> str:
         for measured in group.measured.values()
         for kind in measured.values
     ]
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+    return csv_text(rows)
 
 
 def as_json(comparison: Comparison) -> str:
