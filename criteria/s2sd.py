@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from criteria.base import CompositeCriterion, Criterion
-from utilities.functional import rowwise_kl
+from utilities.functional import ragged_is_cheap, rowwise_kl
 from utilities.types import ModelOutput
 
 
@@ -66,10 +66,11 @@ class S2SDLoss(CompositeCriterion):
         if self.w:
             divergences = [self.distillation(student, branch) for branch in branches]
             total = total + self.w * torch.stack(divergences).mean()
-        if self.feat_distill:
+        is_time = self.iterations >= self.feat_distill_delay
+        # Asking a device whether it is time would make the step wait: there the term is weighed.
+        if self.feat_distill and (not ragged_is_cheap(is_time) or is_time):
             divergence = self.feat_w * self.distillation(student, normalize(features, dim=1))
-            # Asking the device whether it is time would make the step wait.
-            total = total + divergence * (self.iterations >= self.feat_distill_delay)
+            total = total + divergence * is_time
         self.iterations += 1
         return total
 
