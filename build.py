@@ -320,7 +320,7 @@ def build_classifier(
             identity=(by_texts.identity, reading),
             files=training.files,
             boxes=training.boxes,
-            load=by_texts.load,
+            load=lambda: by_texts.load().to(memory_format=runtime.memory_format),
             batches=lambda network: batches_under(zero_shot.preprocessing(network)),
             names=by_texts.words,
             texts=by_texts.texts,
@@ -330,7 +330,9 @@ def build_classifier(
         identity=(name, preprocessing, Path(weights) if weights else None, reading),
         files=training.files,
         boxes=training.boxes,
-        load=lambda: architectures.load_classifier(name, weights),
+        load=lambda: architectures.load_classifier(name, weights).to(
+            memory_format=runtime.memory_format
+        ),
         batches=lambda network: batches_under(architectures.classifier_transform(network)),
         names=pseudolabels.class_names(architectures.classifier_subset(name, weights)),
     )
