@@ -17,6 +17,7 @@ from programs import command_line
 from utilities.errors import on_one_line
 
 if TYPE_CHECKING:
+    import parameters
     from programs.sweeping.local import Outcome
     from programs.sweeping.study import Planned, Study
 
@@ -211,7 +212,15 @@ def _comparisons(
         here = [run for run in finished if entry in ("", run.entry)]
         folders = [str(outcome.finished[run.label]) for run in here]
         baseline = [run.group for run in here if run.variant == study.baseline]
-        yield [*folders, *(["--baseline", baseline[0]] if baseline else [])]
+        held_against = ["--baseline", baseline[0]] if baseline else []
+        yield [*folders, *_compared_split(here[0].settings), *held_against]
+
+
+def _compared_split(settings: "parameters.Settings") -> list[str]:
+    """The flag that takes what is evaluated in the place of the test split."""
+    if not settings.no_test_metrics:
+        return []
+    return ["--split", "Val" if settings.use_tv_split else "Train"]
 
 
 if __name__ == "__main__":

@@ -225,6 +225,20 @@ def test_datasets_of_one_kind_are_compared_each_with_its_own_baseline(write, com
     ]
 
 
+@pytest.mark.parametrize(
+    "settings, split",
+    [
+        ("use_tv_split: true", "Val"),
+        ("no_train_metrics: false, evaluation_metrics: [e_recall@1]", "Train"),
+    ],
+)
+def test_without_test_classes_what_is_evaluated_is_compared(write, compared, settings, split):
+    text = TWO.replace("[0, 10]", "[0]") + f"datasets: {{{{birds: {{{{{settings}}}}}}}}}\n"
+    assert sweep.main([write(text), "--", "--no_test_metrics"]) == 0
+    (words,) = compared
+    assert words[2:4] == ["--split", split]
+
+
 def test_runs_share_the_cores_and_get_a_gpu_each(write, compared, tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr("utilities.cores.usable", lambda: 8)
