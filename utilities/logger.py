@@ -276,7 +276,7 @@ class RunLog:
             axes.grid(alpha=0.3)
             axes.legend()
             try:
-                save(figure, file)
+                save(figure, file, tight=False)
             except OSError as error:
                 raise UserError(
                     f"{file} cannot be written ({error.strerror}); is the disk full?"
