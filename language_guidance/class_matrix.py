@@ -15,6 +15,7 @@ import torch
 
 from utilities.errors import UserError, named
 from utilities.paths import expanded, require_readable
+from utilities.rows import as_written
 
 LOG = logging.getLogger(__name__)
 KIND = "matrix"
@@ -110,8 +111,8 @@ def _of_cells(path: Path) -> _Table:
         cells = [row for row in csv.reader(file, delimiter=separator) if any(row)]
     if len(cells) < 2:
         raise ValueError("it has no rows")
-    columns = [name.strip() for name in cells[0][1:]]
-    names = [row[0].strip() for row in cells[1:]]
+    columns = [as_written(name.strip()) for name in cells[0][1:]]
+    names = [as_written(row[0].strip()) for row in cells[1:]]
     if other := sorted(set(columns) ^ set(names)):
         raise ValueError(f"rows and columns have other names: {named(other)}")
     values = np.array([_numbers(row, columns) for row in cells[1:]])

@@ -121,30 +121,45 @@ class Keeper:
     @contextmanager
     def within(self, training: Training, sampler: Stateful) -> Iterator[None]:
         """An epoch is gone through inside; told to stop there, the run keeps what it has of it."""
-        self.begun = (training, sampler)
+        self.begun, self.steps_kept = (training, sampler), training.steps
         try:
             yield
         except (KeyboardInterrupt, signals.Stopped):
             signals.end()
-            if training.is_between_steps:
-                self._keep_at_last(training)
+            try:
+                if training.is_between_steps:
+                    self._keep_at_last()
+            finally:  # a second Ctrl-C waits for nothing
+                self._say_what_is_kept(training)
             raise
 
-    def _keep_at_last(self, training: Training) -> None:
+    def _keep_at_last(self) -> None:
         """What cannot be written then is told; the checkpoint before it is still there."""
         try:
             self.keep_begun()
         except UserError as error:
             LOG.warning("%s", error)
+
+    def _say_what_is_kept(self, training: Training) -> None:
+        kept, lost = self.steps_kept, training.steps - self.steps_kept
+        epoch = training.number + 1
+        if not lost and training.is_between_steps:
+            LOG.info("%d steps of epoch %d are kept in the last checkpoint.", kept, epoch)
         else:
-            steps, epoch = training.steps, training.number + 1
-            LOG.info("%d steps of epoch %d are kept in the last checkpoint.", steps, epoch)
+            LOG.warning(
+                "Of epoch %d the last checkpoint has %d steps, and not the %d that were made or "
+                "begun after them.",
+                epoch,
+                kept,
+                lost + (not training.is_between_steps),
+            )
 
     def keep_begun(self) -> None:
         """Write the last checkpoint within the epoch."""
         training, sampler = self.begun
         within = {"training": training.state_dict(), "sampler": sampler.state_dict()}
         self._write(training.number - 1, within)
+        self.steps_kept = training.steps
 
     def keep_if_due(self) -> None:
         """The same where `minutes` have passed since there was a checkpoint."""
@@ -182,10 +197,12 @@ def save(path: Path, state: dict) -> None:
         torch.save(state, temporary)
         durable.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
-        temporary.unlink(missing_ok=True)
         raise UserError(
             f"The checkpoint {path} cannot be written ({_first_line(error)}); is the disk full?"
         ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def changes(stored: dict, settings: dict) -> dict[str, str]:

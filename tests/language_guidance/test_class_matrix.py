@@ -11,6 +11,7 @@ import torch
 import language_guidance
 from language_guidance import GuidanceSettings, class_matrix, distillation_loss
 from utilities.errors import UserError
+from utilities.rows import csv_of
 
 CPU = torch.device("cpu")
 CLASSES = [("001.Robin", "Robin"), ("002.Blue_Jay", "Blue Jay"), ("003.Owl", "Owl")]
@@ -72,6 +73,14 @@ def test_columns_may_have_another_order_than_rows(tmp_path):
     values = [[row[place] for place in order] for row in VALUES]
     rows = table(values, columns=[NAMES[place] for place in order])
     found = class_matrix.read(written(tmp_path / "a.csv", rows), CLASSES)
+    require_expected(found.similarities[found.rows][:, found.rows])
+
+
+def test_a_matrix_of_programs_language_is_read_as_it_was_meant(tmp_path):
+    """Spreadsheets take some names for formulas: a mark keeps them from it."""
+    (tmp_path / "similarities.csv").write_text(csv_of(table(names=["=O", "Eagle", "-b", "'+R"])))
+    classes = [("1", "'+R"), ("2", "-b"), ("3", "=O")]
+    found = class_matrix.read(str(tmp_path / "similarities.csv"), classes)
     require_expected(found.similarities[found.rows][:, found.rows])
 
 
