@@ -370,7 +370,22 @@ def build_criterion(
         feature_dim=network.feature_dim,
         miner=miner,
     )
+    _tell_of_idle_rates(opt, criterion)
     return criterion.to(runtime.device)
+
+
+def _tell_of_idle_rates(opt: parameters.Settings, criterion: criteria.Criterion) -> None:
+    """Of flags for what an objective learns itself, which of a pml: one only the library knows."""
+    if not opt.loss.startswith(parameters.PML) or any(True for _ in criterion.parameters()):
+        return
+    given = {"loss_pml_lr": opt.loss_pml_lr >= 0, "criterion_decay": opt.criterion_decay > 0}
+    for name in (name for name, is_given in given.items() if is_given):
+        LOG.info(
+            "--%s %g has no effect, because --loss %s has no parameters of its own.",
+            name,
+            getattr(opt, name),
+            opt.loss,
+        )
 
 
 def build_learner(
@@ -513,7 +528,7 @@ def build_records(
         )
     if is_begun_again:
         LOG.info(
-            "%s was left with these settings before its first checkpoint: this run takes its place.",
+            "%s was left with these settings before its first checkpoint: it begins again there.",
             folder,
         )
     boards = _boards(opt, folder, runtime, resumed, goes_on=goes_on)
@@ -528,7 +543,9 @@ def _left_beginning(opt: parameters.Settings, name: str) -> Path | None:
         return None
     stored = run_folder.settings_begun(folder)
     changed = checkpoints.changes(stored, parameters.stored(opt))
-    is_another = any(parameters.matters(changed_name, opt, stored[changed_name]) for changed_name in changed)
+    is_another = any(
+        parameters.matters(changed_name, opt, stored[changed_name]) for changed_name in changed
+    )
     return None if is_another or not stored else folder
 
 

@@ -8,8 +8,8 @@ import io
 
 import numpy as np
 
-from datasets import text_file
 from datasets.listing import TRAIN, Listing
+from utilities import text_file
 from utilities.documents import from_json
 from utilities.errors import UserError, named
 from utilities.rows import as_written

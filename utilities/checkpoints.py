@@ -6,7 +6,7 @@ They are written to a temporary name first.
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -147,8 +147,8 @@ class Keeper:
             LOG.info("%d steps of epoch %d are kept in the last checkpoint.", kept, epoch)
         else:
             LOG.warning(
-                "Of epoch %d the last checkpoint has %d steps, and not the %d that were made or "
-                "begun after them.",
+                "Of epoch %d, %d steps are kept in the last checkpoint; %d more were made or begun "
+                "and are lost.",
                 epoch,
                 kept,
                 lost + (not training.is_between_steps),
@@ -239,11 +239,19 @@ def require_fitting(checkpoint: Checkpoint, settings: dict, free: Collection[str
 
 def require_same_data(checkpoint: Checkpoint, data: dict) -> None:
     """Raises UserError where the training split is another than the checkpoint's."""
-    if checkpoint.data is not None and (other := differences(checkpoint.data, data)):
+    if checkpoint.data is None or not (other := differences(checkpoint.data, data)):
+        return
+    if other == ["other file sizes"]:
         raise UserError(
-            f"--resume {checkpoint.path} was trained on other images: {', '.join(other)}; give the "
-            "data of that run, or start anew without --resume."
+            f"--resume {checkpoint.path} was trained on other files of the same names and classes: "
+            "their sizes differ, as of images that were written again, whose pixels may be others. "
+            "Give the files of that run, or start anew from its weights: --arch_weights "
+            f"{checkpoint.path} without --resume."
         )
+    raise UserError(
+        f"--resume {checkpoint.path} was trained on other images: {', '.join(other)}; give the "
+        "data of that run, or start anew without --resume."
+    )
 
 
 def load(path: Path, flag: str = "--resume") -> Checkpoint:
