@@ -1961,7 +1961,7 @@ FLAGS: tuple[Flag, ...] = (
         Whole(
             "log_steps",
             0,
-            "Show the losses of every N-th step of training at W&B and in TensorBoard, too; 0: means "
+            "Show losses of every N-th step of training at W&B and in TensorBoard too; 0: means "
             "of epochs alone. The device is waited for at these steps.",
             at_least(0),
             needs=(TRAINS, LOGGED),

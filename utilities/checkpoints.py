@@ -263,6 +263,8 @@ def load(path: Path, flag: str = "--resume") -> Checkpoint:
             raise KeyError(f"without {', '.join(sorted(missing))}")
         _require_plain(plain)
         data, within = state.pop("data", None), state.pop("within", None)
+        if not isinstance(data, dict | None):
+            raise TypeError("data says nothing of images")
         _require_begun(plain["epoch"], within)
     except Exception as error:  # torch raises many types for a foreign or damaged file
         raise UserError(
@@ -304,9 +306,16 @@ def _require_plain(plain: dict) -> None:
             raise TypeError(f"{name} is {plain[name]!r}"[:100])
     if not -1 <= plain["epoch"] < 10**9:
         raise ValueError(f"epoch is {plain['epoch']}")
-    losses = plain["history"].get("Train", {})
-    if not isinstance(losses, dict):
-        raise TypeError("history holds no losses by name")
+    for split, families in plain["history"].items():
+        for metrics in families.values():
+            for name, series in metrics.items():
+                _require_series(f"{split}: {name}", series)
+
+
+def _require_series(name: str, series: object) -> None:
+    """Raises TypeError for what is no list of numbers."""
+    if not isinstance(series, list) or not all(type(value) in (int, float) for value in series):
+        raise TypeError(f"history holds no numbers of {name}")
 
 
 def _require_begun(epoch: int, within: dict | None) -> None:

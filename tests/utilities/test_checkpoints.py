@@ -252,7 +252,17 @@ def test_rates_and_decay_are_those_of_the_settings(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"epoch": "x"}, {"epoch": -5}, {"settings": None}, {"history": []}, {"seconds": "long"}],
+    [
+        {"epoch": "x"},
+        {"epoch": -5},
+        {"settings": None},
+        {"history": []},
+        {"history": {"Train": []}},
+        {"history": {"Test": {"loss": {"loss": ["1"]}}}},
+        {"history": {"Train": {"loss": {"loss": 1.0}}}},
+        {"data": ["images"]},
+        {"seconds": "long"},
+    ],
     ids=str,
 )
 def test_plain_values_of_other_kinds_are_foreign(tmp_path, wrong):
