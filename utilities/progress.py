@@ -34,7 +34,8 @@ def progress(things: Iterable | None, title: str, **options: Any) -> tqdm:
         options: of tqdm: total, initial, unit, delay.
     """
     if _Terminal.has_bars and sys.stderr.isatty():
-        return tqdm(things, desc=title, leave=False, **_room(sys.stderr), **options)
+        room: dict[str, Any] = options | _room(sys.stderr)
+        return tqdm(things, desc=title, leave=False, **room)
     return _Lines(things, title, **options)
 
 
