@@ -107,7 +107,9 @@ def _of_lines(file: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
                 continue  # another word, which has spaces in it
             if len(cells) < width or not width:
                 raise ValueError(f"line {number} has {len(cells)} numbers, others {width}")
-            yield word, _finite(np.array(cells, dtype=np.float32), number)
+            with np.errstate(over="ignore"):  # which is then not finite
+                vector = np.array(cells, dtype=np.float32)
+            yield word, _finite(vector, number)
 
 
 def _of_array(file: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
