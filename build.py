@@ -372,7 +372,22 @@ def build_criterion(
         feature_dim=network.feature_dim,
         miner=miner,
     )
+    _tell_of_idle_rates(opt, criterion)
     return criterion.to(runtime.device)
+
+
+def _tell_of_idle_rates(opt: parameters.Settings, criterion: criteria.Criterion) -> None:
+    """Of flags for what an objective learns itself, which of a pml: one only the library knows."""
+    if not opt.loss.startswith(parameters.PML) or any(True for _ in criterion.parameters()):
+        return
+    given = {"loss_pml_lr": opt.loss_pml_lr >= 0, "criterion_decay": opt.criterion_decay > 0}
+    for name in (name for name, is_given in given.items() if is_given):
+        LOG.info(
+            "--%s %g has no effect, because --loss %s has no parameters of its own.",
+            name,
+            getattr(opt, name),
+            opt.loss,
+        )
 
 
 def build_learner(
@@ -497,9 +512,12 @@ def build_records(
     """
     folder = run_folder.home(resumed.path, resumed.losses()) if resumed else None
     goes_on = folder is not None
+    is_begun_again = False
     if folder is None:
         name = savename or parameters.run_name_of(opt)
-        folder = run_folder.create(opt.save_path, opt.dataset, name)
+        folder = None if resumed or savename else _left_beginning(opt, name)
+        is_begun_again = folder is not None
+        folder = folder or run_folder.create(opt.save_path, opt.dataset, name)
     if log := log_file.current():
         log.keep_in(
             folder, f"{f'Resumed from {resumed.path}' if resumed else 'Started'}: {command}"
@@ -510,9 +528,27 @@ def build_records(
             resumed.path,
             folder,
         )
+    if is_begun_again:
+        LOG.info(
+            "%s was left with these settings before its first checkpoint: it begins again there.",
+            folder,
+        )
     boards = _boards(opt, folder, runtime, resumed, goes_on=goes_on)
     run_folder.write_settings(folder, parameters.stored(opt))
     return RunLog(folder, resumed.history if resumed else None, boards, steps)
+
+
+def _left_beginning(opt: parameters.Settings, name: str) -> Path | None:
+    """The folder of a run of these settings that was killed before it had anything to keep."""
+    folder = run_folder.begun(opt.save_path, opt.dataset, name)
+    if folder is None or not log_file.is_left(folder):
+        return None
+    stored = run_folder.settings_begun(folder)
+    changed = checkpoints.changes(stored, parameters.stored(opt))
+    is_another = any(
+        parameters.matters(changed_name, opt, stored[changed_name]) for changed_name in changed
+    )
+    return None if is_another or not stored else folder
 
 
 def _boards(

@@ -160,11 +160,11 @@ def evaluate_only(opt: parameters.Settings, command: str) -> None:
     values = {split: evaluation.values for split, evaluation in evaluated.items()}
     savename = f"{parameters.run_name_of(opt)}_evaluation"
     with build.build_records(opt, command, runtime, savename=savename) as records:
-        spent = {"peak_memory": costs.peak_memory(runtime.device)}
-        records.log(checkpoint.epoch, values_of_epoch({}, values, spent))
-        facts = build.facts(opt, command, splits, left_out, runtime)
+        records.log(checkpoint.epoch, values_of_epoch({}, values, {}))
+        facts = build.facts(opt, command, splits, left_out, runtime) | {"checkpoint": path}
         draw_figures(opt, records, evaluator, evaluated, splits.testing)
-        records.finish(facts | {"checkpoint": path}, time.monotonic() - started)
+        facts |= {"peak_memory": costs.peak_memory(runtime.device)}  # of no epoch of a training
+        records.finish(facts, time.monotonic() - started)
     LOG.log(
         report.RESULT,
         "%s of %s, %s, on %s:",
@@ -174,7 +174,7 @@ def evaluate_only(opt: parameters.Settings, command: str) -> None:
         opt.dataset,
     )
     report.print_values(opt.evaltypes, values, report.RESULT)
-    LOG.log(report.RESULT, "Results: %s", records.folder)
+    LOG.log(report.RESULT, "%s", report.results_in(records.folder))
     integrity.report(left_out)
 
 

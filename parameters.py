@@ -51,7 +51,7 @@ from utilities.flags import (
     within,
 )
 from utilities.flags import notices as idle_settings
-from utilities.paths import expanded, without_home
+from utilities.paths import expanded, unreachable, without_home
 from utilities.run_names import NAMED_BY_GROUP, run_name
 from utilities.streams import reader_may_leave
 from utilities.version import NAME, VERSION
@@ -60,6 +60,7 @@ PROGRAM = "main.py"
 HELP_WIDTH = 78
 HIDDEN = "***"
 USUAL_COLUMNS = 80  # where there is no terminal
+LONGEST_NAME = 230  # bytes of a run folder's name; file systems take 255
 WANDB_KEY_PLACEHOLDER = "<your_wandb_key>"
 # The argparse groups of the paper's script, in which scripts and tools look for its flags.
 BASIC = "basic_training_parameters"
@@ -1889,7 +1890,10 @@ FLAGS: tuple[Flag, ...] = (
     *in_block(
         "wandb",
         WANDB,
-        Switch("log_online", "Log to Weights & Biases as well (WANDB_MODE=offline works)."),
+        Switch(
+            "log_online",
+            "Show the run at Weights & Biases (W&B) as well; WANDB_MODE=offline needs no network.",
+        ),
         Text(
             "wandb_key",
             WANDB_KEY_PLACEHOLDER,
@@ -1957,8 +1961,8 @@ FLAGS: tuple[Flag, ...] = (
         Whole(
             "log_steps",
             0,
-            "Log the losses of every N-th step of training, too; 0: means of epochs alone. The "
-            "device is waited for at these steps.",
+            "Show losses of every N-th step of training at W&B and in TensorBoard too; 0: means "
+            "of epochs alone. The device is waited for at these steps.",
             at_least(0),
             needs=(TRAINS, LOGGED),
         ),
@@ -2759,6 +2763,12 @@ def _group_as_folder(opt: argparse.Namespace) -> list[str]:
             f"--group {opt.group} names the run folder, which takes no slash; give --savename for "
             "another name of the folder."
         ]
+    if (length := len(os.fsencode(run_name_of(opt)))) > LONGEST_NAME:
+        flag = "group" if opt.savename == NAMED_BY_GROUP else "savename"
+        return [
+            f"--{flag} makes the name of the run folder {length} bytes long; it may have "
+            f"{LONGEST_NAME}, as further runs and evaluations add something to it."
+        ]
     if not opt.group.isprintable():
         return [f"--group {opt.group!a} holds characters that cannot be written to a file."]
     return []
@@ -2836,7 +2846,8 @@ def _missing_checkpoints(opt: argparse.Namespace) -> list[str]:
         f"--{flag} {path}: there is no such checkpoint "
         f"({forms}{', or auto' if flag == 'resume' else ''})."
         for flag, path in given.items()
-        if path and not path.startswith("~") and not checkpoint_at(path).is_file()
+        if path and not path.startswith("~") and not unreachable(path)
+        if not checkpoint_at(path).is_file()
     ]
 
 

@@ -15,8 +15,9 @@ from torch.nn.functional import normalize
 
 from language_guidance import language_models
 from language_guidance.language_models import OpenClip
+from utilities import text_file
 from utilities.errors import UserError
-from utilities.paths import expanded, require_readable
+from utilities.paths import expanded
 
 KIND = "clip"
 FLAGS = {"flag": "--language_pseudoclass_arch", "file_flag": "--language_pseudoclass_weights"}
@@ -87,8 +88,7 @@ def read_vocabulary(file: str) -> list[str]:
     """The different lines of a file that are not empty, in its order."""
     path = Path(expanded(file))
     try:
-        require_readable(path)
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = text_file.lines_of(path)
     except (OSError, ValueError) as error:
         raise UserError(
             f"--language_pseudoclass_vocabulary {file} cannot be read "

@@ -16,6 +16,7 @@ from architectures import weights
 from datasets import transforms
 from programs.constants import TOLERANCE
 from programs.results import runs
+from programs.results.settings import guidance_in_words
 from utilities import run_folder
 from utilities.errors import UserError, reason
 from utilities.version import VERSION
@@ -198,10 +199,9 @@ def _training(settings: dict[str, Any]) -> str:
     sentence = f"It was trained with the objective {settings['loss']}"
     if not settings.get("language_distill_w"):
         return f"{sentence}."
-    source = "ImageNet pseudolabels" if settings.get("language_pseudoclass") else "class names"
     return (
-        f"{sentence}, guided by {source} through {settings['language_model']} (language guidance, "
-        "Roth et al., CVPR 2022)."
+        f"{sentence}, guided by {guidance_in_words(settings)} (language guidance, Roth et al., "
+        "CVPR 2022)."
     )
 
 

@@ -85,6 +85,7 @@ def parse(argv: list[str] | None) -> Flags:
         "--gpus",
         metavar="ID",
         nargs="+",
+        type=_gpu,
         help="GPUs for the runs, in turn; by default all that there are.",
     )
     parser.add_argument(
@@ -155,6 +156,16 @@ def _pattern(text: str) -> re.Pattern[str]:
         return re.compile(text)
     except re.error as error:
         raise argparse.ArgumentTypeError(f"{text} is no regular expression: {error}") from error
+
+
+def _gpu(text: str) -> str:
+    from programs.sweeping.machine import names_one_gpu
+
+    if not names_one_gpu(text):
+        raise argparse.ArgumentTypeError(
+            f"{text} is not the number of one GPU; several stand apart, as --gpus 0 1"
+        )
+    return text
 
 
 def _refuse(sentences: Iterable[str]) -> int:

@@ -13,11 +13,14 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 import architectures
+import parameters
 from architectures import EmbeddingNetwork
 from datasets import loading, transforms
 from datasets.images import ImageSplit
@@ -29,6 +32,7 @@ from programs.images import GivenImage, given
 from utilities import checkpoints
 from utilities.choices import one_of
 from utilities.errors import UserError
+from utilities.flags import abridged
 from utilities.run_folder import checkpoint_at
 from utilities.runtime import Runtime, select_device, use_own_cores
 
@@ -164,6 +168,7 @@ def load(
             f"{FLAG} {path} does not say its {', '.join(missing)}; it is of another version of "
             "this program."
         )
+    _require_possible(path, settings)
     augmentation, image_size = settings["augmentation"], settings["image_size"]
     network = architectures.select(
         settings["arch"],
@@ -176,6 +181,21 @@ def load(
     transform = transforms.evaluation(augmentation, image_size, network.mean, network.std)
     network.to(runtime.device).eval()
     return Trained(network, transform, settings, _identity(checkpoint), runtime)
+
+
+def _require_possible(path: Path, settings: dict[str, Any]) -> None:
+    """Raises UserError for a checkpoint whose settings no run can have had."""
+    for name in SHAPING:
+        flag, value = parameters.BY_NAME[name], settings[name]
+        try:
+            problems = flag.problems(flag.read(value))
+        except (TypeError, ValueError, OverflowError):
+            problems = [f"{abridged(value, of=repr)} is not {flag.expected}"]
+        if problems:
+            raise UserError(
+                f"{FLAG} {path} is damaged or of another program; among its settings, --{name}: "
+                f"{problems[0].rstrip('.')}."
+            )
 
 
 def _identity(checkpoint: checkpoints.Checkpoint) -> str:

@@ -44,6 +44,7 @@ CONFINED = {
     "matplotlib": {
         "utilities/pictures.py",
         "evaluation/figures.py",
+        "evaluation/retrieved_classes.py",
         "programs/results/curves.py",
     },
     "pytorch_metric_learning": {"utilities/pml.py"},

@@ -1153,3 +1153,18 @@ def test_weights_of_the_hub_are_no_file(capsys):
     with pytest.raises(SystemExit):
         parameters.parse(["--arch_weights", "hub:me/x"])
     assert "there is no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["source_path", "save_path", "resume", "evaluate_only", "config"])
+def test_a_path_that_cannot_be_looked_at_is_a_sentence(name, tmp_path):
+    for path in (str(tmp_path / ("x" * 300)), "a\0b"):
+        _, problems = parameters.examine([f"--{name}", path])
+        assert any(problem.startswith(f"--{name} ") for problem in problems)
+
+
+@pytest.mark.parametrize("flag", ["group", "savename"])
+def test_a_name_that_no_folder_can_have_is_told_before_anything_begins(flag):
+    _, problems = parameters.examine([f"--{flag}", "ö" * 120])
+    assert any(problem.startswith(f"--{flag} makes the name of") for problem in problems)
+    _, problems = parameters.examine([f"--{flag}", "ö" * 100])
+    assert not problems or "makes the name" not in " ".join(problems)

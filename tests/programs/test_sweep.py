@@ -249,6 +249,13 @@ def test_runs_share_the_cores_and_get_a_gpu_each(write, compared, tmp_path, monk
     assert {log.split("GPU ")[1].strip() for log in logs} == {"3", "GPU-ab"}
 
 
+@pytest.mark.parametrize("gpus", ["0,1", "", "-1", "cuda:0"])
+def test_gpus_stand_apart(write, capsys, gpus):
+    with pytest.raises(SystemExit):
+        sweep.main([write(TWO), f"--gpus={gpus}"])
+    assert "is not the number of one GPU; several stand apart" in capsys.readouterr().err
+
+
 def test_what_is_wrong_is_told_with_its_line_before_anything_starts(write, tmp_path, capsys):
     file = write(TWO.replace("device: cpu", "lrr: 1\n  bs: 7").replace("[0, 10]", "[0, 0]"))
     assert sweep.main([file]) == 2
