@@ -248,12 +248,20 @@ def build_network(
         image_size=transforms.crop_size(opt.augmentation, opt.image_size),
         pretrained=load_weights and not opt.not_pretrained,
         weights_file=opt.arch_weights if load_weights else None,
+        adapters=build_adapters(opt),
     )
     if network.frozen and not network.batch_norms():
         LOG.info("--arch %s: _frozen has no effect, because this trunk has no BatchNorm.", opt.arch)
     network.to(runtime.device).to(memory_format=runtime.memory_format)
     crops = transforms.select(opt.augmentation, opt.image_size, network.mean, network.std)
     return network, crops
+
+
+def build_adapters(opt: parameters.Settings) -> architectures.LowRank | None:
+    """Those of `--lora_rank`; None where the whole trunk learns."""
+    if not opt.lora_rank:
+        return None
+    return architectures.LowRank(opt.lora_rank, opt.lora_alpha)
 
 
 def build_training_loader(
@@ -426,9 +434,10 @@ def build_parameter_groups(
     paper's code; `--criterion_decay` of the others.
     """
     head_lr = opt.lr if opt.fc_lr < 0 else opt.fc_lr
+    trunk = "trunk's adapters" if network.adapted else "trunk"
     groups = [
         group | {"name": name, "weight_decay": opt.decay}
-        for name, group in zip(("trunk", "head"), network.parameter_groups(opt.lr, head_lr))
+        for name, group in zip((trunk, "head"), network.parameter_groups(opt.lr, head_lr))
     ]
     names = {parameter: name for name, parameter in criterion.named_parameters()}
     for group in criterion.parameter_groups(opt.lr):
@@ -622,12 +631,16 @@ def summary(
         "objective": opt.loss,
         "miner": opt.batch_mining if is_mined else "none (the objective uses the whole batch)",
         "sampler": opt.data_sampler,
-        "trunk": f"{opt.arch}, {weights:,} weights",
+        "trunk": f"{opt.arch}, {weights:,} weights{_adapted(opt)}",
         "optimiser": _recipe(opt),
         **_optimiser_summary(learner),
         "device": f"{learner.runtime.describe()}; {evaluator.describe()}",
     }
     return lines | (_guidance_summary(opt, splits.training, guidance) if guidance else {})
+
+
+def _adapted(opt: parameters.Settings) -> str:
+    return f", LoRA of rank {opt.lora_rank} beside those of the trunk" if opt.lora_rank else ""
 
 
 def _recipe(opt: parameters.Settings) -> str:

@@ -1003,22 +1003,39 @@ FLAGS: tuple[Flag, ...] = (
         Text(
             "arch",
             "resnet50_frozen_normalize",
-            "<timm model>[_frozen][_double][_normalize]: fixed BatchNorm, max added to average "
-            "pooling, unit embeddings.",
+            "<trunk>[_frozen][_double][_normalize]: fixed BatchNorm, max added to average pooling, "
+            "unit embeddings. A trunk is a timm model, hf-hub:<repository> or local-dir:<folder> "
+            "as timm opens them, bninception, googlenet, or clip:<model>/<weights>, an image tower "
+            "of open_clip (with _projected through its projection).",
             metavar="NAME",
         ),
         Whole("embed_dim", 128, "Dimension of the embedding.", DIMENSIONS),
         Place(
             "arch_weights",
             None,
-            "Weights of the trunk instead of timm's: a local checkpoint, or hf-hub:USER/NAME for "
-            "model.safetensors of a repository.",
+            "Weights of the trunk instead of the published ones: a local checkpoint, hf-hub:USER/"
+            "NAME for model.safetensors of a repository, or, for clip:, a folder with "
+            "open_clip_config.json.",
             metavar="FILE",
-            existing="file",
+            existing="file or folder",
             remote="hf-hub:",
             needs=(TRAINS, FRESH_WEIGHTS),
         ),
         Switch("not_pretrained", "Start from random weights.", needs=(TRAINS, FRESH_WEIGHTS)),
+        Whole(
+            "lora_rank",
+            0,
+            "Rank of adapters beside the linear layers of the trunk, of which nothing else learns "
+            "(LoRA, by the package peft); BatchNorm stays as with _frozen. 0: the trunk learns.",
+            within(0, 4096),
+        ),
+        Real(
+            "lora_alpha",
+            16,
+            "What the adapters give is taken times this over --lora_rank.",
+            above(0),
+            needs=(needs_above_zero("lora_rank"),),
+        ),
         Choice(
             "memory_format",
             "auto",

@@ -176,8 +176,10 @@ def load(
         pretrained=False,
         weights_file=None,
         image_size=transforms.crop_size(augmentation, image_size),
+        adapters=_adapters(settings),
     )
     checkpoints.restore({"state_dict": network}, checkpoint, FLAG)
+    network.merge_adapters()
     transform = transforms.evaluation(augmentation, image_size, network.mean, network.std)
     network.to(runtime.device).eval()
     return Trained(network, transform, settings, _identity(checkpoint), runtime)
@@ -198,9 +200,16 @@ def _require_possible(path: Path, settings: dict[str, Any]) -> None:
             )
 
 
+def _adapters(settings: dict) -> architectures.LowRank | None:
+    rank = settings.get("lora_rank", 0)  # which older runs do not say
+    return architectures.LowRank(rank, settings["lora_alpha"]) if rank else None
+
+
 def _identity(checkpoint: checkpoints.Checkpoint) -> str:
     shaping = [checkpoint.settings[name] for name in SHAPING]
     shaping.append(checkpoint.settings.get("exif_orientation", "ignore"))
+    if adapters := _adapters(checkpoint.settings):
+        shaping.append(adapters)
     digest = hashlib.sha256(json.dumps(shaping).encode())
     for name, tensor in sorted(checkpoint.tensors["state_dict"].items()):
         digest.update(name.encode())

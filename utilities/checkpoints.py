@@ -22,7 +22,7 @@ LOG = logging.getLogger(__name__)
 REQUIRED = {"state_dict", "optimizer", "scheduler"}
 MAY_BEGIN_LATER = ("guide", "scaler")  # guidance and fp16 can be turned on when a run is resumed
 # Under another value of these the stored tensors mean nothing.
-FIXED = ("dataset", "arch", "embed_dim", "loss", "optim")
+FIXED = ("dataset", "arch", "embed_dim", "lora_rank", "lora_alpha", "loss", "optim")
 PLAIN = ("settings", "epoch", "history", "seconds", "wandb_id")
 
 
