@@ -31,8 +31,8 @@ from datasets.transforms import Transforms
 from evaluation import Evaluator, figures, language
 from evaluation.embedding import embed
 from language_guidance import Guidance, GuidanceSettings, pseudolabels, zero_shot
-from training import Learner, Updates, WeightedGuide, optimizers, schedules
-from utilities import checkpoints, costs, log_file, run_folder
+from training import CrossBatchMemory, Learner, Updates, WeightedGuide, optimizers, schedules
+from utilities import checkpoints, compilation, costs, log_file, run_folder
 from utilities.checkpoints import Checkpoint
 from utilities.environment import device_name, environment
 from utilities.errors import UserError
@@ -86,6 +86,8 @@ def build_runtime(opt: parameters.Settings) -> Runtime:
     use_own_cores()
     keep_freed_memory()
     device = select_device(opt.device, opt.gpu)
+    if opt.compile and not opt.evaluate_only:
+        compilation.require_possible(device)
     costs.reset_gpu_peak(device)
     channels_last = is_channels_last(opt.memory_format, device)
     opt.precision = select_precision(opt.precision, device)
@@ -252,9 +254,16 @@ def build_network(
     )
     if network.frozen and not network.batch_norms():
         LOG.info("--arch %s: _frozen has no effect, because this trunk has no BatchNorm.", opt.arch)
+    if opt.freeze_until and not opt.evaluate_only:
+        network.freeze_until(opt.freeze_until)
+        if not network.fixed:
+            LOG.info("--freeze_until %s has no effect: nothing is before it.", opt.freeze_until)
     network.to(runtime.device).to(memory_format=runtime.memory_format)
-    crops = transforms.select(opt.augmentation, opt.image_size, network.mean, network.std)
-    return network, crops
+    strength = transforms.Strength(
+        opt.crop_scale_min, opt.crop_ratio_min, opt.color_jitter, opt.rand_augment
+    )
+    seen = (opt.augmentation, opt.image_size, network.mean, network.std)
+    return network, transforms.select(*seen, strength)
 
 
 def build_adapters(opt: parameters.Settings) -> architectures.LowRank | None:
@@ -400,6 +409,7 @@ def _tell_of_idle_rates(opt: parameters.Settings, criterion: criteria.Criterion)
 
 def build_learner(
     opt: parameters.Settings,
+    data: Data,
     network: EmbeddingNetwork,
     criterion: criteria.Criterion,
     guidance: Guidance | None,
@@ -409,17 +419,30 @@ def build_learner(
     guide = guidance.guide if guidance else None
     groups = build_parameter_groups(opt, network, criterion, guide)
     optimizer = optimizers.select(opt.optim, groups, momentum=opt.momentum)
-    course = schedules.Course(opt.n_epochs, opt.tau, opt.gamma, opt.lr_floor)
+    course = schedules.Course(
+        opt.n_epochs,
+        opt.tau,
+        opt.gamma,
+        opt.lr_floor,
+        opt.plateau_patience,
+        validates=bool(data.splits.validation),
+    )
     schedule = schedules.select(opt.scheduler, optimizer, course)
-    return Learner(
+    learner = Learner(
         network,
         criterion,
-        Updates(optimizer, schedule, opt.clip_gradient, opt.lr_rise),
+        Updates(optimizer, schedule, opt.clip_gradient, opt.lr_rise, opt.ema),
         runtime=runtime,
         guidance=WeightedGuide(guide, opt.language_distill_w) if guide else None,
         warmup=opt.warmup,
         micro_batch=opt.micro_batch,
+        memory=CrossBatchMemory(criterion, opt.xbm_size, opt.xbm_start) if opt.xbm_size else None,
     )
+    if opt.compile:
+        compilation.compile_forward(network)
+        if learner.average:
+            compilation.compile_forward(learner.average.network)
+    return learner
 
 
 def build_parameter_groups(
@@ -434,10 +457,9 @@ def build_parameter_groups(
     paper's code; `--criterion_decay` of the others.
     """
     head_lr = opt.lr if opt.fc_lr < 0 else opt.fc_lr
-    trunk = "trunk's adapters" if network.adapted else "trunk"
     groups = [
-        group | {"name": name, "weight_decay": opt.decay}
-        for name, group in zip((trunk, "head"), network.parameter_groups(opt.lr, head_lr))
+        group | {"weight_decay": opt.decay}
+        for group in network.parameter_groups(opt.lr, head_lr, opt.layer_decay)
     ]
     names = {parameter: name for name, parameter in criterion.named_parameters()}
     for group in criterion.parameter_groups(opt.lr):
@@ -631,8 +653,8 @@ def summary(
         "objective": opt.loss,
         "miner": opt.batch_mining if is_mined else "none (the objective uses the whole batch)",
         "sampler": opt.data_sampler,
-        "trunk": f"{opt.arch}, {weights:,} weights{_adapted(opt)}",
-        "optimiser": _recipe(opt),
+        "trunk": f"{opt.arch}, {weights:,} weights{_adapted(opt)}{_frozen(opt, learner)}",
+        "optimiser": _recipe(opt, splits),
         **_optimiser_summary(learner),
         "device": f"{learner.runtime.describe()}; {evaluator.describe()}",
     }
@@ -643,17 +665,33 @@ def _adapted(opt: parameters.Settings) -> str:
     return f", LoRA of rank {opt.lora_rank} beside those of the trunk" if opt.lora_rank else ""
 
 
-def _recipe(opt: parameters.Settings) -> str:
+def _frozen(opt: parameters.Settings, learner: Learner) -> str:
+    if not opt.freeze_until:
+        return ""
+    learnt = sum(part.numel() for part in learner.network.parameters() if part.requires_grad)
+    return f", of which {learnt:,} learn, from {opt.freeze_until} on"
+
+
+def _recipe(opt: parameters.Settings, splits: Splits) -> str:
     """The optimiser with its schedule, and what else is done to gradients and rates."""
     parts = [opt.optim]
     if opt.scheduler == "cosine":
         parts.append(f"cosine to {opt.lr_floor:g} of the rates")
+    if opt.scheduler == "plateau":
+        part = f"{opt.evaluation_metrics[0]} of the validation part"
+        watched = part if splits.validation else "the training loss"
+        parts.append(f"rates times {opt.gamma:g} where {watched} is on a plateau")
     if opt.lr_rise:
         parts.append(f"rates rising over {opt.lr_rise:,} steps")
     if 0 < opt.micro_batch < opt.bs:
         parts.append(f"{opt.micro_batch:,} images at a time")
+    if opt.xbm_size:
+        megabytes = 4 * opt.xbm_size * opt.embed_dim / 2**20
+        parts.append(f"memory of {opt.xbm_size:,} embeddings ({megabytes:.1f} MB)")
     if opt.clip_gradient:
         parts.append(f"gradients clipped to {opt.clip_gradient:g}")
+    if opt.ema:
+        parts.append(f"weights averaged with decay {opt.ema:g}, which are evaluated")
     return ", ".join(parts)
 
 
@@ -730,9 +768,10 @@ def facts(
 def count_weights(learner: Learner) -> dict[str, int]:
     """All weights of network and objective, and those that the optimiser changes."""
     groups = learner.optimizer.param_groups
+    learnt = (part for group in groups for part in group["params"] if part.requires_grad)
     return {
         "all": _count(learner.network) + _count(learner.criterion),
-        "trainable": sum(part.numel() for group in groups for part in group["params"]),
+        "trainable": sum(part.numel() for part in learnt),
     }
 
 

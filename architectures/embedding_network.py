@@ -1,7 +1,7 @@
 """A timm trunk with a linear embedding head, as the paper's `--arch` describes it."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import timm
 import torch
@@ -9,7 +9,7 @@ from timm.layers import PatchEmbed
 from torch import nn
 from torch.nn.functional import normalize
 
-from architectures import clip_tower, low_rank, trunks
+from architectures import clip_tower, low_rank, stages, trunks
 from architectures.low_rank import LowRank
 from architectures.trunks import Trunk
 from utilities.errors import UserError
@@ -119,12 +119,16 @@ class EmbeddingNetwork(nn.Module):
         self.head = nn.Linear(self.feature_dim, embed_dim)
         config = timm.data.resolve_model_data_config(trunk)
         self.mean, self.std = config["mean"], config["std"]
+        self.fixed: frozenset[str] = frozenset()  # what of the trunk never learns, by name
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "EmbeddingNetwork":
         super().train(mode)
         if self.frozen or self.adapted:
             for module in self.batch_norms():
+                module.eval()
+        for name, module in self.trunk.named_modules() if self.fixed else ():
+            if name in self.fixed:
                 module.eval()
         return self
 
@@ -135,8 +139,18 @@ class EmbeddingNetwork(nn.Module):
 
     def train_trunk(self, enabled: bool) -> None:
         """Warm-up: with False only the head learns."""
-        for weights in self.learned_of_trunk():
-            weights.requires_grad_(enabled)
+        for name, weights in self.trunk.named_parameters():
+            is_learned = not self.adapted or low_rank.is_adapter(name)
+            weights.requires_grad_(enabled and is_learned and name not in self.fixed)
+
+    def freeze_until(self, stage: str) -> None:
+        """The trunk before a stage never learns, and its BatchNorms are as in evaluation.
+
+        Raises UserError, with all stages, for a stage that there is not.
+        """
+        self.fixed = stages.before(cast(nn.Module, self.trunk), stage)
+        self.train_trunk(True)
+        self.train(self.training)
 
     def learned_of_trunk(self) -> list[nn.Parameter]:
         """All weights of the trunk, or those of its adapters alone."""
@@ -149,12 +163,18 @@ class EmbeddingNetwork(nn.Module):
             self.trunk.requires_grad_(True)
         self.adapted = False
 
-    def parameter_groups(self, lr: float, head_lr: float) -> list[dict]:
-        """Optimizer groups of trunk and head."""
-        return [
-            {"params": self.learned_of_trunk(), "lr": lr},
-            {"params": list(self.head.parameters()), "lr": head_lr},
-        ]
+    def parameter_groups(self, lr: float, head_lr: float, layer_decay: float = 1.0) -> list[dict]:
+        """Optimizer groups of trunk and head.
+
+        With a `layer_decay` below 1 there is a group for each layer of the trunk.
+        """
+        trunk = "trunk's adapters" if self.adapted else "trunk"
+        groups = [{"params": self.learned_of_trunk(), "lr": lr, "name": trunk}]
+        if layer_decay < 1:
+            groups = stages.layer_groups(cast(nn.Module, self.trunk), lr, layer_decay)
+            for number, group in enumerate(groups, start=1):
+                group["name"] = f"{trunk} layer {number} of {len(groups)}"
+        return [*groups, {"params": list(self.head.parameters()), "lr": head_lr, "name": "head"}]
 
     def forward(self, images: torch.Tensor) -> ModelOutput:
         tokens = self.trunk.forward_features(images)

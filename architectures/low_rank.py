@@ -82,7 +82,12 @@ def insert(trunk: Trunk, adapters: LowRank, arch: str, image_size: int) -> None:
 def learned(trunk: Trunk) -> list[nn.Parameter]:
     """The adapters' weights."""
     assert isinstance(trunk, nn.Module)
-    return [weights for name, weights in trunk.named_parameters() if MARK in name]
+    return [weights for name, weights in trunk.named_parameters() if is_adapter(name)]
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a weight of an adapted trunk is an adapter's."""
+    return MARK in name
 
 
 def merge(trunk: Trunk) -> None:

@@ -20,6 +20,7 @@ from utilities.paths import expanded
 WRAPPERS = (
     "state_dict_ema",
     "model_ema",
+    "ema",
     "state_dict",
     "model_state_dict",
     "model_state",
@@ -254,7 +255,8 @@ def _unwrapped(content: object) -> dict[str, torch.Tensor]:
     Raises ValueError where there are none.
     """
     while isinstance(content, Mapping):
-        inner = [content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)]
+        found = [content.get(name) for name in WRAPPERS]
+        inner = [part for part in found if isinstance(part, Mapping) and part]
         if not inner:
             tensors = {name: leaf for name, leaf in content.items() if torch.is_tensor(leaf)}
             if tensors:

@@ -142,7 +142,7 @@ class Trained:
 def load(
     run: str | os.PathLike, device: str = "auto", *, gpu: int = 0, precision: str = "fp32"
 ) -> Trained:
-    """The network of a checkpoint, or of a run folder's last one.
+    """The network of a checkpoint, or of a run folder's last one; of `--ema` the averaged one.
 
     Args:
         device: auto, the GPU if there is one, or cpu or cuda. gpu: its index.
@@ -178,7 +178,7 @@ def load(
         image_size=transforms.crop_size(augmentation, image_size),
         adapters=_adapters(settings),
     )
-    checkpoints.restore({"state_dict": network}, checkpoint, FLAG)
+    checkpoints.restore({checkpoint.evaluated: network}, checkpoint, FLAG)
     network.merge_adapters()
     transform = transforms.evaluation(augmentation, image_size, network.mean, network.std)
     network.to(runtime.device).eval()
@@ -211,7 +211,7 @@ def _identity(checkpoint: checkpoints.Checkpoint) -> str:
     if adapters := _adapters(checkpoint.settings):
         shaping.append(adapters)
     digest = hashlib.sha256(json.dumps(shaping).encode())
-    for name, tensor in sorted(checkpoint.tensors["state_dict"].items()):
+    for name, tensor in sorted(checkpoint.tensors[checkpoint.evaluated].items()):
         digest.update(name.encode())
         digest.update(tensor.flatten().contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()

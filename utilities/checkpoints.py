@@ -20,7 +20,8 @@ from utilities.types import Stateful
 
 LOG = logging.getLogger(__name__)
 REQUIRED = {"state_dict", "optimizer", "scheduler"}
-MAY_BEGIN_LATER = ("guide", "scaler")  # guidance and fp16 can be turned on when a run is resumed
+# What can be turned on when a run is resumed: guidance, fp16, a memory, an average.
+MAY_BEGIN_LATER = ("guide", "scaler", "memory", "ema")
 # Under another value of these the stored tensors mean nothing.
 FIXED = ("dataset", "arch", "embed_dim", "lora_rank", "lora_alpha", "loss", "optim")
 PLAIN = ("settings", "epoch", "history", "seconds", "wandb_id")
@@ -47,6 +48,14 @@ class Checkpoint(NamedTuple):
     def losses(self) -> list[float]:
         """Of each epoch that is done."""
         return self.history.get("Train", {}).get("loss", {}).get("loss", [])
+
+    @property
+    def evaluated(self) -> str:
+        """The part that holds the weights by which the run was measured.
+
+        They are the averaged ones of a run with `--ema`, beside those that go on learning.
+        """
+        return "ema" if self.tensors.get("ema") else "state_dict"
 
     def stage(self) -> str:
         """How much training it holds, e.g. "after 2 epochs and 5 steps"."""
