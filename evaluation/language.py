@@ -93,7 +93,7 @@ def write_tables(folder: Path, view: View) -> None:
         for place, name in enumerate(names)
         for rank, (other, similarity) in enumerate(view.near(place), start=1)
     ]
-    tables = {
+    tables: dict[str, Sequence[Sequence[object]]] = {
         "similarities.csv": [["class", *names], *matrix],
         "nearest_classes.csv": [["class", "rank", "nearest", "similarity"], *near],
     }

@@ -135,7 +135,8 @@ def _both(flags: Flags) -> "tuple[RetrievedClasses, RetrievedClasses, ImageSplit
     from utilities.fingerprint import differences, fingerprint
 
     place = str(flags.source_path) if flags.source_path else None
-    retrieved, seen = [], []
+    retrieved: list[RetrievedClasses] = []
+    seen: list[dict[str, int | str]] = []
     for checkpoint in flags.runs:
         network = trained.load(
             checkpoint, flags.device, gpu=flags.gpu_index, precision=flags.precision

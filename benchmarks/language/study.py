@@ -203,7 +203,7 @@ def choose(part: Part, size: Size) -> dict[str, Settings]:
         variant: max(_tried(part, variant, size), key=lambda tried: (tried.value, -tried.epoch))
         for variant in part.variants
     }
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (variant, f"{lr:g}", f"{weight:g}", str(epoch), f"{100 * value:.1f}")
         for variant, ((lr, weight), epoch, value) in best.items()
     ]
