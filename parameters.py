@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
+from utilities import processes
 from utilities.documents import from_json
 from utilities.errors import on_one_line
 from utilities.flags import (
@@ -563,7 +564,9 @@ LOGGED = Need(
     "neither --log_online nor --tensorboard is given",
 )
 THE_FIRST_GPU = Need(
-    lambda settings, index: index == settings.gpu[0], "", "only the first is used (--gpu {gpu})"
+    lambda settings, index: index == settings.gpu[0] or processes.are_meant(),
+    "",
+    "only the first is used (--gpu {gpu})",
 )
 CACHES = needs_other_than("cache", "none")
 STEPS = needs_one_of("scheduler", "step")
@@ -749,7 +752,8 @@ FLAGS: tuple[Flag, ...] = (
         Whole(
             "gpu",
             (0,),
-            "Index of the GPU; the first is used.",
+            "Index of the GPU; the first is used. Of several processes (torchrun) on a machine "
+            "each takes one: the first and those behind it, or as many as are given.",
             at_least(0),
             needs=(needs_other_than("device", "cpu"), THE_FIRST_GPU),
         ),
@@ -2546,7 +2550,8 @@ def _miners_of(objective: str) -> str:
 
 def _end(status: int, text: str) -> NoReturn:
     with reader_may_leave():
-        print(text.rstrip("\n"), file=sys.stderr if status else sys.stdout, flush=True)
+        if processes.speaks_for_machine():
+            print(text.rstrip("\n"), file=sys.stderr if status else sys.stdout, flush=True)
     raise SystemExit(status)
 
 

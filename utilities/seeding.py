@@ -51,6 +51,28 @@ def restore(state: dict) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
+def streams(device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Where torch's random numbers of the CPU, and of a GPU, are."""
+    if device.type == "cuda":
+        return torch.get_rng_state(), torch.cuda.get_rng_state(device)
+    return (torch.get_rng_state(),)
+
+
+def go_to(streams: tuple[torch.Tensor, ...], device: torch.device) -> None:
+    """Put them where `streams` found them."""
+    torch.set_rng_state(streams[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(streams[1], device)
+
+
+def seed_streams(seed: int, device: torch.device) -> None:
+    """Begin them anew; unlike `torch.manual_seed` nothing is noted for GPUs not in use."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
 @contextmanager
 def randomness_kept() -> Iterator[None]:
     """What is drawn inside leaves no trace in the numbers that come after."""
