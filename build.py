@@ -210,10 +210,11 @@ def build_splits(opt: parameters.Settings) -> tuple[Splits, dict[str, str]]:
     splits, left_out = integrity.checked(
         splits, decode=opt.check_images, skip=opt.on_bad_image == "skip"
     )
+    in_memory = opt.cache == "ram"  # of each process for itself; a file is of all
     cached = cache.attached(
         splits,
         opt.cache,
-        limit=opt.cache_limit,
+        limit=opt.cache_limit / (processes.joined().local_world_size if in_memory else 1),
         short_side=opt.cache_size,
         folder=opt.cache_path,
         fast=opt.decoding == "fast",
@@ -261,9 +262,33 @@ def build_network(
     )
     if network.frozen and not network.batch_norms():
         LOG.info("--arch %s: _frozen has no effect, because this trunk has no BatchNorm.", opt.arch)
+    if runtime.world_size > 1:
+        _see_to_norms(opt, network, runtime)
     network.to(runtime.device).to(memory_format=runtime.memory_format)
     crops = transforms.select(opt.augmentation, opt.image_size, network.mean, network.std)
     return network, crops
+
+
+def _see_to_norms(opt: parameters.Settings, network: EmbeddingNetwork, runtime: Runtime) -> None:
+    """What BatchNorms normalise by where a process has a part of the batch.
+
+    Raises UserError where `--sync_bn` cannot be had.
+    """
+    if opt.evaluate_only or network.frozen or not network.batch_norms():
+        return
+    if not opt.sync_bn:
+        LOG.info(
+            "The BatchNorms of --arch %s normalise by the images of each process, which one "
+            "process would not; --sync_bn or _frozen make the run the same.",
+            opt.arch,
+        )
+        return
+    if runtime.device.type != "cuda":
+        raise UserError(
+            "--sync_bn: torch has no BatchNorm of several processes for the CPU; use --arch with "
+            "_frozen, or leave the flag out."
+        )
+    network.synchronise_norms(processes.group_of_gpus())
 
 
 def build_training_loader(

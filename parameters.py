@@ -568,6 +568,11 @@ THE_FIRST_GPU = Need(
     "",
     "only the first is used (--gpu {gpu})",
 )
+SEVERAL_PROCESSES = Need(
+    lambda settings, _: processes.are_meant(),
+    "several processes (torchrun)",
+    "one process has whole batches",
+)
 CACHES = needs_other_than("cache", "none")
 STEPS = needs_one_of("scheduler", "step")
 HAS_MOMENTUM = Need(
@@ -1033,6 +1038,12 @@ FLAGS: tuple[Flag, ...] = (
             },
         ),
         Switch("channels_last", "The same as --memory_format channels_last."),
+        Switch(
+            "sync_bn",
+            "BatchNorms that learn normalise by the images of all processes, as in one process; on "
+            "GPUs. Without it each process normalises by its own.",
+            needs=(TRAINS, SEVERAL_PROCESSES),
+        ),
     ),
     *in_block(
         "losses",
@@ -2700,6 +2711,7 @@ def _contradictions(opt: Settings) -> list[str]:
             opt.memory_format == "contiguous",
         ),
         ("--not_pretrained", opt.not_pretrained, "--arch_weights", opt.arch_weights),
+        ("--sync_bn", opt.sync_bn, "--micro_batch", opt.micro_batch),
         ("--evaluate_only", opt.evaluate_only, "--resume", opt.resume),
         (
             "--language_loss contrastive",

@@ -1,7 +1,7 @@
 """A timm trunk with a linear embedding head, as the paper's `--arch` describes it."""
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import timm
 import torch
@@ -10,6 +10,9 @@ from torch.nn.functional import normalize
 
 from architectures import weights
 from utilities.types import ModelOutput
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 OPTIONS = ("frozen", "double", "normalize")
 
@@ -127,6 +130,13 @@ class EmbeddingNetwork(nn.Module):
         """The BatchNorm layers of the trunk, which `_frozen` is about."""
         kind = nn.modules.batchnorm._BatchNorm
         return [module for module in self.trunk.modules() if isinstance(module, kind)]
+
+    def synchronise_norms(self, processes: "ProcessGroup | None") -> None:
+        """The trunk's BatchNorms normalise by the images of all processes, which have GPUs.
+
+        Their weights, and the names of these, stay.
+        """
+        self.trunk = timm.layers.convert_sync_batchnorm(self.trunk, processes)
 
     def train_trunk(self, enabled: bool) -> None:
         """Warm-up: with False only the head learns."""

@@ -160,7 +160,14 @@ def join_on_gpus(device: "torch.device") -> None:
         return
     import torch.distributed as dist
 
-    _Group.on_gpus = dist.new_group(backend="nccl", timeout=PATIENCE, device_id=device)
+    group = dist.new_group(backend="nccl", timeout=PATIENCE, device_id=device)
+    assert isinstance(group, dist.ProcessGroup)  # torch gives a number to those who are not in it
+    _Group.on_gpus = group
+
+
+def group_of_gpus() -> "ProcessGroup | None":
+    """What torch's own layers exchange by."""
+    return _Group.on_gpus
 
 
 def leave() -> None:
@@ -200,7 +207,7 @@ def from_main(compute: Callable[..., Value], *arguments: Any) -> Value:
         return compute(*arguments)
     import torch.distributed as dist
 
-    box = [None]
+    box: list[Any] = [None]
     if is_main():
         with _alone():
             box = [compute(*arguments)]

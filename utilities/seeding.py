@@ -1,4 +1,4 @@
-"""Randomness from (seed, epoch, rank), so that a resumed run goes on exactly as it would have."""
+"""Randomness from (seed, epoch, position): a resumed run goes on exactly as it would have."""
 
 import random
 from collections.abc import Iterator
@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 
-def derive(seed: int, epoch: int, rank: int = 0) -> int:
-    """A seed of its own for each (seed, epoch, rank).
+def derive(seed: int, number: int) -> int:
+    """A seed of its own for each (seed, number of an epoch or a batch).
 
     It is mixed, so that neighbouring values do not overlap.
     """
-    return int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1, np.uint32)[0])
+    # With the 0 the seeds are those of the runs of before.
+    return int(np.random.SeedSequence((seed, number, 0)).generate_state(1, np.uint32)[0])
 
 
 def seed_everything(seed: int) -> None:

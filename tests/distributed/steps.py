@@ -31,7 +31,7 @@ class Case(NamedTuple):
 
     name: str
     objective: str
-    settings: dict[str, object] = {}
+    settings: dict[str, object] | None = None
     miner: str | None = None
     guide: str | None = None
     micro_batch: int = 0
@@ -98,7 +98,7 @@ def alike() -> Iterator[Case]:
         yield Case(f"behind {layer}, in chunks", "margin", layer=layer, micro_batch=2)
 
 
-def make(case: Case, runtime: Runtime) -> Made:
+def make(case: Case, runtime: Runtime, steps: int = STEPS) -> Made:
     """Some steps, of which this process has its share."""
     torch.manual_seed(0)
     network = Network(LAYERS[case.layer]()).to(case.dtype)
@@ -119,7 +119,7 @@ def make(case: Case, runtime: Runtime) -> Made:
     losses = []
     torch.manual_seed(1)
     learner.start_epoch(0)
-    for step in range(STEPS):
+    for step in range(steps):
         losses.append(learner.step(batch(case, runtime, step), seeding.derive(3, step))["loss"])
     buffers = [each.clone() for each in network.buffers()]
     state = [each.detach().clone() for each in weights]
@@ -137,7 +137,7 @@ def batch(case: Case, runtime: Runtime, step: int) -> Batch:
 def _criterion(case: Case) -> Criterion:
     miner = batchminer.select(case.miner) if case.miner else None
     if case.objective in criteria.REGISTRY:
-        return build(case.objective, case.settings, miner).to(case.dtype)
+        return build(case.objective, case.settings or {}, miner).to(case.dtype)
     made = criteria.select(case.objective, n_classes=4, embed_dim=5, miner=miner, flag="--loss")
     return made.to(case.dtype)
 
@@ -151,12 +151,12 @@ def _guide(case: Case) -> Guide | None:
     return GUIDES[case.guide](bank, **options).to(case.dtype)
 
 
-def make_all(folder: Path, every: int) -> None:
+def make_all(folder: Path, every: int, steps: int = STEPS) -> None:
     """As one of several processes: write what every n-th case gave, by its name."""
     place = processes.place()
     processes.join(place)
     runtime = Runtime(rank=place.rank, world_size=place.world_size)
     cases = [*list(equal())[::every], *alike()]
-    made = {case.name: tuple(make(case, runtime)) for case in cases}
+    made = {case.name: tuple(make(case, runtime, steps)) for case in cases}
     torch.save(made, folder / f"{place.rank}.pt")
     processes.leave()

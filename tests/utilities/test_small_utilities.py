@@ -91,14 +91,9 @@ def test_a_meter_keeps_no_graph():
 
 
 def test_derived_seeds_are_distinct_and_stable():
-    seeds = [
-        seeding.derive(seed, epoch, rank)
-        for seed in range(6)
-        for epoch in range(30)
-        for rank in range(3)
-    ]
+    seeds = [seeding.derive(seed, epoch) for seed in range(18) for epoch in range(30)]
     assert len(set(seeds)) == len(seeds) and all(0 <= seed < 2**32 for seed in seeds)
-    assert seeding.derive(1, 2) == seeding.derive(1, 2, 0) != seeding.derive(2, 1)
+    assert seeding.derive(1, 2) == seeding.derive(1, 2) != seeding.derive(2, 1)
 
 
 def test_seed_everything():
