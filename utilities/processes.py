@@ -26,9 +26,17 @@ PATIENCE = timedelta(hours=12)
 LOOKS = 0.02  # seconds between two looks at what others have said
 MAIN_SPEAKS_WITHIN = 1.0  # seconds that others leave to the first process to say what ended the run
 KEPT_WITHIN = timedelta(minutes=1)  # for the last checkpoint
+STARTED_WITH = "/proc/{}/environ"  # the environment that a process, torchrun, was started with
 NUMBERS_AT_ONCE = 2**24  # of gradients that are summed in one message
 # In what torch raises where a process has lost another.
-LOST = ("gloo", "NCCL", "TCPStore", "Connection closed by peer", "Connection reset by peer")
+LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Connection refused",
+    "Connection was likely closed",
+    "Broken pipe",
+    "remote process exit",
+)
 Value = TypeVar("Value")
 
 
@@ -253,7 +261,7 @@ def _has_chosen_threads() -> bool:
     if os.environ.get("OMP_NUM_THREADS") != "1" or "TORCHELASTIC_RUN_ID" not in os.environ:
         return "OMP_NUM_THREADS" in os.environ
     try:
-        with open(f"/proc/{os.getppid()}/environ", "rb") as file:  # as torchrun was started
+        with open(STARTED_WITH.format(os.getppid()), "rb") as file:
             return b"OMP_NUM_THREADS=" in file.read()
     except OSError:
         return False

@@ -1,6 +1,7 @@
 """Several processes of this machine, as torchrun starts them, without its seconds for each.
 
-A server that has loaded the program once forks them all.
+A server that has loaded the program once forks them all. They meet at a store of the test's own, as
+they do at torchrun's.
 """
 
 import multiprocessing
@@ -12,6 +13,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from torch.distributed import TCPStore
+
 LOADED = ["main", "steps"]
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(LOADED)
@@ -21,15 +24,16 @@ class Group:
     """Processes that do `work(*arguments)`; what each says is in `<folder>/<rank>.out`, `.err`."""
 
     def __init__(self, size: int, folder: Path, work: Callable[..., int | None], *arguments: Any):
-        self.folder, port = folder, free_port()
+        self.folder = folder
+        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         folder.mkdir(parents=True, exist_ok=True)
         self.members: list[BaseProcess] = []
         for rank in range(size):
-            task = (rank, size, port, folder, work, arguments)
+            task = (rank, size, self.store.port, folder, work, arguments)
             self.members.append(CONTEXT.Process(target=_member, args=task))
             self.members[-1].start()
 
-    def statuses(self, seconds: float = 120) -> list[int | None]:
+    def statuses(self, seconds: float = 400) -> list[int | None]:
         """Exit statuses, once all have ended."""
         for member in self.members:
             member.join(seconds)
@@ -62,6 +66,8 @@ def environment(rank: int, size: int, port: int) -> dict[str, str]:
         "LOCAL_WORLD_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "0",
     }
 
 
