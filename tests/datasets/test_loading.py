@@ -19,7 +19,7 @@ from datasets import loading, transforms
 from datasets.images import ImageSplit
 from utilities.errors import UserError, of_loading
 from utilities.processes import Part
-from utilities.types import PixelBatch
+from utilities.types import Batch, PixelBatch
 
 ROOT = Path(__file__).resolve().parents[2]
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -77,7 +77,7 @@ def test_parts_of_batches_are_those_of_whole_ones(split, augmentation):
     images = split.with_transform(transforms.training(augmentation, 16, MEAN, STD))
     batches = [[0, 5, 2, 3, 1], [1, 1, 4]]
 
-    def read(part: Part) -> list[PixelBatch]:
+    def read(part: Part) -> list[Batch | PixelBatch]:
         return list(loading.Batches(loading.training_loader(images, batches, workers=0, part=part)))
 
     whole, parts = read(Part()), [read(Part(number, 3)) for number in range(3)]

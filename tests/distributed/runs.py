@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from unittest import mock
 
 import main
 from training import Learner
@@ -30,8 +31,8 @@ def signalled(argv: list[str], rank: int, step: int, number: int) -> int:
             os.kill(os.getpid(), number)
         return original(self, *arguments)
 
-    Learner.step = step_and_signal
-    return main.main(argv)
+    with mock.patch.object(Learner, "step", step_and_signal):
+        return main.main(argv)
 
 
 def killed(argv: list[str], rank: int, step: int) -> int:

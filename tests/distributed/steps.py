@@ -1,6 +1,6 @@
 """Steps of a learner with every objective, miner and guide, on however many processes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,6 @@ from torch import nn
 
 import batchminer
 import criteria
-import parameters
 from criteria import Criterion
 from language_guidance.guide import ContrastiveGuide, Guide, LanguageGuide, SquaredGuide
 from language_guidance.text_bank import TextBank
@@ -22,7 +21,8 @@ from utilities.types import Batch, ModelOutput
 
 # Eleven images, which neither 2 nor 4 processes share evenly.
 LABELS = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3])
-STEPS = 3
+STEPS = 2
+MINED = ("contrastive", "triplet")  # with every miner; the benchmark takes all that take any
 GUIDES = {"kl": LanguageGuide, "squares": SquaredGuide, "contrastive": ContrastiveGuide}
 
 
@@ -65,20 +65,24 @@ class Network(nn.Module):
         self.trunk.requires_grad_(enabled)
 
 
-LAYERS = {
+LAYERS: dict[str, Callable[[], nn.Module]] = {
     "none": nn.Identity,
     "dropout": lambda: nn.Dropout(0.4),
     "norm": lambda: nn.BatchNorm2d(5),
 }
 
 
-def equal() -> Iterator[Case]:
-    """Those whose steps are the same on any number of processes."""
+def equal(mined: Sequence[str] = MINED) -> Iterator[Case]:
+    """Those whose steps are the same on any number of processes.
+
+    Args:
+        mined: objectives that come with every miner.
+    """
     for form in every_form():
         name, settings = form.values
         yield Case(str(form.id), name, settings)
         yield Case(f"{form.id}, in chunks", name, settings, micro_batch=2, guide="kl")
-    for name in parameters.ANY_MINER:
+    for name in mined:
         for miner in batchminer.REGISTRY:
             yield Case(f"{name} of {miner}", name, miner=miner)
     for guide in GUIDES:
@@ -151,12 +155,11 @@ def _guide(case: Case) -> Guide | None:
     return GUIDES[case.guide](bank, **options).to(case.dtype)
 
 
-def make_all(folder: Path, every: int, steps: int = STEPS) -> None:
-    """As one of several processes: write what every n-th case gave, by its name."""
+def make_all(folder: Path, cases: list[Case], steps: int = STEPS) -> None:
+    """As one of several processes: write what each case gave, by its name."""
     place = processes.place()
     processes.join(place)
     runtime = Runtime(rank=place.rank, world_size=place.world_size)
-    cases = [*list(equal())[::every], *alike()]
     made = {case.name: tuple(make(case, runtime, steps)) for case in cases}
     torch.save(made, folder / f"{place.rank}.pt")
     processes.leave()

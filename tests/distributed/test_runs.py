@@ -75,7 +75,7 @@ def test_a_run_of_two_processes_is_that_of_one(whole, photos, tmp_path):
     assert results["command"].startswith("torchrun --nproc_per_node 2 main.py --dataset birds")
     assert (folder / "Figures").is_dir() and (folder / "Language").is_dir()
     assert [path.name for path in folder.parent.iterdir()] == ["r"]
-    assert len([*(tmp_path / "cache").glob("text-*.pt")]) == 1
+    assert len([*(tmp_path / "cache").glob("text-*.pt")]) == 2  # of guidance and of figures
 
 
 @pytest.mark.parametrize("rank, number", [(0, signal.SIGINT), (1, signal.SIGTERM)])
