@@ -262,7 +262,7 @@ def build_network(
     )
     if network.frozen and not network.batch_norms():
         LOG.info("--arch %s: _frozen has no effect, because this trunk has no BatchNorm.", opt.arch)
-    if runtime.world_size > 1:
+    if not opt.evaluate_only:
         _see_to_norms(opt, network, runtime)
     network.to(runtime.device).to(memory_format=runtime.memory_format)
     crops = transforms.select(opt.augmentation, opt.image_size, network.mean, network.std)
@@ -274,7 +274,11 @@ def _see_to_norms(opt: parameters.Settings, network: EmbeddingNetwork, runtime: 
 
     Raises UserError where `--sync_bn` cannot be had.
     """
-    if opt.evaluate_only or network.frozen or not network.batch_norms():
+    is_alone = runtime.world_size == 1
+    if is_alone or network.frozen or not network.batch_norms():
+        if opt.sync_bn:
+            why = "a process by itself has whole batches" if is_alone else "no BatchNorm learns"
+            LOG.info("--sync_bn has no effect, because %s.", why)
         return
     if not opt.sync_bn:
         LOG.info(

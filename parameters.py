@@ -568,11 +568,6 @@ THE_FIRST_GPU = Need(
     "",
     "only the first is used (--gpu {gpu})",
 )
-SEVERAL_PROCESSES = Need(
-    lambda settings, _: processes.are_meant(),
-    "several processes (torchrun)",
-    "one process has whole batches",
-)
 CACHES = needs_other_than("cache", "none")
 STEPS = needs_one_of("scheduler", "step")
 HAS_MOMENTUM = Need(
@@ -1042,7 +1037,7 @@ FLAGS: tuple[Flag, ...] = (
             "sync_bn",
             "BatchNorms that learn normalise by the images of all processes, as in one process; on "
             "GPUs. Without it each process normalises by its own.",
-            needs=(TRAINS, SEVERAL_PROCESSES),
+            needs=(TRAINS,),
         ),
     ),
     *in_block(

@@ -43,11 +43,13 @@ def test_norms_of_several_processes_are_told(caplog, arch, is_told):
     assert (f"The BatchNorms of --arch {arch} normalise by the images" in caplog.text) == is_told
 
 
-def test_norms_are_not_synchronised_on_the_cpu():
+def test_norms_are_not_synchronised_on_the_cpu(caplog):
     opt = settings("--arch", "test_resnet_normalize", "--sync_bn")
     with pytest.raises(UserError, match="--sync_bn: torch has no BatchNorm"):
         build.build_network(opt, TWO, load_weights=True)
-    build.build_network(opt, Runtime(), load_weights=True)  # where it has no effect
+    with caplog.at_level("INFO"):
+        build.build_network(opt, Runtime(), load_weights=True)
+    assert "--sync_bn has no effect, because a process by itself" in caplog.text
 
 
 def learning(*flags: str):

@@ -3,15 +3,35 @@
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from evaluation.embedding import embed
+from language_guidance.pseudolabels import classify
 from utilities import processes, seeding
 from utilities.errors import UserError
 from utilities.processes import Part
 from utilities.runtime import CPU, Runtime
+from utilities.types import Batch, ModelOutput
 
 ROWS = torch.arange(14, dtype=torch.float64).reshape(7, 2)
 WEIGHTS = torch.linspace(-1, 1, 14, dtype=torch.float64).reshape(7, 2)
+# Two batches, which are fewer than the processes, in another order than that of the split.
+BATCHES = [
+    Batch(
+        torch.arange(12 * rows).reshape(rows, 3, 2, 2) / 7,
+        torch.zeros(rows, dtype=torch.long),
+        places,
+    )
+    for rows, places in ((3, torch.tensor([4, 0, 2])), (2, torch.tensor([1, 3])))
+]
 Found = dict[str, object]
+
+
+class Pixels(nn.Module):
+    """Embeds an image as its pixels."""
+
+    def forward(self, images: torch.Tensor) -> ModelOutput:
+        return ModelOutput(images.flatten(1), images.mean((2, 3)), images)
 
 
 def loss(rows: torch.Tensor) -> torch.Tensor:
@@ -24,7 +44,7 @@ def exchange(folder: Path) -> None:
     processes.join(place)
     runtime = Runtime(rank=place.rank, world_size=place.world_size)
     found: Found = {}
-    for ask in (gathered, sums, asked_of_main, differences, draws):
+    for ask in (gathered, sums, asked_of_main, differences, draws, passes):
         found |= ask(runtime)
     processes.leave()
     found["left"] = tuple(processes.joined())
@@ -83,3 +103,10 @@ def draws(runtime: Runtime) -> Found:
         own = torch.rand(3)
     assert torch.equal(before, torch.get_rng_state())
     return {"own": own, "common": torch.rand(3), "part": tuple(Part(runtime.rank, 3))}
+
+
+def passes(runtime: Runtime) -> Found:
+    """Over a split of five images."""
+    own, evaltypes = BATCHES[runtime.part.rows(len(BATCHES))], ["embeds", "avg_features"]
+    embeddings = embed(Pixels(), own, count=5, evaltypes=evaltypes, runtime=runtime)
+    return embeddings | {"logits": classify(nn.Flatten(), own, count=5, device=CPU)}

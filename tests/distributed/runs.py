@@ -13,7 +13,7 @@ TINY = """
     --embed_dim 8 --loss margin --batch_mining distance --bs 8 --lr 1e-3 --kernels 0
     --device cpu --n_epochs 3 --evaluate_every 2 --savename r --no_train_metrics
     --evaluation_metrics e_recall@1 mAP_1000 nmi --resume auto
-    --language_distill_w 1 --language_model minilm
+    --language_distill_w 1 --language_model minilm --no_figures
 """
 
 

@@ -8,6 +8,7 @@ from group import Group, environment
 from utilities import processes
 from utilities.errors import UserError
 from utilities.processes import Part, Place
+from utilities.runtime import Runtime
 
 SIZE = 3
 
@@ -62,6 +63,13 @@ def test_a_network_draws_for_itself_and_a_miner_for_all(found):
     torch.manual_seed(4)
     expected = torch.rand(3)
     assert all(torch.equal(each["common"], expected) for each in found)
+
+
+def test_passes_over_a_split_give_all_rows_to_all(found):
+    expected = exchanges.passes(Runtime())
+    for each in found:
+        for name, rows in expected.items():
+            assert torch.equal(each[name], rows) and rows.any()
 
 
 def test_who_has_left_is_alone(found):

@@ -24,7 +24,8 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "
 
 
 def flags(photos: Path, folder: Path, more: str = "") -> list[str]:
-    places = ["--source_path", photos, "--save_path", folder, "--cache_path", folder / "cache"]
+    """Texts are encoded once for all tests."""
+    places = ["--source_path", photos, "--save_path", folder, "--cache_path", photos / "cache"]
     return [*runs.TINY.split(), *more.split(), *map(str, places)]
 
 
@@ -59,28 +60,29 @@ def assert_alike(folder: Path, expected: Path) -> None:
 def whole(photos, tmp_path_factory) -> Path:
     """Where the run of one process lies."""
     folder = tmp_path_factory.mktemp("whole")
-    assert main.main(flags(photos, folder, "--no_figures")) == 0
+    assert main.main(flags(photos, folder)) == 0
     return folder
 
 
 def test_a_run_of_two_processes_is_that_of_one(whole, photos, tmp_path):
-    group = Group(2, tmp_path / "said", runs.run, flags(photos, tmp_path))
+    argv = [*flags(photos, tmp_path), "--cache_path", str(tmp_path / "cache")]
+    group = Group(2, tmp_path / "said", runs.run, argv)
     assert group.statuses() == [0, 0], group.errors()
     assert_alike(tmp_path, whole)
+    assert len([*(tmp_path / "cache").glob("text-*.pt")]) == 1
     assert group.said(1) == "" and group.errors() == []
     assert group.said().count("Epoch 3 of 3") == 1
     folder = tmp_path / "birds" / "r"
     results = json.loads((folder / RESULTS).read_text())
     assert results["processes"] == 2
     assert results["command"].startswith("torchrun --nproc_per_node 2 main.py --dataset birds")
-    assert (folder / "Figures").is_dir() and (folder / "Language").is_dir()
+    assert (folder / "Language").is_dir()
     assert [path.name for path in folder.parent.iterdir()] == ["r"]
-    assert len([*(tmp_path / "cache").glob("text-*.pt")]) == 2  # of guidance and of figures
 
 
 @pytest.mark.parametrize("rank, number", [(0, signal.SIGINT), (1, signal.SIGTERM)])
 def test_a_signal_to_one_process_stops_all_at_one_step(whole, photos, tmp_path, rank, number):
-    argv = flags(photos, tmp_path, "--no_figures")
+    argv = flags(photos, tmp_path)
     group = Group(3, tmp_path / "said", runs.signalled, argv, rank, 4, number)
     assert group.statuses() == [130 if number == signal.SIGINT else 143] * 3, group.errors()
     (sentence,) = group.errors()
@@ -93,7 +95,7 @@ def test_a_signal_to_one_process_stops_all_at_one_step(whole, photos, tmp_path, 
 
 
 def test_a_sampler_that_asks_for_embeddings(photos, tmp_path):
-    more = f"--no_figures {SAMPLER} --n_epochs 2"
+    more = f"{SAMPLER} --n_epochs 2 --language_distill_w 0"
     assert main.main(flags(photos, tmp_path / "one", more)) == 0
     group = Group(2, tmp_path / "said", runs.run, flags(photos, tmp_path / "two", more))
     assert group.statuses() == [0, 0], group.errors()
@@ -101,7 +103,7 @@ def test_a_sampler_that_asks_for_embeddings(photos, tmp_path):
 
 
 def test_a_killed_process_ends_the_others(photos, tmp_path):
-    argv = flags(photos, tmp_path, "--no_figures")
+    argv = flags(photos, tmp_path)
     group = Group(3, tmp_path / "said", runs.killed, argv, 1, 5)
     group.members[1].join(400)
     killed = time.monotonic()
@@ -143,7 +145,7 @@ def test_a_program_of_one_process_says_so(tmp_path):
 
 
 def test_torchrun_is_stopped_and_goes_on_in_one_process(whole, photos, tmp_path):
-    argv = flags(photos, tmp_path, "--no_figures")
+    argv = flags(photos, tmp_path)
     command = [*TORCHRUN, "--master_port", str(free_port()), "main.py", *argv]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(
