@@ -31,8 +31,8 @@ from datasets.transforms import Transforms
 from evaluation import Evaluator, figures, language
 from evaluation.embedding import embed
 from language_guidance import Guidance, GuidanceSettings, pseudolabels, zero_shot
-from training import Learner, Updates, WeightedGuide, optimizers, schedules
-from utilities import checkpoints, costs, log_file, processes, run_folder
+from training import CrossBatchMemory, Learner, Updates, WeightedGuide, optimizers, schedules
+from utilities import checkpoints, compilation, costs, log_file, processes, run_folder
 from utilities.checkpoints import Checkpoint
 from utilities.environment import device_name, environment
 from utilities.errors import UserError
@@ -89,6 +89,8 @@ def build_runtime(opt: parameters.Settings) -> Runtime:
     keep_freed_memory()
     device = select_device(opt.device, opt.gpu, place)
     processes.join_on_gpus(device)
+    if opt.compile and not opt.evaluate_only:
+        compilation.require_possible(device)
     costs.reset_gpu_peak(device)
     channels_last = is_channels_last(opt.memory_format, device)
     opt.precision = select_precision(opt.precision, device)
@@ -259,14 +261,29 @@ def build_network(
         image_size=transforms.crop_size(opt.augmentation, opt.image_size),
         pretrained=load_weights and not opt.not_pretrained,
         weights_file=opt.arch_weights if load_weights else None,
+        adapters=build_adapters(opt),
     )
     if network.frozen and not network.batch_norms():
         LOG.info("--arch %s: _frozen has no effect, because this trunk has no BatchNorm.", opt.arch)
     if not opt.evaluate_only:
         _see_to_norms(opt, network, runtime)
+    if opt.freeze_until and not opt.evaluate_only:
+        network.freeze_until(opt.freeze_until)
+        if not network.fixed:
+            LOG.info("--freeze_until %s has no effect: nothing is before it.", opt.freeze_until)
     network.to(runtime.device).to(memory_format=runtime.memory_format)
-    crops = transforms.select(opt.augmentation, opt.image_size, network.mean, network.std)
-    return network, crops
+    strength = transforms.Strength(
+        opt.crop_scale_min, opt.crop_ratio_min, opt.color_jitter, opt.rand_augment
+    )
+    seen = (opt.augmentation, opt.image_size, network.mean, network.std)
+    return network, transforms.select(*seen, strength)
+
+
+def build_adapters(opt: parameters.Settings) -> architectures.LowRank | None:
+    """Those of `--lora_rank`; None where the whole trunk learns."""
+    if not opt.lora_rank:
+        return None
+    return architectures.LowRank(opt.lora_rank, opt.lora_alpha)
 
 
 def _see_to_norms(opt: parameters.Settings, network: EmbeddingNetwork, runtime: Runtime) -> None:
@@ -372,7 +389,7 @@ def build_classifier(
             identity=(by_texts.identity, reading),
             files=training.files,
             boxes=training.boxes,
-            load=by_texts.load,
+            load=lambda: by_texts.load().to(memory_format=runtime.memory_format),
             batches=lambda network: batches_under(zero_shot.preprocessing(network)),
             names=by_texts.words,
             texts=by_texts.texts,
@@ -382,7 +399,9 @@ def build_classifier(
         identity=(name, preprocessing, Path(weights) if weights else None, reading),
         files=training.files,
         boxes=training.boxes,
-        load=lambda: architectures.load_classifier(name, weights),
+        load=lambda: architectures.load_classifier(name, weights).to(
+            memory_format=runtime.memory_format
+        ),
         batches=lambda network: batches_under(architectures.classifier_transform(network)),
         names=pseudolabels.class_names(architectures.classifier_subset(name, weights)),
     )
@@ -417,11 +436,27 @@ def build_criterion(
         feature_dim=network.feature_dim,
         miner=miner,
     )
+    _tell_of_idle_rates(opt, criterion)
     return criterion.to(runtime.device)
+
+
+def _tell_of_idle_rates(opt: parameters.Settings, criterion: criteria.Criterion) -> None:
+    """Of flags for what an objective learns itself, which of a pml: one only the library knows."""
+    if not opt.loss.startswith(parameters.PML) or any(True for _ in criterion.parameters()):
+        return
+    given = {"loss_pml_lr": opt.loss_pml_lr >= 0, "criterion_decay": opt.criterion_decay > 0}
+    for name in (name for name, is_given in given.items() if is_given):
+        LOG.info(
+            "--%s %g has no effect, because --loss %s has no parameters of its own.",
+            name,
+            getattr(opt, name),
+            opt.loss,
+        )
 
 
 def build_learner(
     opt: parameters.Settings,
+    data: Data,
     network: EmbeddingNetwork,
     criterion: criteria.Criterion,
     guidance: Guidance | None,
@@ -431,18 +466,30 @@ def build_learner(
     guide = guidance.guide if guidance else None
     groups = build_parameter_groups(opt, network, criterion, guide)
     optimizer = optimizers.select(opt.optim, groups, momentum=opt.momentum)
-    course = schedules.Course(opt.n_epochs, opt.tau, opt.gamma, opt.lr_floor)
+    course = schedules.Course(
+        opt.n_epochs,
+        opt.tau,
+        opt.gamma,
+        opt.lr_floor,
+        opt.plateau_patience,
+        validates=bool(data.splits.validation),
+    )
     schedule = schedules.select(opt.scheduler, optimizer, course)
     learner = Learner(
         network,
         criterion,
-        Updates(optimizer, schedule, opt.clip_gradient, opt.lr_rise),
+        Updates(optimizer, schedule, opt.clip_gradient, opt.lr_rise, opt.ema),
         runtime=runtime,
         guidance=WeightedGuide(guide, opt.language_distill_w) if guide else None,
         warmup=opt.warmup,
         micro_batch=opt.micro_batch,
+        memory=CrossBatchMemory(criterion, opt.xbm_size, opt.xbm_start) if opt.xbm_size else None,
     )
     learner.begin_alike()
+    if opt.compile:
+        compilation.compile_forward(network)
+        if learner.average:
+            compilation.compile_forward(learner.average.network)
     return learner
 
 
@@ -459,8 +506,8 @@ def build_parameter_groups(
     """
     head_lr = opt.lr if opt.fc_lr < 0 else opt.fc_lr
     groups = [
-        group | {"name": name, "weight_decay": opt.decay}
-        for name, group in zip(("trunk", "head"), network.parameter_groups(opt.lr, head_lr))
+        group | {"weight_decay": opt.decay}
+        for group in network.parameter_groups(opt.lr, head_lr, opt.layer_decay)
     ]
     names = {parameter: name for name, parameter in criterion.named_parameters()}
     for group in criterion.parameter_groups(opt.lr):
@@ -537,7 +584,7 @@ def build_records(
     Args:
         savename: of an evaluation. steps: of training in an epoch.
     """
-    folder, goes_on = processes.from_main(_folder_of_run, opt, resumed, savename)
+    folder, goes_on, is_begun_again = processes.from_main(_folder_of_run, opt, resumed, savename)
     if not runtime.is_main:
         return Unwritten(folder)
     if log := log_file.current():
@@ -550,6 +597,11 @@ def build_records(
             resumed.path,
             folder,
         )
+    if is_begun_again:
+        LOG.info(
+            "%s was left with these settings before its first checkpoint: it begins again there.",
+            folder,
+        )
     boards = _boards(opt, folder, runtime, resumed, goes_on=goes_on)
     run_folder.write_settings(folder, parameters.stored(opt))
     return RunLog(folder, resumed.history if resumed else None, boards, steps)
@@ -557,13 +609,32 @@ def build_records(
 
 def _folder_of_run(
     opt: parameters.Settings, resumed: Checkpoint | None, savename: str | None
-) -> tuple[Path, bool]:
-    """The folder, and whether it is that of the resumed run; otherwise it is made."""
+) -> tuple[Path, bool, bool]:
+    """The folder, whether it is that of the resumed run, or of one that begins again.
+
+    Otherwise it is made.
+    """
     home = run_folder.home(resumed.path, resumed.losses()) if resumed else None
     if home is not None:
-        return home, True
+        return home, True, False
     name = savename or parameters.run_name_of(opt)
-    return run_folder.create(opt.save_path, opt.dataset, name), False
+    left = None if resumed or savename else _left_beginning(opt, name)
+    if left is not None:
+        return left, False, True
+    return run_folder.create(opt.save_path, opt.dataset, name), False, False
+
+
+def _left_beginning(opt: parameters.Settings, name: str) -> Path | None:
+    """The folder of a run of these settings that was killed before it had anything to keep."""
+    folder = run_folder.begun(opt.save_path, opt.dataset, name)
+    if folder is None or not log_file.is_left(folder):
+        return None
+    stored = run_folder.settings_begun(folder)
+    changed = checkpoints.changes(stored, parameters.stored(opt))
+    is_another = any(
+        parameters.matters(changed_name, opt, stored[changed_name]) for changed_name in changed
+    )
+    return None if is_another or not stored else folder
 
 
 def _boards(
@@ -637,25 +708,45 @@ def summary(
         "objective": opt.loss,
         "miner": opt.batch_mining if is_mined else "none (the objective uses the whole batch)",
         "sampler": opt.data_sampler,
-        "trunk": f"{opt.arch}, {weights:,} weights",
-        "optimiser": _recipe(opt),
+        "trunk": f"{opt.arch}, {weights:,} weights{_adapted(opt)}{_frozen(opt, learner)}",
+        "optimiser": _recipe(opt, splits),
         **_optimiser_summary(learner),
         "device": f"{learner.runtime.describe()}; {evaluator.describe()}",
     }
     return lines | (_guidance_summary(opt, splits.training, guidance) if guidance else {})
 
 
-def _recipe(opt: parameters.Settings) -> str:
+def _adapted(opt: parameters.Settings) -> str:
+    return f", LoRA of rank {opt.lora_rank} beside those of the trunk" if opt.lora_rank else ""
+
+
+def _frozen(opt: parameters.Settings, learner: Learner) -> str:
+    if not opt.freeze_until:
+        return ""
+    learnt = sum(part.numel() for part in learner.network.parameters() if part.requires_grad)
+    return f", of which {learnt:,} learn, from {opt.freeze_until} on"
+
+
+def _recipe(opt: parameters.Settings, splits: Splits) -> str:
     """The optimiser with its schedule, and what else is done to gradients and rates."""
     parts = [opt.optim]
     if opt.scheduler == "cosine":
         parts.append(f"cosine to {opt.lr_floor:g} of the rates")
+    if opt.scheduler == "plateau":
+        part = f"{opt.evaluation_metrics[0]} of the validation part"
+        watched = part if splits.validation else "the training loss"
+        parts.append(f"rates times {opt.gamma:g} where {watched} is on a plateau")
     if opt.lr_rise:
         parts.append(f"rates rising over {opt.lr_rise:,} steps")
     if 0 < opt.micro_batch < opt.bs:
         parts.append(f"{opt.micro_batch:,} images at a time")
+    if opt.xbm_size:
+        megabytes = 4 * opt.xbm_size * opt.embed_dim / 2**20
+        parts.append(f"memory of {opt.xbm_size:,} embeddings ({megabytes:.1f} MB)")
     if opt.clip_gradient:
         parts.append(f"gradients clipped to {opt.clip_gradient:g}")
+    if opt.ema:
+        parts.append(f"weights averaged with decay {opt.ema:g}, which are evaluated")
     return ", ".join(parts)
 
 
@@ -733,9 +824,10 @@ def facts(
 def count_weights(learner: Learner) -> dict[str, int]:
     """All weights of network and objective, and those that the optimiser changes."""
     groups = learner.optimizer.param_groups
+    learnt = (part for group in groups for part in group["params"] if part.requires_grad)
     return {
         "all": _count(learner.network) + _count(learner.criterion),
-        "trainable": sum(part.numel() for group in groups for part in group["params"]),
+        "trainable": sum(part.numel() for part in learnt),
     }
 
 

@@ -72,7 +72,7 @@ def run(opt: parameters.Settings, command: str) -> None:
     criterion = build.build_criterion(opt, data, network, runtime)
     evaluator = build.build_evaluator(opt, data.splits, transform, runtime)
     guidance = build.build_guidance(opt, data.splits.training, runtime)
-    learner = build.build_learner(opt, network, criterion, guidance, runtime)
+    learner = build.build_learner(opt, data, network, criterion, guidance, runtime)
     loader = build.build_training_loader(opt, data, transform, runtime)
     embed_training = build.build_training_embedder(opt, data, transform, runtime)
     if resumed:
@@ -99,7 +99,7 @@ def run(opt: parameters.Settings, command: str) -> None:
         evaluated: dict[str, SplitEvaluation] = {}
         first = resumed.epoch + 1 if resumed else 0
         if first == opt.n_epochs:  # ended before its results were written
-            evaluated = evaluator.run(network)
+            evaluated = evaluator.run(learner.evaluated)
         sampled = StepLosses(opt.log_steps, len(loader), records.log_steps)
         pace = costs.Pace(first, opt.n_epochs, opt.evaluate_every)
         for epoch in range(first, opt.n_epochs):
@@ -117,8 +117,9 @@ def run(opt: parameters.Settings, command: str) -> None:
                 losses = training.run(batches, keeper.keep_if_due)
                 if is_due:
                     keeper.keep_begun()  # an evaluation may be killed
-            evaluated = evaluator.run(network) if is_due else {}
+            evaluated = evaluator.run(learner.evaluated) if is_due else {}
             values = {split: evaluation.values for split, evaluation in evaluated.items()}
+            learner.hear(losses, values.get("Val"))
             speed = training.images / losses["time"]
             spent = costs.Costs(rates, speed, costs.peak_memory(runtime.device))
             with signals.held():
@@ -154,17 +155,17 @@ def evaluate_only(opt: parameters.Settings, command: str) -> None:
     seeding.seed_everything(opt.seed)
     splits, left_out = build.build_splits(opt)
     network, transform = build.build_network(opt, runtime, load_weights=False)
-    checkpoints.restore({"state_dict": network}, checkpoint, "--evaluate_only")
+    checkpoints.restore({checkpoint.evaluated: network}, checkpoint, "--evaluate_only")
     evaluator = build.build_evaluator(opt, splits, transform, runtime)
     evaluated = evaluator.run(network)
     values = {split: evaluation.values for split, evaluation in evaluated.items()}
     savename = f"{parameters.run_name_of(opt)}_evaluation"
     with build.build_records(opt, command, runtime, savename=savename) as records:
-        spent = {"peak_memory": costs.peak_memory(runtime.device)}
-        records.log(checkpoint.epoch, values_of_epoch({}, values, spent))
-        facts = build.facts(opt, command, splits, left_out, runtime)
+        records.log(checkpoint.epoch, values_of_epoch({}, values, {}))
+        facts = build.facts(opt, command, splits, left_out, runtime) | {"checkpoint": path}
         processes.on_main(draw_figures, opt, records, evaluator, evaluated, splits.testing)
-        records.finish(facts | {"checkpoint": path}, time.monotonic() - started)
+        facts |= {"peak_memory": costs.peak_memory(runtime.device)}  # of no epoch of a training
+        records.finish(facts, time.monotonic() - started)
     LOG.log(
         report.RESULT,
         "%s of %s, %s, on %s:",
@@ -174,7 +175,7 @@ def evaluate_only(opt: parameters.Settings, command: str) -> None:
         opt.dataset,
     )
     report.print_values(opt.evaltypes, values, report.RESULT)
-    LOG.log(report.RESULT, "Results: %s", records.folder)
+    LOG.log(report.RESULT, "%s", report.results_in(records.folder))
     integrity.report(left_out)
 
 

@@ -52,7 +52,7 @@ from utilities.flags import (
     within,
 )
 from utilities.flags import notices as idle_settings
-from utilities.paths import expanded, without_home
+from utilities.paths import expanded, unreachable, without_home
 from utilities.run_names import NAMED_BY_GROUP, run_name
 from utilities.streams import reader_may_leave
 from utilities.version import NAME, VERSION
@@ -61,6 +61,7 @@ PROGRAM = "main.py"
 HELP_WIDTH = 78
 HIDDEN = "***"
 USUAL_COLUMNS = 80  # where there is no terminal
+LONGEST_NAME = 230  # bytes of a run folder's name; file systems take 255
 WANDB_KEY_PLACEHOLDER = "<your_wandb_key>"
 # The argparse groups of the paper's script, in which scripts and tools look for its flags.
 BASIC = "basic_training_parameters"
@@ -183,6 +184,17 @@ COMPOSITES = {
     name: (f"loss_{name}_source", f"loss_{name}_target")
     for name in ("s2sd", "adversarial_separation")
 }
+# Objectives of anchors against other rows, to which --xbm_size may add some.
+ANCHORED = (
+    "contrastive",
+    "triplet",
+    "margin",
+    "quadruplet",
+    "snr",
+    "multisimilarity",
+    "supcon",
+    "circle",
+)
 # Objectives with parameters of their own; of pml: the classes with weights.
 LEARNING = (
     "margin",
@@ -570,6 +582,9 @@ THE_FIRST_GPU = Need(
 )
 CACHES = needs_other_than("cache", "none")
 STEPS = needs_one_of("scheduler", "step")
+FALLS = needs_one_of("scheduler", "step", "plateau")
+ENDS_AT_FLOOR = needs_one_of("scheduler", "cosine", "plateau")
+RESIZED_AT_RANDOM = needs_other_than("augmentation", "red")
 HAS_MOMENTUM = Need(
     lambda settings, _: settings.optim == "sgd" or settings.optim.startswith("timm:"),
     "--optim sgd or timm:<name>",
@@ -819,6 +834,36 @@ FLAGS: tuple[Flag, ...] = (
                 "red": "random crops of the scaled image",
             },
         ),
+        Real(
+            "crop_scale_min",
+            0.08,
+            "Smallest share of the image's area that a random crop shows.",
+            above(0, at_most=1),
+            needs=(TRAINS, RESIZED_AT_RANDOM),
+        ),
+        Real(
+            "crop_ratio_min",
+            0.75,
+            "Smallest aspect ratio of a random crop; the largest is its inverse.",
+            above(0, at_most=1),
+            needs=(TRAINS, RESIZED_AT_RANDOM),
+        ),
+        Real(
+            "color_jitter",
+            0.0,
+            "Change brightness, contrast and saturation by up to this factor, as torchvision's "
+            "ColorJitter; 0: not at all.",
+            within(0, 1),
+            needs=(TRAINS, needs_other_than("augmentation", "adv")),
+        ),
+        Whole(
+            "rand_augment",
+            0,
+            "Magnitude of torchvision's RandAugment with two changes an image, after the crop; 9 "
+            "is usual, 0: none.",
+            within(0, 30),
+            needs=(TRAINS,),
+        ),
         Whole(
             "image_size",
             224,
@@ -1006,22 +1051,39 @@ FLAGS: tuple[Flag, ...] = (
         Text(
             "arch",
             "resnet50_frozen_normalize",
-            "<timm model>[_frozen][_double][_normalize]: fixed BatchNorm, max added to average "
-            "pooling, unit embeddings.",
+            "<trunk>[_frozen][_double][_normalize]: fixed BatchNorm, max added to average pooling, "
+            "unit embeddings. A trunk is a timm model, hf-hub:<repository> or local-dir:<folder> "
+            "as timm opens them, bninception, googlenet, or clip:<model>/<weights>, an image tower "
+            "of open_clip (with _projected through its projection).",
             metavar="NAME",
         ),
         Whole("embed_dim", 128, "Dimension of the embedding.", DIMENSIONS),
         Place(
             "arch_weights",
             None,
-            "Weights of the trunk instead of timm's: a local checkpoint, or hf-hub:USER/NAME for "
-            "model.safetensors of a repository.",
+            "Weights of the trunk instead of the published ones: a local checkpoint, hf-hub:USER/"
+            "NAME for model.safetensors of a repository, or, for clip:, a folder with "
+            "open_clip_config.json.",
             metavar="FILE",
-            existing="file",
+            existing="file or folder",
             remote="hf-hub:",
             needs=(TRAINS, FRESH_WEIGHTS),
         ),
         Switch("not_pretrained", "Start from random weights.", needs=(TRAINS, FRESH_WEIGHTS)),
+        Whole(
+            "lora_rank",
+            0,
+            "Rank of adapters beside the linear layers of the trunk, of which nothing else learns "
+            "(LoRA, by the package peft); BatchNorm stays as with _frozen. 0: the trunk learns.",
+            within(0, 4096),
+        ),
+        Real(
+            "lora_alpha",
+            16,
+            "What the adapters give is taken times this over --lora_rank.",
+            above(0),
+            needs=(needs_above_zero("lora_rank"),),
+        ),
         Choice(
             "memory_format",
             "auto",
@@ -1712,6 +1774,20 @@ FLAGS: tuple[Flag, ...] = (
             "Learning rate of the embedding head; negative: the same as --lr.",
             RATE_OR_THAT_OF_LR,
         ),
+        Real(
+            "layer_decay",
+            1.0,
+            "Factor of the learning rate from each layer of the trunk to the one before it; the "
+            "last has --lr. 1: all have.",
+            above(0, at_most=1),
+        ),
+        Text(
+            "freeze_until",
+            None,
+            "Stage of the trunk before which nothing learns, with BatchNorm there as in "
+            "evaluation, e.g. layer3 of a ResNet or blocks.6 of a ViT; an unknown name lists all.",
+            metavar="STAGE",
+        ),
         Real("decay", 4e-4, "Weight decay of the network, trunk and head.", at_least(0)),
         Switch(
             "decay_matrices_only",
@@ -1725,6 +1801,35 @@ FLAGS: tuple[Flag, ...] = (
             "whole batch do not fit in memory; losses stay those of the whole batch. 0: all.",
             at_least(0),
             needs=(SMALLER_THAN_BATCH,),
+        ),
+        Whole(
+            "xbm_size",
+            0,
+            "Images of earlier batches whose embeddings are further positives and negatives of "
+            "each batch (cross-batch memory). Similarities are then --bs x (--bs + N), in miners "
+            "(--bs + N) squared. 0: none.",
+            within(0, 10_000_000),
+        ),
+        Whole(
+            "xbm_start",
+            0,
+            "Steps before --xbm_size remembers any, because embeddings drift most at first.",
+            at_least(0),
+            needs=(needs_above_zero("xbm_size"),),
+        ),
+        Real(
+            "ema",
+            0.0,
+            "Decay, such as 0.999, of a moving average of the weights and of BatchNorm's "
+            "statistics, which is evaluated in the place of the network. Every checkpoint holds "
+            "both; --evaluate_only and the programs take the average. Samplers go by the network "
+            "that learns. 0: none.",
+            at_least(0, below=1),
+        ),
+        Switch(
+            "compile",
+            "Compile the network's forward pass with torch.compile: the first steps take minutes, "
+            "those after them less time; numbers differ by rounding.",
         ),
         Real(
             "clip_gradient",
@@ -1747,15 +1852,34 @@ FLAGS: tuple[Flag, ...] = (
             {
                 "step": "multiplied by --gamma at each epoch of --tau",
                 "cosine": "half a cosine over --n_epochs, down to --lr_floor",
+                "plateau": "multiplied by --gamma, down to --lr_floor, after more than "
+                "--plateau_patience epochs without a better value: of the first of "
+                "--evaluation_metrics on the validation part, or, without one, of the training "
+                "loss",
                 "none": "constant",
             },
         ),
         Real(
             "lr_floor",
             0.0,
-            "Share of the learning rates that --scheduler cosine ends at.",
+            "Share of the learning rates below which --scheduler cosine or plateau does not go.",
             at_least(0, below=1),
-            needs=(needs_one_of("scheduler", "cosine"),),
+            needs=(ENDS_AT_FLOOR,),
+        ),
+        Whole(
+            "plateau_patience",
+            10,
+            "Epochs without a better value that --scheduler plateau bears; of the validation part "
+            "those that are evaluated.",
+            at_least(0),
+            needs=(
+                needs_one_of("scheduler", "plateau"),
+                Need(
+                    lambda settings, epochs: epochs < settings.n_epochs - 2,
+                    "less than --n_epochs - 2",
+                    "training ends at --n_epochs {n_epochs}, before the rates can fall",
+                ),
+            ),
         ),
         Whole(
             "lr_rise",
@@ -1766,12 +1890,15 @@ FLAGS: tuple[Flag, ...] = (
         Real(
             "gamma",
             0.3,
-            "Factor of the learning rate at each --tau.",
+            "Factor of the learning rate at each --tau, or on a plateau.",
             at_least(0),
             needs=(
-                STEPS,
+                FALLS,
                 Need(
-                    lambda settings, _: any(epoch < settings.n_epochs for epoch in settings.tau),
+                    lambda settings, _: (
+                        settings.scheduler != "step"
+                        or any(epoch < settings.n_epochs for epoch in settings.tau)
+                    ),
                     "",
                     "training ends at --n_epochs {n_epochs}, before --tau {tau}",
                 ),
@@ -1899,7 +2026,10 @@ FLAGS: tuple[Flag, ...] = (
     *in_block(
         "wandb",
         WANDB,
-        Switch("log_online", "Log to Weights & Biases as well (WANDB_MODE=offline works)."),
+        Switch(
+            "log_online",
+            "Show the run at Weights & Biases (W&B) as well; WANDB_MODE=offline needs no network.",
+        ),
         Text(
             "wandb_key",
             WANDB_KEY_PLACEHOLDER,
@@ -1967,8 +2097,8 @@ FLAGS: tuple[Flag, ...] = (
         Whole(
             "log_steps",
             0,
-            "Log the losses of every N-th step of training, too; 0: means of epochs alone. The "
-            "device is waited for at these steps.",
+            "Show losses of every N-th step of training at W&B and in TensorBoard too; 0: means "
+            "of epochs alone. The device is waited for at these steps.",
             at_least(0),
             needs=(TRAINS, LOGGED),
         ),
@@ -2394,6 +2524,8 @@ def notices_of_length(opt: Settings, iterations: int) -> list[str]:
             "features are never distilled",
         ),
         "lr_rise": (True, opt.lr_rise, "no step is made at the rates of the schedule"),
+        "ema": (opt.ema > 0, round(1 / (1 - opt.ema)), "its average is mostly of the beginning"),
+        "xbm_start": (opt.xbm_size > 0, opt.xbm_start + 1, "nothing is remembered"),
     }
     return [
         f"--{name} {getattr(opt, name)} outlasts the run, which has {iterations:,} iterations: "
@@ -2771,6 +2903,12 @@ def _group_as_folder(opt: argparse.Namespace) -> list[str]:
             f"--group {opt.group} names the run folder, which takes no slash; give --savename for "
             "another name of the folder."
         ]
+    if (length := len(os.fsencode(run_name_of(opt)))) > LONGEST_NAME:
+        flag = "group" if opt.savename == NAMED_BY_GROUP else "savename"
+        return [
+            f"--{flag} makes the name of the run folder {length} bytes long; it may have "
+            f"{LONGEST_NAME}, as further runs and evaluations add something to it."
+        ]
     if not opt.group.isprintable():
         return [f"--group {opt.group!a} holds characters that cannot be written to a file."]
     return []
@@ -2835,6 +2973,21 @@ def _unfit_miners(opt: argparse.Namespace) -> list[str]:
     return problems
 
 
+def _growing_rates(opt: argparse.Namespace) -> list[str]:
+    if opt.scheduler == "plateau" and opt.gamma >= 1:
+        return [f"--scheduler plateau needs --gamma below 1, not {opt.gamma:g}."]
+    return []
+
+
+def _objective_without_memory(opt: argparse.Namespace) -> list[str]:
+    if not opt.xbm_size or opt.evaluate_only or opt.loss in ANCHORED:
+        return []
+    return [
+        f"--xbm_size adds positives and negatives, which --loss {opt.loss} cannot take one by one; "
+        f"it works with {', '.join(ANCHORED)}."
+    ]
+
+
 def _missing_checkpoints(opt: argparse.Namespace) -> list[str]:
     given = {"evaluate_only": opt.evaluate_only}
     if opt.resume != "auto":
@@ -2848,7 +3001,8 @@ def _missing_checkpoints(opt: argparse.Namespace) -> list[str]:
         f"--{flag} {path}: there is no such checkpoint "
         f"({forms}{', or auto' if flag == 'resume' else ''})."
         for flag, path in given.items()
-        if path and not path.startswith("~") and not checkpoint_at(path).is_file()
+        if path and not path.startswith("~") and not unreachable(path)
+        if not checkpoint_at(path).is_file()
     ]
 
 
@@ -2866,6 +3020,8 @@ COMBINATIONS = (
     _beyond_given_similarities,
     _vocabulary_missing,
     _unfit_miners,
+    _growing_rates,
+    _objective_without_memory,
     _missing_checkpoints,
 )
 

@@ -1,4 +1,4 @@
-"""Image -> ModelOutput: `select(arch, ...)` builds a timm trunk with an embedding head."""
+"""Image -> ModelOutput: `select(arch, ...)` builds a trunk with an embedding head."""
 
 from architectures.classifier import (
     classifier_identity,
@@ -7,9 +7,11 @@ from architectures.classifier import (
     load_classifier,
 )
 from architectures.embedding_network import EmbeddingNetwork, parse_arch, require_known, select
+from architectures.low_rank import LowRank
 
 __all__ = [
     "EmbeddingNetwork",
+    "LowRank",
     "classifier_identity",
     "classifier_subset",
     "classifier_transform",

@@ -1,45 +1,32 @@
 """A timm trunk with a linear embedding head, as the paper's `--arch` describes it."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import timm
 import torch
+from timm.layers import PatchEmbed
 from torch import nn
 from torch.nn.functional import normalize
 
-from architectures import weights
+from architectures import clip_tower, low_rank, stages, trunks
+from architectures.low_rank import LowRank
+from architectures.trunks import Trunk
+from utilities.errors import UserError
 from utilities.types import ModelOutput
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-OPTIONS = ("frozen", "double", "normalize")
-
-
-class Trunk(Protocol):
-    """The nn.Module below the head: what is asked of a timm model without its classifier."""
-
-    num_features: int  # C of the last feature map
-
-    def forward_features(self, images: torch.Tensor, /) -> torch.Tensor:
-        """[B, 3, H, W] -> a map [B, C, h, w] or [B, h, w, C], or tokens [B, T, C]."""
-
-    def forward_head(self, tokens: torch.Tensor, /, *, pre_logits: bool) -> torch.Tensor:
-        """What `forward_features` gave, pooled: [B, F] where `pre_logits`."""
-
-    def modules(self) -> Iterator[nn.Module]: ...
-
-    def parameters(self) -> Iterator[nn.Parameter]: ...
-
-    def requires_grad_(self, requires_grad: bool, /) -> object: ...
+OPTIONS = ("frozen", "double", "normalize", "projected")
 
 
 class ArchSpec(NamedTuple):
-    trunk: str  # timm name
+    trunk: str  # timm's name, or another of `trunks`
     frozen: bool  # BatchNorm as in evaluation
     double: bool  # max added to average pooling
     normalize: bool  # unit embeddings
+    projected: bool = False  # features behind the projection of a tower of open_clip
 
 
 def parse_arch(arch: str) -> ArchSpec:
@@ -55,36 +42,52 @@ def parse_arch(arch: str) -> ArchSpec:
 
 
 def select(
-    arch: str, *, embed_dim: int, image_size: int, pretrained: bool, weights_file: str | None
+    arch: str,
+    *,
+    embed_dim: int,
+    image_size: int,
+    pretrained: bool,
+    weights_file: str | None,
+    adapters: LowRank | None = None,
 ) -> "EmbeddingNetwork":
-    """The network of `--arch`.
+    """The network of `--arch`; with adapters nothing else of its trunk learns.
 
     Raises UserError for an unknown trunk, a foreign weights file, or no network.
     """
     spec = parse_arch(arch)
-    require_known(arch)
-    trunk = weights.create(
+    trunk = trunks.create(
         spec.trunk,
+        image_size=image_size,
+        projected=spec.projected,
         pretrained=pretrained,
         file=weights_file,
-        flag="--arch",
-        file_flag="--arch_weights",
-        alternative=", or start from random weights with --not_pretrained",
-        num_classes=0,
-        **weights.size_option(spec.trunk, image_size),
     )
+    if spec.double and _pools_to_another_width(trunk):
+        raise UserError(
+            f"--arch {arch}: features of another width than the map have no maximum beside them; "
+            "leave _double out."
+        )
+    if adapters:
+        low_rank.insert(trunk, adapters, arch, image_size)
     return EmbeddingNetwork(
-        cast(Trunk, trunk),  # torch knows an attribute of a Module as Tensor or Module only
+        trunk,
         embed_dim,
         frozen=spec.frozen,
         double=spec.double,
         unit_norm=spec.normalize,
+        adapted=adapters is not None,
     )
 
 
 def require_known(arch: str) -> None:
-    """Raises UserError if timm does not know the trunk of `--arch`."""
-    weights.require_known(parse_arch(arch).trunk, "--arch")
+    """Raises UserError for a trunk of `--arch` that there is not."""
+    trunks.require_known(parse_arch(arch).trunk)
+
+
+def _pools_to_another_width(trunk: Trunk) -> bool:
+    """Whether a tower of open_clip does; timm's heads take the maximum through their layers."""
+    kinds = (clip_tower.TransformerTower, clip_tower.ResNetTower, clip_tower.ProjectedTimm)
+    return isinstance(trunk, kinds) and trunk.head_hidden_size != trunk.num_features
 
 
 class EmbeddingNetwork(nn.Module):
@@ -98,6 +101,7 @@ class EmbeddingNetwork(nn.Module):
             enters them. Its scale and shift still learn, as in the paper.
         double: add max pooling to the trunk's own pooling.
         unit_norm: L2-normalise the embeddings.
+        adapted: of the trunk only low-rank adapters learn; BatchNorm is in evaluation mode.
     """
 
     def __init__(
@@ -108,21 +112,26 @@ class EmbeddingNetwork(nn.Module):
         frozen: bool = False,
         double: bool = False,
         unit_norm: bool = False,
+        adapted: bool = False,
     ):
         super().__init__()
-        self.trunk = trunk
+        self.trunk, self.adapted = trunk, adapted
         self.frozen, self.adds_max_pooling, self.unit_norm = frozen, double, unit_norm
         # Trunks whose head begins with layers of its own give features of another width.
         self.feature_dim: int = getattr(trunk, "head_hidden_size", trunk.num_features)
         self.head = nn.Linear(self.feature_dim, embed_dim)
         config = timm.data.resolve_model_data_config(trunk)
         self.mean, self.std = config["mean"], config["std"]
+        self.fixed: frozenset[str] = frozenset()  # what of the trunk never learns, by name
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "EmbeddingNetwork":
         super().train(mode)
-        if self.frozen:
+        if self.frozen or self.adapted:
             for module in self.batch_norms():
+                module.eval()
+        for name, module in self.trunk.named_modules() if self.fixed else ():
+            if name in self.fixed:
                 module.eval()
         return self
 
@@ -140,18 +149,46 @@ class EmbeddingNetwork(nn.Module):
 
     def train_trunk(self, enabled: bool) -> None:
         """Warm-up: with False only the head learns."""
-        self.trunk.requires_grad_(enabled)
+        for name, weights in self.trunk.named_parameters():
+            is_learned = not self.adapted or low_rank.is_adapter(name)
+            weights.requires_grad_(enabled and is_learned and name not in self.fixed)
 
-    def parameter_groups(self, lr: float, head_lr: float) -> list[dict]:
-        """Optimizer groups of trunk and head."""
-        return [
-            {"params": list(self.trunk.parameters()), "lr": lr},
-            {"params": list(self.head.parameters()), "lr": head_lr},
-        ]
+    def freeze_until(self, stage: str) -> None:
+        """The trunk before a stage never learns, and its BatchNorms are as in evaluation.
+
+        Raises UserError, with all stages, for a stage that there is not.
+        """
+        self.fixed = stages.before(cast(nn.Module, self.trunk), stage)
+        self.train_trunk(True)
+        self.train(self.training)
+
+    def learned_of_trunk(self) -> list[nn.Parameter]:
+        """All weights of the trunk, or those of its adapters alone."""
+        return low_rank.learned(self.trunk) if self.adapted else list(self.trunk.parameters())
+
+    def merge_adapters(self) -> None:
+        """The same function as a trunk without adapters, all of which learns."""
+        if self.adapted:
+            low_rank.merge(self.trunk)
+            self.trunk.requires_grad_(True)
+        self.adapted = False
+
+    def parameter_groups(self, lr: float, head_lr: float, layer_decay: float = 1.0) -> list[dict]:
+        """Optimizer groups of trunk and head.
+
+        With a `layer_decay` below 1 there is a group for each layer of the trunk.
+        """
+        trunk = "trunk's adapters" if self.adapted else "trunk"
+        groups = [{"params": self.learned_of_trunk(), "lr": lr, "name": trunk}]
+        if layer_decay < 1:
+            groups = stages.layer_groups(cast(nn.Module, self.trunk), lr, layer_decay)
+            for number, group in enumerate(groups, start=1):
+                group["name"] = f"{trunk} layer {number} of {len(groups)}"
+        return [*groups, {"params": list(self.head.parameters()), "lr": head_lr, "name": "head"}]
 
     def forward(self, images: torch.Tensor) -> ModelOutput:
         tokens = self.trunk.forward_features(images)
-        feature_map = self._as_map(tokens)
+        feature_map = self._as_map(tokens, images.shape[-2:])
         features = self.trunk.forward_head(tokens, pre_logits=True)
         if self.adds_max_pooling:
             features = features + self._max_pooled(tokens, feature_map)
@@ -160,8 +197,8 @@ class EmbeddingNetwork(nn.Module):
             embeddings = normalize(embeddings.float(), dim=-1)
         return ModelOutput(embeddings, features, feature_map)
 
-    def _as_map(self, tokens: torch.Tensor) -> torch.Tensor:
-        """[B, C, h, w] of what the trunk gives.
+    def _as_map(self, tokens: torch.Tensor, image: Sequence[int]) -> torch.Tensor:
+        """[B, C, h, w] of what the trunk gives for images of a height and width.
 
         That is a map, a channels-last map, or prefix and patch tokens [B, T, C].
         """
@@ -170,10 +207,17 @@ class EmbeddingNetwork(nn.Module):
             channels_last = tokens.shape[1] != width and tokens.shape[-1] == width
             return tokens.permute(0, 3, 1, 2) if channels_last else tokens
         patches = tokens[:, getattr(self.trunk, "num_prefix_tokens", 0) :].transpose(1, 2)
-        side = int(patches.shape[-1] ** 0.5)
-        if side * side == patches.shape[-1]:
-            return patches.unflatten(-1, (side, -1))
-        return patches.unsqueeze(-1)
+        return patches.unflatten(-1, self._token_grid(patches.shape[-1], image))
+
+    def _token_grid(self, count: int, image: Sequence[int]) -> tuple[int, int]:
+        """Rows and columns of patches: as the trunk says, of a square, or one column."""
+        patches = getattr(self.trunk, "patch_embed", None)
+        rows = columns = 0
+        if isinstance(self.trunk, clip_tower.TransformerTower):
+            rows, columns = self.trunk.token_grid(*image)
+        elif isinstance(patches, PatchEmbed):
+            rows, columns = patches.dynamic_feat_size((image[0], image[1]))
+        return (rows, columns) if rows * columns == count else _near_square(count)
 
     def _max_pooled(self, tokens: torch.Tensor, feature_map: torch.Tensor) -> torch.Tensor:
         if tokens.ndim == 3:
@@ -184,3 +228,8 @@ class EmbeddingNetwork(nn.Module):
         if feature_map is not tokens:
             pooled = pooled.permute(0, 2, 3, 1)
         return self.trunk.forward_head(pooled, pre_logits=True)
+
+
+def _near_square(count: int) -> tuple[int, int]:
+    side = int(count**0.5)
+    return (side, side) if side * side == count else (count, 1)

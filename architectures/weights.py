@@ -7,6 +7,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 from torch import nn
 
 from architectures import packaged
@@ -19,6 +20,7 @@ from utilities.paths import expanded
 WRAPPERS = (
     "state_dict_ema",
     "model_ema",
+    "ema",
     "state_dict",
     "model_state_dict",
     "model_state",
@@ -46,12 +48,19 @@ PREFIXES = (
     "visual.",
 )
 HUB = "hf-hub:"  # --arch_weights hf-hub:USER/NAME[@REVISION]
+FOLDER = "local-dir:"
+SOURCES = (HUB, FOLDER)  # of models that bring their configuration, as timm names them
 # The paper's resnet50 has torchvision's first weights; timm's default tag is a stronger recipe.
 PAPER_TAGS = {"resnet50": "resnet50.tv_in1k"}
 
 
 def tagged(name: str) -> str:
-    """timm's name with the tag of the paper's weights, where timm's default are others."""
+    """timm's name with the tag of the paper's weights, where timm's default are others.
+
+    The path of a folder is whole.
+    """
+    if name.startswith(FOLDER):
+        return f"{FOLDER}{expanded(name.removeprefix(FOLDER))}"
     return PAPER_TAGS.get(name, name)
 
 
@@ -60,15 +69,29 @@ def size_option(name: str, image_size: int) -> dict[str, Any]:
 
     Nothing, unless it has positions for one size only, as ViTs do.
     """
+    if name.startswith(SOURCES):
+        name, _ = _sourced(name)
     config = timm.get_pretrained_cfg(tagged(name))
     return {"img_size": image_size} if config is not None and config.fixed_input_size else {}
 
 
-def require_known(name: str, flag: str) -> None:
-    """Raises UserError, with the nearest names, if timm has no model `name`."""
+def source_options(name: str) -> dict[str, Any]:
+    """What a model of the hub or of a folder tells the constructor of itself; else nothing.
+
+    Its number of classes is left out, because a trunk has none.
+    """
+    options = _sourced(name)[1] if name.startswith(SOURCES) else {}
+    return {key: value for key, value in options.items() if key != "num_classes"}
+
+
+def require_known(name: str, flag: str, beside: tuple[str, ...] = ()) -> None:
+    """Raises UserError, with the nearest names, if timm has no model `name`.
+
+    `beside` are names that are known otherwise.
+    """
     base, _, tag = name.partition(".")
     if not timm.is_model(base):
-        nearest = difflib.get_close_matches(base, timm.list_models(), n=4)
+        nearest = difflib.get_close_matches(base, [*beside, *timm.list_models()], n=4)
         hint = f" (did you mean {', '.join(nearest)}?)" if nearest else ""
         raise UserError(
             f"{flag}: timm has no model {name!r}{hint}; "
@@ -103,13 +126,16 @@ def create(
     Raises:
         UserError: unknown name, foreign file, no network.
     """
-    require_known(name, flag)
+    if name.startswith(SOURCES):
+        _sourced(name)  # raises where it is not there
+    else:
+        require_known(name, flag)
     full_name = tagged(name)
     installed = packaged.path(full_name) if pretrained and not file else None
     if file or not pretrained or installed:
         model = timm.create_model(full_name, pretrained=False, **options)
         if file:
-            _load(model, file, full_name, file_flag)
+            load_file(model, file, full_name, file_flag)
         elif installed:
             packaged.load(model, full_name, installed)
         return model
@@ -117,6 +143,8 @@ def create(
     try:
         return timm.create_model(full_name, pretrained=True, **options)
     except Exception as error:  # timm and the hub client each raise types of their own
+        if name.startswith(SOURCES):
+            raise _no_source(name, error) from error
         raise UserError(
             f"The ImageNet weights of {full_name} could not be downloaded "
             f"({type(error).__name__}): fetch timm/{full_name} (model.safetensors) on a machine "
@@ -146,7 +174,7 @@ def outputs_in(file: str, name: str, file_flag: str) -> int | None:
     return len(weights[min(found, key=lambda key: key.count("."))]) if found else None
 
 
-def _load(model: nn.Module, file: str, name: str, file_flag: str) -> None:
+def load_file(model: nn.Module, file: str, name: str, file_flag: str) -> None:
     """All weights of the model from a file, which may hold more: the classifier of a trunk.
 
     Raises UserError if any is missing.
@@ -188,6 +216,28 @@ def _of_hub(name: str, file_flag: str) -> str:
         ) from error
 
 
+def _sourced(name: str) -> tuple[str, dict[str, Any]]:
+    """timm's name of a model of the hub or of a folder, and its options; raises UserError."""
+    kind, _, place = name.partition(":")
+    try:
+        if f"{kind}:" == FOLDER:
+            _, architecture, options = load_model_config_from_path(expanded(place))
+        else:
+            offline_unless_reachable()
+            _, architecture, options = load_model_config_from_hf(place)
+    except Exception as error:  # timm and the hub client each raise types of their own
+        raise _no_source(name, error) from error
+    return architecture, options or {}
+
+
+def _no_source(name: str, error: Exception) -> UserError:
+    return UserError(
+        f"--arch {name}: timm cannot open it ({reason(error)}); expected is a repository or a "
+        "folder with config.json and model.safetensors, as --format hub of programs.export writes "
+        "one."
+    )
+
+
 def _read(path: str) -> object:
     """What a file of torch, TorchScript or safetensors holds; code in it is refused, not run."""
     if path.lower().endswith(".safetensors"):
@@ -205,7 +255,8 @@ def _unwrapped(content: object) -> dict[str, torch.Tensor]:
     Raises ValueError where there are none.
     """
     while isinstance(content, Mapping):
-        inner = [content[name] for name in WRAPPERS if isinstance(content.get(name), Mapping)]
+        found = [content.get(name) for name in WRAPPERS]
+        inner = [part for part in found if isinstance(part, Mapping) and part]
         if not inner:
             tensors = {name: leaf for name, leaf in content.items() if torch.is_tensor(leaf)}
             if tensors:

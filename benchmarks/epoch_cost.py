@@ -77,7 +77,7 @@ def build_parts(settings: parameters.Settings, runtime: Runtime) -> tuple[Parts,
     criterion = build.build_criterion(settings, data, network, runtime)
     evaluator = build.build_evaluator(settings, data.splits, transform, runtime)
     guidance = build.build_guidance(settings, data.splits.training, runtime)
-    learner = build.build_learner(settings, network, criterion, guidance, runtime)
+    learner = build.build_learner(settings, data, network, criterion, guidance, runtime)
     loader = build.build_training_loader(settings, data, transform, runtime)
     embed_training = build.build_training_embedder(settings, data, transform, runtime)
 

@@ -32,13 +32,20 @@ class Criterion(nn.Module):
     MINERS: tuple[str, ...] | None = None
     READS: tuple[str, ...] = ("embeddings",)
 
-    def forward(self, output: ModelOutput | torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        output: ModelOutput | torch.Tensor,
+        labels: torch.Tensor,
+        *,
+        anchors: int | None = None,
+    ) -> torch.Tensor:
         """Scalar loss of a batch, in fp32 whatever the autocast; in fp64 where anything is fp64.
 
         Args:
             output: embeddings [B, D], features [B, F], feature_map [B, C, h, w]; or the embeddings
                 [B, D] alone, where the objective reads nothing else.
             labels: [B], whole numbers of any type.
+            anchors: of an AnchoredCriterion, how many rows, the first ones, are anchors; None: all.
         Raises:
             ValueError: shapes that do not fit together, other types of numbers, or embeddings alone
                 where more is read.
@@ -61,13 +68,20 @@ class Criterion(nn.Module):
                 if part.dtype != dtype
             }
             if narrower:
-                return functional_call(self, narrower, (output, labels))
+                return functional_call(self, narrower, (output, labels), {"anchors": anchors})
             # NaN embeddings compare as False everywhere, so a loss may not see them: the added 0 is
             # NaN then.
-            return self.loss(output, labels) + graph_zero(output.embeddings)
+            if anchors is None:
+                return self.loss(output, labels) + graph_zero(output.embeddings)
+            return self.anchored_loss(output, labels, anchors) + graph_zero(output.embeddings)
 
     def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError(f"{type(self).__name__} must define loss(output, labels)")
+
+    def anchored_loss(
+        self, output: ModelOutput, labels: torch.Tensor, anchors: int
+    ) -> torch.Tensor:
+        raise NotImplementedError(f"{type(self).__name__} has no anchors among other rows")
 
     def reads(self) -> set[str]:
         """Fields of a ModelOutput that this objective, with its settings, uses."""
@@ -101,6 +115,17 @@ class Criterion(nn.Module):
         return ModelOutput(embeddings, nothing, nothing)
 
 
+class AnchoredCriterion(Criterion):
+    """An objective of anchors against positives and negatives that need not be anchors themselves.
+
+    A subclass writes `anchored_loss(output, labels, anchors)`, of which the first rows are the
+    anchors. A memory of earlier batches can give it further rows.
+    """
+
+    def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
+        return self.anchored_loss(output, labels, len(labels))
+
+
 class MinedCriterion(Criterion):
     """An objective on what a batch miner chooses.
 
@@ -122,12 +147,21 @@ class MinedCriterion(Criterion):
     def is_mined(self) -> bool:
         return True
 
-    def mined(self, embeddings: torch.Tensor, labels: torch.Tensor) -> Triplets:
-        """The miner's choice, without a wait for its number where the miner knows how."""
+    def mined(
+        self, embeddings: torch.Tensor, labels: torch.Tensor, anchors: int | None = None
+    ) -> Triplets:
+        """The miner's choice, without a wait for its number where the miner knows how.
+
+        With `anchors`, those of its triplets whose anchor is one of the first rows.
+        """
         rows = embeddings.detach()
         if isinstance(self.miner, PaddedMiner) and not ragged_is_cheap(embeddings):
-            return self.miner.padded(rows, labels)
-        return Triplets(self.miner(rows, labels))
+            triplets = self.miner.padded(rows, labels)
+        else:
+            triplets = Triplets(self.miner(rows, labels))
+        if anchors is None or anchors == len(labels):
+            return triplets
+        return triplets.of(triplets.rows[:, 0] < anchors, compact=ragged_is_cheap(embeddings))
 
 
 class TripletRows(NamedTuple):
@@ -151,18 +185,20 @@ class TripletRows(NamedTuple):
         return self.triplets.mean(values)
 
 
-class TripletCriterion(MinedCriterion):
+class TripletCriterion(MinedCriterion, AnchoredCriterion):
     """An objective on the rows of mined triplets.
 
     A subclass writes `triplet_loss(rows)`, of at least one row.
     """
 
-    def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
-        triplets = self.mined(output.embeddings, labels)
+    def anchored_loss(
+        self, output: ModelOutput, labels: torch.Tensor, anchors: int
+    ) -> torch.Tensor:
+        triplets = self.mined(output.embeddings, labels, anchors)
         if len(triplets.rows) == 0:
             return graph_zero(output.embeddings)
-        anchors, positives, negatives = output.embeddings[triplets.rows].unbind(1)
-        return self.triplet_loss(TripletRows(anchors, positives, negatives, triplets))
+        first, second, third = output.embeddings[triplets.rows].unbind(1)
+        return self.triplet_loss(TripletRows(first, second, third, triplets))
 
     def triplet_loss(self, rows: TripletRows) -> torch.Tensor:
         raise NotImplementedError(f"{type(self).__name__} must define triplet_loss(rows)")

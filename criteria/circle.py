@@ -3,12 +3,12 @@
 import torch
 from torch.nn.functional import normalize, softplus
 
-from criteria.base import Criterion
+from criteria.base import AnchoredCriterion
 from utilities.functional import masked_logsumexp, masked_mean, pair_columns, pair_masks
 from utilities.types import ModelOutput
 
 
-class CircleLoss(Criterion):
+class CircleLoss(AnchoredCriterion):
     """Pulls and pushes each similarity the harder the farther it is from its optimum.
 
     With cosine similarities s, per anchor with positives and negatives:
@@ -20,10 +20,12 @@ class CircleLoss(Criterion):
         super().__init__()
         self.m, self.gamma = m, gamma
 
-    def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
+    def anchored_loss(
+        self, output: ModelOutput, labels: torch.Tensor, anchors: int
+    ) -> torch.Tensor:
         unit = normalize(output.embeddings, dim=1)
-        similarities = unit @ unit.T
-        positives, negatives = pair_masks(labels)
+        similarities = unit[:anchors] @ unit.T
+        positives, negatives = pair_masks(labels, anchors)
         columns, real = pair_columns(positives)
         near = similarities.gather(1, columns)
         pull = self.gamma * (near.detach() - 1 - self.m).clamp(max=0) * (near - 1 + self.m)

@@ -4,14 +4,14 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
-from criteria.base import MinedCriterion
+from criteria.base import AnchoredCriterion, MinedCriterion
 from utilities.choices import one_of
 from utilities.types import Miner, ModelOutput
 
 FORMS = ("paper", "textbook")
 
 
-class MarginLoss(MinedCriterion):
+class MarginLoss(MinedCriterion, AnchoredCriterion):
     """Positives nearer than beta - margin, negatives farther than beta + margin.
 
     Each class has a beta, that of the anchor counts. Over mined triplets: sum of [d_ap - beta +
@@ -50,16 +50,18 @@ class MarginLoss(MinedCriterion):
         if not beta_constant:
             self.beta = nn.Parameter(torch.full((n_classes,), float(beta)))
 
-    def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
+    def anchored_loss(
+        self, output: ModelOutput, labels: torch.Tensor, anchors: int
+    ) -> torch.Tensor:
         embeddings = output.embeddings
-        triplets = self.mined(embeddings, labels)
-        anchors, positives, negatives = embeddings[triplets.rows].unbind(1)  # [T, D] each
+        triplets = self.mined(embeddings, labels, anchors)
+        rows, positives, negatives = embeddings[triplets.rows].unbind(1)  # [T, D] each
         if isinstance(self.beta, torch.Tensor):
             beta = self.beta[labels[triplets.rows[:, 0]]]
         else:
-            beta = anchors.new_full((len(anchors),), self.beta)
-        positive_term = triplets.kept(relu(_distance(anchors, positives) - beta + self.margin))
-        negative_term = triplets.kept(relu(beta - _distance(anchors, negatives) + self.margin))
+            beta = rows.new_full((len(rows),), self.beta)
+        positive_term = triplets.kept(relu(_distance(rows, positives) - beta + self.margin))
+        negative_term = triplets.kept(relu(beta - _distance(rows, negatives) + self.margin))
         active = torch.stack([positive_term > 0, negative_term > 0])
         count = active.any(0).sum() if self.form == "paper" else active.sum()
         total = positive_term.sum() + negative_term.sum() + self.nu * triplets.kept(beta).sum()

@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import softplus
 
-from criteria.base import Criterion
+from criteria.base import AnchoredCriterion
 from utilities.choices import one_of
 from utilities.functional import (
     masked_logsumexp,
@@ -17,7 +17,7 @@ from utilities.types import ModelOutput
 FORMS = ("paper", "textbook")
 
 
-class MultiSimilarityLoss(Criterion):
+class MultiSimilarityLoss(AnchoredCriterion):
     """Soft-weighted positive and negative pairs that the margin finds informative.
 
     Per anchor i, over its mined positives P and negatives N with similarities S:
@@ -50,11 +50,13 @@ class MultiSimilarityLoss(Criterion):
         self.pos_thresh, self.neg_thresh, self.dim = pos_thresh, neg_thresh, dim
         self.form = one_of("form", form, FORMS)
 
-    def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
-        similarities = output.embeddings @ output.embeddings.T
-        if self.dim == 0:
+    def anchored_loss(
+        self, output: ModelOutput, labels: torch.Tensor, anchors: int
+    ) -> torch.Tensor:
+        similarities = output.embeddings[:anchors] @ output.embeddings.T
+        if self.dim == 0 and anchors == len(labels):
             similarities = similarities.T
-        positives, negatives = pair_masks(labels)
+        positives, negatives = pair_masks(labels, anchors)
         columns, real = pair_columns(positives)
         near = similarities.gather(1, columns)
         with torch.no_grad():  # pairs that the margin finds informative

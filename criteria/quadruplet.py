@@ -3,12 +3,12 @@
 import torch
 from torch.nn.functional import relu
 
-from criteria.base import MinedCriterion
+from criteria.base import AnchoredCriterion, MinedCriterion
 from utilities.functional import graph_zero
 from utilities.types import Miner, ModelOutput
 
 
-class QuadrupletLoss(MinedCriterion):
+class QuadrupletLoss(MinedCriterion, AnchoredCriterion):
     """A triplet loss that also keeps positives nearer than two samples of two other classes.
 
     Over mined triplets (a, p, n) and a fourth sample m of a class that neither a nor n has, drawn
@@ -21,16 +21,18 @@ class QuadrupletLoss(MinedCriterion):
         super().__init__(miner)
         self.margin_alpha_1, self.margin_alpha_2 = margin_alpha_1, margin_alpha_2
 
-    def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
+    def anchored_loss(
+        self, output: ModelOutput, labels: torch.Tensor, anchors: int
+    ) -> torch.Tensor:
         embeddings = output.embeddings
-        triplets = self.mined(embeddings, labels)
+        triplets = self.mined(embeddings, labels, anchors)
         if len(triplets.rows) == 0:
             return graph_zero(embeddings)
         fourth, exists = draw_fourth(labels, triplets.rows)
         exists = exists if triplets.real is None else exists & triplets.real
-        anchors, positives, negatives = embeddings[triplets.rows].unbind(1)
-        to_positive = (anchors - positives).square().sum(-1)
-        to_negative = (anchors - negatives).square().sum(-1)
+        rows, positives, negatives = embeddings[triplets.rows].unbind(1)
+        to_positive = (rows - positives).square().sum(-1)
+        to_negative = (rows - negatives).square().sum(-1)
         first = relu(to_positive - to_negative + self.margin_alpha_1)
         apart = (negatives - embeddings[fourth]).square().sum(-1)
         second = relu(to_positive - apart + self.margin_alpha_2)

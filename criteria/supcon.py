@@ -3,12 +3,12 @@
 import torch
 from torch.nn.functional import normalize
 
-from criteria.base import Criterion
+from criteria.base import AnchoredCriterion
 from utilities.functional import masked_logsumexp, masked_mean, pair_masks
 from utilities.types import ModelOutput
 
 
-class SupConLoss(Criterion):
+class SupConLoss(AnchoredCriterion):
     """Each positive of an anchor against all other samples of the batch.
 
     With cosine similarities s: mean over anchors with positives of
@@ -19,10 +19,12 @@ class SupConLoss(Criterion):
         super().__init__()
         self.temperature = temperature
 
-    def loss(self, output: ModelOutput, labels: torch.Tensor) -> torch.Tensor:
-        positives, negatives = pair_masks(labels)
+    def anchored_loss(
+        self, output: ModelOutput, labels: torch.Tensor, anchors: int
+    ) -> torch.Tensor:
+        positives, negatives = pair_masks(labels, anchors)
         unit = normalize(output.embeddings, dim=1)
-        logits = unit @ unit.T / self.temperature
+        logits = unit[:anchors] @ unit.T / self.temperature
         n_positives = positives.sum(1)
         mean_positive = logits.masked_fill(~positives, 0.0).sum(1) / n_positives.clamp(min=1)
         normaliser = masked_logsumexp(logits, positives | negatives, 1)

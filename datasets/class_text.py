@@ -8,10 +8,11 @@ import io
 
 import numpy as np
 
-from datasets import text_file
 from datasets.listing import TRAIN, Listing
+from utilities import text_file
 from utilities.documents import from_json
 from utilities.errors import UserError, named
+from utilities.rows import as_written
 
 FORMS = (
     'a .json file {"class": "text"} or {"class": ["text", "text"]}, '
@@ -93,5 +94,6 @@ def _from_csv(content: str) -> dict[str, tuple[str, ...]]:
                 f"the row of {row['class']!r} has more cells than there are columns; texts with "
                 "commas stand in quotes"
             )
-        texts[row["class"]] = (*texts.get(row["class"], ()), row["text"])
+        name = as_written(row["class"])
+        texts[name] = (*texts.get(name, ()), as_written(row["text"]))
     return texts

@@ -3,6 +3,8 @@
 JPEGs, which most images are, are decoded by libjpeg-turbo alone; Pillow reads everything else.
 """
 
+import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ import simplejpeg
 import torch
 from PIL import ExifTags, Image, ImageFile
 
+LOG = logging.getLogger(__name__)
 # What is raised for damaged files.
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 # 1/8, 1/4 and 1/2: the scales that libjpeg-turbo decodes faster than the whole.
@@ -53,6 +56,51 @@ def unreadable_if_damaged() -> Iterator[None]:
         raise
     except Exception as error:
         raise OSError(str(error) or type(error).__name__) from error
+
+
+@contextmanager
+def _libtiff_heard(image: Image.Image, name: str) -> Iterator[None]:
+    """What libtiff writes to standard error of its own is a reason here, or told with a name."""
+    if getattr(image, "format", None) != "TIFF":
+        yield
+        return
+    heard = os.memfd_create("libtiff") if hasattr(os, "memfd_create") else _nowhere()
+    try:
+        with _standard_error_into(heard):
+            yield
+    except UNREADABLE as error:
+        raise OSError(_said(heard) or str(error)) from error
+    else:
+        if said := _said(heard):
+            LOG.warning("%s is read as far as it can be: %s.", name, said)
+    finally:
+        os.close(heard)
+
+
+@contextmanager
+def _standard_error_into(descriptor: int) -> Iterator[None]:
+    try:
+        before = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    try:
+        os.dup2(descriptor, 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
+def _nowhere() -> int:
+    return os.open(os.devnull, os.O_RDWR)
+
+
+def _said(descriptor: int) -> str:
+    """The first line, without the name that Pillow gives all files there."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    line = os.read(descriptor, 400).decode(errors="replace").partition("\n")[0]
+    return line.removeprefix("tempfile.tif: ").strip().rstrip(".")
 
 
 class Pixels(NamedTuple):
@@ -100,7 +148,7 @@ def read_rgb(path: str, *, oriented: bool = True) -> Image.Image:
 
     Of an animation it is the first frame; transparency is laid on white.
     """
-    with unreadable_if_damaged(), Image.open(path) as image:
+    with unreadable_if_damaged(), Image.open(path) as image, _libtiff_heard(image, path):
         lower = [_of_lower_bytes(tile) for tile in image.tile]
         image.load()
         if any(lower) and max(largest for _, largest in image.getextrema()[:3]) < IN_TWELVE_BITS:
@@ -133,7 +181,7 @@ def as_rgb(image: Image.Image, *, oriented: bool = True) -> Image.Image:
 
 def source_of(image: Image.Image, *, oriented: bool = True) -> Source:
     """An image in memory as `open_image` gives a file; raises UNREADABLE where it loads late."""
-    with unreadable_if_damaged():
+    with unreadable_if_damaged(), _libtiff_heard(image, "An image in memory"):
         return _opened(as_rgb(image, oriented=oriented))
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import scan, text_file
+from datasets import scan
 from datasets.benchmark import Benchmark
 from datasets.listing import TEST, TRAIN, Category, Listing
+from utilities import text_file
 from utilities.documents import from_json
 from utilities.errors import UserError
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets import text_file
 from datasets.images import ImageSplit
+from utilities import text_file
 from utilities.errors import UserError, named
 
 TRAIN, VALIDATION, TEST = 0, 1, 2

@@ -182,11 +182,14 @@ def draw_texture(look: Look, side: int, radius: float, rng: np.random.Generator)
     mark_color = jittered(np.full(3, rng.choice(MARK_GREYS[look.tone])), rng)
     angle = rng.uniform(0, 2 * math.pi)
     frequency = 2 * math.pi / (radius * rng.uniform(0.42, 0.6))
-    y, x = np.mgrid[:side, :side].astype(np.float32) * frequency
+    place = np.arange(side, dtype=np.float32) * frequency
+    x, y = place[None, :], place[:, None]
     u = x * math.cos(angle) - y * math.sin(angle)
     v = x * math.sin(angle) + y * math.cos(angle)
-    has_mark = PATTERNS[look.pattern](u, v)
-    return Image.fromarray(np.where(has_mark[..., None], mark_color, color))
+    has_mark = Image.fromarray(PATTERNS[look.pattern](u, v))
+    texture = Image.new("RGB", (side, side), tuple(color.tolist()))
+    texture.paste(tuple(mark_color.tolist()), mask=has_mark)
+    return texture
 
 
 def draw_mask(look: Look, side: int, radius: float, rng: np.random.Generator) -> Image.Image:

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from datasets import text_file
 from datasets.listing import (
     TEST,
     TRAIN,
@@ -26,6 +26,7 @@ from datasets.listing import (
     real_paths,
     rows_of,
 )
+from utilities import text_file
 from utilities.errors import UserError, named, reason
 from utilities.paths import require_readable
 
@@ -150,7 +151,17 @@ def _csv(text: str) -> "pyarrow.Table":
 
 
 def _cells(path: Path, table: "pyarrow.Table", name: str) -> list[object]:
-    """Raises UserError for values that Python does not have, as times long after our own."""
+    """Raises UserError for values that Python does not have, as times long after our own.
+
+    And for cells of several values, which name no class; a box has four.
+    """
+    from pyarrow import types
+
+    if name != "box" and types.is_nested(table[name].type):
+        raise UserError(
+            f"--source_path {path}: the cells of the column {name} hold {table[name].type} values; "
+            "each must be one text or number."
+        )
     try:
         return table[name].to_pylist()
     except (ValueError, OverflowError) as error:
@@ -175,7 +186,8 @@ def _tell_unread(path: Path, names: list[str]) -> None:
                 "call it so, else call it something else."
             )
     if unread:
-        LOG.info("--source_path %s: columns that are not read: %s.", path, named(unread))
+        shown = named([name or "one without a name" for name in unread])
+        LOG.info("--source_path %s: columns that are not read: %s.", path, shown)
 
 
 def _text(cell: object) -> str:
@@ -211,6 +223,7 @@ def _categories(path: Path, columns: dict[str, list[str]]) -> tuple[np.ndarray, 
     if all(NUMBER.fullmatch(name) for name in names):
         order = np.array(sorted(range(len(names)), key=lambda row: Decimal(str(names[row]))))
         names, labels = names[order], np.argsort(order)[labels]
+    _tell_alike(path, names.tolist())
     captions = _captions(labels, columns.get("caption", []), len(names))
     texts = _said_once(path, "class_name", columns, labels, names)
     superclasses = _said_once(path, "superclass", columns, labels, names)
@@ -227,6 +240,21 @@ def _categories(path: Path, columns: dict[str, list[str]]) -> tuple[np.ndarray, 
         Category(name, text or name, caption, superclass or None)
         for name, text, caption, superclass in zip(names, texts, captions, superclasses)
     ]
+
+
+def _tell_alike(path: Path, names: list[str]) -> None:
+    """Tells of labels that are different classes here, and perhaps one to whoever wrote them."""
+    written: dict[object, list[str]] = {}
+    for name in names:
+        plain = unicodedata.normalize("NFKC", name).casefold()
+        written.setdefault(Decimal(plain) if NUMBER.fullmatch(plain) else plain, []).append(name)
+    alike = [" and ".join(map(repr, some)) for some in written.values() if len(some) > 1]
+    if alike:
+        LOG.warning(
+            "--source_path %s: labels that are almost alike are different classes: %s.",
+            path,
+            named(alike),
+        )
 
 
 def _said_once(

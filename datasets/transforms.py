@@ -5,7 +5,7 @@ Where a crop lies is drawn first, then only that is decoded and resized.
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -70,6 +70,26 @@ class Crops(NamedTuple):
             self.colour(torch.zeros(1, 1, 3, dtype=torch.uint8), random)
 
 
+class Strength(NamedTuple):
+    """How much a training augmentation changes; by default as the paper's.
+
+    Attributes:
+        scale_min: smallest share of the area that a random crop shows. ratio_min: its smallest
+            aspect ratio; the largest is the inverse.
+        color_jitter: brightness, contrast and saturation change by up to this factor; 0: not at
+            all.
+        rand_augment: magnitude of 30 of two random changes (Cubuk et al., 2020); 0: none.
+    """
+
+    scale_min: float = 0.08
+    ratio_min: float = 3 / 4
+    color_jitter: float = 0.0
+    rand_augment: int = 0
+
+
+PAPER = Strength()
+
+
 class Transforms(NamedTuple):
     """How the images of a run are seen."""
 
@@ -78,7 +98,11 @@ class Transforms(NamedTuple):
 
 
 def select(
-    augmentation: str, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]
+    augmentation: str,
+    image_size: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    strength: Strength = PAPER,
 ) -> Transforms:
     """The named augmentation and the evaluation transform that goes with it.
 
@@ -86,7 +110,7 @@ def select(
         image_size: pixels of a crop, but see `crop_size`. mean, std: of channels in 0..1.
     """
     image_format = (augmentation, image_size, mean, std)
-    return Transforms(training(*image_format), evaluation(*image_format))
+    return Transforms(training(*image_format, strength), evaluation(*image_format))
 
 
 def short_side(image_size: int) -> int:
@@ -107,7 +131,11 @@ def scaled_to(short: int, height: int, width: int) -> tuple[int, int]:
 
 
 def training(
-    augmentation: str, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]
+    augmentation: str,
+    image_size: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    strength: Strength = PAPER,
 ) -> Crops:
     """The named augmentation.
 
@@ -115,10 +143,22 @@ def training(
     scaled image.
     """
     size = crop_size(augmentation, image_size)
-    place: Callable[[int, int, np.random.Generator], Placement] = partial(_random_resized, size)
+    place: Callable[[int, int, np.random.Generator], Placement] = partial(
+        _random_resized, strength.scale_min, strength.ratio_min, size
+    )
     if augmentation == "red":
         place = partial(_random_window, short_side(image_size), size)
-    return Crops(size, place, _jittered if augmentation == "adv" else None, True, mean, std)
+    return Crops(size, place, _colour(augmentation == "adv", strength, mean), True, mean, std)
+
+
+def _colour(
+    is_adverse: bool, strength: Strength, mean: tuple[float, ...]
+) -> Callable[[torch.Tensor, np.random.Generator], torch.Tensor] | None:
+    jitter = 0.0 if is_adverse else strength.color_jitter
+    if not jitter and not strength.rand_augment:
+        return _jittered if is_adverse else None
+    changed = partial(_changed, jitter, strength.rand_augment, mean)
+    return partial(_jittered_and, changed) if is_adverse else changed
 
 
 def evaluation(
@@ -129,20 +169,31 @@ def evaluation(
     return Crops(size, partial(_centre, short_side(image_size), size), None, False, mean, std)
 
 
-def _random_resized(size: int, height: int, width: int, random: np.random.Generator) -> Placement:
-    """8 to 100 percent of the area, aspect ratio 3/4 to 4/3 (torchvision's RandomResizedCrop).
+def _random_resized(
+    scale_min: float,
+    ratio_min: float,
+    size: int,
+    height: int,
+    width: int,
+    random: np.random.Generator,
+) -> Placement:
+    """From `scale_min` of the area to all of it, aspect ratio `ratio_min` to its inverse.
 
-    The centre after ten misses.
+    The centre after ten misses. As torchvision's RandomResizedCrop.
     """
+    ratio_max = 1 / ratio_min
     for _ in range(10):
-        area = height * width * random.uniform(0.08, 1)
-        ratio = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
+        area = height * width * random.uniform(scale_min, 1)
+        ratio = math.exp(random.uniform(math.log(ratio_min), math.log(ratio_max)))
         box_height, box_width = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
         if 0 < box_height <= height and 0 < box_width <= width:
             top = int(random.integers(height - box_height + 1))
             left = int(random.integers(width - box_width + 1))
             return Placement((top, left, box_height, box_width), (size, size), (0, 0))
-    box_height, box_width = min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3))
+    box_height, box_width = (
+        min(height, round(width * ratio_max)),
+        min(width, round(height * ratio_max)),
+    )
     top, left = (height - box_height) // 2, (width - box_width) // 2
     return Placement((top, left, box_height, box_width), (size, size), (0, 0))
 
@@ -185,6 +236,51 @@ def _jittered(crop: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
         middle = 0 if changes[number] is functional.adjust_hue else 1
         pixels = changes[number](pixels, middle + random.uniform(-0.2, 0.2))
     return pixels.permute(1, 2, 0)
+
+
+def _jittered_and(
+    changed: Callable[[torch.Tensor, np.random.Generator], torch.Tensor],
+    crop: torch.Tensor,
+    random: np.random.Generator,
+) -> torch.Tensor:
+    return changed(_jittered(crop, random), random)
+
+
+def _changed(
+    jitter: float,
+    magnitude: int,
+    mean: tuple[float, ...],
+    crop: torch.Tensor,
+    random: np.random.Generator,
+) -> torch.Tensor:
+    """[N, N, 3], changed by transforms of torchvision, which draw from torch's stream.
+
+    That stream of the CPU is elsewhere while they do, so that they depend on `random` alone.
+    """
+    before = torch.get_rng_state()
+    torch.default_generator.manual_seed(int(random.integers(2**63)))
+    try:
+        return _changes(jitter, magnitude, mean)(crop.permute(2, 0, 1)).permute(1, 2, 0)
+    finally:
+        torch.set_rng_state(before)
+
+
+@cache
+def _changes(
+    jitter: float, magnitude: int, mean: tuple[float, ...]
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What is turned or moved out of the image leaves its mean colour there."""
+    # Here, because torchvision takes seconds to load.
+    from torchvision.transforms import v2
+
+    changes: list[torch.nn.Module] = []
+    if magnitude:
+        fill = [round(255 * channel) for channel in mean]
+        bilinear = v2.InterpolationMode.BILINEAR
+        changes.append(v2.RandAugment(2, magnitude, interpolation=bilinear, fill=fill))
+    if jitter:
+        changes.append(v2.ColorJitter(jitter, jitter, jitter))
+    return v2.Compose(changes)
 
 
 def _span(start: float, length: float) -> slice:

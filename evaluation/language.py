@@ -4,8 +4,6 @@ Tables have at most LISTED classes and figures fewer, at even steps, so that the
 whatever the size of the split.
 """
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +15,7 @@ from PIL import Image, ImageOps
 from evaluation.figures import CLASSES, attempted, draw_similarities
 from utilities.errors import in_escapes
 from utilities.pictures import lettered, new_figure, save
+from utilities.rows import csv_of
 from utilities.run_folder import write_atomically
 
 MATRIX = "similarities.png"
@@ -94,8 +93,12 @@ def write_tables(folder: Path, view: View) -> None:
         for place, name in enumerate(names)
         for rank, (other, similarity) in enumerate(view.near(place), start=1)
     ]
-    _write(folder / "similarities.csv", [["class", *names], *matrix])
-    _write(folder / "nearest_classes.csv", [["class", "rank", "nearest", "similarity"], *near])
+    tables: dict[str, Sequence[Sequence[object]]] = {
+        "similarities.csv": [["class", *names], *matrix],
+        "nearest_classes.csv": [["class", "rank", "nearest", "similarity"], *near],
+    }
+    for name, rows in tables.items():
+        write_atomically(folder / name, csv_of(rows))
 
 
 def draw(
@@ -164,9 +167,3 @@ def _row(rows: Sequence[int], read: Reader) -> np.ndarray:
             fitting = ImageOps.pad(image.convert("RGB"), (SIDE - 4, SIDE - 4), color="white")
             strip.paste(fitting, (number * SIDE + 2, 2))
     return np.asarray(strip)
-
-
-def _write(file: Path, rows: Sequence[Sequence[object]]) -> None:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_atomically(file, text.getvalue())

@@ -218,13 +218,13 @@ def _search(
     use_faiss: bool,
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
     """The values of one space, and the gallery rows [Q] found first if a metric reads them."""
-    gallery_rows, queries, self_rows = _places(embeddings, protocol)
+    gallery_rows, queries, self_rows = places(embeddings, protocol)
     of_ranks = [metric for metric in metrics if metric.depth]
     relations = _relations(protocol, of_ranks)
     depth = max(least_depth(space), *(relation.depth for relation in relations), 1)
     plain = EUCLIDEAN if space == EUCLIDEAN else COSINE
     gallery = Gallery(gallery_rows, plain, depth=depth, use_faiss=use_faiss, memory=memory)
-    step = _queries_at_once(gallery, relations, memory, is_listed=space == RERANKED)
+    step = queries_at_once(gallery, relations, memory, is_listed=space == RERANKED)
     values = {
         metric.name: torch.empty(len(queries), dtype=torch.float64, device=embeddings.device)
         for metric in of_ranks
@@ -283,7 +283,7 @@ def _retriever(space: str, gallery: Gallery, relations: list[Relation], at_once:
     return scan
 
 
-def _places(
+def places(
     embeddings: torch.Tensor, protocol: Protocol
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The gallery [G, D], the queries [Q] as rows of the split, and as rows of the gallery [Q].
@@ -311,7 +311,7 @@ def _relations(protocol: Protocol, metrics: list[Metric]) -> list[Relation]:
     return relations
 
 
-def _queries_at_once(
+def queries_at_once(
     gallery: Gallery, relations: Iterable[Relation], memory: int, *, is_listed: bool
 ) -> int:
     """As many queries as fit.

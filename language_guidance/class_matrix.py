@@ -4,6 +4,7 @@ A taxonomy, human judgements, another model. They are taken as they are; nothing
 """
 
 import csv
+import io
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -13,8 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from utilities import text_file
 from utilities.errors import UserError, named
 from utilities.paths import expanded, require_readable
+from utilities.rows import as_written
 
 LOG = logging.getLogger(__name__)
 KIND = "matrix"
@@ -95,8 +98,9 @@ def _table(file: str) -> _Table:
 
 def _of_array(path: Path) -> _Table:
     values = np.load(path, allow_pickle=False)
-    names = path.with_suffix(".txt").read_text(encoding="utf-8-sig").splitlines()
-    names = [name.strip() for name in names]
+    if not isinstance(values, np.ndarray):
+        raise ValueError("it holds several arrays")
+    names = [name.strip() for name in text_file.lines_of(path.with_suffix(".txt"))]
     if values.shape != (len(names), len(names)) or values.dtype.kind not in "fiub":
         raise ValueError(f"{len(names)} names, and {values.dtype} of shape {values.shape}")
     return _Table(names, values.astype(np.float64))
@@ -106,12 +110,12 @@ def _of_cells(path: Path) -> _Table:
     separator = SEPARATORS.get(path.suffix.lower())
     if separator is None:
         raise ValueError(f"its name ends in {path.suffix or 'nothing'}")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        cells = [row for row in csv.reader(file, delimiter=separator) if any(row)]
+    text = io.StringIO(text_file.read_text(path), newline="")
+    cells = [row for row in csv.reader(text, delimiter=separator) if any(row)]
     if len(cells) < 2:
         raise ValueError("it has no rows")
-    columns = [name.strip() for name in cells[0][1:]]
-    names = [row[0].strip() for row in cells[1:]]
+    columns = [as_written(name.strip()) for name in cells[0][1:]]
+    names = [as_written(row[0].strip()) for row in cells[1:]]
     if other := sorted(set(columns) ^ set(names)):
         raise ValueError(f"rows and columns have other names: {named(other)}")
     values = np.array([_numbers(row, columns) for row in cells[1:]])

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from utilities import text_file
 from utilities.errors import UserError, named
-from utilities.paths import expanded
+from utilities.paths import expanded, require_readable
 
 LOG = logging.getLogger(__name__)
 # Words with what joins them inside: St. Bernard's, three-toed, 10.5.
@@ -80,8 +81,9 @@ def _vectors_of(word: str, vectors: dict[str, np.ndarray]) -> list[np.ndarray]:
 def _read(file: Path, wanted: set[str]) -> dict[str, np.ndarray]:
     """The vectors of the wanted words that a file has."""
     try:
-        pairs = _of_array(file, wanted) if file.suffix == ".npy" else _of_lines(file, wanted)
-        return dict(pairs)
+        require_readable(file)
+        read = _of_array if file.suffix.lower() == ".npy" else _of_lines
+        return dict(read(file, wanted))
     except (OSError, ValueError) as error:
         raise UserError(
             f"--language_model vectors:{file} cannot be read ({error}); expected are lines of a "
@@ -97,20 +99,32 @@ def _of_lines(file: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
             word, _, rest = line.lstrip("\ufeff").rstrip("\n").partition(" ")
             if number == 1 and len(rest.split()) == 1:
                 continue  # how many words and dimensions follow
+            width = width or len(rest.split())
             if word not in wanted:
                 continue
-            vector = np.array(rest.split(), dtype=np.float32)
-            width = width or len(vector)
-            if len(vector) != width or not width:
-                raise ValueError(f"line {number} has {len(vector)} numbers, others {width}")
-            yield word, vector
+            cells = rest.split()
+            if len(cells) > width:
+                continue  # another word, which has spaces in it
+            if len(cells) < width or not width:
+                raise ValueError(f"line {number} has {len(cells)} numbers, others {width}")
+            with np.errstate(over="ignore"):  # which is then not finite
+                vector = np.array(cells, dtype=np.float32)
+            yield word, _finite(vector, number)
 
 
 def _of_array(file: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
     array = np.load(file, mmap_mode="r", allow_pickle=False)
-    words = file.with_suffix(".txt").read_text(encoding="utf-8").splitlines()
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise ValueError("it holds no array of numbers")
+    words = text_file.lines_of(file.with_suffix(".txt"))
     if array.ndim != 2 or len(words) != len(array):
         raise ValueError(f"{len(words)} words, and an array of shape {array.shape}")
-    for word, row in zip(words, array):
+    for number, (word, row) in enumerate(zip(words, array), start=1):
         if word in wanted:
-            yield word, np.array(row, dtype=np.float32)
+            yield word, _finite(np.array(row, dtype=np.float32), number)
+
+
+def _finite(vector: np.ndarray, line: int) -> np.ndarray:
+    if not np.isfinite(vector).all():
+        raise ValueError(f"line {line} has a number that is not finite")
+    return vector

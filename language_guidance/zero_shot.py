@@ -14,9 +14,10 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from language_guidance import language_models
-from language_guidance.language_models import OpenClip
+from utilities import open_clip_models, text_file
 from utilities.errors import UserError
-from utilities.paths import expanded, require_readable
+from utilities.open_clip_models import OpenClip
+from utilities.paths import expanded
 
 KIND = "clip"
 FLAGS = {"flag": "--language_pseudoclass_arch", "file_flag": "--language_pseudoclass_weights"}
@@ -58,8 +59,8 @@ class ZeroShot(NamedTuple):
 
     def load(self) -> ImageTower:
         """Raises UserError where its weights cannot be had."""
-        model, _ = language_models.load_open_clip(self.source, torch.device("cpu"))
-        return ImageTower(model, language_models.preprocessing(model))
+        model = open_clip_models.load(self.source, torch.device("cpu"))
+        return ImageTower(model, open_clip_models.preprocessing(model))
 
 
 def select(arch: str, weights: str | None, vocabulary: str) -> ZeroShot:
@@ -71,9 +72,7 @@ def select(arch: str, weights: str | None, vocabulary: str) -> ZeroShot:
         UserError: a model that there is not, or a file without words.
     """
     _, _, name = arch.partition(":")
-    return ZeroShot(
-        language_models.open_clip_source(name, weights, **FLAGS), read_vocabulary(vocabulary)
-    )
+    return ZeroShot(open_clip_models.source(name, weights, **FLAGS), read_vocabulary(vocabulary))
 
 
 def preprocessing(network: nn.Module) -> Callable[[Image.Image], torch.Tensor]:
@@ -87,8 +86,7 @@ def read_vocabulary(file: str) -> list[str]:
     """The different lines of a file that are not empty, in its order."""
     path = Path(expanded(file))
     try:
-        require_readable(path)
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = text_file.lines_of(path)
     except (OSError, ValueError) as error:
         raise UserError(
             f"--language_pseudoclass_vocabulary {file} cannot be read "

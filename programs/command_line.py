@@ -67,7 +67,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        type=_checkpoint,
+        type=checkpoint,
         help="Checkpoint of a run of main.py, or the run's folder: its last one.",
     )
 
@@ -170,7 +170,8 @@ def _told(name: str, work: Callable[[Flags], None], flags: Flags) -> None:
         raise UserError(f"{what}{error.strerror or reason(error)}.") from error
 
 
-def _checkpoint(text: str) -> Path:
+def checkpoint(text: str) -> Path:
+    """The type of a flag that takes a checkpoint, or a run folder: its last one."""
     path = checkpoint_at(place(text))
     if not path.is_file():
         raise argparse.ArgumentTypeError(

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import timm
@@ -16,6 +16,7 @@ from architectures import weights
 from datasets import transforms
 from programs.constants import TOLERANCE
 from programs.results import runs
+from programs.results.settings import guidance_in_words
 from utilities import run_folder
 from utilities.errors import UserError, reason
 from utilities.version import VERSION
@@ -70,8 +71,8 @@ def timm_model(network: "Trained", example: torch.Tensor) -> nn.Module:
         model = timm.create_model(
             tagged, num_classes=embedder.head.out_features, **_options(network)
         )
-        config = timm.get_pretrained_cfg(tagged, allow_unregistered=False)
-        classifier = str(config.classifier) if config else ""
+        config = cast(dict[str, Any], model.pretrained_cfg)
+        classifier = str(config.get("classifier", ""))
         state = _state(embedder, classifier, 2.0 if spec.double else 1.0)
         model.load_state_dict(state)
     except Exception as error:  # timm's models raise many types for options that they lack
@@ -181,7 +182,7 @@ def _options(network: "Trained") -> dict[str, Any]:
     settings = network.settings
     spec = architectures.parse_arch(settings["arch"])
     crop = transforms.crop_size(settings["augmentation"], settings["image_size"])
-    options = weights.size_option(spec.trunk, crop)
+    options = weights.source_options(spec.trunk) | weights.size_option(spec.trunk, crop)
     if spec.double:
         options["global_pool"] = "avgmax"  # half of what max added to average pooling gives
     return options
@@ -198,10 +199,9 @@ def _training(settings: dict[str, Any]) -> str:
     sentence = f"It was trained with the objective {settings['loss']}"
     if not settings.get("language_distill_w"):
         return f"{sentence}."
-    source = "ImageNet pseudolabels" if settings.get("language_pseudoclass") else "class names"
     return (
-        f"{sentence}, guided by {source} through {settings['language_model']} (language guidance, "
-        "Roth et al., CVPR 2022)."
+        f"{sentence}, guided by {guidance_in_words(settings)} (language guidance, Roth et al., "
+        "CVPR 2022)."
     )
 
 

@@ -17,6 +17,7 @@ from programs import command_line
 from utilities.errors import on_one_line
 
 if TYPE_CHECKING:
+    import parameters
     from programs.sweeping.local import Outcome
     from programs.sweeping.study import Planned, Study
 
@@ -84,6 +85,7 @@ def parse(argv: list[str] | None) -> Flags:
         "--gpus",
         metavar="ID",
         nargs="+",
+        type=_gpu,
         help="GPUs for the runs, in turn; by default all that there are.",
     )
     parser.add_argument(
@@ -156,6 +158,16 @@ def _pattern(text: str) -> re.Pattern[str]:
         raise argparse.ArgumentTypeError(f"{text} is no regular expression: {error}") from error
 
 
+def _gpu(text: str) -> str:
+    from programs.sweeping.machine import names_one_gpu
+
+    if not names_one_gpu(text):
+        raise argparse.ArgumentTypeError(
+            f"{text} is not the number of one GPU; several stand apart, as --gpus 0 1"
+        )
+    return text
+
+
 def _refuse(sentences: Iterable[str]) -> int:
     for sentence in sentences:
         print(f"python -m programs.sweep: error: {on_one_line(sentence)}", file=sys.stderr)
@@ -211,7 +223,15 @@ def _comparisons(
         here = [run for run in finished if entry in ("", run.entry)]
         folders = [str(outcome.finished[run.label]) for run in here]
         baseline = [run.group for run in here if run.variant == study.baseline]
-        yield [*folders, *(["--baseline", baseline[0]] if baseline else [])]
+        held_against = ["--baseline", baseline[0]] if baseline else []
+        yield [*folders, *_compared_split(here[0].settings), *held_against]
+
+
+def _compared_split(settings: "parameters.Settings") -> list[str]:
+    """The flag that takes what is evaluated in the place of the test split."""
+    if not settings.no_test_metrics:
+        return []
+    return ["--split", "Val" if settings.use_tv_split else "Train"]
 
 
 if __name__ == "__main__":

@@ -13,11 +13,14 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 import architectures
+import parameters
 from architectures import EmbeddingNetwork
 from datasets import loading, transforms
 from datasets.images import ImageSplit
@@ -29,6 +32,7 @@ from programs.images import GivenImage, given
 from utilities import checkpoints
 from utilities.choices import one_of
 from utilities.errors import UserError
+from utilities.flags import abridged
 from utilities.run_folder import checkpoint_at
 from utilities.runtime import Runtime, select_device, use_own_cores
 
@@ -138,7 +142,7 @@ class Trained:
 def load(
     run: str | os.PathLike, device: str = "auto", *, gpu: int = 0, precision: str = "fp32"
 ) -> Trained:
-    """The network of a checkpoint, or of a run folder's last one.
+    """The network of a checkpoint, or of a run folder's last one; of `--ema` the averaged one.
 
     Args:
         device: auto, the GPU if there is one, or cpu or cuda. gpu: its index.
@@ -164,6 +168,7 @@ def load(
             f"{FLAG} {path} does not say its {', '.join(missing)}; it is of another version of "
             "this program."
         )
+    _require_possible(path, settings)
     augmentation, image_size = settings["augmentation"], settings["image_size"]
     network = architectures.select(
         settings["arch"],
@@ -171,18 +176,42 @@ def load(
         pretrained=False,
         weights_file=None,
         image_size=transforms.crop_size(augmentation, image_size),
+        adapters=_adapters(settings),
     )
-    checkpoints.restore({"state_dict": network}, checkpoint, FLAG)
+    checkpoints.restore({checkpoint.evaluated: network}, checkpoint, FLAG)
+    network.merge_adapters()
     transform = transforms.evaluation(augmentation, image_size, network.mean, network.std)
     network.to(runtime.device).eval()
     return Trained(network, transform, settings, _identity(checkpoint), runtime)
 
 
+def _require_possible(path: Path, settings: dict[str, Any]) -> None:
+    """Raises UserError for a checkpoint whose settings no run can have had."""
+    for name in SHAPING:
+        flag, value = parameters.BY_NAME[name], settings[name]
+        try:
+            problems = flag.problems(flag.read(value))
+        except (TypeError, ValueError, OverflowError):
+            problems = [f"{abridged(value, of=repr)} is not {flag.expected}"]
+        if problems:
+            raise UserError(
+                f"{FLAG} {path} is damaged or of another program; among its settings, --{name}: "
+                f"{problems[0].rstrip('.')}."
+            )
+
+
+def _adapters(settings: dict) -> architectures.LowRank | None:
+    rank = settings.get("lora_rank", 0)  # which older runs do not say
+    return architectures.LowRank(rank, settings["lora_alpha"]) if rank else None
+
+
 def _identity(checkpoint: checkpoints.Checkpoint) -> str:
     shaping = [checkpoint.settings[name] for name in SHAPING]
     shaping.append(checkpoint.settings.get("exif_orientation", "ignore"))
+    if adapters := _adapters(checkpoint.settings):
+        shaping.append(adapters)
     digest = hashlib.sha256(json.dumps(shaping).encode())
-    for name, tensor in sorted(checkpoint.tensors["state_dict"].items()):
+    for name, tensor in sorted(checkpoint.tensors[checkpoint.evaluated].items()):
         digest.update(name.encode())
         digest.update(tensor.flatten().contiguous().view(torch.uint8).numpy())
     return digest.hexdigest()

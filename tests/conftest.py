@@ -27,3 +27,12 @@ def own_logging() -> Iterator[None]:
     for handler in list(root.handlers):
         if not type(handler).__module__.startswith("_pytest"):
             root.removeHandler(handler)
+
+
+@pytest.fixture(autouse=True)
+def curves_only_where_looked_at(request, monkeypatch) -> None:
+    """Curves are most of the time of a tiny run: drawn in tests that are marked with `curves`."""
+    if not request.node.get_closest_marker("curves"):
+        from utilities.logger import RunLog
+
+        monkeypatch.setattr(RunLog, "_draw_family", lambda *ignored: None)

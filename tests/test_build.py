@@ -109,3 +109,14 @@ def test_the_margins_of_classes_that_nothing_moves_stay(decay, moves):
         optimizer.step()
     assert bool((criterion.beta < 1.2 - 1e-4).all()) == moves
     assert moves or torch.equal(criterion.beta.detach(), torch.full((4,), 1.2))
+
+
+@pytest.mark.parametrize(
+    "name, is_told", [("ContrastiveLoss", True), ("SoftTripleLoss", False), ("margin", False)]
+)
+def test_rates_of_an_objective_that_learns_nothing_are_told(caplog, name, is_told):
+    loss = name if name == "margin" else f"pml:{name}"
+    with caplog.at_level("INFO"):
+        learning("--loss", loss, "--loss_pml_lr", "0.1", "--criterion_decay", "0.2")
+    for said in ("--loss_pml_lr 0.1", "--criterion_decay 0.2"):
+        assert (f"{said} has no effect, because --loss {loss} has no" in caplog.text) == is_told

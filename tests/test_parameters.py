@@ -106,6 +106,12 @@ def test_the_catalogue_names_what_the_registries_hold():
 def test_who_mines_and_who_pools_is_as_in_the_components():
     mining = {name for name, component in criteria.REGISTRY.items() if "miner" in component.NEEDS}
     assert {*parameters.ANY_MINER, *parameters.MINERS} == mining
+    anchored = {
+        name
+        for name, component in criteria.REGISTRY.items()
+        if issubclass(component, criteria.base.AnchoredCriterion)
+    }
+    assert set(parameters.ANCHORED) == anchored
     pooled = {name for name, part in datasampler.REGISTRY.items() if "pool_size" in part.OPTIONS}
     assert set(parameters.POOLED) == pooled
     assert set(parameters.BATCH_MATCHING) == {
@@ -273,6 +279,10 @@ def test_all_wrong_settings_are_told_together(capsys):
         (["--evaluation_backend", "annoy"], "faiss"),
         (["--evaluate_only", "nowhere.pth.tar"], "nowhere.pth.tar"),
         (["--evaluation_metrics", "rho_spectrum@1@avg_features"], "--evaltypes avg_features"),
+        (["--scheduler", "plateau", "--gamma", "1"], "needs --gamma below 1, not 1"),
+        (["--xbm_size", "9", "--loss", "proxyanchor"], "which --loss proxyanchor cannot take"),
+        (["--xbm_size", "9", "--loss", "pml:CircleLoss"], "it works with contrastive,"),
+        (["--ema", "1"], "--ema must be "),
     ],
 )
 def test_wrong_settings(capsys, argv, part):
@@ -555,6 +565,10 @@ def meeting(need: Need, flag: Flag, file: str) -> tuple[list[str], list[str]] | 
             ["--data_batchmatch_bigbs", "112"],
         ),
         "training ends at --n_epochs {n_epochs}": ([], ["--n_epochs", "3"]),
+        "training ends at --n_epochs {n_epochs}, before the rates can fall": (
+            [],
+            ["--n_epochs", "3"],
+        ),
         "training ends at --n_epochs {n_epochs}, before --tau {tau}": (["--tau", "3"], []),
         "no split is evaluated (--no_train_metrics, --no_test_metrics)": (
             [],
@@ -813,6 +827,12 @@ def test_what_a_run_recorded_brings_no_notice_and_what_is_given_beside_it_does(t
             ["--loss_s2sd_feat_distill_delay 1000"],
         ),
         (["--loss", "s2sd", "--loss_s2sd_feat_distill"], 1001, []),
+        (
+            ["--xbm_size", "9", "--xbm_start", "60", "--ema", "0.99"],
+            60,
+            ["--ema 0.99", "--xbm_start 60"],
+        ),
+        (["--xbm_size", "9", "--xbm_start", "59", "--ema", "0.98"], 60, []),
     ],
 )
 def test_what_would_begin_after_the_run_is_told(delays, iterations, flags):
@@ -1153,3 +1173,18 @@ def test_weights_of_the_hub_are_no_file(capsys):
     with pytest.raises(SystemExit):
         parameters.parse(["--arch_weights", "hub:me/x"])
     assert "there is no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["source_path", "save_path", "resume", "evaluate_only", "config"])
+def test_a_path_that_cannot_be_looked_at_is_a_sentence(name, tmp_path):
+    for path in (str(tmp_path / ("x" * 300)), "a\0b"):
+        _, problems = parameters.examine([f"--{name}", path])
+        assert any(problem.startswith(f"--{name} ") for problem in problems)
+
+
+@pytest.mark.parametrize("flag", ["group", "savename"])
+def test_a_name_that_no_folder_can_have_is_told_before_anything_begins(flag):
+    _, problems = parameters.examine([f"--{flag}", "ö" * 120])
+    assert any(problem.startswith(f"--{flag} makes the name of") for problem in problems)
+    _, problems = parameters.examine([f"--{flag}", "ö" * 100])
+    assert not problems or "makes the name" not in " ".join(problems)

@@ -139,3 +139,5 @@ def test_an_evaluation_has_a_log_and_is_quiet_where_asked(call, folder, capsys):
     results = json.loads((again / "results.json").read_text())
     assert results["epochs"] == 2 and results["data"]["Test"] == {"classes": 3, "images": 24}
     assert results["peak_memory"]["host_gb"] > 0
+    assert not list((again / "CSV_Logs").glob("Data_Train_*")), "an evaluation trains nothing"
+    assert "  results.json, log.txt, CSV_Logs/, Progression_Plots/, args.yaml, Param" in said

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 import main
+from training import Learner
 from utilities.processes import VARIABLES
 from utilities.run_folder import LAST_CHECKPOINT, RESULTS
 
@@ -220,6 +221,43 @@ def test_processes_that_would_train_the_same_run_are_refused(
     (message,) = capsys.readouterr().err.splitlines()
     assert "WORLD_SIZE=2" in message and problem in message and "torchrun" in message
     assert not folder.exists()
+
+
+def left_before_its_first_checkpoint(call, *argv: str) -> None:
+    """As far as the files go, a run that is killed in its first step."""
+
+    def killed(self, batch):
+        raise ZeroDivisionError
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr(Learner, "step", killed)
+        call(*argv)
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(call, folder, capsys):
+    left_before_its_first_checkpoint(call)
+    (folder / "note.txt").write_text("mine")
+    assert call("--kernels", "1") == 0  # another number of processes is no other run
+    assert f"{folder} was left with these settings before its" in capsys.readouterr().out
+    assert len(losses(folder)) == 1 and (folder / "note.txt").read_text() == "mine"
+    log = (folder / "log.txt").read_text()
+    assert log.count("  Started: ") == 2 and "ZeroDivisionError" in log
+    assert call() == 0 and (folder.with_name("g_s0_1") / RESULTS).is_file()  # never over results
+
+
+def test_what_may_be_of_another_run_is_not_begun_again(call, folder, capsys):
+    left_before_its_first_checkpoint(call)
+    assert call("--lr", "0.5") == 0 and (folder.with_name("g_s0_1") / RESULTS).is_file()
+    left_before_its_first_checkpoint(call)
+    newest = folder.with_name("g_s0_2")
+    command = [sys.executable, "-c", WRITER, str(newest / "log.txt")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as writer:
+        assert writer.stdout is not None and writer.stdout.readline() == "locked\n"
+        assert call() == 0  # it may be running
+        writer.communicate("")
+    assert (folder.with_name("g_s0_3") / RESULTS).is_file()
+    assert not (newest / RESULTS).exists() and "was left" not in capsys.readouterr().out
 
 
 WRITER = """

@@ -250,3 +250,39 @@ def test_a_full_disk_when_told_to_stop_leaves_the_checkpoint_before(
     said = capsys.readouterr()
     assert "No room." in said.out and "stopped by SIGTERM; go on with" in said.err
     assert checkpoint_of(tmp_path)["epoch"] == 0
+
+
+@pytest.mark.parametrize("where", ["the checkpoint", "a step"])
+def test_a_second_ctrl_c_says_what_is_lost(photos, tmp_path, monkeypatch, capsys, where):
+    argv, save, step, calls = flags(photos, tmp_path, "plain"), checkpoints.save, Learner.step, []
+
+    def interrupted_save(path, state):
+        if where == "the checkpoint" and len(calls) == 8:
+            raise KeyboardInterrupt
+        save(path, state)
+
+    def interrupted_step(self, batch):
+        calls.append(1)
+        if where == "a step" and len(calls) == 8:
+            raise KeyboardInterrupt
+        if where == "the checkpoint" and len(calls) == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch)
+
+    monkeypatch.setattr(checkpoints, "save", interrupted_save)
+    monkeypatch.setattr(Learner, "step", interrupted_step)
+    assert main.main(argv) == 130
+    said = capsys.readouterr()
+    assert "Of epoch 2, 0 steps are kept in the last checkpoint; 2 more were made or" in said.out
+    assert "go on with: " in said.err and checkpoint_of(tmp_path)["epoch"] == 0
+
+
+def test_a_checkpoint_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(state, path):
+        Path(path).write_text("half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save(tmp_path / "a.pth.tar", {})
+    assert not list(tmp_path.iterdir())

@@ -4,13 +4,16 @@ import warnings
 from typing import NamedTuple
 
 import torch
+from torch import nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
+from training.average import Average
 from training.chunks import Chunks, statistics
+from training.cross_batch import CrossBatchMemory
 from training.optimizers import PlainOptimizer
-from training.schedules import PlainSchedule, Rise
+from training.schedules import PlainSchedule, Plateau, Rise, Schedule
+from utilities.logger import Families
 from utilities.runtime import Runtime
 from utilities.types import (
     Batch,
@@ -30,12 +33,14 @@ class Updates(NamedTuple):
     Attributes:
         clip_gradient: a longer gradient of all that learns is scaled to this norm; 0: never.
         rise: steps over which the learning rates rise; 0: none.
+        ema: decay of the weights' moving average, which is evaluated; 0: none.
     """
 
     optimizer: Optimizer
-    schedule: LRScheduler
+    schedule: Schedule
     clip_gradient: float = 0.0
     rise: int = 0
+    ema: float = 0.0
 
 
 class WeightedGuide(NamedTuple):
@@ -53,6 +58,7 @@ class Learner:
             the objective.
         warmup: epochs in which only the network's head learns.
         micro_batch: images that pass the network at a time; 0: the whole batch.
+        memory: that of earlier batches, in which the objective is asked for its loss.
     """
 
     def __init__(
@@ -65,13 +71,15 @@ class Learner:
         guidance: WeightedGuide | None = None,
         warmup: int = 0,
         micro_batch: int = 0,
+        memory: CrossBatchMemory | None = None,
     ):
         self.network, self.criterion = network, criterion
         self.guide: Guide | None = guidance.guide if guidance else None
         self.guide_weight = guidance.weight if guidance else 0.0
-        self.warmup, self.micro_batch = warmup, micro_batch
-        self.optimizer, self.schedule, self.clip_gradient, steps = updates
+        self.warmup, self.micro_batch, self.memory = warmup, micro_batch, memory
+        self.optimizer, self.schedule, self.clip_gradient, steps, decay = updates
         self.rise = Rise(steps)
+        self.average = Average(network, decay) if decay else None
         self.runtime, self.scaler = runtime, runtime.gradient_scaler()
 
     def begin_alike(self) -> None:
@@ -84,6 +92,8 @@ class Learner:
         """Training mode, with the trunk learning once the warm-up is over."""
         self.network.train()
         self.network.train_trunk(epoch >= self.warmup)
+        if self.average:
+            self.average.begin(self.network)
 
     def step(self, batch: Batch | PixelBatch, seed: int = 0) -> dict[str, torch.Tensor]:
         """Forward, loss, backward, update; the losses of the batch by name.
@@ -104,6 +114,8 @@ class Learner:
         with self.rise.applied(self.optimizer):
             self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.average:
+            self.average.update(self.network)
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _backward(self, batch: Batch, seed: int) -> dict[str, torch.Tensor]:
@@ -168,7 +180,7 @@ class Learner:
         self, output: ModelOutput, labels: torch.Tensor, indices: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Scalars by name, of a whole batch: objective, guidance if there is any, loss."""
-        objective = self.criterion(output, labels)
+        objective = (self.memory or self.criterion)(output, labels)
         if self.guide is None:
             return {"objective": objective, "loss": objective}
         guidance = self.guide(output.embeddings, labels, indices)
@@ -181,9 +193,26 @@ class Learner:
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             self.schedule.step()
 
+    def hear(self, losses: dict[str, float], validation: Families | None) -> None:
+        """What was measured after an epoch, for a schedule that goes by it.
+
+        Args:
+            validation: metrics of the validation part by family, if it was evaluated.
+        """
+        if isinstance(self.schedule, Plateau):
+            self.schedule.hear(losses, validation)
+
     def learning_rates(self) -> dict[str, float]:
         """Those of the schedule for the next step, by the name of each group of the optimiser."""
         return {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network whose embeddings count: the averaged one, if the weights are averaged."""
+        if self.average and self.average.has_begun:
+            return self.average.network
+        assert isinstance(self.network, nn.Module)
+        return self.network
 
     @property
     def parts(self) -> dict[str, Stateful]:
@@ -199,6 +228,10 @@ class Learner:
             parts["guide"] = self.guide
         if self.rise.steps:
             parts["rise"] = self.rise
+        if self.memory:
+            parts["memory"] = self.memory
+        if self.average:
+            parts["ema"] = self.average
         return parts
 
     def state_dict(self) -> dict[str, dict]:

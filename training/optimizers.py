@@ -128,8 +128,12 @@ class PlainOptimizer:
             for group in self.optimizer.param_groups
         ]
         groups = state_dict["param_groups"]
-        if len(groups) == len(settings):  # otherwise torch says so
-            groups = [group | current for group, current in zip(groups, settings)]
+        if len(groups) != len(settings):
+            raise ValueError(
+                f"{len(groups)} groups of weights there, {len(settings)} here: were they made by "
+                "another --layer_decay or --decay_matrices_only?"
+            )
+        groups = [group | current for group, current in zip(groups, settings)]
         self.optimizer.load_state_dict(state_dict | {"param_groups": groups})
         for weights, values in self.optimizer.state.items():
             _lay_out(values, weights)

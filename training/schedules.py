@@ -1,15 +1,19 @@
-"""Learning rate schedules by name, stepped at the end of each epoch, and a rise before them."""
+"""Learning rate schedules by name, and a rise before them.
+
+They go by epochs, or, the plateau, by what was measured after each.
+"""
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR, ReduceLROnPlateau
 
 from utilities.choices import part_of
+from utilities.logger import LOWER_IS_BETTER, Families
 
 
 class Course(NamedTuple):
@@ -17,13 +21,16 @@ class Course(NamedTuple):
 
     Attributes:
         epochs: of the run. tau: epochs, and gamma: the factor after each of them. floor: the share
-            of its rate that a falling schedule ends at.
+            of its rate that a falling schedule ends at. patience: measured epochs without a better
+            value that a plateau bears. validates: whether there is a validation part.
     """
 
     epochs: int
     tau: Sequence[int] = ()
     gamma: float = 1.0
     floor: float = 0.0
+    patience: int = 0
+    validates: bool = False
 
 
 def step(optimizer: Optimizer, course: Course) -> LRScheduler:
@@ -49,17 +56,79 @@ def cosine(optimizer: Optimizer, course: Course) -> LRScheduler:
     return LambdaLR(optimizer, share)
 
 
+class Plateau:
+    """Multiply by gamma, down to the floor, where a value has not become better for some epochs.
+
+    The value is the first metric of the validation part where there is one, else the training loss;
+    never one of the test part. An epoch without the value does not count.
+    """
+
+    def __init__(self, optimizer: Optimizer, course: Course):
+        self.optimizer, self.validates = optimizer, course.validates
+        self.rates = [float(group["lr"]) for group in optimizer.param_groups]
+        self.epochs, self.reductions = 0, 0
+        self.reduce = ReduceLROnPlateau(
+            optimizer,
+            mode="max",
+            factor=course.gamma,
+            patience=course.patience,
+            threshold=0.0,
+            min_lr=[rate * course.floor for rate in self.rates],
+            eps=0.0,
+        )
+
+    def step(self) -> None:
+        """The end of an epoch, which by itself changes nothing."""
+        self.epochs += 1
+
+    def hear(self, losses: Mapping[str, float], validation: Families | None) -> None:
+        """What was measured after an epoch: mean losses, and metrics by family, if any were."""
+        if not self.validates:
+            self._hear("loss", losses["loss"])
+        elif validation:
+            self._hear(*next(iter(next(iter(validation.values())).items())))
+
+    def _hear(self, name: str, value: float) -> None:
+        before = self.reduce.get_last_lr()
+        self.reduce.step(-value if name.startswith(LOWER_IS_BETTER) else value)
+        self.reductions += self.reduce.get_last_lr() != before
+
+    def state_dict(self) -> dict[str, float]:
+        """Also how many epochs are done, by which another schedule goes on."""
+        state = {"last_epoch": self.epochs, "best": float(self.reduce.best)}
+        return state | {"waited": self.reduce.num_bad_epochs, "reductions": self.reductions}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """The rates are those of the settings after as many reductions.
+
+        Of another schedule only the epochs are known.
+        """
+        self.epochs = int(state_dict["last_epoch"])
+        self.reductions = int(state_dict.get("reductions", 0))
+        self.reduce.best = state_dict.get("best", self.reduce.best)
+        self.reduce.num_bad_epochs = int(state_dict.get("waited", 0))
+        rates = self.rates
+        for _ in range(self.reductions):
+            reduced = [rate * self.reduce.factor for rate in rates]
+            rates = [max(rate, floor) for rate, floor in zip(reduced, self.reduce.min_lrs)]
+        for group, rate in zip(self.optimizer.param_groups, rates):
+            group["lr"] = rate
+        self.reduce._last_lr = [*rates]
+
+
 # What a checkpoint keeps; rates, milestones and factors come from the settings.
 STATE = ("last_epoch", "_last_lr", "_step_count")
+Schedule = LRScheduler | Plateau
 
-REGISTRY: dict[str, Callable[[Optimizer, Course], LRScheduler]] = {
+REGISTRY: dict[str, Callable[[Optimizer, Course], Schedule]] = {
     "step": step,
     "cosine": cosine,
     "none": constant,
+    "plateau": Plateau,
 }
 
 
-def select(name: str, optimizer: Optimizer, course: Course) -> LRScheduler:
+def select(name: str, optimizer: Optimizer, course: Course) -> Schedule:
     """The schedule `name` of all parameter groups of an optimiser.
 
     Raises ValueError for a name that there is not.
@@ -107,15 +176,20 @@ class PlainSchedule:
     optimiser's own rates give after as many, whatever they were in the stored run.
     """
 
-    def __init__(self, schedule: LRScheduler):
+    def __init__(self, schedule: Schedule):
         self.schedule = schedule
 
     def state_dict(self) -> dict:
         state = self.schedule.state_dict()
+        if isinstance(self.schedule, Plateau):
+            return state
         return {name: state[name] for name in STATE if name in state}
 
     def load_state_dict(self, state_dict: dict) -> None:
         schedule = self.schedule
+        if isinstance(schedule, Plateau):
+            schedule.load_state_dict(state_dict)
+            return
         for group, rate in zip(schedule.optimizer.param_groups, schedule.base_lrs):
             group["initial_lr"] = group["lr"] = rate
         schedule.last_epoch, schedule._step_count = 0, 1

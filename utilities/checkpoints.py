@@ -6,7 +6,7 @@ They are written to a temporary name first.
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -20,9 +20,10 @@ from utilities.types import Stateful
 
 LOG = logging.getLogger(__name__)
 REQUIRED = {"state_dict", "optimizer", "scheduler"}
-MAY_BEGIN_LATER = ("guide", "scaler")  # guidance and fp16 can be turned on when a run is resumed
+# What can be turned on when a run is resumed: guidance, fp16, a memory, an average.
+MAY_BEGIN_LATER = ("guide", "scaler", "memory", "ema")
 # Under another value of these the stored tensors mean nothing.
-FIXED = ("dataset", "arch", "embed_dim", "loss", "optim")
+FIXED = ("dataset", "arch", "embed_dim", "lora_rank", "lora_alpha", "loss", "optim")
 PLAIN = ("settings", "epoch", "history", "seconds", "wandb_id")
 
 
@@ -47,6 +48,14 @@ class Checkpoint(NamedTuple):
     def losses(self) -> list[float]:
         """Of each epoch that is done."""
         return self.history.get("Train", {}).get("loss", {}).get("loss", [])
+
+    @property
+    def evaluated(self) -> str:
+        """The part that holds the weights by which the run was measured.
+
+        They are the averaged ones of a run with `--ema`, beside those that go on learning.
+        """
+        return "ema" if self.tensors.get("ema") else "state_dict"
 
     def stage(self) -> str:
         """How much training it holds, e.g. "after 2 epochs and 5 steps"."""
@@ -121,30 +130,45 @@ class Keeper:
     @contextmanager
     def within(self, training: Training, sampler: Stateful) -> Iterator[None]:
         """An epoch is gone through inside; told to stop there, the run keeps what it has of it."""
-        self.begun = (training, sampler)
+        self.begun, self.steps_kept = (training, sampler), training.steps
         try:
             yield
         except (KeyboardInterrupt, signals.Stopped):
             signals.end()
-            if training.is_between_steps:
-                processes.after_main(lambda: self._keep_at_last(training))
+            try:
+                if training.is_between_steps:
+                    processes.after_main(self._keep_at_last)
+            finally:  # a second Ctrl-C waits for nothing
+                self._say_what_is_kept(training)
             raise
 
-    def _keep_at_last(self, training: Training) -> None:
+    def _keep_at_last(self) -> None:
         """What cannot be written then is told; the checkpoint before it is still there."""
         try:
             self.keep_begun()
         except UserError as error:
             LOG.warning("%s", error)
+
+    def _say_what_is_kept(self, training: Training) -> None:
+        kept, lost = self.steps_kept, training.steps - self.steps_kept
+        epoch = training.number + 1
+        if not lost and training.is_between_steps:
+            LOG.info("%d steps of epoch %d are kept in the last checkpoint.", kept, epoch)
         else:
-            steps, epoch = training.steps, training.number + 1
-            LOG.info("%d steps of epoch %d are kept in the last checkpoint.", steps, epoch)
+            LOG.warning(
+                "Of epoch %d, %d steps are kept in the last checkpoint; %d more were made or begun "
+                "and are lost.",
+                epoch,
+                kept,
+                lost + (not training.is_between_steps),
+            )
 
     def keep_begun(self) -> None:
         """Write the last checkpoint within the epoch."""
         training, sampler = self.begun
         within = {"training": training.state_dict(), "sampler": sampler.state_dict()}
         self._write(training.number - 1, within)
+        self.steps_kept = training.steps
 
     def keep_if_due(self) -> None:
         """The same where `minutes` have passed since there was a checkpoint."""
@@ -187,10 +211,12 @@ def save(path: Path, state: dict) -> None:
         torch.save(state, temporary)
         durable.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
-        temporary.unlink(missing_ok=True)
         raise UserError(
             f"The checkpoint {path} cannot be written ({_first_line(error)}); is the disk full?"
         ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def changes(stored: dict, settings: dict) -> dict[str, str]:
@@ -227,11 +253,19 @@ def require_fitting(checkpoint: Checkpoint, settings: dict, free: Collection[str
 
 def require_same_data(checkpoint: Checkpoint, data: dict) -> None:
     """Raises UserError where the training split is another than the checkpoint's."""
-    if checkpoint.data is not None and (other := differences(checkpoint.data, data)):
+    if checkpoint.data is None or not (other := differences(checkpoint.data, data)):
+        return
+    if other == ["other file sizes"]:
         raise UserError(
-            f"--resume {checkpoint.path} was trained on other images: {', '.join(other)}; give the "
-            "data of that run, or start anew without --resume."
+            f"--resume {checkpoint.path} was trained on other files of the same names and classes: "
+            "their sizes differ, as of images that were written again, whose pixels may be others. "
+            "Give the files of that run, or start anew from its weights: --arch_weights "
+            f"{checkpoint.path} without --resume."
         )
+    raise UserError(
+        f"--resume {checkpoint.path} was trained on other images: {', '.join(other)}; give the "
+        "data of that run, or start anew without --resume."
+    )
 
 
 def load(path: Path, flag: str = "--resume") -> Checkpoint:
@@ -243,6 +277,8 @@ def load(path: Path, flag: str = "--resume") -> Checkpoint:
             raise KeyError(f"without {', '.join(sorted(missing))}")
         _require_plain(plain)
         data, within = state.pop("data", None), state.pop("within", None)
+        if not isinstance(data, dict | None):
+            raise TypeError("data says nothing of images")
         _require_begun(plain["epoch"], within)
     except Exception as error:  # torch raises many types for a foreign or damaged file
         raise UserError(
@@ -284,9 +320,16 @@ def _require_plain(plain: dict) -> None:
             raise TypeError(f"{name} is {plain[name]!r}"[:100])
     if not -1 <= plain["epoch"] < 10**9:
         raise ValueError(f"epoch is {plain['epoch']}")
-    losses = plain["history"].get("Train", {})
-    if not isinstance(losses, dict):
-        raise TypeError("history holds no losses by name")
+    for split, families in plain["history"].items():
+        for metrics in families.values():
+            for name, series in metrics.items():
+                _require_series(f"{split}: {name}", series)
+
+
+def _require_series(name: str, series: object) -> None:
+    """Raises TypeError for what is no list of numbers."""
+    if not isinstance(series, list) or not all(type(value) in (int, float) for value in series):
+        raise TypeError(f"history holds no numbers of {name}")
 
 
 def _require_begun(epoch: int, within: dict | None) -> None:

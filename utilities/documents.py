@@ -2,7 +2,8 @@
 
 What the libraries take without a word (a key twice, half a character) or answer with a traceback
 (nesting without end) is a ValueError with a short reason, as everything else is that is not well
-formed. Nothing is imported before it is needed, so that help is instant.
+formed. What YAML 1.1 reads as a number to the base of 8 or 60 is a text as it is written.
+Nothing is imported before it is needed, so that help is instant.
 """
 
 import re
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     import yaml
 
 _TOO_DEEP = "it is nested too deeply"
+_OTHER_BASE = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-9]+)+(\.[0-9_]*)?)")
+_MERGED = ("tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")  # the keys << and =
 _HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 
 
@@ -40,6 +43,8 @@ def from_yaml(content: str | bytes) -> Any:
         """Each key once, characters only, and a line in what is wrong."""
 
         def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
+            if isinstance(node, yaml.ScalarNode) and _is_no_decimal(node):
+                node.tag = self.DEFAULT_SCALAR_TAG
             try:
                 return super().construct_object(node, deep)
             except (AttributeError, OverflowError, ValueError) as error:
@@ -52,7 +57,12 @@ def from_yaml(content: str | bytes) -> Any:
             return super().construct_scalar(node)
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-            _require_keys_once(node)
+            keys = [
+                key
+                for key, _ in node.value
+                if isinstance(key, yaml.ScalarNode) and key.tag not in _MERGED
+            ]
+            _require_keys_once([(self.construct_object(key), key) for key in keys])
             return super().construct_mapping(node, deep)
 
     try:
@@ -83,15 +93,21 @@ def _named_once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     return value
 
 
-def _require_keys_once(node: "yaml.MappingNode") -> None:
-    """Raises yaml.MarkedYAMLError at the second of two equal keys."""
+def _is_no_decimal(node: "yaml.ScalarNode") -> bool:
+    """Whether YAML 1.1 takes for a number to another base what a person wrote: 010, 1:30."""
+    is_number = node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+    return is_number and bool(_OTHER_BASE.fullmatch(node.value))
+
+
+def _require_keys_once(keys: "Sequence[tuple[object, yaml.ScalarNode]]") -> None:
+    """Raises yaml.MarkedYAMLError at the second of two keys of one value, such as 1 and 1.0."""
     import yaml
 
-    seen = set()
-    for key, _ in node.value:
-        if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+    seen: set[object] = set()
+    for value, key in keys:
+        if value in seen:
             raise yaml.MarkedYAMLError(None, None, f"{key.value} is there twice", key.start_mark)
-        seen.add((key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key))
+        seen.add(value)
 
 
 def _reason_in_yaml(error: Exception) -> str:

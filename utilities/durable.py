@@ -1,9 +1,40 @@
 """Files that are whole and there, whatever happens next: a kill, a power cut."""
 
+import errno
 import glob
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from utilities.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room on the disk, or none granted
+
+
+@contextmanager
+def written(path: Path, named: str = "") -> Iterator[Path]:
+    """A temporary name, the file of which is put in the place of `path` when it is whole.
+
+    Raises UserError for a disk that takes no more, as for all else that keeps it from being there;
+    then the old file stays.
+
+    Args:
+        named: what the person at the shell knows it by, its path if that is not said.
+    """
+    temporary = temporary_for(path)
+    try:
+        yield temporary
+        replace(temporary, path)
+    except OSError as error:
+        is_full = "; is the disk full?" if error.errno in FULL else "."
+        raise UserError(
+            f"{named or path} cannot be written ({error.strerror or error}){is_full}"
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def replace(temporary: Path, path: Path) -> None:

@@ -15,7 +15,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 from utilities.documents import from_yaml
-from utilities.paths import require_readable, without_home
+from utilities.paths import require_readable, unreachable, without_home
 
 # Single precision and the indices of tensors end not far beyond it; nothing means anything there.
 LARGEST = 10**9
@@ -216,7 +216,7 @@ class Flag:
 
     def read_entry(self, entry: object) -> object:
         """One value in the flag's type; raises ValueError for another."""
-        if entry is None or isinstance(entry, bool | list | dict):
+        if entry is None or isinstance(entry, bool | bytes | dict | list | set | tuple):
             raise ValueError("not a text")
         return str(entry)
 
@@ -471,6 +471,8 @@ class Place(Text):
             return super().problem(entry)
         if entry.startswith("~") and entry != self.default:
             return f"--{self.name} {without_home(entry)}"
+        if why := unreachable(entry):
+            return f"--{self.name} {abridged(entry)}: {why}."
         exists = {"file": os.path.isfile, "file or folder": os.path.exists}.get(self.existing)
         if exists and not exists(entry):
             return f"--{self.name} {abridged(entry)}: there is no such {self.existing}."

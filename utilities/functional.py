@@ -23,13 +23,15 @@ def require_real(embeddings: torch.Tensor) -> None:
         raise ValueError(f"expected embeddings of floating point numbers, got {embeddings.dtype}")
 
 
-def pair_masks(labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def pair_masks(
+    labels: torch.Tensor, anchors: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Positive and negative pairs of a batch, [B] -> two bool [B, B].
 
     Positive are two samples of a class, but not a sample with itself; negative are two samples of
-    two classes.
+    two classes. With `anchors` A, those of the first A samples with all, bool [A, B].
     """
-    same = labels[:, None] == labels[None, :]
+    same = labels[:anchors, None] == labels[None, :]
     return same.clone().fill_diagonal_(False), ~same
 
 

@@ -15,7 +15,7 @@ def offline_unless_reachable() -> None:
     """Before a download: where the hub does not answer, only what was fetched before is used."""
     from huggingface_hub import constants
 
-    if constants.HF_HUB_OFFLINE or _answers(constants.ENDPOINT):
+    if constants.HF_HUB_OFFLINE or answers(constants.ENDPOINT):
         return
     LOG.info(
         "%s does not answer: only weights that were downloaded before can be used.",
@@ -25,7 +25,7 @@ def offline_unless_reachable() -> None:
     os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
     """Whether an address answers in time, through a proxy where there is one."""
     answers: list[bool] = []
     # In a thread, because looking up a name has no time limit of its own.

@@ -124,6 +124,16 @@ def require_unwritten(folder: Path) -> None:
         return
 
 
+def is_left(folder: Path) -> bool:
+    """Whether no process writes the run of a folder any more, as far as locks can tell that."""
+    try:
+        with (folder / NAME).open("r+") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # it is written, or there is no log, or no lock on this file system
+        return False
+    return True
+
+
 def _lock(file: TextIO, folder: Path) -> None:
     """For as long as this process has it open; file systems without locks are left alone."""
     try:

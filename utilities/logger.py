@@ -224,7 +224,7 @@ class RunLog:
             "run": str(self.folder),
             "epochs": self._last_number(),
             "metrics": summary,
-            "peak_memory": self._peak_memory(),
+            "peak_memory": run.get("peak_memory") or self._peak_memory(),
             "seconds": round(seconds, 2),
             "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
             **environment(),
@@ -276,7 +276,7 @@ class RunLog:
             axes.grid(alpha=0.3)
             axes.legend()
             try:
-                save(figure, file)
+                save(figure, file, tight=False)
             except OSError as error:
                 raise UserError(
                     f"{file} cannot be written ({error.strerror}); is the disk full?"

@@ -32,3 +32,16 @@ def require_readable(path: str | os.PathLike[str]) -> None:
     is_odd = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
     if is_odd and not os.path.realpath(path).startswith("/proc/"):
         raise OSError(errno.EINVAL, "It is a pipe or a device, not a file", os.fspath(path))
+
+
+def unreachable(path: str | os.PathLike[str]) -> str | None:
+    """Why a path cannot even be looked at, of whatever is or is not there; None where it can."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return error.strerror or str(error)
+    except ValueError as error:
+        return str(error)
+    return None

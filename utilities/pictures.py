@@ -112,13 +112,22 @@ def new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height))
 
 
-def save(figure: "Figure", file: Path, dpi: int = DPI, *, tight: bool = True) -> Path:
+def save(
+    figure: "Figure", file: Path, dpi: int = DPI, *, tight: bool = True, form: str = ""
+) -> Path:
     """Write a figure; returns the file.
 
     Args:
         tight: with all text that stands beyond its edges, for which it is drawn twice.
+        form: ending that says the format, of a file that has another one itself.
     """
-    figure.savefig(file, dpi=dpi, bbox_inches="tight" if tight else None, pad_inches=0.06)
+    figure.savefig(
+        file,
+        format=(form or file.suffix).removeprefix("."),
+        dpi=dpi,
+        bbox_inches="tight" if tight else None,
+        pad_inches=0.06,
+    )
     return file
 
 

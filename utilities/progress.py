@@ -2,13 +2,15 @@
 
 import io
 import logging
+import os
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
 LOG = logging.getLogger(__name__)
+COLUMNS, ROWS = 80, 24  # of a terminal that does not say
 INTERVAL = 60.0  # seconds between two lines
 LINE = "{desc}: {n_fmt} of {total_fmt} after {elapsed}, {remaining} left{postfix}"
 
@@ -32,8 +34,21 @@ def progress(things: Iterable | None, title: str, **options: Any) -> tqdm:
         options: of tqdm: total, initial, unit, delay.
     """
     if _Terminal.has_bars and sys.stderr.isatty():
-        return tqdm(things, desc=title, leave=False, **options)
+        room: dict[str, Any] = options | _room(sys.stderr)
+        return tqdm(things, desc=title, leave=False, **room)
     return _Lines(things, title, **options)
+
+
+def _room(terminal: TextIO) -> dict[str, int]:
+    """Columns and rows of a terminal that says it has none, as some of containers do.
+
+    Nothing where it says them: then tqdm follows when they change.
+    """
+    try:
+        size = os.get_terminal_size(terminal.fileno())
+    except (OSError, ValueError):
+        return {}
+    return {} if all(size) else {"ncols": size.columns or COLUMNS, "nrows": size.lines or ROWS}
 
 
 class _Lines(tqdm):

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -32,9 +33,20 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 WIDTH = 100  # columns of a line
 RESULT = (logging.INFO + logging.WARNING) // 2  # level of what a run is for
+# Of a run folder, what people look for first; all else stands behind it.
 CONTENTS = (
-    "results.json, log.txt, CSV_Logs/, Progression_Plots/, checkpoint_last.pth.tar, args.yaml"
+    "results.json",
+    "log.txt",
+    "CSV_Logs/",
+    "class_texts.csv",
+    "Language/",
+    "Progression_Plots/",
+    "Figures/",
+    "checkpoint_last.pth.tar",
+    "args.yaml",
+    "Parameter_Info.txt",
 )
+SEVERAL = ("checkpoint_*.pth.tar", "events.out.tfevents.*")  # of which one name stands for all
 # Rooms whose sentences are shown; libraries tell of things nobody asked.
 ROOMS = (
     "main",
@@ -257,12 +269,32 @@ def print_results(summary: "Summary", folder: Path) -> None:
     meanings = [f"{title}: {meaning}" for title, (*_, meaning) in columns.items()]
     LOG.log(
         RESULT,
-        "\n%s\n\n%s.\nResults: %s\n  %s",
+        "\n%s\n\n%s.\n%s",
         table(_narrow(rows, header), header),
         "\n".join(textwrap.wrap("; ".join(meanings), WIDTH - 1)),
-        folder,
-        CONTENTS,
+        results_in(folder),
     )
+
+
+def results_in(folder: Path) -> str:
+    """Where a run lies, and in lines below it what is there."""
+    names = _contents(folder)
+    lines = textwrap.wrap(
+        ", ".join(names), WIDTH - 2, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n  ".join([f"Results: {folder}", *lines])
+
+
+def _contents(folder: Path) -> list[str]:
+    """Names of files, and of folders with a slash behind them."""
+    listed = Path(folder).iterdir() if Path(folder).is_dir() else []
+    names = {f"{path.name}/" if path.is_dir() else path.name for path in listed}
+    first = [name for name in CONTENTS if name in names]
+    others: dict[str, None] = {}
+    for name in sorted(names.difference(first)):
+        pattern = next((pattern for pattern in SEVERAL if fnmatchcase(name, pattern)), name)
+        others[pattern] = None
+    return [*first, *map(on_one_line, others)]
 
 
 def _narrow(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +20,9 @@ class Picture(NamedTuple):
 
 
 Row = dict[str, object]  # by the columns of the table
+# Beginnings that spreadsheets take for a formula, also behind the marks that make them none.
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def readable(rows: Sequence[Row]) -> list[Row]:
@@ -33,11 +37,33 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 def csv_text(rows: Sequence[Row]) -> str:
     """Plain values as a table, with the columns of its first row."""
+    columns = list(rows[0])
+    return csv_of([columns, *([row.get(name) for name in columns] for row in rows)])
+
+
+def csv_of(rows: Sequence[Sequence[object]]) -> str:
+    """Plain values as a table, in which no name or text is a formula to a spreadsheet."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(text, lineterminator="\n")
+    quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        cells = [_plain_cell(cell) for cell in row]
+        # Python before 3.13 quotes no end of a line of another kind than its own.
+        has_return = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+        (quoting if has_return else writer).writerow(cells)
     return text.getvalue()
+
+
+def as_written(cell: str) -> str:
+    """The text that stood in a cell before `csv_of` kept spreadsheets from evaluating it."""
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
+
+
+def _plain_cell(cell: object) -> object:
+    """Texts that would be a formula with a mark before them; numbers stay, also as text."""
+    if not isinstance(cell, str) or not FORMULA.match(cell) or NUMBER.fullmatch(cell):
+        return cell
+    return f"'{cell}"
 
 
 def _as_text(cell: object) -> object:

@@ -23,6 +23,8 @@ from utilities.signals import Stopped
 
 LAST_CHECKPOINT = "checkpoint_last.pth.tar"
 RESULTS = "results.json"
+SETTINGS = "args.yaml"
+RESULTS_OF_ANY_KIND = (RESULTS, "*.pth.tar", "CSV_Logs/*.csv", "Figures/*")
 
 
 def checkpoint_at(path: str | Path) -> Path:
@@ -49,7 +51,7 @@ def _savename(folder: Path) -> str | None:
     `name_1` is the second run of `name`, unless that was its name.
     """
     try:
-        settings = from_yaml((folder / "args.yaml").read_bytes())
+        settings = from_yaml((folder / SETTINGS).read_bytes())
         return run_name(settings["savename"], settings.get("group"), settings.get("seed"))
     except (OSError, AttributeError, ArithmeticError, LookupError, TypeError, ValueError):
         return None
@@ -70,6 +72,15 @@ def create(save_path: str, dataset: str, savename: str) -> Path:
                 f"({error.strerror})."
             ) from error
     return folder
+
+
+def begun(save_path: str, dataset: str, savename: str) -> Path | None:
+    """The newest folder of that name, if its run was left before it had any result to keep."""
+    folder = next(reversed(runs_named(save_path, dataset, savename)), None)
+    if folder is None or not (folder / SETTINGS).is_file():
+        return None
+    has_any = any(any(folder.glob(pattern)) for pattern in RESULTS_OF_ANY_KIND)
+    return None if has_any else folder
 
 
 def following(save_path: str, dataset: str, savename: str) -> Path:
@@ -112,6 +123,15 @@ def results(folder: Path) -> dict:
     return content if isinstance(content, dict) else {}
 
 
+def settings_begun(folder: Path) -> dict:
+    """The settings of a run that was begun; nothing where args.yaml does not say them."""
+    try:
+        settings = from_yaml((folder / SETTINGS).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
 def settings_in_results(folder: Path) -> dict:
     """The settings of a finished run; nothing where results.json does not say them."""
     settings = results(folder).get("settings")
@@ -140,7 +160,7 @@ def home(checkpoint: Path, losses: list[float]) -> Path | None:
     # A run may be killed after an epoch is recorded and before its checkpoint is written.
     known = len(losses) + (checkpoint.name == LAST_CHECKPOINT)
     goes_further = len(recorded) > known or _finished_epochs(folder) > len(losses)
-    is_its_own = recorded[: len(losses)] == losses and (folder / "args.yaml").is_file()
+    is_its_own = recorded[: len(losses)] == losses and (folder / SETTINGS).is_file()
     return folder if is_its_own and not goes_further else None
 
 
@@ -161,20 +181,13 @@ def write_atomically(path: Path, text: str) -> None:
 
     Raises UserError for a full disk.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
+    with durable.written(path) as temporary:
         temporary.write_text(text)
-        durable.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); is the disk full?"
-        ) from error
 
 
 def write_settings(folder: Path, settings: dict) -> None:
     """`args.yaml`, a file for `--config`, and `Parameter_Info.txt`, the same for reading."""
-    write_atomically(folder / "args.yaml", yaml.safe_dump(settings, sort_keys=False))
+    write_atomically(folder / SETTINGS, yaml.safe_dump(settings, sort_keys=False))
     width = max(map(len, settings))
     write_atomically(
         folder / "Parameter_Info.txt",
@@ -187,10 +200,10 @@ def how_to_resume(folder: Path) -> str:
     last = folder / LAST_CHECKPOINT
     if not last.is_file():
         return (
-            " before the first epoch ended, so there is nothing to resume; "
-            f"{folder} can be removed."
+            " before the first checkpoint, so there is nothing to resume; the same command begins "
+            f"again in {folder}."
         )
-    words = ["main.py", "--config", str(folder / "args.yaml"), "--resume", str(last)]
+    words = ["main.py", "--config", str(folder / SETTINGS), "--resume", str(last)]
     return f"; go on with: {shlex.join([*processes.starter(), *words])}"
 
 

@@ -66,6 +66,11 @@ class Triplets(NamedTuple):
     rows: torch.Tensor  # long [T, 3] of anchor, positive, negative
     real: torch.Tensor | None = None  # bool [T], which are no fillers; None: all
 
+    def of(self, chosen: torch.Tensor, *, compact: bool) -> "Triplets":
+        """Those for which bool [T] is true; the others are left out, or become fillers."""
+        real = chosen if self.real is None else chosen & self.real
+        return Triplets(self.rows[real]) if compact else Triplets(self.rows, real)
+
     def compact(self) -> torch.Tensor:
         """The rows without fillers."""
         return self.rows if self.real is None else self.rows[self.real]

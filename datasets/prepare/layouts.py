@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets import inshop, online_products, scan, text_file
+from datasets import inshop, online_products, scan
+from utilities import text_file
 from utilities.errors import UserError, reason
 
 Plan = dict[str, str]  # path in our layout -> file

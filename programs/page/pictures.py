@@ -15,14 +15,13 @@ from torch.nn.functional import normalize
 import datasets
 import language_guidance
 import metrics
-import parameters
-from datasets import ImageSplit, Splits
+from datasets import ImageSplit
 from evaluation import Protocol, figures
 from evaluation.neighbours import Gallery, nearest
 from evaluation.retrieval import per_query
 from language_guidance import GuidanceSettings
 from metrics import COSINE
-from programs import images, trained
+from programs import images, run_data, trained
 from programs.page.chart import at_even_steps
 from programs.page.heat_map import Similarities
 from programs.page.panels import Asked, Neighbour, Panel, Picture
@@ -64,9 +63,9 @@ def look(run: Run, checkpoint: Path, asked: Asked, classes: Iterable[str]) -> Se
     Raises:
         UserError: the checkpoint, the data or an image cannot be read.
     """
-    settings = _with_defaults(run.settings)
+    settings = run_data.with_defaults(run.settings)
     network = trained.load(checkpoint, asked.device, gpu=asked.gpu, precision=asked.precision)
-    splits = _splits(settings, asked, network)
+    splits = run_data.splits(settings, network, asked.source_path)
     testing = images.whole(splits.testing, "--source_path", asked.on_bad_image)
     embeddings = _embedded(network, testing, settings["evaltypes"][0], asked)
     protocol = Protocol.of(testing, [])
@@ -112,23 +111,6 @@ def encoded(image: Image.Image) -> Picture:
     small.save(file, "WEBP", quality=QUALITY)
     data = base64.b64encode(file.getvalue()).decode()
     return Picture(f"data:image/webp;base64,{data}", small.width, small.height)
-
-
-def _with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a run from before a flag, with what the flag does by itself."""
-    return {flag.name: flag.initial() for flag in parameters.FLAGS} | dict(settings)
-
-
-def _splits(settings: Mapping[str, Any], asked: Asked, network: Trained) -> Splits:
-    """The data of a run as its network sees it."""
-    splits = datasets.select(
-        settings["dataset"],
-        asked.source_path or settings["source_path"],
-        allow_partial=settings["allow_partial"],
-        class_texts=settings["class_text"],
-    )
-    oriented = network.oriented()
-    return splits.changed(lambda split: datasets.shown(split, oriented=oriented))
 
 
 def _trained(settings: Mapping[str, Any], asked: Asked) -> int:

@@ -11,6 +11,7 @@ from programs.page.run_figures import Figure
 from programs.page.run_part import ClassTexts
 from programs.page.text import counted
 from programs.results.runs import Run
+from programs.results.settings import guidance_in_words
 from utilities.errors import UserError, reason
 from utilities.run_folder import checkpoint_at
 
@@ -64,13 +65,11 @@ def _texts(run: Run) -> tuple[ClassTexts | None, str]:
         texts = run_part.class_texts(run.folder)
     except UserError as error:
         return None, str(error)
+    note = f"What guides: {guidance_in_words(run.settings)}."
     if texts is None:
-        return None, f"{run_part.CLASS_TEXTS}, the texts that guidance reads, is not there."
-    if not run.settings.get("language_pseudoclass"):
-        return texts, f"Texts that {run.settings.get('language_model')} reads of each class."
-    classifier = run.settings.get("language_pseudoclass_arch")
-    note = f"Pseudolabels: the ImageNet classes that {classifier} sees in a class."
-    if run.settings.get("language_pseudoclass_level") == "sample":
+        return None, f"{note} The folder has no {run_part.CLASS_TEXTS} with texts of classes."
+    is_of_images = run.settings.get("language_pseudoclass_level") == "sample"
+    if is_of_images and run.settings.get("language_pseudoclass"):
         note += " The number behind each says how many images of the class read it."
     return texts, note
 

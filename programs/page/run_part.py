@@ -16,6 +16,7 @@ from programs.results.runs import Curve, Run, Values
 from utilities.errors import UserError
 from utilities.flags import in_words
 from utilities.report import THREE_VALUES, duration
+from utilities.rows import as_written
 
 CLASS_TEXTS = "class_texts.csv"
 MOST_CLASSES = 120  # of whose texts the page tells
@@ -152,7 +153,8 @@ def class_texts(folder: Path) -> ClassTexts | None:
         with (folder / CLASS_TEXTS).open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 times = f" ({row['images']})" if row.get("images") else ""
-                texts.setdefault(row["class"], []).append(row["text"] + times)
+                name, text = as_written(row["class"]), as_written(row["text"])
+                texts.setdefault(name, []).append(text + times)
     except FileNotFoundError:
         return None
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:

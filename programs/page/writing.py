@@ -40,13 +40,8 @@ def write(file: Path, template: str, **parts: object) -> int:
     """
     require_free(file)
     page = rendered(template, **parts).encode()
-    temporary = durable.temporary_for(file)
-    try:
+    with durable.written(file, f"--to {file}") as temporary:
         temporary.write_bytes(page)
-        durable.replace(temporary, file)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"--to {file} cannot be written ({error.strerror}).") from error
     return len(page)
 
 

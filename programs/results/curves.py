@@ -1,6 +1,5 @@
 """Metrics of groups over the epochs, in one figure: mean over seeds, and a band around it."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -67,7 +66,8 @@ def draw(comparison: Comparison, file: Path) -> list[str]:
                 axes.set_visible(bool(measured))
         figure.tight_layout()
         _add_legend(figure, {shown[name]: line for name, line in lines.items()}, len(metrics))
-        _write(figure, file)
+        with durable.written(file) as temporary:
+            save(figure, temporary, form=file.suffix)
     return not_shown
 
 
@@ -131,15 +131,3 @@ def _add_legend(figure: "Figure", lines: Mapping[str, "Line2D"], panels: int) ->
         bbox_to_anchor=(0.5, 0),
         ncols=max(columns, 1),
     )
-
-
-def _write(figure: "Figure", file: Path) -> None:
-    temporary = file.with_name(f".{os.getpid()}{file.name}")  # its end says the format
-    try:
-        save(figure, temporary)
-        durable.replace(temporary, file)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"{file} cannot be written ({error.strerror}); is the disk full?"
-        ) from error

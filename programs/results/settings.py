@@ -22,6 +22,12 @@ PASSED_OVER = (
     "no_figures",
 )
 
+GIVEN = "matrix:"  # the beginning of a language model that reads no text
+# Controls that read none either, and what guides there.
+CONTROLS = {
+    "random": "random vectors in the place of texts (a control)",
+    "onehot": "classes that have nothing in common (a control)",
+}
 Effective = Mapping[str, list[Any]]  # name -> entries that have an effect
 
 
@@ -35,6 +41,31 @@ def effective(stored: Mapping[str, object]) -> Effective:
 def _effective(stored: str) -> Effective:
     made_of = parameters.effective(json.loads(stored))
     return {name: entries for name, entries in made_of.items() if name not in PASSED_OVER}
+
+
+def guidance_in_words(stored: Mapping[str, object]) -> str:
+    """By what a guided run of these settings was guided, as a part of a sentence."""
+    model, control = str(stored.get("language_model")), stored.get("language_control")
+    if control in CONTROLS:
+        return CONTROLS[str(control)]
+    shuffled = ", shuffled between the classes (a control)" if control == "shuffle" else ""
+    if model.startswith(GIVEN):
+        return f"given similarities of the classes ({model}){shuffled}"
+    return f"{' and '.join(_texts(stored))} through {model}{shuffled}"
+
+
+def _texts(stored: Mapping[str, object]) -> list[str]:
+    share = stored.get("language_pseudoclass_share", 1)
+    takes_names = isinstance(share, int | float) and share < 1
+    texts = []
+    if not stored.get("language_pseudoclass") or takes_names:
+        file = stored.get("class_text")
+        texts.append(f"the texts of {file}" if file else "class names")
+    if stored.get("language_pseudoclass") and share != 0:
+        vocabulary = stored.get("language_pseudoclass_vocabulary")
+        words = f" over the words of {vocabulary}" if vocabulary else ""
+        texts.append(f"pseudolabels of {stored.get('language_pseudoclass_arch')}{words}")
+    return texts
 
 
 def between(groups: Mapping[str, list[Effective]]) -> dict[str, dict[str, str]]:

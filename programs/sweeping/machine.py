@@ -1,6 +1,7 @@
 """What this machine has for the runs of a sweep: its GPUs, or shares of its cores."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import NamedTuple
 from utilities import cores
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+ONE_GPU = re.compile(r"\d+|(GPU|MIG)-[\w/-]+", re.ASCII)  # as CUDA names it
 # glibc must not return memory at every step, and idle threads must not take the cores of others.
 # Whoever sets these otherwise, or the number of threads, knows better.
 USUAL = {
@@ -44,6 +46,11 @@ def slots(jobs: int | None, gpus: Sequence[str]) -> list[Slot]:
     count = jobs or len(gpus) or 1
     threads = max(cores.usable() // count, 1)
     return [Slot(gpus[i % len(gpus)] if gpus else None, threads) for i in range(count)]
+
+
+def names_one_gpu(name: str) -> bool:
+    """Whether it is the number or the identity of one GPU, and of no more: a run sees one."""
+    return ONE_GPU.fullmatch(name) is not None
 
 
 def gpus() -> list[str]:

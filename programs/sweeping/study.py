@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import parameters
 from programs.sweeping import settings
 from programs.sweeping.document import Document, Place
+from programs.sweeping.machine import names_one_gpu
 from utilities.flags import abridged, nearest
 from utilities.run_names import NAMED_BY_GROUP
 
@@ -309,7 +310,7 @@ def _gpus(document: Document) -> list[str] | None:
     if gpus is None:
         return None
     entries = gpus if isinstance(gpus, list) else [gpus]
-    if not entries or not all(isinstance(gpu, str) or type(gpu) is int for gpu in entries):
+    if not entries or not all(names_one_gpu(str(gpu)) for gpu in entries):
         document.wrong("gpus must be a list of their numbers, as [0, 1].", "gpus")
     return [str(gpu) for gpu in entries]
 

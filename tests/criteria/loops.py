@@ -86,9 +86,10 @@ def multisimilarity(
     neg_thresh=0.5,
     dim=0,
     form="paper",
+    anchors=None,
 ):
     pulls, pushes = [], []
-    for i in range(len(y)):
+    for i in range(anchors or len(y)):
         near = [dot(x[i], x[j]) for j in positives(y, i)]
         far = [dot(x[i], x[j]) for j in negatives(y, i)]
         hard_near = [s for s in near if far and s - margin < max(far)]
@@ -302,9 +303,9 @@ def quadruplet(x, y, quadruplets, margin_alpha_1=0.2, margin_alpha_2=0.2):
     return mean(first) + (mean(second) if second else 0)
 
 
-def supcon(x, y, temperature=0.1):
+def supcon(x, y, temperature=0.1, anchors=None):
     terms = []
-    for i in range(len(y)):
+    for i in range(anchors or len(y)):
         if positives(y, i):
             s = {j: dot(unit(x[i]), unit(x[j])) / temperature for j in range(len(y)) if j != i}
             terms.append(
@@ -313,9 +314,9 @@ def supcon(x, y, temperature=0.1):
     return mean(terms)
 
 
-def circle(x, y, m=0.4, gamma=80):
+def circle(x, y, m=0.4, gamma=80, anchors=None):
     terms = []
-    for i in range(len(y)):
+    for i in range(anchors or len(y)):
         near, far = (
             [dot(unit(x[i]), unit(x[j])) for j in positives(y, i)],
             [dot(unit(x[i]), unit(x[j])) for j in negatives(y, i)],

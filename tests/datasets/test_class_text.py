@@ -7,6 +7,7 @@ import pytest
 import datasets
 from datasets import class_text
 from utilities.errors import UserError
+from utilities.rows import Row, as_csv
 
 
 @pytest.fixture
@@ -110,3 +111,10 @@ def test_files_of_another_form(tmp_path, name, content):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match="--class_text .* cannot be read .*expected is"):
         class_text.read(str(tmp_path / name))
+
+
+def test_a_run_s_own_table_is_read_as_it_was_meant(tmp_path):
+    """Spreadsheets take some names for formulas: a mark keeps them from it."""
+    rows: list[Row] = [{"class": "-a", "text": "=1+1"}, {"class": "b", "text": "'=c"}]
+    (tmp_path / "class_texts.csv").write_text(as_csv(rows))
+    assert class_text.read(str(tmp_path / "class_texts.csv")) == {"-a": ("=1+1",), "b": ("'=c",)}

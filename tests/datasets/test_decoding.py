@@ -1,8 +1,10 @@
 """Pixels of files of all kinds: those of Pillow, or close to them at a fraction of the time."""
 
 import io
+import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -311,3 +313,29 @@ def test_whatever_pillow_raises_is_an_unreadable_image(tmp_path):
             read(str(path))
     with pytest.raises(decoding.UNREADABLE):
         decoding.size_of(str(path), oriented=True)
+
+
+def damaged_tiff(folder, compression: str, mode: str = "RGB") -> str:
+    path = saved(folder, photo(64, 64).convert(mode), "a.tif", compression=compression)
+    data = bytearray(Path(path).read_bytes())
+    data[len(data) // 3 : len(data) // 2] = b"\x5a" * (len(data) // 2 - len(data) // 3)
+    Path(path).write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate"])
+def test_what_libtiff_says_of_a_broken_image_is_the_reason(tmp_path, capfd, compression):
+    path = damaged_tiff(tmp_path, compression)
+    with pytest.raises(decoding.UNREADABLE) as broken:
+        read_rgb(path)
+    assert str(broken.value) and "decoder error" not in str(broken.value)
+    assert capfd.readouterr() == ("", "")
+    os.write(2, b"heard")
+    assert capfd.readouterr().err == "heard"
+
+
+def test_what_libtiff_reads_all_the_same_is_told_with_its_name(tmp_path, capfd, caplog):
+    path = damaged_tiff(tmp_path, "group4", "1")
+    read_rgb(path)
+    assert f"{path} is read as far as it can be: Fax4Decode" in caplog.text
+    assert "Fax4Decode" not in capfd.readouterr().err.replace(caplog.text, "")

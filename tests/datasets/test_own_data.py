@@ -548,3 +548,41 @@ def test_boxes_are_held_against_the_image_as_it_is_shown(tmp_path, caplog, orien
 def test_a_pipe_is_no_table(pipe):
     with pytest.raises(UserError, match="a pipe or a device"):
         table.read(pipe)
+
+
+def labelled(folder: Path, labels: list[str]) -> Path:
+    """A table of an image for each label."""
+    rows = [f"{number}.png,{label}\n" for number, label in enumerate(labels)]
+    touch(folder, *(f"{number}.png" for number in range(len(labels))))
+    (folder / "a.csv").write_text("path,label\n" + "".join(rows))
+    return folder / "a.csv"
+
+
+def test_labels_that_look_alike_are_told(tmp_path, caplog):
+    alike = ["1", "01", "1.0", "a", "A", "caf\u00e9", "cafe\u0301"]
+    found = table.read(labelled(tmp_path, alike))
+    assert len(found.categories) == 7 and "almost alike are different classes" in caplog.text
+    for pair in ("'01' and '1' and '1.0'", "'A' and 'a'"):
+        assert pair in caplog.text
+    caplog.clear()
+    table.read(labelled(tmp_path, ["1", "2", "10", "a", "b-1", "b 1"]))
+    assert not caplog.records
+
+
+def test_cells_of_several_values_name_no_class(tmp_path):
+    touch(tmp_path, "0.png", "1.png")
+    for labels in ([["a"], ["b"]], [{"x": 1}, {"x": 2}]):
+        parquet.write_table(
+            pyarrow.table({"path": ["0.png", "1.png"], "label": labels}), tmp_path / "a.parquet"
+        )
+        with pytest.raises(UserError, match="the column label hold .* one text or number"):
+            table.read(tmp_path / "a.parquet")
+
+
+def test_columns_without_a_name_are_told_as_such(tmp_path, caplog):
+    """As of an index that pandas wrote."""
+    touch(tmp_path, "0.png", "1.png")
+    (tmp_path / "a.csv").write_text(",path,label\n0,0.png,a\n1,1.png,b\n")
+    with caplog.at_level(logging.INFO):
+        table.read(tmp_path / "a.csv")
+    assert "columns that are not read: one without a name." in caplog.text

@@ -203,3 +203,34 @@ def test_a_batch_is_flipped_and_normalised_where_it_is_asked_for(channels_last):
     assert torch.equal(found.images, batch._normalised_there(mean, std))  # as other devices do it
     assert torch.equal(batch.images, before)
     assert found.labels.tolist() == [0, 1, 2, 3] and found.indices.tolist() == [7, 8, 9, 10]
+
+
+def test_the_smallest_scale_and_ratio_are_kept():
+    random, strength = np.random.default_rng(0), transforms.Strength(0.6, 0.9)
+    place = transforms.training("base", 32, MEAN, STD, strength).place
+    boxes = np.array([place(300, 300, random).box for _ in range(300)])
+    areas, ratios = boxes[:, 2] * boxes[:, 3] / 300**2, boxes[:, 3] / boxes[:, 2]
+    assert 0.59 < areas.min() < 0.65 and 0.89 < ratios.min() < 0.93
+    assert 1.07 < ratios.max() < 1 / 0.89
+
+
+@pytest.mark.parametrize("name", ["base", "adv"])
+@pytest.mark.parametrize(
+    "strength", [transforms.Strength(color_jitter=0.4), transforms.Strength(rand_augment=9)]
+)
+def test_stronger_augmentation_depends_on_the_given_numbers_alone(name, strength):
+    image = picture(120, 100)
+    crops, plain = (
+        transforms.training(name, 32, MEAN, STD, each) for each in (strength, transforms.PAPER)
+    )
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    torch.rand(1)
+    found = [crops.crop(source(image), np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(torch.rand(1), expected[1:])  # torch's own stream goes on as it was
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+    assert found[0].shape == (32, 32, 3) and found[0].dtype == torch.uint8
+    without = plain.crop(source(image), np.random.default_rng(0))
+    is_changed = strength.rand_augment > 0 or name == "base"
+    assert torch.equal(found[0], without) != is_changed

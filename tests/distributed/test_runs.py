@@ -94,8 +94,8 @@ def test_a_signal_to_one_process_stops_all_at_one_step(whole, photos, tmp_path, 
     assert_alike(tmp_path, whole)
 
 
-def test_a_sampler_that_asks_for_embeddings(photos, tmp_path):
-    more = f"{SAMPLER} --n_epochs 2 --language_distill_w 0"
+def test_a_sampler_that_asks_for_embeddings_averaged_weights_and_remembered_rows(photos, tmp_path):
+    more = f"{SAMPLER} --n_epochs 2 --language_distill_w 0 --ema 0.5 --xbm_size 12"
     assert main.main(flags(photos, tmp_path / "one", more)) == 0
     group = Group(2, tmp_path / "said", runs.run, flags(photos, tmp_path / "two", more))
     assert group.statuses() == [0, 0], group.errors()

@@ -27,7 +27,7 @@ from utilities.types import Batch
 
 NAMES = [name.replace("@K", "@2").replace("@M", "@1") for name in metrics.REGISTRY]
 ODD_AND_EVEN = (slice(0, 8, 2), slice(1, 8, 2))
-STEPS = ("criteria/", "batchminer/", "language_guidance/guide.py", "training/learner.py")
+STEPS = ("criteria/", "batchminer/", "language_guidance/guide.py", "training/")
 
 
 def split(count: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,7 +111,7 @@ SMALL = """
     --loss margin --batch_mining distance --bs 12 --lr 1e-3 --kernels 0 --no_figures
     --data_sampler greedy_coreset --no_train_metrics --evaluation_metrics e_recall@1 mAP@R nmi
     --evaluation_backend torch --language_distill_w 1 --language_loss contrastive
-    --language_model minilm
+    --language_model minilm --ema 0.9 --xbm_size 30
 """
 
 

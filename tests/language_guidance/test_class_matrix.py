@@ -11,6 +11,7 @@ import torch
 import language_guidance
 from language_guidance import GuidanceSettings, class_matrix, distillation_loss
 from utilities.errors import UserError
+from utilities.rows import csv_of
 
 CPU = torch.device("cpu")
 CLASSES = [("001.Robin", "Robin"), ("002.Blue_Jay", "Blue Jay"), ("003.Owl", "Owl")]
@@ -72,6 +73,30 @@ def test_columns_may_have_another_order_than_rows(tmp_path):
     values = [[row[place] for place in order] for row in VALUES]
     rows = table(values, columns=[NAMES[place] for place in order])
     found = class_matrix.read(written(tmp_path / "a.csv", rows), CLASSES)
+    require_expected(found.similarities[found.rows][:, found.rows])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_matrix_of_any_editor(tmp_path, encoding):
+    content = Path(written(tmp_path / "a.TSV", table())).read_text(encoding="utf-8-sig")
+    (tmp_path / "a.TSV").write_bytes(content.encode(encoding))
+    found = class_matrix.read(str(tmp_path / "a.TSV"), CLASSES)
+    require_expected(found.similarities[found.rows][:, found.rows])
+
+
+def test_an_archive_of_arrays_is_no_matrix(tmp_path):
+    as_array(tmp_path / "a.npy")
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.savez(file, a=np.eye(4))
+    with pytest.raises(UserError, match="holds several arrays"):
+        class_matrix.read(str(tmp_path / "a.npy"), CLASSES)
+
+
+def test_a_matrix_of_programs_language_is_read_as_it_was_meant(tmp_path):
+    """Spreadsheets take some names for formulas: a mark keeps them from it."""
+    (tmp_path / "similarities.csv").write_text(csv_of(table(names=["=O", "Eagle", "-b", "'+R"])))
+    classes = [("1", "'+R"), ("2", "-b"), ("3", "=O")]
+    found = class_matrix.read(str(tmp_path / "similarities.csv"), classes)
     require_expected(found.similarities[found.rows][:, found.rows])
 
 

@@ -55,7 +55,15 @@ def test_a_text_without_any_known_word_is_refused(file):
 
 
 @pytest.mark.parametrize(
-    "content", ["red 1 2 3\ndog 1 2\n", "red one two three\n", "red\n", b"\x00\x01\x02"]
+    "content",
+    [
+        "red 1 2 3\ndog 1 2\n",
+        "red one two three\n",
+        "red\n",
+        "red 1 nan 2\n",
+        "red 1 1e99 2\n",
+        b"\x00\x01\x02",
+    ],
 )
 def test_files_of_another_form(tmp_path, content):
     path = tmp_path / "words.txt"
@@ -64,18 +72,37 @@ def test_files_of_another_form(tmp_path, content):
         word_vectors.encode(str(path), ["red dog"])
 
 
-@pytest.mark.parametrize("fault", ["no words", "other count", "pickle", "one dimension"])
+@pytest.mark.parametrize(
+    "fault", ["no words", "other count", "pickle", "one dimension", "archive", "nan", "texts"]
+)
 def test_arrays_of_another_form(tmp_path, fault):
     array = np.zeros((2, 3), dtype=np.float32)
     if fault == "pickle":
         array = np.array([{"red": 1}, {}], dtype=object)
     if fault == "one dimension":
         array = array[:, 0]
-    np.save(tmp_path / "words.npy", array, allow_pickle=True)
+    if fault == "nan":
+        array[0, 1] = np.nan
+    np.save(tmp_path / "words.npy", array.astype(str) if fault == "texts" else array)
+    if fault == "archive":
+        with (tmp_path / "words.npy").open("wb") as file:
+            np.savez(file, a=array)
     if fault != "no words":
         (tmp_path / "words.txt").write_text("red\ndog\n" + "cat\n" * (fault == "other count"))
     with pytest.raises(UserError, match=r"words\.npy cannot be read"):
         word_vectors.encode(str(tmp_path / "words.npy"), ["red"])
+
+
+def test_words_with_spaces_in_them_are_others(tmp_path):
+    """As in published vectors: "at name@domain.com" is a word of its own."""
+    path = tmp_path / "words.txt"
+    path.write_text("red 1 2\nat name@domain.com 7 7\nat 3 4\n. . . 5 5\n")
+    assert word_vectors.encode(str(path), ["red at"]).tolist() == [[2, 3]]
+
+
+def test_a_pipe_is_not_waited_for(pipe):
+    with pytest.raises(UserError, match="a pipe or a device"):
+        word_vectors.encode(str(pipe), ["red"])
 
 
 def test_words_are_read_without_a_primer_and_all_at_once(file, monkeypatch):

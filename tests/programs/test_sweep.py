@@ -225,6 +225,20 @@ def test_datasets_of_one_kind_are_compared_each_with_its_own_baseline(write, com
     ]
 
 
+@pytest.mark.parametrize(
+    "settings, split",
+    [
+        ("use_tv_split: true", "Val"),
+        ("no_train_metrics: false, evaluation_metrics: [e_recall@1]", "Train"),
+    ],
+)
+def test_without_test_classes_what_is_evaluated_is_compared(write, compared, settings, split):
+    text = TWO.replace("[0, 10]", "[0]") + f"datasets: {{{{birds: {{{{{settings}}}}}}}}}\n"
+    assert sweep.main([write(text), "--", "--no_test_metrics"]) == 0
+    (words,) = compared
+    assert words[2:4] == ["--split", split]
+
+
 def test_runs_share_the_cores_and_get_a_gpu_each(write, compared, tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr("utilities.cores.usable", lambda: 8)
@@ -233,6 +247,13 @@ def test_runs_share_the_cores_and_get_a_gpu_each(write, compared, tmp_path, monk
     logs = [log.read_text() for log in (tmp_path / "runs" / "birds").glob("*.log")]
     assert all("OMP 4 GPU" in log for log in logs)
     assert {log.split("GPU ")[1].strip() for log in logs} == {"3", "GPU-ab"}
+
+
+@pytest.mark.parametrize("gpus", ["0,1", "", "-1", "cuda:0"])
+def test_gpus_stand_apart(write, capsys, gpus):
+    with pytest.raises(SystemExit):
+        sweep.main([write(TWO), f"--gpus={gpus}"])
+    assert "is not the number of one GPU; several stand apart" in capsys.readouterr().err
 
 
 def test_what_is_wrong_is_told_with_its_line_before_anything_starts(write, tmp_path, capsys):

@@ -46,6 +46,11 @@ def test_foreign_and_damaged_files_are_refused(make_checkpoint, tmp_path):
     state = torch.load(whole, weights_only=True)
     torch.save(state | {"settings": {}}, older)
     torch.save(state | {"settings": state["settings"] | {"embed_dim": 13}}, other)
+    odd = {"image_size": -1, "augmentation": "x", "arch": None, "embed_dim": "many"}
+    for name, value in odd.items():
+        torch.save(state | {"settings": state["settings"] | {name: value}}, tmp_path / "odd.pt")
+        with pytest.raises(UserError, match=f"odd.pt is damaged .* among its settings, --{name}"):
+            trained.load(tmp_path / "odd.pt", "cpu")
     for path, part in (
         (damaged, "is not a checkpoint"),
         (foreign, "is not a checkpoint"),

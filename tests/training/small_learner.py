@@ -66,6 +66,7 @@ def learner(
     clip_gradient: float = 0.0,
     rise: int = 0,
     micro_batch: int = 0,
+    ema: float = 0.0,
 ) -> Learner:
     torch.manual_seed(seed)
     network, criterion = Network(), Spread()
@@ -78,7 +79,7 @@ def learner(
     return Learner(
         network,
         criterion,
-        Updates(optimizer, schedule, clip_gradient, rise),
+        Updates(optimizer, schedule, clip_gradient, rise, ema),
         runtime=Runtime(),
         guidance=WeightedGuide(Guide(), 0.5) if guide else None,
         warmup=warmup,

@@ -221,6 +221,14 @@ def test_other_images_are_refused_with_what_differs(tmp_path):
     checkpoints.require_same_data(checkpoints.load(older), identity)
 
 
+def test_images_that_were_written_again_are_refused_with_a_way_on(tmp_path):
+    identity = {"images": 8, "class names": "x", "file sizes": "y"}
+    path, *_ = stored(tmp_path, data=identity)
+    with pytest.raises(UserError) as told:
+        checkpoints.require_same_data(checkpoints.load(path), identity | {"file sizes": "z"})
+    assert "their sizes differ" in str(told.value) and f"--arch_weights {path}" in str(told.value)
+
+
 def test_rates_and_decay_are_those_of_the_settings(tmp_path):
     """A schedule of the new rates as though they had been there from the beginning."""
     path, *_ = stored(tmp_path)
@@ -244,7 +252,17 @@ def test_rates_and_decay_are_those_of_the_settings(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"epoch": "x"}, {"epoch": -5}, {"settings": None}, {"history": []}, {"seconds": "long"}],
+    [
+        {"epoch": "x"},
+        {"epoch": -5},
+        {"settings": None},
+        {"history": []},
+        {"history": {"Train": []}},
+        {"history": {"Test": {"loss": {"loss": ["1"]}}}},
+        {"history": {"Train": {"loss": {"loss": 1.0}}}},
+        {"data": ["images"]},
+        {"seconds": "long"},
+    ],
     ids=str,
 )
 def test_plain_values_of_other_kinds_are_foreign(tmp_path, wrong):

@@ -1,11 +1,13 @@
 """Durable files: written through before they get their name, and the name after."""
 
+import errno
 import os
 import subprocess
 
 import pytest
 
 from utilities import durable
+from utilities.errors import UserError
 
 
 @pytest.fixture
@@ -67,3 +69,41 @@ def test_what_killed_processes_left_is_removed(tmp_path):
         file.write_text("half")
     durable.temporary_for(path)
     assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
+def test_a_file_is_there_when_it_is_whole(tmp_path):
+    path = tmp_path / "a.txt"
+    with durable.written(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "number, end",
+    [
+        (errno.ENOSPC, "a.txt cannot be written (No space left on device); is the disk full?"),
+        (errno.EACCES, "a.txt cannot be written (Permission denied)."),
+    ],
+)
+def test_what_cannot_be_written_is_a_sentence_and_leaves_nothing(tmp_path, number, end):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(UserError) as told, durable.written(path, "--to a.txt") as temporary:
+        temporary.write_text("half")
+        raise OSError(number, os.strerror(number))
+    assert str(told.value) == f"--to {end}"
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interruption_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), durable.written(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_too_long_for_the_system_is_a_sentence(tmp_path):
+    path = tmp_path / ("a" * 250)
+    with pytest.raises(UserError, match="cannot be written"), durable.written(path) as temporary:
+        temporary.write_text("whole")

@@ -401,3 +401,10 @@ def test_the_table_has_a_row_for_each_flag():
 
 def test_every_number_is_one_of_two_kinds():
     assert {kind.kind for kind in Number.__subclasses__()} == {int, float}
+
+
+@pytest.mark.parametrize("text", ["!!binary aGVsbG8=", "!!set {a, b}", "!!omap [a: 1]"])
+def test_kinds_of_yaml_that_are_no_text_are_refused(tmp_path, text):
+    (tmp_path / "a.yaml").write_text(f"target: {text}\n")
+    _, problems = read_settings_file(str(tmp_path / "a.yaml"), FLAGS)
+    assert len(problems) == 1 and "is not" in problems[0]

@@ -35,14 +35,14 @@ class Client(NamedTuple):
 def test_what_counts_as_an_answer(monkeypatch, client, answers):
     monkeypatch.setattr(hub, "PATIENCE", 0.5)
     monkeypatch.setattr("huggingface_hub.utils.get_session", lambda: client)
-    assert hub._answers("https://hub") == answers
+    assert hub.answers("https://hub") == answers
 
 
 def test_without_an_answer_only_the_cache_is_used(monkeypatch, caplog):
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.setenv(name, "0")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "_answers", lambda address: False)
+    monkeypatch.setattr(hub, "answers", lambda address: False)
     hub.offline_unless_reachable.cache_clear()
     try:
         with caplog.at_level("INFO"):

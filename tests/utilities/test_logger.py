@@ -10,6 +10,8 @@ from utilities.errors import UserError
 from utilities.logger import RunLog
 from utilities.rows import Picture
 
+pytestmark = pytest.mark.curves
+
 
 def values(loss: float, recall: float, **more: float) -> logger.Values:
     return {

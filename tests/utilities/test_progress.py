@@ -2,6 +2,8 @@
 
 import io
 import logging
+import os
+import pty
 import sys
 
 import pytest
@@ -38,6 +40,18 @@ def test_long_work_says_lines(caplog, capsys, every_step_is_due):
     ]
     assert all("after 00:00" in line for line in lines) and "loss=0.5" in lines[-1]
     assert capsys.readouterr() == ("", "") and not any("\r" in line for line in lines)
+
+
+def test_a_terminal_that_says_no_size_gets_a_bar(monkeypatch):
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+    assert tuple(os.get_terminal_size(theirs)) == (0, 0)
+    with os.fdopen(theirs, "w") as terminal, open(ours, "rb", buffering=0) as screen:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        report.configure_logging()
+        assert list(progress(range(2), "Work", mininterval=0)) == [0, 1]
+        shown = screen.read().decode()
+    assert "Work:  50%" in shown and len(shown.split("\r")[1]) <= module.COLUMNS
 
 
 def test_a_terminal_gets_a_bar_that_goes_away(monkeypatch):

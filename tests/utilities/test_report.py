@@ -120,3 +120,18 @@ def test_memory_that_cannot_be_had_is_a_sentence(capsys, error):
 
     assert report.exit_status(run) == 2
     assert capsys.readouterr().err.startswith("main.py: error: the memory of this machine is too")
+
+
+def test_all_that_a_run_wrote_is_named(tmp_path):
+    for name in ("CSV_Logs", "wandb", "Language", "steps"):
+        (tmp_path / name).mkdir()
+    checkpoints = [f"checkpoint_{name}.pth.tar" for name in ("last", "Test_e@1", "Test_e@2")]
+    events = [f"events.out.tfevents.{number}" for number in (1, 2)]
+    for name in ("args.yaml", "results.json", "my\nnote", *checkpoints, *events):
+        (tmp_path / name).write_text("")
+    where, *lines = report.results_in(tmp_path).splitlines()
+    assert where == f"Results: {tmp_path}" and max(map(len, lines)) <= WIDTH
+    assert " ".join(map(str.strip, lines)) == (
+        "results.json, CSV_Logs/, Language/, checkpoint_last.pth.tar, args.yaml, "
+        "checkpoint_*.pth.tar, events.out.tfevents.*, my\\nnote, steps/, wandb/"
+    )

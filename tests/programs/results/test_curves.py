@@ -91,7 +91,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_what_was(compared, tmp_path, monke
     file = tmp_path / "curves.png"
     file.write_text("of before")
 
-    def full(figure, path):
+    def full(figure, path, form):
         path.write_text("half")
         raise OSError(28, "No space left on device")
 

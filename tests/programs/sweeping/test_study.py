@@ -165,7 +165,10 @@ def test_what_stands_behind_counts_over_the_file(read, wrong):
         ("variants: {a: {seed: 1}}\nseeds: [1]", ", line 1: seed: the seeds of all runs stand in"),
         ("variants: {one: }\nbaseline: onne", ", line 2: baseline: there is no variant onne (did"),
         ("variants: {a: }\njobs: 0", ", line 2: jobs must be a whole number of at least 1."),
-        ("variants: {a: }\ngpus: [[]]", ", line 2: gpus must be a list of their numbers"),
+        *[
+            (f"variants: {{a: }}\ngpus: {gpus}", ", line 2: gpus must be a list of their numbers")
+            for gpus in ("[[]]", "0,1", "'0,1'", "0 1", "[-1]", "[0.5]", "true", "[]", "['']")
+        ],
         ("variants: {a: }\nslurm: {time: [1]}", ", line 2: time must be a long option of sbatch"),
         (
             "variants: {a: }\ndatasets:\n  x:\n    variants: {b: {}}",

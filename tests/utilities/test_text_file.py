@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from datasets import class_text, inshop, online_products, text_file
+from datasets import class_text, inshop, online_products
 from datasets.prepare import layouts
+from utilities import text_file
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCTS = "image_id class_id super_class_id path\n1 7 1 bicycle_final/a.JPG\n"
@@ -41,7 +42,7 @@ def test_other_encodings(tmp_path):
 
 
 def test_what_a_shell_hands_over_is_read():
-    code = "import sys; from datasets import text_file; print(text_file.lines_of(sys.argv[1]))"
+    code = "import sys; from utilities import text_file; print(text_file.lines_of(sys.argv[1]))"
     command = ["bash", "-c", f"{sys.executable} -c '{code}' <(echo told)"]
     assert subprocess.check_output(command, cwd=ROOT, text=True) == "['told']\n"
 

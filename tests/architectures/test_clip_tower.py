@@ -1,0 +1,187 @@
+"""Image towers of open_clip as trunks, through tiny configurations with random weights."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import architectures
+from utilities.errors import UserError
+
+TEXTS = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
+VIT = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
+RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16}
+SIGLIP = {"image_size": 32, "timm_model_name": "test_vit", "timm_pool": "map", "timm_proj": "none"}
+OF_TIMM = {"image_size": 32, "timm_model_name": "test_convnext", "timm_pool": "avg"}
+MODELS = {
+    "tiny-vit": {"embed_dim": 16, "vision_cfg": VIT},
+    "tiny-mean": {"embed_dim": 16, "vision_cfg": VIT | {"pool_type": "avg"}},
+    "tiny-late": {"embed_dim": 16, "vision_cfg": VIT | {"final_ln_after_pool": True}},
+    "tiny-coca": {"embed_dim": 16, "vision_cfg": VIT | {"attentional_pool": True}},
+    "tiny-resnet": {"embed_dim": 16, "vision_cfg": RESNET},
+    "tiny-siglip": {"embed_dim": 64, "vision_cfg": SIGLIP, "custom_text": True},
+    "tiny-linear": {"embed_dim": 16, "vision_cfg": OF_TIMM | {"timm_proj": "linear"}},
+    "tiny-head": {"embed_dim": 16, "vision_cfg": OF_TIMM | {"timm_proj": None}},
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Iterator[dict[str, Path]]:
+    """Weights of the tiny models, which open_clip knows by their names."""
+    import open_clip
+    from open_clip import factory
+
+    known = dict(factory._MODEL_CONFIGS)
+    folder = tmp_path_factory.mktemp("towers")
+    written = {}
+    for name, model in MODELS.items():
+        (folder / f"{name}.json").write_text(json.dumps(model | {"text_cfg": TEXTS}))
+    open_clip.add_model_config(folder)
+    torch.manual_seed(0)
+    for name in MODELS:
+        written[name] = folder / f"{name}.pt"
+        torch.save(open_clip.create_model(name).state_dict(), written[name])
+    yield written
+    factory._MODEL_CONFIGS.clear()
+    factory._MODEL_CONFIGS.update(known)
+
+
+def network(arch: str, size: int = 32, **options) -> architectures.EmbeddingNetwork:
+    options = {"pretrained": True, "weights_file": None} | options
+    torch.manual_seed(1)
+    return architectures.select(arch, embed_dim=8, image_size=size, **options).eval()
+
+
+def images(size: int = 32) -> torch.Tensor:
+    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(2))
+
+
+def whole(name: str, file: Path, **options):
+    import open_clip
+
+    return open_clip.create_model(name, pretrained=str(file), **options).eval()
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "tiny-siglip"])
+def test_projected_features_are_what_is_compared_with_texts(files, name):
+    model = network(f"clip:{name}/{files[name]}_projected_frozen_normalize")
+    with torch.inference_mode():
+        output, expected = model(images()), whole(name, files[name]).encode_image(images())
+    torch.testing.assert_close(output.features, expected, rtol=1e-4, atol=1e-5)
+    assert model.feature_dim == 16 and output.embeddings.shape == (2, 8)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_features_without_projection_are_what_it_projects(files, name):
+    model = network(f"clip:{name}/{files[name]}")
+    clip = whole(name, files[name])
+    with torch.inference_mode():
+        found, expected = model(images()), clip.encode_image(images())
+    if name == "tiny-resnet":
+        assert torch.equal(found.features, found.feature_map.mean((2, 3)))
+        assert found.feature_map.shape == (2, 256, 1, 1)
+        return
+    assert found.feature_map.shape == (2, model.trunk.num_features, *found.feature_map.shape[2:])
+    layers = {
+        "tiny-siglip": lambda x: x,
+        "tiny-linear": lambda x: clip.visual.head(x),
+        "tiny-head": lambda x: clip.visual.trunk.head.fc(x),
+    }
+    project = layers.get(name, lambda x: x @ clip.visual.proj)
+    with torch.inference_mode():
+        torch.testing.assert_close(project(found.features), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [32, 48])
+def test_the_map_is_the_patches_at_any_size(files, size):
+    """Positions are interpolated as open_clip does it."""
+    model = network(f"clip:tiny-vit/{files['tiny-vit']}", size)
+    clip = whole("tiny-vit", files["tiny-vit"], force_image_size=size)
+    with torch.inference_mode():
+        found = model(images(size)).feature_map
+        expected = clip.visual.forward_intermediates(
+            images(size), indices=1, normalize_intermediates=True, intermediates_only=True
+        )
+    last = expected["image_intermediates"][-1]
+    assert last.shape == (2, 32, size // 8, size // 8)
+    torch.testing.assert_close(found, last, rtol=1e-4, atol=1e-5)
+
+
+def test_siglip_is_a_model_of_timm_with_its_grid_at_another_size(files):
+    output = network(f"clip:tiny-siglip/{files['tiny-siglip']}", 48)(images(48))
+    assert output.feature_map.shape == (2, 64, 3, 3) and output.features.shape == (2, 64)
+
+
+def test_weights_may_be_given_beside_the_name_or_as_a_folder(files, tmp_path):
+    beside = network("clip:tiny-vit", weights_file=str(files["tiny-vit"]))
+    by_name = network(f"clip:tiny-vit/{files['tiny-vit']}")
+    configuration = {
+        "model_cfg": MODELS["tiny-vit"] | {"text_cfg": TEXTS},
+        "preprocess_cfg": {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.4, 0.4]},
+    }
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(configuration))
+    weights = torch.load(files["tiny-vit"], weights_only=True)
+    torch.save(weights, tmp_path / "open_clip_pytorch_model.bin")
+    of_folder = network(f"clip:any/{tmp_path}_projected")
+    for name, tensor in by_name.trunk.state_dict().items():
+        assert torch.equal(tensor, beside.trunk.state_dict()[name])
+        assert torch.equal(tensor, of_folder.trunk.state_dict()[name])
+        assert torch.equal(tensor, weights[name.replace("tower.", "visual.")])
+    assert (of_folder.mean, of_folder.std) == ((0.1, 0.2, 0.3), (0.4,) * 3)
+
+
+def test_a_checkpoint_is_read_without_the_file_that_it_began_with(files, tmp_path):
+    gone = tmp_path / "gone.pt"
+    gone.write_bytes(files["tiny-vit"].read_bytes())
+    arch = f"clip:tiny-vit/{gone}_projected_normalize"
+    trained = network(arch)
+    gone.unlink()
+    again = network(arch, pretrained=False)
+    again.load_state_dict(trained.state_dict())
+    with torch.inference_mode():
+        assert torch.equal(again(images()).embeddings, trained(images()).embeddings)
+    with pytest.raises(UserError, match="neither a file nor weights of tiny-vit"):
+        network(arch)
+
+
+def test_preprocessing_and_activation_are_those_of_the_weights(files, monkeypatch):
+    from open_clip import pretrained
+    from open_clip.transformer import QuickGELU
+
+    grey = {"mean": [0.5] * 3, "std": [0.25] * 3, "quick_gelu": True}
+    monkeypatch.setitem(pretrained._PRETRAINED, "tiny-vit", {"grey": grey, "dark": grey})
+    one, other = (
+        network(f"clip:tiny-vit{tag}", weights_file=str(files["tiny-vit"])) for tag in ("/grey", "")
+    )
+    assert one.mean == other.mean == (0.5,) * 3 and one.std == (0.25,) * 3
+    kinds = [type(module) for module in one.trunk.modules()]
+    assert QuickGELU in kinds
+    assert network("clip:tiny-mean", pretrained=False).mean == pytest.approx(
+        (0.48145466, 0.4578275, 0.40821073)
+    )
+
+
+def test_what_cannot_be_is_a_sentence(files):
+    cases = {
+        ("clip:tiny-vti/x", 32): "--arch clip:tiny-vti: open_clip has no such model; did you mean",
+        ("clip:tiny-vit/nonsense", 32): "nonsense is neither a file nor weights of tiny-vit",
+        (f"clip:tiny-vit/{files['tiny-vit']}", 36): "--image_size: 32 or 40",
+        (f"clip:tiny-siglip/{files['tiny-siglip']}_projected", 32): "has no projection",
+        (f"clip:tiny-resnet/{files['tiny-resnet']}_projected", 64): "give --image_size 32",
+        (f"clip:tiny-vit/{files['tiny-vit']}_projected_double", 32): "leave _double out",
+        (f"clip:tiny-vit/{files['tiny-resnet']}", 32): "--arch_weights .* cannot be loaded",
+    }
+    for (arch, size), sentence in cases.items():
+        with pytest.raises(UserError, match=sentence):
+            network(arch, size)
+
+
+def test_depths_are_told_as_timm_tells_them(files):
+    from timm.models import group_parameters
+
+    for name, depth in (("tiny-vit", 3), ("tiny-resnet", 5)):
+        trunk = network(f"clip:{name}", pretrained=False).trunk
+        groups = group_parameters(trunk, trunk.group_matcher(), reverse=True)
+        assert set(groups.values()) == set(range(depth)), name

@@ -1,0 +1,84 @@
+"""Layers and stages of a trunk: rates by layer, and what stays as it is before a stage."""
+
+import pytest
+import timm
+import torch
+from timm.optim import param_groups_layer_decay
+from torch import nn
+
+import architectures
+from architectures import stages
+from utilities.errors import UserError
+
+TRUNKS = ["test_resnet", "test_vit", "test_efficientnet"]
+
+
+def network(arch: str) -> architectures.EmbeddingNetwork:
+    return architectures.select(
+        arch, embed_dim=4, image_size=32, pretrained=False, weights_file=None
+    )
+
+
+@pytest.mark.parametrize("trunk", TRUNKS)
+def test_rates_by_layer_are_timms(trunk):
+    model = network(trunk)
+    *layers, head = model.parameter_groups(0.1, 0.3, layer_decay=0.5)
+    assert head["lr"] == 0.3 and [group["name"] for group in layers] == [
+        f"trunk layer {number} of {len(layers)}" for number in range(1, len(layers) + 1)
+    ]
+    found = {part: group["lr"] for group in layers for part in group["params"]}
+    expected = {
+        part: 0.1 * group["lr_scale"]
+        for group in param_groups_layer_decay(model.trunk, layer_decay=0.5)
+        for part in group["params"]
+    }
+    assert found == pytest.approx(expected)
+    rates = [group["lr"] for group in layers]
+    assert rates == sorted(rates) and rates[-1] == 0.1
+
+
+def test_a_trunk_whose_layers_are_not_known_is_a_sentence():
+    with pytest.raises(UserError, match="--layer_decay: timm does not know the layers of Linear"):
+        stages.layer_groups(nn.Linear(2, 2), 0.1, 0.5)
+
+
+@pytest.mark.parametrize(
+    "trunk, stage, last_frozen, first_learning",
+    [
+        ("test_resnet", "layer3", "layer2.0.", "layer3.0.conv1.weight"),
+        ("test_efficientnet", "blocks.2", "blocks.1.", "blocks.2.0."),
+        ("test_vit", "blocks.3", "blocks.2.mlp", "blocks.3.norm1.weight"),
+    ],
+)
+def test_what_is_before_a_stage_does_not_learn(trunk, stage, last_frozen, first_learning):
+    model = network(trunk)
+    model.freeze_until(stage)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
+    for enabled in (False, True):  # a warm-up, and what follows
+        model.train()
+        model.train_trunk(enabled)
+        model(torch.randn(4, 3, 32, 32)).embeddings.sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    same = [
+        name
+        for name, value in model.trunk.state_dict().items()
+        if torch.equal(value, before[f"trunk.{name}"])
+    ]
+    names = [name for name, _ in model.trunk.named_parameters()]
+    frozen = next(place for place, name in enumerate(names) if name.startswith(first_learning))
+    assert set(names[:frozen]) <= set(same) and names[frozen] not in same
+    assert names[frozen - 1].startswith(last_frozen)
+    known = list(model.trunk.state_dict())
+    first = next(place for place, name in enumerate(known) if name.startswith(f"{stage}."))
+    assert set(known[:first]) <= set(same)  # statistics of BatchNorm too
+
+
+def test_a_wrong_stage_lists_all():
+    with pytest.raises(
+        UserError, match="layer9 is no stage.*did you mean.*it has conv1, .*bn1, layer1"
+    ):
+        network("test_resnet").freeze_until("layer9")
+    trunk = timm.create_model("test_vit", num_classes=0)
+    assert stages.names(trunk)[:3] == ["patch_embed", "blocks", "blocks.0"]

@@ -1,0 +1,45 @@
+"""The study of language guidance: at its smallest, and how it chooses."""
+
+import csv
+import importlib.util
+
+import pytest
+from benchmark_scripts import FOLDER, smoke
+
+SCRIPT = "language/study.py"
+
+
+@pytest.fixture
+def study():
+    spec = importlib.util.spec_from_file_location("study", FOLDER / SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_it_tunes_and_tests_and_prints_its_tables(tmp_path):
+    lines = smoke(SCRIPT, tmp_path).splitlines()
+    assert any(line.startswith("| names | 5e-05 | 3 | 1 | ") for line in lines)
+    assert any(line.startswith("| names | mistake") for line in lines)
+
+
+def test_every_variant_makes_as_many_trials(study):
+    counts = {len(set(study.trials(variant, study.Size()))) for variant in study.VARIANTS}
+    assert counts == {6}
+
+
+def test_the_best_validation_value_chooses_and_of_equals_the_earliest(study, tmp_path, capsys):
+    size = study.Size(trials=3)
+    part = study.Part("birds", "margin", {study.BASELINE: {}}, tmp_path)
+    family, metric = study.CHOSEN_BY[1].split(": ")
+    curves = ([0.1, 0.5, 0.2], [0.3, 0.6, 0.6], [0.6, 0.6, 0.1])
+    for trial, curve in zip(study.trials(study.BASELINE, size), curves):
+        folder = part.place("tuning") / "birds" / f"baseline_{trial.name}_s{study.TUNING_SEED}"
+        (folder / "CSV_Logs").mkdir(parents=True)
+        (folder / "args.yaml").write_text("dataset: birds\n")
+        with open(folder / "CSV_Logs" / f"Data_Val_{family}.csv", "w") as file:
+            csv.writer(file).writerows([("epoch", metric), *enumerate(curve, 1)])
+    assert study.choose(part, size) == {
+        "baseline": {"lr": study.BASELINE_RATES[2], "language_distill_w": 0.0, "n_epochs": 1}
+    }
+    assert "| baseline | 0.0001 | 0 | 1 | 60.0 |" in capsys.readouterr().out
