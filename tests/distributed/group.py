@@ -15,7 +15,7 @@ from typing import Any
 
 from torch.distributed import TCPStore
 
-LOADED = ["main", "steps"]
+LOADED = ["main", "steps", "faiss", "matplotlib.backends.backend_agg", "utilities.pictures"]
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(LOADED)
 
