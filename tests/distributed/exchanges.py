@@ -109,4 +109,4 @@ def passes(runtime: Runtime) -> Found:
     """Over a split of five images."""
     own, evaltypes = BATCHES[runtime.part.rows(len(BATCHES))], ["embeds", "avg_features"]
     embeddings = embed(Pixels(), own, count=5, evaltypes=evaltypes, runtime=runtime)
-    return embeddings | {"logits": classify(nn.Flatten(), own, count=5, device=CPU)}
+    return {**embeddings, "logits": classify(nn.Flatten(), own, count=5, device=CPU)}
