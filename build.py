@@ -32,12 +32,12 @@ from evaluation import Evaluator, figures, language
 from evaluation.embedding import embed
 from language_guidance import Guidance, GuidanceSettings, pseudolabels, zero_shot
 from training import CrossBatchMemory, Learner, Updates, WeightedGuide, optimizers, schedules
-from utilities import checkpoints, compilation, costs, log_file, run_folder
+from utilities import checkpoints, compilation, costs, log_file, processes, run_folder
 from utilities.checkpoints import Checkpoint
 from utilities.environment import device_name, environment
 from utilities.errors import UserError
 from utilities.fingerprint import fingerprint
-from utilities.logger import CLASS_TEXTS, Board, RunLog
+from utilities.logger import CLASS_TEXTS, Board, RunLog, Unwritten
 from utilities.online import Labels, OnlineRun, is_of_sweep
 from utilities.paths import expanded
 from utilities.report import RESULT
@@ -46,7 +46,6 @@ from utilities.runtime import (
     Runtime,
     is_channels_last,
     keep_freed_memory,
-    require_one_process,
     select_device,
     select_precision,
     use_own_cores,
@@ -57,6 +56,7 @@ from utilities.types import Trainable
 LOG = logging.getLogger(__name__)
 SHOWN_CLASSES = 3  # of which the summary shows what guidance reads
 SHOWN_TEXTS = 5  # of a class whose images have texts of their own
+SHARED_FILES = "all machines of a run need the same files"
 PICTURED_CLASSES, THUMBNAIL = 100, 160  # in the table of class texts, and pixels of a picture
 
 
@@ -80,19 +80,22 @@ class Data(NamedTuple):
 def build_runtime(opt: parameters.Settings) -> Runtime:
     """What the settings mean on this machine; they then say what is computed with, never auto.
 
-    Raises UserError for a GPU that is not there, or where processes were to share the run.
+    Raises UserError for a GPU that is not there, or for more processes than images in a batch.
     """
-    require_one_process()
+    place = processes.joined()
+    if opt.bs < place.world_size:
+        raise UserError(f"--bs {opt.bs}: a batch is shared by {place.world_size} processes.")
     use_own_cores()
     keep_freed_memory()
-    device = select_device(opt.device, opt.gpu)
+    device = select_device(opt.device, opt.gpu, place)
+    processes.join_on_gpus(device)
     if opt.compile and not opt.evaluate_only:
         compilation.require_possible(device)
     costs.reset_gpu_peak(device)
     channels_last = is_channels_last(opt.memory_format, device)
     opt.precision = select_precision(opt.precision, device)
     opt.memory_format = "channels_last" if channels_last else "contiguous"
-    return Runtime(device, opt.precision, channels_last=channels_last)
+    return Runtime(device, opt.precision, channels_last, place.rank, place.world_size)
 
 
 def is_completed(opt: parameters.Settings) -> bool:
@@ -100,8 +103,10 @@ def is_completed(opt: parameters.Settings) -> bool:
 
     A finished run of that name with other settings is none of it; what differs is told.
     """
-    if not opt.completed:
-        return False
+    return opt.completed and processes.from_main(_is_completed, opt)
+
+
+def _is_completed(opt: parameters.Settings) -> bool:
     settings, is_another = parameters.stored(opt), False
     place = opt.save_path, opt.dataset, parameters.run_name_of(opt)
     for folder in run_folder.finished_runs(*place):
@@ -131,6 +136,7 @@ def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
         return None
     name = parameters.run_name_of(opt)
     checkpoint = checkpoints.find(opt.resume, opt.save_path, opt.dataset, name)
+    processes.require_same({"--resume": checkpoint and checkpoint.stage()}, SHARED_FILES)
     if checkpoint is None:
         LOG.info(
             "--resume auto: no run in %s named %s has a checkpoint; starting anew.",
@@ -139,7 +145,8 @@ def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
         )
         opt.resume = None
         return None
-    if folder := run_folder.home(checkpoint.path, checkpoint.losses()):
+    folder = run_folder.home(checkpoint.path, checkpoint.losses())
+    if folder and processes.is_main():
         log_file.require_unwritten(folder)
     for sentence in parameters.keep_choices(opt, checkpoint.settings):
         LOG.info("%s", sentence)
@@ -205,10 +212,11 @@ def build_splits(opt: parameters.Settings) -> tuple[Splits, dict[str, str]]:
     splits, left_out = integrity.checked(
         splits, decode=opt.check_images, skip=opt.on_bad_image == "skip"
     )
+    in_memory = opt.cache == "ram"  # of each process for itself; a file is of all
     cached = cache.attached(
         splits,
         opt.cache,
-        limit=opt.cache_limit,
+        limit=opt.cache_limit / (processes.joined().local_world_size if in_memory else 1),
         short_side=opt.cache_size,
         folder=opt.cache_path,
         fast=opt.decoding == "fast",
@@ -234,7 +242,10 @@ def build_data(opt: parameters.Settings) -> Data:
     )
     for sentence in parameters.notices_of_length(opt, opt.n_epochs * len(sampler)):
         LOG.info("%s", sentence)
-    return Data(splits, sampler, left_out)
+    data = Data(splits, sampler, left_out)
+    if processes.joined().world_size > 1:
+        processes.require_same({"training images": data.fingerprint()}, SHARED_FILES)
+    return data
 
 
 def build_network(
@@ -254,6 +265,8 @@ def build_network(
     )
     if network.frozen and not network.batch_norms():
         LOG.info("--arch %s: _frozen has no effect, because this trunk has no BatchNorm.", opt.arch)
+    if not opt.evaluate_only:
+        _see_to_norms(opt, network, runtime)
     if opt.freeze_until and not opt.evaluate_only:
         network.freeze_until(opt.freeze_until)
         if not network.fixed:
@@ -273,13 +286,43 @@ def build_adapters(opt: parameters.Settings) -> architectures.LowRank | None:
     return architectures.LowRank(opt.lora_rank, opt.lora_alpha)
 
 
+def _see_to_norms(opt: parameters.Settings, network: EmbeddingNetwork, runtime: Runtime) -> None:
+    """What BatchNorms normalise by where a process has a part of the batch.
+
+    Raises UserError where `--sync_bn` cannot be had.
+    """
+    is_alone = runtime.world_size == 1
+    if is_alone or network.frozen or not network.batch_norms():
+        if opt.sync_bn:
+            why = "a process by itself has whole batches" if is_alone else "no BatchNorm learns"
+            LOG.info("--sync_bn has no effect, because %s.", why)
+        return
+    if not opt.sync_bn:
+        LOG.info(
+            "The BatchNorms of --arch %s normalise by the images of each process, which one "
+            "process would not; --sync_bn or _frozen make the run the same.",
+            opt.arch,
+        )
+        return
+    if runtime.device.type != "cuda":
+        raise UserError(
+            "--sync_bn: torch has no BatchNorm of several processes for the CPU; use --arch with "
+            "_frozen, or leave the flag out."
+        )
+    network.synchronise_norms(processes.group_of_gpus())
+
+
 def build_training_loader(
     opt: parameters.Settings, data: Data, transform: Transforms, runtime: Runtime
 ) -> DataLoader:
     """The sampler's batches of augmented training images."""
     images = data.splits.training.with_transform(transform.training)
     return loading.training_loader(
-        images, data.sampler, workers=opt.kernels, pin=runtime.pins_batches
+        images,
+        data.sampler,
+        workers=opt.kernels,
+        pin=runtime.pins_batches,
+        part=runtime.part,
     )
 
 
@@ -288,9 +331,7 @@ def build_training_embedder(
 ) -> Callable[[nn.Module], torch.Tensor]:
     """network -> embeddings [N, D] of the training images, for samplers that choose by them."""
     images = data.splits.training.with_transform(transform.evaluation)
-    batches = loading.evaluation_batches(
-        images, batch_size=opt.bs, workers=opt.kernels, pin=runtime.pins_batches
-    )
+    batches = _in_order(opt, images, runtime)
 
     def embed_training(network: nn.Module) -> torch.Tensor:
         title, evaltypes = "training images", ["embeds"]
@@ -300,6 +341,17 @@ def build_training_embedder(
         return embeddings["embeds"]
 
     return embed_training
+
+
+def _in_order(opt: parameters.Settings, images: ImageSplit, runtime: Runtime) -> loading.Batches:
+    """Every image once; of several processes each gets its part of the batches."""
+    return loading.evaluation_batches(
+        images,
+        batch_size=opt.bs,
+        workers=opt.kernels,
+        pin=runtime.pins_batches,
+        part=runtime.part,
+    )
 
 
 def build_guidance(
@@ -362,12 +414,7 @@ def _classified_batches(
     transform: Callable[[Image.Image], torch.Tensor],
 ) -> loading.Batches:
     """The training images as a classifier was trained to see them."""
-    return loading.evaluation_batches(
-        training.with_transform(transform),
-        batch_size=opt.bs,
-        workers=opt.kernels,
-        pin=runtime.pins_batches,
-    )
+    return _in_order(opt, training.with_transform(transform), runtime)
 
 
 def guidance_settings(opt: parameters.Settings) -> GuidanceSettings:
@@ -438,6 +485,7 @@ def build_learner(
         micro_batch=opt.micro_batch,
         memory=CrossBatchMemory(criterion, opt.xbm_size, opt.xbm_start) if opt.xbm_size else None,
     )
+    learner.begin_alike()
     if opt.compile:
         compilation.compile_forward(network)
         if learner.average:
@@ -484,12 +532,7 @@ def build_evaluator(
     reads_texts = any(metric.texts for metric in wanted)
     evaluated = {}
     for name, split in _evaluated_splits(opt, splits).items():
-        batches = loading.evaluation_batches(
-            split.with_transform(transform.evaluation),
-            batch_size=opt.bs,
-            workers=opt.kernels,
-            pin=runtime.pins_batches,
-        )
+        batches = _in_order(opt, split.with_transform(transform.evaluation), runtime)
         texts = build_class_vectors(opt, split.captions, runtime) if reads_texts else None
         protocol = evaluation.Protocol.of(split, wanted)
         evaluated[name] = evaluation.EvaluatedSplit(batches, protocol, texts)
@@ -541,14 +584,9 @@ def build_records(
     Args:
         savename: of an evaluation. steps: of training in an epoch.
     """
-    folder = run_folder.home(resumed.path, resumed.losses()) if resumed else None
-    goes_on = folder is not None
-    is_begun_again = False
-    if folder is None:
-        name = savename or parameters.run_name_of(opt)
-        folder = None if resumed or savename else _left_beginning(opt, name)
-        is_begun_again = folder is not None
-        folder = folder or run_folder.create(opt.save_path, opt.dataset, name)
+    folder, goes_on, is_begun_again = processes.from_main(_folder_of_run, opt, resumed, savename)
+    if not runtime.is_main:
+        return Unwritten(folder)
     if log := log_file.current():
         log.keep_in(
             folder, f"{f'Resumed from {resumed.path}' if resumed else 'Started'}: {command}"
@@ -567,6 +605,23 @@ def build_records(
     boards = _boards(opt, folder, runtime, resumed, goes_on=goes_on)
     run_folder.write_settings(folder, parameters.stored(opt))
     return RunLog(folder, resumed.history if resumed else None, boards, steps)
+
+
+def _folder_of_run(
+    opt: parameters.Settings, resumed: Checkpoint | None, savename: str | None
+) -> tuple[Path, bool, bool]:
+    """The folder, whether it is that of the resumed run, or of one that begins again.
+
+    Otherwise it is made.
+    """
+    home = run_folder.home(resumed.path, resumed.losses()) if resumed else None
+    if home is not None:
+        return home, True, False
+    name = savename or parameters.run_name_of(opt)
+    left = None if resumed or savename else _left_beginning(opt, name)
+    if left is not None:
+        return left, False, True
+    return run_folder.create(opt.save_path, opt.dataset, name), False, False
 
 
 def _left_beginning(opt: parameters.Settings, name: str) -> Path | None:
@@ -760,6 +815,7 @@ def facts(
         "dataset": opt.dataset,
         "settings": parameters.stored(opt),
         "device": device_name(runtime.device),
+        "processes": runtime.world_size,
         "data": {name: split.counts() for name, split in _by_name(splits).items()},
         "images_left_out": left_out,
     }

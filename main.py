@@ -22,7 +22,7 @@ from datasampler.storage import StorageSampler
 from datasets import ImageSplit, integrity, loading
 from evaluation import Evaluator, SplitEvaluation
 from training import TrainingEpoch
-from utilities import checkpoints, costs, report, run_folder, seeding
+from utilities import checkpoints, costs, processes, report, run_folder, seeding
 from utilities.logger import RunLog, values_of_epoch
 from utilities.meters import StepLosses
 from utilities.runtime import hide_gpus
@@ -45,8 +45,8 @@ def main(argv: list[str] | None = None) -> int:
         sys.argv[1:] = words  # from where W&B takes the command line
         if opt.device == "cpu":
             hide_gpus()
-    work = evaluate_only if opt.evaluate_only else run
-    return report.exit_status(work, opt, shlex.join(["python", "main.py", *words]))
+    work = processes.together(evaluate_only if opt.evaluate_only else run)
+    return report.exit_status(work, opt, shlex.join([*processes.starter(), "main.py", *words]))
 
 
 def run(opt: parameters.Settings, command: str) -> None:
@@ -95,7 +95,7 @@ def run(opt: parameters.Settings, command: str) -> None:
             started=started,
         )
         records.log_class_texts(build.class_texts(data.splits.training, guidance))
-        build.show_language(opt, data.splits.training, guidance, records.folder)
+        processes.on_main(build.show_language, opt, data.splits.training, guidance, records.folder)
         evaluated: dict[str, SplitEvaluation] = {}
         first = resumed.epoch + 1 if resumed else 0
         if first == opt.n_epochs:  # ended before its results were written
@@ -134,7 +134,7 @@ def run(opt: parameters.Settings, command: str) -> None:
                 evaluated.clear()  # the embeddings, for which the next epoch has no room to spare
         facts = build.facts(opt, command, data.splits, data.left_out, runtime)
         facts |= {"weights": build.count_weights(learner)}
-        draw_figures(opt, records, evaluator, evaluated, data.splits.testing)
+        processes.on_main(draw_figures, opt, records, evaluator, evaluated, data.splits.testing)
         records.finish(facts, time.monotonic() - started)  # the mark of a run that has everything
     report.print_results(records.summary(), records.folder)
     integrity.report(data.left_out)
@@ -163,7 +163,7 @@ def evaluate_only(opt: parameters.Settings, command: str) -> None:
     with build.build_records(opt, command, runtime, savename=savename) as records:
         records.log(checkpoint.epoch, values_of_epoch({}, values, {}))
         facts = build.facts(opt, command, splits, left_out, runtime) | {"checkpoint": path}
-        draw_figures(opt, records, evaluator, evaluated, splits.testing)
+        processes.on_main(draw_figures, opt, records, evaluator, evaluated, splits.testing)
         facts |= {"peak_memory": costs.peak_memory(runtime.device)}  # of no epoch of a training
         records.finish(facts, time.monotonic() - started)
     LOG.log(

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
+from utilities import processes
 from utilities.documents import from_json
 from utilities.errors import on_one_line
 from utilities.flags import (
@@ -575,7 +576,9 @@ LOGGED = Need(
     "neither --log_online nor --tensorboard is given",
 )
 THE_FIRST_GPU = Need(
-    lambda settings, index: index == settings.gpu[0], "", "only the first is used (--gpu {gpu})"
+    lambda settings, index: index == settings.gpu[0] or processes.are_meant(),
+    "",
+    "only the first is used (--gpu {gpu})",
 )
 CACHES = needs_other_than("cache", "none")
 STEPS = needs_one_of("scheduler", "step")
@@ -764,7 +767,8 @@ FLAGS: tuple[Flag, ...] = (
         Whole(
             "gpu",
             (0,),
-            "Index of the GPU; the first is used.",
+            "Index of the GPU; the first is used. Of several processes (torchrun) on a machine "
+            "each takes one: the first and those behind it, or as many as are given.",
             at_least(0),
             needs=(needs_other_than("device", "cpu"), THE_FIRST_GPU),
         ),
@@ -1091,6 +1095,12 @@ FLAGS: tuple[Flag, ...] = (
             },
         ),
         Switch("channels_last", "The same as --memory_format channels_last."),
+        Switch(
+            "sync_bn",
+            "BatchNorms that learn normalise by the images of all processes, as in one process; on "
+            "GPUs. Without it each process normalises by its own.",
+            needs=(TRAINS,),
+        ),
     ),
     *in_block(
         "losses",
@@ -2678,7 +2688,8 @@ def _miners_of(objective: str) -> str:
 
 def _end(status: int, text: str) -> NoReturn:
     with reader_may_leave():
-        print(text.rstrip("\n"), file=sys.stderr if status else sys.stdout, flush=True)
+        if processes.speaks_for_machine():
+            print(text.rstrip("\n"), file=sys.stderr if status else sys.stdout, flush=True)
     raise SystemExit(status)
 
 
@@ -2827,6 +2838,7 @@ def _contradictions(opt: Settings) -> list[str]:
             opt.memory_format == "contiguous",
         ),
         ("--not_pretrained", opt.not_pretrained, "--arch_weights", opt.arch_weights),
+        ("--sync_bn", opt.sync_bn, "--micro_batch", opt.micro_batch),
         ("--evaluate_only", opt.evaluate_only, "--resume", opt.resume),
         (
             "--language_loss contrastive",

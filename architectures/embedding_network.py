@@ -1,7 +1,7 @@
 """A timm trunk with a linear embedding head, as the paper's `--arch` describes it."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import timm
 import torch
@@ -14,6 +14,9 @@ from architectures.low_rank import LowRank
 from architectures.trunks import Trunk
 from utilities.errors import UserError
 from utilities.types import ModelOutput
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 OPTIONS = ("frozen", "double", "normalize", "projected")
 
@@ -136,6 +139,13 @@ class EmbeddingNetwork(nn.Module):
         """The BatchNorm layers of the trunk, which `_frozen` is about."""
         kind = nn.modules.batchnorm._BatchNorm
         return [module for module in self.trunk.modules() if isinstance(module, kind)]
+
+    def synchronise_norms(self, processes: "ProcessGroup | None") -> None:
+        """The trunk's BatchNorms normalise by the images of all processes, which have GPUs.
+
+        Their weights, and the names of these, stay.
+        """
+        self.trunk = timm.layers.convert_sync_batchnorm(self.trunk, processes)
 
     def train_trunk(self, enabled: bool) -> None:
         """Warm-up: with False only the head learns."""

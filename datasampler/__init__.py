@@ -1,4 +1,4 @@
-"""Batch samplers: yield lists of dataset indices, seeded per (seed, epoch, rank)."""
+"""Batch samplers: yield lists of dataset indices, seeded per (seed, epoch)."""
 
 import numpy as np
 
@@ -32,7 +32,6 @@ def select(
     batch_size: int,
     samples_per_class: int,
     seed: int,
-    rank: int = 0,
     **options: float,
 ) -> BatchSampler:
     """The sampler `name` over a split with the given labels [N].
@@ -49,6 +48,5 @@ def select(
         batch_size=batch_size,
         samples_per_class=samples_per_class,
         seed=seed,
-        rank=rank,
         **sampler_options,
     )

@@ -19,8 +19,7 @@ class BatchSampler(ABC):
         labels: [N] labels of the split, any integers.
         batch_size: images in a batch, a multiple of samples_per_class.
         samples_per_class: images of one class that are drawn together.
-        seed: with the epoch and the rank it fixes all draws.
-        rank: process number; each has draws of its own.
+        seed: with the epoch it fixes all draws. Processes that share batches draw the same ones.
     Raises:
         UserError: fewer images than one batch.
     """
@@ -34,7 +33,6 @@ class BatchSampler(ABC):
         batch_size: int,
         samples_per_class: int,
         seed: int,
-        rank: int = 0,
     ):
         if len(labels) < batch_size:
             raise UserError(
@@ -49,7 +47,7 @@ class BatchSampler(ABC):
         self.batches = len(labels) // batch_size
         self.batch_size, self.samples_per_class = batch_size, samples_per_class
         self.blocks = batch_size // samples_per_class  # classes in a batch
-        self.seed, self.rank, self.epoch = seed, rank, 0
+        self.seed, self.epoch = seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose batches the next iteration yields."""
@@ -71,7 +69,7 @@ class BatchSampler(ABC):
 
     def generator(self) -> np.random.Generator:
         """The random numbers of the chosen epoch, from their beginning."""
-        return np.random.default_rng(derive(self.seed, self.epoch, self.rank))
+        return np.random.default_rng(derive(self.seed, self.epoch))
 
     def groups_per_class(self) -> np.ndarray:
         """[C] number of groups of samples_per_class images that hold every image of the class."""

@@ -30,10 +30,9 @@ class ClassBalancedSampler(BatchSampler):
         batch_size: int,
         samples_per_class: int,
         seed: int,
-        rank: int = 0,
     ):
         super().__init__(
-            labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, rank=rank
+            labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed
         )
         # With fewer classes than a batch takes, the groups of each are dealt out to several queues,
         # as if it were several classes.

@@ -31,10 +31,9 @@ class ClassRandomSampler(BatchSampler):
         seed: int,
         internal_split: float = 1.0,
         repeat_half: bool = False,
-        rank: int = 0,
     ):
         super().__init__(
-            labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, rank=rank
+            labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed
         )
         self.repeats = 2 if repeat_half else 1
         self.draws = batch_size // (samples_per_class * self.repeats)

@@ -41,7 +41,6 @@ class D2CoresetSampler(CoresetSampler):
         pool_size: int = 512,
         d2_lambda: float = 1.0,
         projection_dim: int = -1,
-        rank: int = 0,
     ):
         super().__init__(
             labels,
@@ -50,7 +49,6 @@ class D2CoresetSampler(CoresetSampler):
             seed=seed,
             pool_size=pool_size,
             projection_dim=projection_dim,
-            rank=rank,
         )
         self.d2_lambda = d2_lambda
 

@@ -27,14 +27,13 @@ class SemiClassRandomSampler(BatchSampler):
         batch_size: int,
         samples_per_class: int,
         seed: int,
-        rank: int = 0,
     ):
         if batch_size % 2:
             raise UserError(
                 "--data_sampler semi_class_random draws pairs of images: "
                 f"--bs {batch_size} must be even."
             )
-        super().__init__(labels, batch_size=batch_size, samples_per_class=2, seed=seed, rank=rank)
+        super().__init__(labels, batch_size=batch_size, samples_per_class=2, seed=seed)
 
     def __iter__(self) -> Iterator[list[int]]:
         random = self.generator()

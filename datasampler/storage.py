@@ -40,10 +40,9 @@ class StorageSampler(BatchSampler):
         seed: int,
         pool_size: int = 512,
         projection_dim: int = -1,
-        rank: int = 0,
     ):
         super().__init__(
-            labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed, rank=rank
+            labels, batch_size=batch_size, samples_per_class=samples_per_class, seed=seed
         )
         all_groups = int(self.groups_per_class().sum())
         self.pool_groups = max(min(pool_size // samples_per_class, all_groups), self.blocks)
@@ -133,7 +132,6 @@ class BatchMatchSampler(StorageSampler):
         pool_size: int = 512,
         candidates: int = 10,
         projection_dim: int = -1,
-        rank: int = 0,
     ):
         super().__init__(
             labels,
@@ -142,7 +140,6 @@ class BatchMatchSampler(StorageSampler):
             seed=seed,
             pool_size=pool_size,
             projection_dim=projection_dim,
-            rank=rank,
         )
         self.candidates = candidates
 

@@ -10,6 +10,7 @@ import numpy as np
 from datasets import measurable
 from datasets.decoding import UNREADABLE, open_image
 from datasets.images import ImageSplit, Splits
+from utilities import processes
 from utilities.errors import UserError
 from utilities.progress import progress
 
@@ -31,7 +32,7 @@ def checked(splits: Splits, *, decode: bool, skip: bool) -> tuple[Splits, dict[s
     Raises:
         UserError: a broken image without `skip`, or a class of which no image is left.
     """
-    broken = broken_images(splits.files(), decode=decode or skip)
+    broken = processes.from_main(_broken, splits.files(), decode or skip)
     if not broken:
         return splits, broken
     first, reason = next(iter(broken.items()))
@@ -57,6 +58,10 @@ def readable(split: ImageSplit, flag: str) -> ImageSplit:
         )
     report(broken)
     return split.only(np.array([path not in broken for path in split.files]))
+
+
+def _broken(paths: list[str], decode: bool) -> dict[str, str]:
+    return broken_images(paths, decode=decode)
 
 
 def broken_images(paths: Iterable[str], *, decode: bool) -> dict[str, str]:

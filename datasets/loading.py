@@ -27,20 +27,14 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    Dataset,
-    Sampler,
-    SequentialSampler,
-    default_collate,
-)
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from datasets.decoding import UNREADABLE
+from datasets.decoding import UNREADABLE, size_of
 from datasets.images import BrokenImage, ImageSplit
 from datasets.transforms import Crops
 from utilities import cores, signals
 from utilities.errors import UserError
+from utilities.processes import WHOLE, Part
 from utilities.seeding import derive
 from utilities.types import Batch, PixelBatch
 
@@ -58,7 +52,12 @@ class BatchSource(Protocol):
 
 
 def training_loader(
-    split: ImageSplit, batches: BatchSource, *, workers: int, pin: bool = False
+    split: ImageSplit,
+    batches: BatchSource,
+    *,
+    workers: int,
+    pin: bool = False,
+    part: Part = WHOLE,
 ) -> DataLoader:
     """The sampler's batches, to be read through `Batches`, which seeds them.
 
@@ -67,25 +66,46 @@ def training_loader(
     Args:
         workers: processes that read, but no more than there are cores; 0 reads in this one.
         pin: hand over batches in pinned memory, for a GPU.
+        part: of the images of each batch, where several processes share it.
     """
-    return _loader(split, batches, workers, lasting=True, pin=pin)
+    return _loader(_BatchReader(split, part), batches, workers, lasting=True, pin=pin)
 
 
 def evaluation_batches(
-    split: ImageSplit, *, batch_size: int, workers: int, pin: bool = False
+    split: ImageSplit, *, batch_size: int, workers: int, pin: bool = False, part: Part = WHOLE
 ) -> "Batches":
-    """Every image once, in order; `workers` and `pin` as for training."""
-    batches = BatchSampler(SequentialSampler(split), batch_size, drop_last=False)
+    """Every image once, in order; `workers` and `pin` as for training.
+
+    Args:
+        part: of the batches, where several processes share the pass.
+    """
+    batches = _InOrder(len(split), batch_size, part)
     # Lasting processes would be ended by the loader's __del__, where Python swallows a Ctrl-C.
-    return Batches(_loader(split, batches, workers, lasting=False, pin=pin))
+    return Batches(_loader(_BatchReader(split), batches, workers, lasting=False, pin=pin))
+
+
+class _InOrder:
+    """The rows 0..count-1 in batches, of which one part is given."""
+
+    def __init__(self, count: int, batch_size: int, part: Part):
+        self.count, self.batch_size = count, batch_size
+        self.numbers = range(-(-count // batch_size))[part.rows(-(-count // batch_size))]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for number in self.numbers:
+            first = number * self.batch_size
+            yield list(range(first, min(first + self.batch_size, self.count)))
 
 
 def _loader(
-    split: ImageSplit, batches: BatchSource, workers: int, *, lasting: bool, pin: bool
+    reader: "_BatchReader", batches: BatchSource, workers: int, *, lasting: bool, pin: bool
 ) -> DataLoader:
     workers = min(workers, cores.usable())
     return DataLoader(
-        _BatchReader(split),
+        reader,
         batch_size=None,
         sampler=_Requests(batches),
         collate_fn=_HandOver(workers) if workers else _as_it_is,
@@ -138,7 +158,8 @@ class Batches:
 class _Requests(Sampler):
     """The batches of a sampler from number `first` on, each with a seed of its own.
 
-    Augmentation depends on (seed, batch, row), not on which process reads it.
+    Augmentation depends on (seed, batch, row), not on which process reads it, nor on how many share
+    the batch.
     """
 
     def __init__(self, batches: BatchSource):
@@ -154,10 +175,15 @@ class _Requests(Sampler):
 
 
 class _BatchReader(Dataset):
-    """A request, which is a seed and indices, -> the batch, or the first broken image of it."""
+    """A request, which is a seed and indices, -> the batch, or the first broken image of it.
 
-    def __init__(self, split: ImageSplit):
-        self.split = split
+    Args:
+        part: of the images of a batch, which are read.
+    """
+
+    def __init__(self, split: ImageSplit, part: Part = WHOLE):
+        self.split, self.part = split, part
+        self.sizes: dict[int, tuple[int, int]] = {}  # of images that other processes read
 
     def __len__(self) -> int:
         return len(self.split)
@@ -171,16 +197,21 @@ class _BatchReader(Dataset):
     def _cropped(
         self, indices: list[int], crops: Crops, random: np.random.Generator
     ) -> PixelBatch | BrokenImage:
-        images = torch.empty(len(indices), crops.size, crops.size, 3, dtype=torch.uint8)
+        own = range(len(indices))[self.part.rows(len(indices))]
+        images = torch.empty(len(own), crops.size, crops.size, 3, dtype=torch.uint8)
         boxes = self.split.boxes
         for row, index in enumerate(indices):
             box = None if boxes is None else tuple(boxes[index].tolist())
             try:
-                source = self.split.open_image(self.split.files[index])
-                images[row] = crops.crop(source, random, box)
+                if row in own:
+                    source = self.split.open_image(self.split.files[index])
+                    images[row - own.start] = crops.crop(source, random, box)
+                else:
+                    crops.pass_over(*self._size(index), random, box)
             except UNREADABLE as error:
                 return BrokenImage(self.split.files[index], str(error))
         mirrored = np.flatnonzero(random.random(len(indices)) < (0.5 if crops.flips else 0))
+        mirrored = mirrored[(mirrored >= own.start) & (mirrored < own.stop)] - own.start
         return PixelBatch(
             images.permute(0, 3, 1, 2),
             torch.from_numpy(self.split.labels[indices]),
@@ -189,6 +220,13 @@ class _BatchReader(Dataset):
             crops.mean,
             crops.std,
         )
+
+    def _size(self, index: int) -> tuple[int, int]:
+        """Height and width of an image whose pixels another process reads."""
+        if index not in self.sizes:
+            width, height = size_of(self.split.files[index], oriented=self.split.oriented)
+            self.sizes[index] = height, width
+        return self.sizes[index]
 
     def _transformed(self, indices: list[int]) -> Batch | BrokenImage:
         """Samples of a transform that is not ours, float [3, H, W] each."""

@@ -60,6 +60,15 @@ class Crops(NamedTuple):
         crop = scaled[row : row + self.size, column : column + self.size]
         return self.colour(crop, random) if self.colour else crop
 
+    def pass_over(
+        self, height: int, width: int, random: np.random.Generator, box: Box | None = None
+    ) -> None:
+        """Draw what `crop` draws for an image of that size, which another process reads."""
+        _, _, height, width = _inside(box or (0, 0, width, height), height, width)
+        self.place(height, width, random)
+        if self.colour:
+            self.colour(torch.zeros(1, 1, 3, dtype=torch.uint8), random)
+
 
 class Strength(NamedTuple):
     """How much a training augmentation changes; by default as the paper's.

@@ -11,6 +11,7 @@ from evaluation.evaluate import by_family, evaluate_embeddings
 from evaluation.faiss_library import clusters_with, searches_with
 from evaluation.retrieval import Protocol
 from metrics import Metric
+from utilities import processes
 from utilities.errors import MemoryAdvice, NonFiniteLoss, short_memory_told
 from utilities.runtime import CPU, Runtime, memory_budget
 
@@ -117,6 +118,12 @@ class Evaluator:
             raise NonFiniteLoss(
                 f"the embeddings of the {name} split are not finite after the last step"
             )
+        values = processes.from_main(self._measure, name, split, embeddings)
+        return SplitEvaluation(values, embeddings)
+
+    def _measure(
+        self, name: str, split: EvaluatedSplit, embeddings: dict[str, torch.Tensor]
+    ) -> dict[str, dict[str, float]]:
         values: dict[str, dict[str, float]] = {}
         for evaltype, rows in embeddings.items():
             wanted = [metric for metric in self.metrics if metric.evaltype in (None, evaltype)]
@@ -130,4 +137,4 @@ class Evaluator:
                     text_vectors=split.text_vectors,
                 )
             values |= by_family(evaltype, wanted, measured)
-        return SplitEvaluation(values, embeddings)
+        return values

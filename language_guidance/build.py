@@ -14,6 +14,7 @@ from language_guidance.cache import digest, remember
 from language_guidance.guide import ContrastiveGuide, Guide, LanguageGuide, SquaredGuide
 from language_guidance.similarities import BankSimilarities, Blend, MatrixSimilarities, Source
 from language_guidance.text_bank import TextBank
+from utilities import processes
 from utilities.errors import UserError
 from utilities.types import Batch, PixelBatch
 
@@ -136,7 +137,9 @@ class _Encoder(NamedTuple):
             self.cache,
             "text",
             key,
-            lambda: language_models.encode(self.model, texts, primer, self.device),
+            lambda: processes.from_main(
+                language_models.encode, self.model, texts, primer, self.device
+            ),
             shape=(len(texts), None),
         )
 

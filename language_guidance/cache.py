@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from utilities import durable, tensor_file
+from utilities import durable, processes, tensor_file
 from utilities.errors import reason
 
 LOG = logging.getLogger(__name__)
@@ -36,14 +36,15 @@ def remember(
     """The tensor stored as `<folder>/<kind>-<key>.pt`, else computed and stored.
 
     It is computed anew where the file cannot be read or holds anything but a tensor of `shape`, in
-    which None stands for any size.
+    which None stands for any size. Of several processes the first reads and writes for all.
     """
     path = folder / f"{kind}-{key}.pt"
-    stored = _read(path, shape)
+    stored = processes.from_main(_read, path, shape)
     if stored is not None:
         return stored
     value = compute()
-    _write(path, value)
+    if processes.is_main():
+        _write(path, value)
     return value
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from utilities import processes
 from utilities.progress import progress
 from utilities.types import Batch, PixelBatch
 
@@ -35,7 +36,10 @@ def classify(
     count: int,
     device: torch.device,
 ) -> torch.Tensor:
-    """Outputs [N, V] of all images in one pass, on the CPU; of a classifier its logits."""
+    """Outputs [N, V] of all images in one pass, on the CPU; of a classifier its logits.
+
+    Several processes divide the batches, and each gets all outputs.
+    """
     classifier.eval().to(device)
     logits = torch.empty(0)
     LOG.info("A classifier looks at %d training images for their pseudolabels.", count)
@@ -43,8 +47,11 @@ def classify(
         images, _, indices = batch.to(device)
         rows = classifier(images).float().cpu()
         if not len(logits):
-            logits = rows.new_empty(count, rows.shape[1])
+            logits = rows.new_zeros(count, rows.shape[1])
         logits[indices.cpu()] = rows
+    (width,) = processes.largest([logits.shape[-1]])
+    logits = logits if len(logits) else torch.zeros(count, width)  # no batch came here
+    processes.add_up([logits])
     return logits
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from programs.constants import DEVICES, PRECISIONS
+from utilities import processes
 from utilities.errors import MemoryAdvice, UserError, on_one_line, reason
 from utilities.paths import expanded
 from utilities.run_folder import LAST_CHECKPOINT, checkpoint_at
@@ -149,15 +150,17 @@ def run(program: str, work: Callable[[Flags], None], flags: Flags) -> int:
     from utilities import report  # here, because it loads torch
 
     report.configure_logging(sys.stderr)
+    name = f"python -m programs.{program}"
     if isinstance(flags, EmbeddingFlags) and flags.gpu and flags.device == "cpu":
         LOG.info("--gpu %d has no effect, because --device is cpu.", flags.gpu_index)
     advice = OF_EMBEDDING if isinstance(flags, EmbeddingFlags) else OF_OTHER_WORK
-    told = partial(_told, work)
-    return report.exit_status(told, flags, program=f"python -m programs.{program}", advice=advice)
+    told = partial(_told, name, work)
+    return report.exit_status(told, flags, program=name, advice=advice)
 
 
-def _told(work: Callable[[Flags], None], flags: Flags) -> None:
-    """Raises UserError for a file or a disk that fails where nobody expects it."""
+def _told(name: str, work: Callable[[Flags], None], flags: Flags) -> None:
+    """Raises UserError under torchrun, or for a file or a disk that fails unexpectedly."""
+    processes.require_alone(name)
     try:
         work(flags)
     except BrokenPipeError:  # the reader of what is printed has left

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from programs import command_line
+from utilities import processes
 from utilities.errors import UserError, on_one_line
 
 
@@ -162,6 +163,7 @@ def run(flags: Flags) -> None:
     """Fetch the archive if that is asked for, and make the dataset."""
     from datasets.prepare import prepare
 
+    processes.require_alone("prepare")
     sources = list(flags.sources)
     if flags.download and not (flags.target / flags.name).exists():
         sources.append(_downloaded(flags.name, flags.target))
@@ -189,7 +191,8 @@ def _downloaded(name: str, folder: Path) -> Path:
 
 
 def _stop(message: str, status: int) -> int:
-    print(f"prepare: {on_one_line(message)}", file=sys.stderr)
+    if processes.speaks_for_machine():
+        print(f"prepare: {on_one_line(message)}", file=sys.stderr)
     return status
 
 

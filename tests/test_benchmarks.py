@@ -13,6 +13,7 @@ ROWS = {
     "catalogue.py": ["| miner semihard | "],
     "faults/kill.py": ["SIGKILL  ", "SIGTERM  ", "no room  "],
     "micro_batch.py": ["| 8 | 8 | ", "| 8 | 4 | "],
+    "processes.py": ["| 2 | ", "| images/s, one process of two threads | "],
     "epoch_cost.py": ["| training | ", "| evaluation | ", "| whole epoch | "],
     "objectives.py": [f"{name}  " for name in criteria.REGISTRY],
     "step.py": [

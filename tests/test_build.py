@@ -11,6 +11,7 @@ import criteria
 import parameters
 from datasampler import BatchSampler
 from datasets import ImageSplit, Splits
+from utilities.errors import UserError
 from utilities.runtime import Runtime
 
 
@@ -27,6 +28,28 @@ def test_frozen_without_batchnorm_is_told(caplog, arch, is_told):
     with caplog.at_level("INFO"):
         build.build_network(opt, Runtime(), load_weights=True)
     assert (f"--arch {arch}: _frozen has no effect" in caplog.text) == is_told
+
+
+TWO = Runtime(world_size=2)
+
+
+@pytest.mark.parametrize(
+    "arch, is_told",
+    [("test_resnet_normalize", True), ("test_resnet_frozen_normalize", False), ("test_vit", False)],
+)
+def test_norms_of_several_processes_are_told(caplog, arch, is_told):
+    with caplog.at_level("INFO"):
+        build.build_network(settings("--arch", arch), TWO, load_weights=True)
+    assert (f"The BatchNorms of --arch {arch} normalise by the images" in caplog.text) == is_told
+
+
+def test_norms_are_not_synchronised_on_the_cpu(caplog):
+    opt = settings("--arch", "test_resnet_normalize", "--sync_bn")
+    with pytest.raises(UserError, match="--sync_bn: torch has no BatchNorm"):
+        build.build_network(opt, TWO, load_weights=True)
+    with caplog.at_level("INFO"):
+        build.build_network(opt, Runtime(), load_weights=True)
+    assert "--sync_bn has no effect, because a process by itself" in caplog.text
 
 
 def learning(*flags: str):

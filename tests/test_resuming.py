@@ -12,6 +12,7 @@ import yaml
 
 import main
 from training import Learner
+from utilities.processes import VARIABLES
 from utilities.run_folder import LAST_CHECKPOINT, RESULTS
 
 TINY = """
@@ -19,6 +20,9 @@ TINY = """
     --loss margin --bs 8 --lr 1e-3 --kernels 0 --device cpu --n_epochs 1 --no_figures
     --no_train_metrics --evaluation_metrics e_recall@1 --group g
 """
+
+
+ALL_BUT_NUMBERS = dict.fromkeys(VARIABLES, "0") | {"LOCAL_WORLD_SIZE": "two"}
 
 
 @pytest.fixture
@@ -205,11 +209,17 @@ def test_completed_compares_settings_and_names_what_differs(call, folder, tmp_pa
     assert sorted(path.name for path in folder.parent.iterdir()) == ["g_s0", "g_s0_1", "g_s1"]
 
 
-def test_processes_that_would_train_the_same_run_are_refused(call, folder, capsys, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+@pytest.mark.parametrize(
+    "others, problem", [({}, "without RANK, LOCAL_RANK"), (ALL_BUT_NUMBERS, "no numbers")]
+)
+def test_processes_that_would_train_the_same_run_are_refused(
+    call, folder, capsys, monkeypatch, others, problem
+):
+    for name, value in {"WORLD_SIZE": "2", **others}.items():
+        monkeypatch.setenv(name, value)
     assert call() == 2
     (message,) = capsys.readouterr().err.splitlines()
-    assert "WORLD_SIZE=2" in message and "not supported" in message
+    assert "WORLD_SIZE=2" in message and problem in message and "torchrun" in message
     assert not folder.exists()
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from utilities import seeding
 from utilities.runtime import Runtime
 from utilities.types import ModelOutput, Network
 
@@ -45,10 +46,10 @@ class Chunks:
     def _first_pass(self) -> ModelOutput:
         """The outputs of the whole batch, as leaves that get a gradient."""
         parts: dict[str, list[torch.Tensor]] = {field: [] for field in self.reads}
-        followed = _statistics(self.network)
+        followed = statistics(self.network)
         before = [buffer.clone() for buffer in followed]
         for images in self.chunks:
-            self.streams.append(_streams(images.device))
+            self.streams.append(seeding.streams(images.device))
             with torch.no_grad(), self.runtime.autocast():
                 output = self.network(images)
             for field in self.reads:
@@ -62,11 +63,11 @@ class Chunks:
     def backward(self) -> None:
         """Carry the gradient of `output` on to the weights; random streams stay where they are."""
         device = self.chunks[0].device
-        after = _streams(device)
+        after = seeding.streams(device)
         gradients = {field: getattr(self.output, field).grad for field in self.reads}
         size = len(self.chunks[0])
         for number, (images, streams) in enumerate(zip(self.chunks, self.streams)):
-            _go_to(streams, device)
+            seeding.go_to(streams, device)
             with self.runtime.autocast():
                 output = self.network(images)
             rows = slice(number * size, number * size + len(images))
@@ -78,24 +79,11 @@ class Chunks:
             if reached:
                 outputs, output_gradients = zip(*reached)
                 torch.autograd.backward(outputs, output_gradients)
-        _go_to(after, device)
+        seeding.go_to(after, device)
 
 
-def _statistics(network: Network) -> list[torch.Tensor]:
+def statistics(network: Network) -> list[torch.Tensor]:
     """The running statistics of the BatchNorms that are not frozen."""
     assert isinstance(network, torch.nn.Module)
     norms = [part for part in network.modules() if isinstance(part, _BatchNorm) and part.training]
     return [buffer for norm in norms for buffer in norm.buffers()]
-
-
-def _streams(device: torch.device) -> tuple[torch.Tensor, ...]:
-    """Where the random numbers of the CPU, and of a GPU, are."""
-    if device.type == "cuda":
-        return torch.get_rng_state(), torch.cuda.get_rng_state(device)
-    return (torch.get_rng_state(),)
-
-
-def _go_to(streams: tuple[torch.Tensor, ...], device: torch.device) -> None:
-    torch.set_rng_state(streams[0])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(streams[1], device)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sized
 import torch
 
 from training.learner import Learner
-from utilities import seeding, signals
+from utilities import processes, seeding, signals
 from utilities.meters import LossMeter, StepLosses
 from utilities.progress import progress
 from utilities.types import Batch, PixelBatch
@@ -71,21 +71,23 @@ class TrainingEpoch:
         total = self.steps + len(batches) if isinstance(batches, Sized) else None
         title = f"Steps of epoch {self.number + 1}"
         shown = progress(batches, title, total=total, initial=self.steps)
-        for batch in shown:
+        with processes.stopping_together() as agree:
+            for batch in shown:
+                with signals.held():
+                    losses = self._step(batch)
+                if self.heard:  # here, and below, a step may wait for the device
+                    self.heard.hear(self.number, self.steps, losses)
+                if self.meter.due():
+                    means = self.meter.means()
+                    values = {name: f"{value:.4f}" for name, value in means.items()}
+                    shown.set_postfix(values, refresh=False)
+                self.seconds = time.monotonic() - started
+                if after_step:
+                    after_step()
+                agree()
             with signals.held():
-                losses = self._step(batch)
-            if self.heard:  # here, and below, a step may wait for the device
-                self.heard.hear(self.number, self.steps, losses)
-            if self.meter.due():
-                means = self.meter.means()
-                values = {name: f"{value:.4f}" for name, value in means.items()}
-                shown.set_postfix(values, refresh=False)
-            self.seconds = time.monotonic() - started
-            if after_step:
-                after_step()
-        with signals.held():
-            self.learner.end_epoch()
-            self.is_over = True
+                self.learner.end_epoch()
+                self.is_over = True
         self.meter.means()  # the device has made all steps when it answers
         self.seconds = time.monotonic() - started
 
@@ -98,7 +100,7 @@ class TrainingEpoch:
 
     def _step(self, batch: Batch | PixelBatch) -> dict[str, torch.Tensor]:
         self.is_between_steps = False
-        losses = self.learner.step(batch)
+        losses = self.learner.step(batch, seeding.derive(self.seed, self.steps))
         self.meter.update(**losses)
         self.images += len(batch.labels)
         self.is_between_steps = True

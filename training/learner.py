@@ -9,13 +9,22 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from training.average import Average
-from training.chunks import Chunks
+from training.chunks import Chunks, statistics
 from training.cross_batch import CrossBatchMemory
 from training.optimizers import PlainOptimizer
 from training.schedules import PlainSchedule, Plateau, Rise, Schedule
 from utilities.logger import Families
 from utilities.runtime import Runtime
-from utilities.types import Batch, Guide, ModelOutput, Network, Objective, PixelBatch, Stateful
+from utilities.types import (
+    Batch,
+    Guide,
+    ModelOutput,
+    Network,
+    Objective,
+    PixelBatch,
+    Stateful,
+    Trainable,
+)
 
 
 class Updates(NamedTuple):
@@ -73,6 +82,12 @@ class Learner:
         self.average = Average(network, decay) if decay else None
         self.runtime, self.scaler = runtime, runtime.gradient_scaler()
 
+    def begin_alike(self) -> None:
+        """All processes begin with the weights of the first: machines may draw other ones."""
+        parts: list[Trainable] = [self.network, *self._heads()]
+        weights = [each.detach() for part in parts for each in part.parameters()]
+        self.runtime.add_up([], weights)
+
     def start_epoch(self, epoch: int) -> None:
         """Training mode, with the trunk learning once the warm-up is over."""
         self.network.train()
@@ -80,17 +95,20 @@ class Learner:
         if self.average:
             self.average.begin(self.network)
 
-    def step(self, batch: Batch | PixelBatch) -> dict[str, torch.Tensor]:
+    def step(self, batch: Batch | PixelBatch, seed: int = 0) -> dict[str, torch.Tensor]:
         """Forward, loss, backward, update; the losses of the batch by name.
 
-        Nothing here waits for the device.
+        Nothing here waits for the device. Of several processes each has its share of the images,
+        with the labels and indices of all.
+
+        Args:
+            seed: of what the network draws where several processes share the batch.
         """
-        images, labels, indices = self.runtime.place(batch)
+        placed = self.runtime.place(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        if self.micro_batch:
-            losses = self._backward_in_chunks(images, labels, indices)
-        else:
-            losses = self._backward(images, labels, indices)
+        backward = self._backward_in_chunks if self.micro_batch else self._backward
+        losses = backward(placed, seed)
+        self._join_gradients()
         if self.clip_gradient:
             self._clip()
         with self.rise.applied(self.optimizer):
@@ -100,24 +118,58 @@ class Learner:
             self.average.update(self.network)
         return {name: loss.detach() for name, loss in losses.items()}
 
-    def _backward(
-        self, images: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        with self.runtime.autocast():
-            output = self.network(images)
-        losses = self.losses(output, labels, indices)
+    def _backward(self, batch: Batch, seed: int) -> dict[str, torch.Tensor]:
+        with self.runtime.own_draws(seed), self.runtime.autocast():
+            output = self.network(batch.images)
+        losses = self._losses_of_all(output, batch)
         self.scaler.scale(losses["loss"]).backward()
         return losses
 
-    def _backward_in_chunks(
-        self, images: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        reads = {"embeddings", *self.criterion.reads()}
-        chunks = Chunks(self.network, images, self.micro_batch, reads=reads, runtime=self.runtime)
-        losses = self.losses(chunks.output, labels, indices)
+    def _backward_in_chunks(self, batch: Batch, seed: int) -> dict[str, torch.Tensor]:
+        images, reads = batch.images, self._reads()
+        with self.runtime.own_draws(seed):
+            chunks = Chunks(
+                self.network, images, self.micro_batch, reads=reads, runtime=self.runtime
+            )
+        losses = self._losses_of_all(chunks.output, batch)
         self.scaler.scale(losses["loss"]).backward()
         chunks.backward()
         return losses
+
+    def _reads(self) -> set[str]:
+        """Fields of a ModelOutput that the losses use."""
+        return {"embeddings", *self.criterion.reads()}
+
+    def _losses_of_all(self, output: ModelOutput, batch: Batch) -> dict[str, torch.Tensor]:
+        """Losses of the whole batch, of which this process has embedded its share."""
+        if self.runtime.world_size > 1:
+            total, unread = len(batch.labels), output.embeddings.new_empty(0)
+            rows = {
+                field: self.runtime.gather(getattr(output, field), total)
+                for field in ModelOutput._fields  # in one order everywhere
+                if field in self._reads()
+            }
+            output = ModelOutput(*(rows.get(field, unread) for field in ModelOutput._fields))
+        return self.losses(output, batch.labels, batch.indices)
+
+    def _join_gradients(self) -> None:
+        """Those of the whole batch, in every process.
+
+        A process has the network's for its own images, and those of objective and guide for all.
+        Statistics of BatchNorms that follow its images are those of the first process.
+        """
+        if self.runtime.world_size == 1:
+            return
+        learned = [weights.grad for part in self._heads() for weights in part.parameters()]
+        own = [weights.grad for weights in self.network.parameters()]
+        self.runtime.add_up(
+            [each for each in own if each is not None],
+            [each for each in learned if each is not None] + statistics(self.network),
+        )
+
+    def _heads(self) -> list[Trainable]:
+        """What sees all of a batch in every process."""
+        return [self.criterion, self.guide] if self.guide else [self.criterion]
 
     def _clip(self) -> None:
         self.scaler.unscale_(self.optimizer)

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from utilities import durable, run_folder, signals, tensor_file
+from utilities import durable, processes, run_folder, signals, tensor_file
 from utilities.errors import UserError, reason
 from utilities.fingerprint import differences
 from utilities.logger import RunLog
@@ -137,7 +137,7 @@ class Keeper:
             signals.end()
             try:
                 if training.is_between_steps:
-                    self._keep_at_last()
+                    processes.after_main(self._keep_at_last)
             finally:  # a second Ctrl-C waits for nothing
                 self._say_what_is_kept(training)
             raise
@@ -180,7 +180,16 @@ class Keeper:
         self._write(epoch, also=improved)
 
     def _write(self, epoch: int, within: dict | None = None, also: Iterable[Path] = ()) -> None:
-        state = snapshot(
+        """Of several processes, in which all is the same, the first writes."""
+        if processes.is_main():
+            state = self._snapshot(epoch, within)
+            with signals.held():
+                for path in [*also, self.records.folder / run_folder.LAST_CHECKPOINT]:
+                    save(path, state)
+        self.last_kept = time.monotonic()
+
+    def _snapshot(self, epoch: int, within: dict | None) -> dict:
+        return snapshot(
             self.states(),
             settings=self.settings,
             epoch=epoch,
@@ -190,10 +199,6 @@ class Keeper:
             data=self.data,
             within=within,
         )
-        with signals.held():
-            for path in [*also, self.records.folder / run_folder.LAST_CHECKPOINT]:
-                save(path, state)
-        self.last_kept = time.monotonic()
 
 
 def save(path: Path, state: dict) -> None:

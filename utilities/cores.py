@@ -7,10 +7,19 @@ from pathlib import Path
 from utilities import control_groups
 
 
+class _Sharing:
+    processes = 1  # of this machine, which have the cores together
+
+
+def share(processes: int) -> None:
+    """Other processes of the run have the same cores: each gets its part of them."""
+    _Sharing.processes = processes
+
+
 def usable() -> int:
     """At least 1. A container's share of 1.5 cores counts as 2."""
     counts = [_of_affinity(), *(_of_group(*group) for group in control_groups.folders("cpu"))]
-    return max(min(count for count in counts if count), 1)
+    return max(min(count for count in counts if count) // _Sharing.processes, 1)
 
 
 def _of_affinity() -> int:

@@ -317,6 +317,26 @@ class RunLog:
         return [(number, value) for number, value in numbered if not math.isnan(value)]
 
 
+class Unwritten(RunLog):
+    """The records of a process that leaves them to another, which has the same values."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.boards, self.steps = folder, (), 1
+        self.history: History = {}
+
+    def log(self, epoch: int, values: Values) -> None:
+        """Nothing, as all below."""
+
+    def log_class_texts(self, rows: list[Row]) -> None: ...
+
+    def improvements(
+        self, splits: Iterable[str], evaltypes: list[str], metrics: list[str]
+    ) -> list[Path]:
+        return []
+
+    def finish(self, run: dict[str, object], seconds: float) -> None: ...
+
+
 def by_key(values: Values) -> dict[str, float]:
     """By keys as in the paper's code: "Test: embeds_e_recall: e_recall@1", "Train: loss"."""
     return {

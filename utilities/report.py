@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from utilities import signals
+from utilities import processes, signals
 from utilities.errors import (
     OF_A_RUN,
     MemoryAdvice,
@@ -21,7 +21,7 @@ from utilities.errors import (
     of_memory,
     on_one_line,
 )
-from utilities.log_file import LogFile, overhearing
+from utilities.log_file import LogFile, current, overhearing
 from utilities.progress import allow_bars
 from utilities.signals import Stopped
 from utilities.streams import PatientStream, open_closed, patient_errors, reader_may_leave
@@ -63,10 +63,16 @@ ROOMS = (
 def configure_logging(stream: TextIO | None = None, *, quiet: bool = False) -> None:
     """Plain sentences on standard output, or another stream, and all of them in the log file.
 
+    Of several processes the first speaks.
+
     Args:
         quiet: the stream gets results and warnings only.
     """
     open_closed()
+    if processes.is_other():
+        logging.basicConfig(handlers=[logging.NullHandler()], force=True)
+        allow_bars(False)
+        return
     console = logging.StreamHandler(PatientStream(stream or sys.stdout))
     console.setLevel(RESULT if quiet else logging.INFO)
     console.setFormatter(logging.Formatter("%(message)s"))
@@ -120,7 +126,7 @@ def _exit_status(
             1,
         )
     except (RuntimeError, MemoryError) as error:
-        if not (sentence := of_loading(error) or of_memory(error, advice)):
+        if not (sentence := _known(error, advice)):
             raise
         message, status = f"error: {sentence}.", 2
     except KeyboardInterrupt as interrupt:
@@ -129,8 +135,21 @@ def _exit_status(
         message, status = f"stopped by {stopped}", stopped.status
     else:
         return 0
-    print(f"{program}: {on_one_line(message)}", file=sys.stderr)
+    _tell(f"{program}: {on_one_line(message)}")
     return status
+
+
+def _known(error: BaseException, advice: MemoryAdvice) -> str | None:
+    """What has happened, as a sentence without its point, where that is not a fault of ours."""
+    return of_loading(error) or processes.of_others(error) or of_memory(error, advice)
+
+
+def _tell(sentence: str) -> None:
+    """What ended the program, once where several processes end."""
+    if processes.is_first_to_tell(sentence):
+        print(sentence, file=sys.stderr)
+    elif log := current():
+        log.say(processes.what_was_told())
 
 
 def aligned(lines: dict[str, str], indent: str = "") -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from utilities import durable, signals
+from utilities import durable, processes, signals
 from utilities.documents import from_yaml
 from utilities.errors import UserError, of_loading
 from utilities.paths import expanded
@@ -203,17 +203,17 @@ def how_to_resume(folder: Path) -> str:
             " before the first checkpoint, so there is nothing to resume; the same command begins "
             f"again in {folder}."
         )
-    settings, checkpoint = shlex.quote(str(folder / SETTINGS)), shlex.quote(str(last))
-    return f"; go on with: python main.py --config {settings} --resume {checkpoint}"
+    words = ["main.py", "--config", str(folder / SETTINGS), "--resume", str(last)]
+    return f"; go on with: {shlex.join([*processes.starter(), *words])}"
 
 
 @contextmanager
 def resumable(folder: Path) -> Iterator[None]:
-    """A signal, or a killed loading process, says how to go on from the last checkpoint."""
+    """A signal, or a killed process, says how to go on from the last checkpoint."""
     try:
         yield
     except RuntimeError as error:
-        if sentence := of_loading(error):
+        if sentence := of_loading(error) or processes.of_others(error):
             raise UserError(sentence + how_to_resume(folder)) from error
         raise
     except KeyboardInterrupt:

@@ -8,20 +8,22 @@ import ctypes
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 
-from utilities import cores, memory
+from utilities import memory, processes, seeding
 from utilities.errors import UserError, reason
+from utilities.processes import Part, Place
 from utilities.types import Batch, PixelBatch
 
 LOG = logging.getLogger(__name__)
 UNITS = {"MB": 2**20, "GB": 2**30}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CPU = torch.device("cpu")
+ALONE = Place()
 # Parameters of glibc's mallopt, each with the variable by which people set it themselves: from
 # which size on a block is asked of the system, and how much free memory goes back to it.
 ALLOCATION = {"MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_MMAP_THRESHOLD_": -3}
@@ -81,23 +83,48 @@ class Runtime:
         """Loss scaling, which only fp16 needs; otherwise it passes everything through."""
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
-    def gather(self, rows: torch.Tensor) -> torch.Tensor:
-        """The rows [b, ...] of each process, one rank after the other: [world_size * b, ...].
+    @property
+    def part(self) -> Part:
+        """The share of this process in each batch, and in each pass over a split."""
+        return Part(self.rank, self.world_size)
 
-        The gradient of a row is the sum of those that all processes' losses give it.
+    def gather(self, rows: torch.Tensor, total: int) -> torch.Tensor:
+        """The rows [b, ...] of each process in the order of the batch: [total, ...].
+
+        A process's own rows keep their graph. Each goes back through the same loss of all rows, and
+        `add_up` makes of the gradients behind its own those of the whole batch.
+        """
+        return processes.gathered(rows, total)
+
+    def add_up(self, summed: Sequence[torch.Tensor], of_main: Sequence[torch.Tensor] = ()) -> None:
+        """Sums over all processes, and what all have alike: see `processes.add_up`."""
+        processes.add_up(summed, of_main)
+
+    @contextmanager
+    def own_draws(self, seed: int) -> Iterator[None]:
+        """What is drawn inside differs between processes and leaves no trace behind it.
+
+        A network draws for its share of a batch; miners, which draw for all of it, must find the
+        same numbers in every process. One process draws as it comes.
         """
         if self.world_size == 1:
-            return rows
-        from torch.distributed.nn.functional import all_gather
-
-        return torch.cat(all_gather(rows.contiguous()))
+            yield
+            return
+        before = seeding.streams(self.device)
+        seeding.seed_streams(seeding.derive(seed, self.rank), self.device)
+        try:
+            yield
+        finally:
+            seeding.go_to(before, self.device)
 
     def describe(self) -> str:
         """The device by its name, with the threads of a CPU, the number format and the layout."""
         where = f"CPU ({torch.get_num_threads()} threads)"
         if self.device.type == "cuda":
             where = torch.cuda.get_device_name(self.device)
-        return f"{where}, {self.precision}{', channels_last' if self.channels_last else ''}"
+        layout = ", channels_last" if self.channels_last else ""
+        several = f", one of {self.world_size} processes" if self.world_size > 1 else ""
+        return f"{where}, {self.precision}{layout}{several}"
 
 
 @contextmanager
@@ -132,9 +159,10 @@ def _has_bf16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def select_device(device: str, gpu: list[int]) -> torch.device:
+def select_device(device: str, gpu: list[int], place: Place = ALONE) -> torch.device:
     """`auto` takes GPU `gpu[0]` where there is one and the CPU with a notice where not.
 
+    Each of several processes of a machine takes one: those of `gpu` in turn, or from the first on.
     Raises UserError for an absent GPU.
     """
     if device == "cpu":
@@ -152,13 +180,28 @@ def select_device(device: str, gpu: list[int]) -> torch.device:
             )
         LOG.info("No CUDA GPU found%s: running on the CPU.", why)
         return CPU
-    if gpu[0] not in range(torch.cuda.device_count()):
+    chosen = _own_gpu(gpu, place)
+    if chosen not in range(torch.cuda.device_count()):
+        each = f", and each of {place.local_world_size} processes needs one"
         raise UserError(
-            f"--gpu {gpu[0]}: this machine has GPUs 0 to {torch.cuda.device_count() - 1}."
+            f"--gpu {chosen}: this machine has GPUs 0 to {torch.cuda.device_count() - 1}"
+            f"{each if place.local_world_size > 1 else ''}."
         )
-    if len(gpu) > 1:
-        LOG.info("--gpu %s: a run uses one GPU, here %d.", " ".join(map(str, gpu)), gpu[0])
-    return _begun(gpu[0])
+    if place.local_world_size == 1 and len(gpu) > 1:
+        LOG.info("--gpu %s: a run uses one GPU, here %d.", " ".join(map(str, gpu)), chosen)
+    return _begun(chosen)
+
+
+def _own_gpu(gpu: list[int], place: Place) -> int:
+    """Raises UserError for another number of GPUs than of processes."""
+    if place.local_world_size == 1:
+        return gpu[0]
+    if len(set(gpu)) not in (1, place.local_world_size):
+        raise UserError(
+            f"--gpu {' '.join(map(str, gpu))}: {place.local_world_size} processes on this machine "
+            "need as many GPUs; or give the first of them alone."
+        )
+    return gpu[place.local_rank] if len(gpu) > 1 else gpu[0] + place.local_rank
 
 
 def _without_gpu(told: list[str]) -> str:
@@ -203,7 +246,7 @@ def use_own_cores() -> None:
 
     torch looks at the machine and the affinity alone, and more threads wait for each other.
     """
-    torch.set_num_threads(min(torch.get_num_threads(), cores.usable()))
+    processes.use_own_cores()
 
 
 def keep_freed_memory() -> None:
@@ -216,16 +259,6 @@ def keep_freed_memory() -> None:
     for variable, parameter in ALLOCATION.items():
         if set_parameter and variable not in os.environ:
             set_parameter(parameter, NEVER)
-
-
-def require_one_process() -> None:
-    """Raises UserError under torchrun: each of its processes would train the same run."""
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if processes != "1":
-        raise UserError(
-            f"a run of several processes (WORLD_SIZE={processes} in the environment, as torchrun "
-            "sets it) is not supported; start one with python main.py."
-        )
 
 
 def memory_budget(size: str, device: torch.device) -> int:

@@ -1,4 +1,4 @@
-"""Randomness from (seed, epoch, rank), so that a resumed run goes on exactly as it would have."""
+"""Randomness from (seed, epoch, position): a resumed run goes on exactly as it would have."""
 
 import random
 from collections.abc import Iterator
@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 
-def derive(seed: int, epoch: int, rank: int = 0) -> int:
-    """A seed of its own for each (seed, epoch, rank).
+def derive(seed: int, number: int) -> int:
+    """A seed of its own for each (seed, number of an epoch or a batch).
 
     It is mixed, so that neighbouring values do not overlap.
     """
-    return int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1, np.uint32)[0])
+    # With the 0 the seeds are those of the runs of before.
+    return int(np.random.SeedSequence((seed, number, 0)).generate_state(1, np.uint32)[0])
 
 
 def seed_everything(seed: int) -> None:
@@ -49,6 +50,28 @@ def restore(state: dict) -> None:
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_initialized() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def streams(device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Where torch's random numbers of the CPU, and of a GPU, are."""
+    if device.type == "cuda":
+        return torch.get_rng_state(), torch.cuda.get_rng_state(device)
+    return (torch.get_rng_state(),)
+
+
+def go_to(streams: tuple[torch.Tensor, ...], device: torch.device) -> None:
+    """Put them where `streams` found them."""
+    torch.set_rng_state(streams[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(streams[1], device)
+
+
+def seed_streams(seed: int, device: torch.device) -> None:
+    """Begin them anew; unlike `torch.manual_seed` nothing is noted for GPUs not in use."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 ONE_WISH = 2.0  # seconds in which several signals mean one thing
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
@@ -77,6 +78,29 @@ def held() -> Iterator[None]:
     _raise_arrived()
 
 
+@contextmanager
+def postponed() -> Iterator[None]:
+    """Inside, signals are noted: several processes answer them together, by `answer`."""
+    _State.holding += 1
+    try:
+        yield
+    finally:
+        _State.holding -= 1
+
+
+def arrived() -> int:
+    """The number of the signal that has come and is not answered yet, 0 for none."""
+    return _State.arrived or 0
+
+
+def answer(number: int) -> NoReturn:
+    """Raises what a signal asks for, whichever process it came to."""
+    _State.arrived, _State.raised = number, time.monotonic()
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise Stopped(number)
+
+
 def end() -> None:
     """From here on the program is ending: no further signal is answered."""
     _State.holding += 1
@@ -95,10 +119,7 @@ def _answer(number: int, frame: FrameType | None) -> None:
 def _raise_arrived() -> None:
     if _State.arrived is None or _State.holding:
         return
-    _State.raised = time.monotonic()
-    if _State.arrived == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise Stopped(_State.arrived)
+    answer(_State.arrived)
 
 
 def end_quietly_until_answered() -> None:

@@ -52,7 +52,7 @@ class Objective(Trainable, Protocol):
     def reads(self) -> set[str]: ...
 
 
-class Guide(Stateful, Protocol):
+class Guide(Trainable, Protocol):
     """Language guidance as training sees it."""
 
     def __call__(
@@ -136,7 +136,11 @@ class NativeMiner(Miner, Protocol):
 
 
 class Batch(NamedTuple):
-    """Images as the network takes them."""
+    """Images as the network takes them.
+
+    Where several processes share a batch, each has some of its images, with the labels and indices
+    of all.
+    """
 
     images: torch.Tensor  # [B, 3, H, W] float
     labels: torch.Tensor  # [B] long, 0..C-1 within the split
@@ -153,12 +157,15 @@ class Batch(NamedTuple):
 
 
 class PixelBatch(NamedTuple):
-    """What a data loader yields, a quarter of the bytes of the `Batch` that `to` makes of it."""
+    """What a data loader yields, a quarter of the bytes of the `Batch` that `to` makes of it.
+
+    Images are this process's share, as of a `Batch`.
+    """
 
     images: torch.Tensor  # [B, 3, H, W] uint8, channels last in memory
     labels: torch.Tensor  # [B] long, 0..C-1 within the split
     indices: torch.Tensor  # [B] long, the samples' positions in the split
-    mirrored: torch.Tensor  # [M] long, rows of the batch that are still to be flipped
+    mirrored: torch.Tensor  # [M] long, rows of the images that are still to be flipped
     mean: tuple[float, ...]  # of the channels, in 0..1
     std: tuple[float, ...]
 

@@ -332,6 +332,16 @@ def test_no_network_says_how_to_go_on(monkeypatch):
         )
 
 
+def test_synchronised_norms_keep_weights_and_their_names():
+    ours, images = network("test_resnet_normalize").eval(), torch.randn(2, 3, 32, 32)
+    before, expected = ours.state_dict(), ours(images).embeddings
+    ours.synchronise_norms(None)
+    kinds = {type(norm) for norm in ours.batch_norms()}
+    assert kinds and all(issubclass(kind, torch.nn.SyncBatchNorm) for kind in kinds)
+    assert ours.state_dict().keys() == before.keys()
+    assert torch.equal(ours(images).embeddings, expected)
+
+
 def test_the_papers_trunk_has_torchvisions_weights():
     assert network("resnet50").trunk.pretrained_cfg["tag"] == "tv_in1k"
 

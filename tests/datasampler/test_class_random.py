@@ -65,8 +65,6 @@ def test_deterministic_per_seed_and_epoch():
     assert epoch(sampler(seed=3), 7) == epoch(sampler(seed=3), 7)
     assert epoch(sampler(seed=3), 7) != epoch(sampler(seed=3), 8)
     assert epoch(sampler(seed=3), 7) != epoch(sampler(seed=4), 7)
-    assert epoch(sampler(seed=3), 7) == epoch(sampler(seed=3, rank=0), 7)
-    assert epoch(sampler(seed=3, rank=1), 7) != epoch(sampler(seed=3, rank=0), 7)
 
 
 def test_an_epoch_does_not_depend_on_the_epochs_before():

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from torchvision.transforms import v2
 from datasets import loading, transforms
 from datasets.images import ImageSplit
 from utilities.errors import UserError, of_loading
-from utilities.types import PixelBatch
+from utilities.processes import Part
+from utilities.types import Batch, PixelBatch
 
 ROOT = Path(__file__).resolve().parents[2]
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -67,6 +69,48 @@ def test_every_image_once_in_order(split):
     assert found[0].images.dtype == torch.uint8
     assert found[0].labels.dtype == found[0].indices.dtype == torch.long
     assert not any(len(batch.mirrored) for batch in found)
+
+
+@pytest.mark.parametrize("augmentation", ["base", "adv", "big", "red"])
+def test_parts_of_batches_are_those_of_whole_ones(split, augmentation):
+    """Whoever reads an image, it is cropped, coloured and flipped by its place in the batch."""
+    images = split.with_transform(transforms.training(augmentation, 16, MEAN, STD))
+    batches = [[0, 5, 2, 3, 1], [1, 1, 4]]
+
+    def read(part: Part) -> list[Batch | PixelBatch]:
+        return list(loading.Batches(loading.training_loader(images, batches, workers=0, part=part)))
+
+    whole, parts = read(Part()), [read(Part(number, 3)) for number in range(3)]
+    for number, indices in enumerate(batches):
+        shares = [part[number] for part in parts]
+        assert torch.equal(torch.cat(images_of(shares)), *images_of([whole[number]]))
+        assert all(share.indices.tolist() == indices for share in shares)
+        assert all(torch.equal(share.labels, whole[number].labels) for share in shares)
+
+
+def test_a_part_of_an_image_that_others_read_counts(split):
+    """Crops are drawn by the size of the box, not of the image."""
+    boxed = replace(split, boxes=np.array([[number, 2, 20 + number, 33] for number in range(6)]))
+    loaders = [
+        loading.training_loader(boxed, [[0, 1, 2, 3]], workers=0, part=part)
+        for part in (Part(), Part(0, 2), Part(1, 2))
+    ]
+    whole, first, second = (images_of(loading.Batches(loader))[0] for loader in loaders)
+    assert torch.equal(torch.cat([first, second]), whole)
+
+
+def test_a_pass_over_a_split_is_divided_by_batches(split):
+    seen = split.with_transform(transforms.evaluation("base", 16, MEAN, STD))
+    found = [
+        [
+            batch.indices.tolist()
+            for batch in loading.evaluation_batches(
+                seen, batch_size=2, workers=0, part=Part(number, 4)
+            )
+        ]
+        for number in range(4)
+    ]
+    assert found == [[], [[0, 1]], [[2, 3]], [[4, 5]]]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

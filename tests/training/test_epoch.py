@@ -85,11 +85,11 @@ def test_a_signal_waits_for_the_end_of_the_step():
     ours, steps = noisy(), []
     step = ours.step
 
-    def signalled(batch):
+    def signalled(batch, seed):
         steps.append("begun")
         if len(steps) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        losses = step(batch)
+        losses = step(batch, seed)
         steps.append("ended")
         return losses
 
@@ -102,7 +102,7 @@ def test_a_signal_waits_for_the_end_of_the_step():
 
 def test_a_step_that_fails_leaves_no_whole_state():
     ours = noisy()
-    ours.step = lambda batch: 1 / 0
+    ours.step = lambda batch, seed: 1 / 0
     epoch = TrainingEpoch(ours, 0, seed=7)
     with pytest.raises(ZeroDivisionError):
         epoch.run(BATCHES)

@@ -1,11 +1,9 @@
-"""Rows of several processes as those of one batch, with their gradient; memory that is kept."""
+"""A process by itself; memory that is kept. Several of them: tests/distributed."""
 
 import ctypes
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from utilities import runtime
 from utilities.runtime import Runtime
@@ -13,39 +11,10 @@ from utilities.runtime import Runtime
 TRIM, MMAP = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
 
 ROWS = torch.arange(12, dtype=torch.float64).reshape(6, 2)
-WEIGHTS = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(6, 2)
-
-
-def loss(rows: torch.Tensor) -> torch.Tensor:
-    return ((rows * WEIGHTS).sum(1).square()).sum()
-
-
-def work(rank: int, world_size: int, folder: str) -> None:
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size
-    )
-    try:
-        share = ROWS.chunk(world_size)[rank].clone().requires_grad_()
-        gathered = Runtime(rank=rank, world_size=world_size).gather(share)
-        loss(gathered).backward()
-        torch.save((gathered.detach(), share.grad), f"{folder}/{rank}.pt")
-    finally:
-        dist.destroy_process_group()
-
-
-def test_gathered_rows_are_the_batch_and_take_gradients_of_all_processes(tmp_path):
-    mp.spawn(work, (2, str(tmp_path)), nprocs=2)
-    whole = ROWS.clone().requires_grad_()
-    loss(whole).backward()
-    for rank in range(2):
-        gathered, gradient = torch.load(tmp_path / f"{rank}.pt")
-        assert torch.equal(gathered, ROWS)
-        # Both processes' losses are of the whole batch: a row gets the gradient of each.
-        torch.testing.assert_close(gradient, 2 * whole.grad.chunk(2)[rank])
 
 
 def test_one_process_gathers_its_own_rows():
-    assert Runtime().gather(ROWS) is ROWS and Runtime().is_main
+    assert Runtime().gather(ROWS, 6) is ROWS and Runtime().is_main
 
 
 class GlibC:

@@ -13,6 +13,7 @@ from utilities import report, seeding
 from utilities.errors import NonFiniteLoss, UserError, on_one_line
 from utilities.logger import values_of_epoch
 from utilities.meters import LossMeter, StepLosses
+from utilities.processes import Place
 from utilities.runtime import Runtime, select_device
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,14 +92,9 @@ def test_a_meter_keeps_no_graph():
 
 
 def test_derived_seeds_are_distinct_and_stable():
-    seeds = [
-        seeding.derive(seed, epoch, rank)
-        for seed in range(6)
-        for epoch in range(30)
-        for rank in range(3)
-    ]
+    seeds = [seeding.derive(seed, epoch) for seed in range(18) for epoch in range(30)]
     assert len(set(seeds)) == len(seeds) and all(0 <= seed < 2**32 for seed in seeds)
-    assert seeding.derive(1, 2) == seeding.derive(1, 2, 0) != seeding.derive(2, 1)
+    assert seeding.derive(1, 2) == seeding.derive(1, 2) != seeding.derive(2, 1)
 
 
 def test_seed_everything():
@@ -131,6 +127,28 @@ def test_the_chosen_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "init", lambda: None)
     assert select_device("auto", [1]) == torch.device("cuda", 1)
     assert select_device("cpu", [1]) == torch.device("cpu")
+
+
+@pytest.fixture
+def four_gpus(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+
+
+@pytest.mark.parametrize("gpu, chosen", [([0], [0, 1]), ([2], [2, 3]), ([3, 1], [3, 1])])
+def test_each_process_takes_a_gpu(four_gpus, gpu, chosen):
+    places = [Place(rank + 2, 4, rank, 2) for rank in range(2)]  # of the second machine
+    assert [select_device("auto", gpu, place).index for place in places] == chosen
+
+
+@pytest.mark.parametrize(
+    "gpu, problem", [([0, 1, 2], "2 processes on this machine need as many"), ([3], "each of 2")]
+)
+def test_gpus_that_processes_cannot_share(four_gpus, gpu, problem):
+    with pytest.raises(UserError, match=problem):
+        select_device("auto", gpu, Place(1, 2, 1, 2))
 
 
 @pytest.mark.parametrize("precision, expected", [("fp32", torch.float32), ("bf16", torch.bfloat16)])

@@ -1,0 +1,189 @@
+"""Is a run of several processes that of one, and what does it gain?
+
+    python benchmarks/processes.py
+    python benchmarks/processes.py --smoke          # whether it runs: some cases, tiny steps
+
+Equality: steps of a learner with every objective, miner and guide, on several processes (gloo, on
+the CPU), beside those of one. A difference is the largest of losses, gradients and weights after
+the last step, relative to the largest value of its tensor. Gain: steps of the demo's trunk, batch
+112 at 112 pixels, on two processes of one thread beside one process of two threads, in turns; the
+efficiency is the median of the pairs' ratios.
+"""
+
+import argparse
+import json
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "criteria"), str(ROOT / "tests" / "distributed")]
+
+from benchmarks import shared
+
+ARCH = "tf_efficientnet_lite0_frozen_normalize"
+HEADER = ("processes", "cases", "float64, largest difference", "float32")
+GAIN = ("images/s, one process of two threads", "two processes", "efficiency")
+EVERY_IN_SMOKE = 20
+
+
+def together(size: int, words: list[str], threads: int) -> list[str]:
+    """Standard output of this script as each of several processes."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+    meeting = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
+    members = []
+    for rank in range(size):
+        place = meeting | {"RANK": rank, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1"}
+        environment = shared.environment(threads) | {
+            key: str(value) for key, value in place.items()
+        }
+        command = [sys.executable, __file__, *words]
+        members.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        )
+    said = [member.communicate()[0] for member in members]
+    if any(member.returncode for member in members):
+        raise SystemExit(f"{size} processes: one has failed.")
+    return said
+
+
+# Equality
+
+
+def make_steps(count: int, every: int, folder: Path) -> None:
+    """As one of several processes, or alone."""
+    import steps
+
+    cases = list(steps.equal(whole=True))[::every]
+    steps.make_all(folder, cases, count)
+
+
+def equality(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
+    import torch
+
+    with tempfile.TemporaryDirectory() as name:
+        made = {}
+        for size in (1, *options.sizes):
+            folder = Path(name) / str(size)
+            folder.mkdir()
+            if size == 1:
+                make_steps(options.steps, options.every, folder)
+            else:
+                words = ["--make", str(options.steps), str(options.every), str(folder)]
+                together(size, words, 1)
+            made[size] = [torch.load(folder / f"{rank}.pt") for rank in range(size)]
+    (expected,) = made.pop(1)
+    for size, of_ranks in made.items():
+        double, single = 0.0, 0.0
+        for case in expected:
+            worst = max(largest(ours[case], expected[case]) for ours in of_ranks)
+            if "single precision" in case:
+                single = max(single, worst)
+            else:
+                double = max(double, worst)
+        yield str(size), str(len(expected)), f"{double:.1e}", f"{single:.1e}"
+
+
+def largest(ours: tuple, expected: tuple) -> float:
+    """Of losses, gradients and weights."""
+    pairs = [(ours[0], expected[0]), *zip(ours[1], expected[1]), *zip(ours[2], expected[2])]
+    return max(
+        ((one - other).abs().max() / other.abs().max().clamp(min=1e-3)).item()
+        for one, other in pairs
+        if other is not None
+    )
+
+
+# Gain
+
+
+def time_steps(count: int, batch: int, pixels: int) -> float:
+    """Images per second of a learner's steps, as one of several processes, or alone."""
+    import torch
+
+    import architectures
+    import criteria
+    from training import Learner, Updates, optimizers, schedules
+    from utilities import processes
+    from utilities.runtime import Runtime, keep_freed_memory
+    from utilities.types import Batch
+
+    place = processes.place()
+    processes.join(place)
+    keep_freed_memory()
+    torch.manual_seed(0)
+    network = architectures.select(
+        ARCH, embed_dim=128, image_size=pixels, pretrained=True, weights_file=None
+    )
+    groups = [{"params": list(network.parameters()), "lr": 1e-5, "name": "network"}]
+    optimizer = optimizers.select("adam", groups)
+    schedule = schedules.select("none", optimizer, schedules.Course(1))
+    runtime = Runtime(rank=place.rank, world_size=place.world_size)
+    updates = Updates(optimizer, schedule)
+    learner = Learner(network, criteria.select("multisimilarity"), updates, runtime=runtime)
+    learner.start_epoch(0)
+    images = torch.randn(batch, 3, pixels, pixels)[runtime.part.rows(batch)]
+    data = Batch(images, torch.arange(batch) // 4, torch.arange(batch))
+    learner.step(data)
+    started = time.perf_counter()
+    for _ in range(count):
+        learner.step(data)
+    speed = count * batch / (time.perf_counter() - started)
+    processes.leave()
+    return speed
+
+
+def gain(options: argparse.Namespace) -> tuple[str, ...]:
+    if options.smoke:  # two processes took steps before
+        return f"{time_steps(options.steps, options.batch, options.pixels):.1f}", "-", "-"
+    words = ["--time", str(options.steps), str(options.batch), str(options.pixels)]
+    one, two = [], []
+    for _ in range(options.pairs):
+        one.append(json.loads(together(1, words, 2)[0]))
+        two.append(json.loads(together(2, words, 1)[0]))
+    efficiency = statistics.median(ours / alone for ours, alone in zip(two, one))
+    return f"{statistics.median(one):.1f}", f"{statistics.median(two):.1f}", f"{efficiency:.2f}"
+
+
+def read_command_line() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", type=int, nargs="+", default=[2, 4], help="of the groups")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--pairs", type=int, default=5, help="of timings")
+    parser.add_argument("--batch", type=int, default=112)
+    parser.add_argument("--pixels", type=int, default=112)
+    parser.add_argument("--smoke", action="store_true", help="whether it runs")
+    parser.add_argument("--make", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--time", type=int, nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    options.every = 1
+    if options.smoke:
+        options.sizes, options.steps, options.every = [2], 1, EVERY_IN_SMOKE
+        options.pairs, options.batch, options.pixels = 1, 8, 32
+    return options
+
+
+def main() -> None:
+    options = read_command_line()
+    if options.make:
+        count, every, folder = options.make
+        make_steps(int(count), int(every), Path(folder))
+    elif options.time:
+        print(json.dumps(time_steps(*options.time)))
+    else:
+        print(shared.markdown(HEADER, list(equality(options))))
+        print()
+        print(shared.markdown(GAIN, [gain(options)]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,475 @@
+"""The processes that share a run, as torchrun starts them: who they are and what they exchange.
+
+The only file that knows torch.distributed. What the processes say to each other goes through gloo,
+tensors on GPUs through NCCL; each function says what it does where there is one process only.
+Nothing heavy is loaded before a group is joined.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from utilities import cores, signals
+from utilities.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch.distributed import ProcessGroup, Store
+
+VARIABLES = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# For which one process waits for another that computes alone: texts of a large vocabulary, figures.
+PATIENCE = timedelta(hours=12)
+LOOKS = 0.02  # seconds between two looks at what others have said
+MAIN_SPEAKS_WITHIN = 1.0  # seconds that others leave to the first process to say what ended the run
+KEPT_WITHIN = timedelta(minutes=1)  # for the last checkpoint
+STARTED_WITH = "/proc/{}/environ"  # the environment that a process, torchrun, was started with
+NUMBERS_AT_ONCE = 2**24  # of gradients that are summed in one message
+# In what torch raises where a process has lost another.
+LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Connection refused",
+    "Connection was likely closed",
+    "Broken pipe",
+    "remote process exit",
+)
+Value = TypeVar("Value")
+
+
+class Place(NamedTuple):
+    """A process among all of a run, and among those of its machine."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+
+
+class Part(NamedTuple):
+    """The share of one process in what `of` of them divide."""
+
+    number: int = 0
+    of: int = 1
+
+    def rows(self, total: int) -> slice:
+        """Those of this part, behind those of the parts before it; sizes differ by at most 1."""
+        return slice(total * self.number // self.of, total * (self.number + 1) // self.of)
+
+    def size(self, total: int) -> int:
+        rows = self.rows(total)
+        return rows.stop - rows.start
+
+
+WHOLE = Part()
+
+
+class _Group:
+    """What this process has joined, if anything."""
+
+    place = Place()
+    store: "Store | None" = None
+    on_gpus: "ProcessGroup | None" = None
+    alone = 0  # how many `_alone` are around the current line
+
+
+def place() -> Place:
+    """That of this process, by the variables of torchrun.
+
+    Raises UserError where only some of them are there: each process would train the same run.
+    """
+    if not are_meant():
+        return Place()
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    missing = [name for name in VARIABLES if name not in os.environ]
+    if missing or not all(os.environ[name].isdecimal() for name in names):
+        what = f"without {', '.join(missing)}" if missing else "beside ranks that are no numbers"
+        raise UserError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']} is in the environment {what}; start several "
+            "processes with torchrun --nproc_per_node N main.py, or unset WORLD_SIZE for one."
+        )
+    return Place(*(int(os.environ[name]) for name in names))
+
+
+def are_meant() -> bool:
+    """Whether the environment says that there are several processes."""
+    return os.environ.get("WORLD_SIZE", "1") != "1"
+
+
+def is_other() -> bool:
+    """Whether the environment says that another process than this one speaks for the run."""
+    return are_meant() and os.environ.get("RANK", "0") != "0"
+
+
+def speaks_for_machine() -> bool:
+    """Whether this process speaks while nothing is joined: the first of each machine."""
+    return not are_meant() or os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def starter() -> list[str]:
+    """What the program was started by: `python`, or torchrun with its number of processes."""
+    if not are_meant():
+        return ["python"]
+    on_machine = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    machines = os.environ.get("GROUP_WORLD_SIZE", "1")
+    nodes = [] if machines == "1" else ["--nnodes", machines]
+    return ["torchrun", *nodes, "--nproc_per_node", on_machine]
+
+
+def require_alone(program: str) -> None:
+    """Raises UserError under torchrun, for a program that is of one process."""
+    if are_meant():
+        raise UserError(
+            f"{program} is of one process (WORLD_SIZE={os.environ['WORLD_SIZE']} is in the "
+            "environment, as torchrun sets it); start it without torchrun."
+        )
+
+
+def together(work: Callable[..., None]) -> Callable[..., None]:
+    """The same work as one of the processes that torchrun has started, if it has started any."""
+
+    @wraps(work)
+    def joined(*arguments: Any) -> None:
+        join(place())
+        work(*arguments)
+        leave()
+
+    return joined
+
+
+def join(where: Place) -> None:
+    """Meet the other processes; nothing where there are none.
+
+    Raises RuntimeError where they cannot be reached.
+    """
+    if where.world_size == 1:
+        return
+    import torch.distributed as dist
+
+    store, _, _ = next(dist.rendezvous("env://", where.rank, where.world_size, timeout=PATIENCE))
+    _Group.place, _Group.store = where, dist.PrefixStore("run", store)
+    cores.share(where.local_world_size)
+    # Here, in Python, because torch's own waiting does not hear a signal.
+    _Group.store.add("here", 1)
+    while _Group.store.add("here", 0) < where.world_size:
+        time.sleep(LOOKS)
+    groups = dist.PrefixStore("groups", store)
+    dist.init_process_group(
+        "gloo", store=groups, rank=where.rank, world_size=where.world_size, timeout=PATIENCE
+    )
+
+
+def join_on_gpus(device: "torch.device") -> None:
+    """Tensors on a GPU, that of this process, are exchanged from there; nothing for the CPU."""
+    if _Group.store is None or device.type != "cuda":
+        return
+    import torch.distributed as dist
+
+    group = dist.new_group(backend="nccl", timeout=PATIENCE, device_id=device)
+    assert isinstance(group, dist.ProcessGroup)  # torch gives a number to those who are not in it
+    _Group.on_gpus = group
+
+
+def group_of_gpus() -> "ProcessGroup | None":
+    """What torch's own layers exchange by."""
+    return _Group.on_gpus
+
+
+def leave() -> None:
+    """Take leave of the others, at the end of the work."""
+    if _Group.store is None:
+        return
+    import torch.distributed as dist
+
+    dist.destroy_process_group()
+    _Group.place, _Group.store, _Group.on_gpus = Place(), None, None
+    cores.share(1)
+
+
+def joined() -> Place:
+    """The place of this process among those that it has met."""
+    return _Group.place
+
+
+def is_main() -> bool:
+    """Whether this process writes files, logs and prints."""
+    return _Group.place.rank == 0
+
+
+def _are_several() -> bool:
+    return _Group.place.world_size > 1 and not _Group.alone
+
+
+# What the first process does for all
+
+
+def from_main(compute: Callable[..., Value], *arguments: Any) -> Value:
+    """What the first process computes, handed to all; it has the cores of its machine meanwhile.
+
+    The value is plain, or tensors of the CPU. What is raised ends the first process, and so all.
+    """
+    if not _are_several():
+        return compute(*arguments)
+    import torch.distributed as dist
+
+    box: list[Any] = [None]
+    if is_main():
+        with _alone():
+            box = [compute(*arguments)]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def on_main(work: Callable[..., object], *arguments: Any) -> None:
+    """Done by the first process alone, for which the others wait."""
+    from_main(lambda: work(*arguments) and None)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Inside, this process has the cores of those that wait for it, and exchanges nothing."""
+    import torch
+
+    threads = torch.get_num_threads()
+    _Group.alone += 1
+    cores.share(1)
+    if not _has_chosen_threads():
+        torch.set_num_threads(cores.usable())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        cores.share(_Group.place.local_world_size)
+        _Group.alone -= 1
+
+
+def use_own_cores() -> None:
+    """The threads of torch are as many as this process has cores, unless somebody chose them."""
+    import torch
+
+    threads = torch.get_num_threads()
+    if _Group.place.local_world_size > 1 and not _has_chosen_threads():
+        threads = cores.usable()
+    torch.set_num_threads(min(threads, cores.usable()))
+
+
+def _has_chosen_threads() -> bool:
+    """Whether OMP_NUM_THREADS is a person's: torchrun sets it to 1 where nobody else does."""
+    if os.environ.get("OMP_NUM_THREADS") != "1" or "TORCHELASTIC_RUN_ID" not in os.environ:
+        return "OMP_NUM_THREADS" in os.environ
+    try:
+        with open(STARTED_WITH.format(os.getppid()), "rb") as file:
+            return b"OMP_NUM_THREADS=" in file.read()
+    except OSError:
+        return False
+
+
+# Tensors
+
+
+def gathered(rows: "torch.Tensor", total: int) -> "torch.Tensor":
+    """The rows [b, ...] of each process as one [total, ...], in the order of `Part.rows`.
+
+    The process's own rows keep their graph, and those of others are constants: where each process
+    goes back through the same loss of all rows, the gradients of its rows are whole, and those of
+    weights behind the rows are to be summed over the processes.
+    """
+    if not _are_several():
+        return rows
+    import torch
+    import torch.distributed as dist
+
+    parts = [Part(rank, _Group.place.world_size) for rank in range(_Group.place.world_size)]
+    sizes = [part.size(total) for part in parts]
+    sent = rows.new_zeros(max(sizes), *rows.shape[1:])  # of one size, which all backends ask for
+    sent[: len(rows)] = rows.detach()
+    received = [torch.empty_like(sent) for _ in parts]
+    dist.all_gather(received, sent, group=_group_of(sent))
+    chunks = [chunk[:size] for chunk, size in zip(received, sizes)]
+    chunks[_Group.place.rank] = rows
+    return torch.cat(chunks)
+
+
+def add_up(summed: Sequence["torch.Tensor"], of_main: Sequence["torch.Tensor"] = ()) -> None:
+    """Put the sums over all processes in the place of tensors.
+
+    Args:
+        of_main: in whose place come those of the first process. They are the same everywhere but
+            for the order in which a GPU adds, and stay the same so.
+    """
+    if not _are_several():
+        return
+    import torch.distributed as dist
+
+    if not is_main():
+        for tensor in of_main:
+            tensor.zero_()
+    sent = [(parts, _flat(parts)) for parts in _in_messages([*summed, *of_main])]
+    works = [dist.all_reduce(flat, group=_group_of(flat), async_op=True) for _, flat in sent]
+    for (parts, flat), work in zip(sent, works):
+        work.wait()
+        _spread(flat, parts)
+
+
+def largest(numbers: Sequence[int]) -> list[int]:
+    """Of each of some numbers the largest of all processes."""
+    if not _are_several():
+        return list(numbers)
+    import torch
+    import torch.distributed as dist
+
+    values = torch.tensor(numbers)
+    dist.all_reduce(values, dist.ReduceOp.MAX)
+    return values.tolist()
+
+
+def require_same(things: dict[str, object], advice: str) -> None:
+    """Raises UserError, naming those of some things that are not the same for all processes."""
+    if not _are_several():
+        return
+    of_main = from_main(lambda: {name: repr(thing) for name, thing in things.items()})
+    differing = [name for name, thing in things.items() if of_main[name] != repr(thing)]
+    if differing:
+        raise UserError(
+            f"process {_Group.place.rank} has not the same {' and '.join(differing)} as the first; "
+            f"{advice}."
+        )
+
+
+def _group_of(tensor: "torch.Tensor") -> "ProcessGroup | None":
+    """What exchanges a tensor; None is the group of the CPU."""
+    return _Group.on_gpus if tensor.is_cuda else None
+
+
+def _in_messages(tensors: Sequence["torch.Tensor"]) -> list[list["torch.Tensor"]]:
+    """Tensors of one type and device that follow each other, as many as one message carries."""
+    messages: list[list[torch.Tensor]] = []
+    room = 0
+    for tensor in tensors:
+        last = messages[-1][0] if messages else None
+        fits = last is not None and (last.dtype, last.device) == (tensor.dtype, tensor.device)
+        if not fits or tensor.numel() > room:
+            messages.append([])
+            room = NUMBERS_AT_ONCE
+        messages[-1].append(tensor)
+        room -= tensor.numel()
+    return messages
+
+
+def _flat(tensors: list["torch.Tensor"]) -> "torch.Tensor":
+    import torch
+
+    return tensors[0].view(-1) if _is_one(tensors) else torch.cat([t.reshape(-1) for t in tensors])
+
+
+def _spread(flat: "torch.Tensor", tensors: list["torch.Tensor"]) -> None:
+    """Put what `_flat` gave back into the tensors."""
+    if _is_one(tensors):
+        return
+    for tensor, values in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
+        tensor.copy_(values.view_as(tensor))
+
+
+def _is_one(tensors: list["torch.Tensor"]) -> bool:
+    """Whether they are a single tensor that can be sent as it lies."""
+    return len(tensors) == 1 and tensors[0].is_contiguous()
+
+
+# How processes end
+
+
+@contextmanager
+def stopping_together() -> Iterator[Callable[[], None]]:
+    """Inside, signals are answered where all processes are at the same step.
+
+    Gives what each calls between two steps: it raises on all of them what a signal to any of them
+    asks for. The answer comes a step later, so that nobody waits for the slowest. In one process
+    signals are answered at once, as everywhere else.
+    """
+    if not _are_several():
+        yield _nothing
+        return
+    stops = _Stops()
+    with signals.postponed():
+        yield stops.agree
+        stops.agree()  # on what was asked before the last step
+        stops.agree()
+
+
+def _nothing() -> None:
+    pass
+
+
+class _Stops:
+    """What the processes have been asked for, as of the last step."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, torch.Tensor]] = []
+
+    def agree(self) -> None:
+        import torch
+        import torch.distributed as dist
+
+        for work, number in self.asked:
+            work.wait()
+            if number:
+                signals.answer(int(number))
+        number = torch.tensor(signals.arrived())
+        self.asked = [(dist.all_reduce(number, dist.ReduceOp.MAX, async_op=True), number)]
+
+
+def after_main(work: Callable[[], None]) -> None:
+    """Where all processes stop, the first does what is left to do, and the others wait for it.
+
+    They do not wait long, nor for ever: it may be gone.
+    """
+    if is_main():
+        work()
+    if _Group.store is None:
+        return
+    try:
+        if is_main():
+            _Group.store.set("kept", "1")
+        else:
+            _Group.store.wait(["kept"], KEPT_WITHIN)
+    except RuntimeError:  # torch's, where the store has ended
+        pass
+
+
+def is_first_to_tell(sentence: str) -> bool:
+    """Whether this process is the one that says what ended the run.
+
+    The others leave that to the first process, if it says anything.
+    """
+    if _Group.store is None:
+        return speaks_for_machine()
+    try:
+        until = time.monotonic() + (0 if is_main() else MAIN_SPEAKS_WITHIN)
+        while time.monotonic() < until and not _Group.store.check(["told"]):
+            time.sleep(LOOKS)
+        if _Group.store.add("telling", 1) > 1:
+            return False
+        _Group.store.set("told", sentence)
+    except RuntimeError:  # torch's, where the store has ended
+        return is_main()
+    return True
+
+
+def what_was_told() -> str:
+    """What another process said when it ended the run; nothing where that is not known."""
+    try:
+        if _Group.store is None or not _Group.store.check(["told"]):
+            return ""
+        return _Group.store.get("told").decode()
+    except RuntimeError:
+        return ""
+
+
+def of_others(error: BaseException) -> str | None:
+    """The beginning of a sentence where another process of the run has ended; None otherwise."""
+    if _Group.store is None or not any(word in str(error) for word in LOST):
+        return None
+    return "another process of this run has ended, killed perhaps because memory ran out"
