@@ -2903,7 +2903,8 @@ def _group_as_folder(opt: argparse.Namespace) -> list[str]:
             f"--group {opt.group} names the run folder, which takes no slash; give --savename for "
             "another name of the folder."
         ]
-    if (length := len(os.fsencode(run_name_of(opt)))) > LONGEST_NAME:
+    named = run_name(opt.savename, opt.group, seed=0)  # the seed may be no possible one
+    if (length := len(os.fsencode(named))) > LONGEST_NAME:
         flag = "group" if opt.savename == NAMED_BY_GROUP else "savename"
         return [
             f"--{flag} makes the name of the run folder {length} bytes long; it may have "

@@ -170,7 +170,7 @@ def test_tables_hold_pictures(watched):
 
 
 def test_a_quiet_run_says_results_alone(watched):
-    assert "wandb" not in watched.said
+    assert "wandb:" not in watched.said
     assert watched.said.startswith("\nsplit") and "Results: " in watched.said
 
 
