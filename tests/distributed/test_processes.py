@@ -5,6 +5,7 @@ import pytest
 import torch
 from group import Group, environment, free_port
 
+from programs import command_line
 from utilities import processes
 from utilities.errors import UserError
 from utilities.processes import Part, Place
@@ -117,6 +118,14 @@ def test_an_environment_that_names_no_place_is_told(second, monkeypatch, name, v
     monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=problem):
         processes.place()
+
+
+def test_wrong_flags_of_a_program_are_told_by_the_first(second, monkeypatch, capsys):
+    for rank, told in (("1", 0), ("0", 1)):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        with pytest.raises(SystemExit) as ended:
+            command_line.build_parser("compare", "").parse_args(["--no"])
+        assert ended.value.code == 2 and len(capsys.readouterr().err.splitlines()) == told
 
 
 def test_a_first_process_that_does_not_come_is_told(second, monkeypatch, caplog):
