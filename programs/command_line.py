@@ -33,7 +33,8 @@ class Parser(argparse.ArgumentParser):
     """What is wrong with the flags is one line, whatever was typed, without the usage above it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {on_one_line(message)}\n")
+        is_told = processes.speaks_for_machine()  # once, where torchrun has started several
+        self.exit(2, f"{self.prog}: error: {on_one_line(message)}\n" if is_told else None)
 
 
 class CheckpointFlags(argparse.Namespace):

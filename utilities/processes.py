@@ -5,7 +5,9 @@ tensors on GPUs through NCCL; each function says what it does where there is one
 Nothing heavy is loaded before a group is joined.
 """
 
+import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,17 +16,22 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from utilities import cores, signals
-from utilities.errors import UserError
+from utilities.errors import UserError, reason
 
 if TYPE_CHECKING:
     import torch
     from torch.distributed import ProcessGroup, Store
 
+LOG = logging.getLogger(__name__)
 VARIABLES = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 # For which one process waits for another that computes alone: texts of a large vocabulary, figures.
 PATIENCE = timedelta(hours=12)
 LOOKS = 0.02  # seconds between two looks at what others have said
+MET_WITHIN = 1800.0  # seconds that machines may take to start, one after the other
+SILENT_FOR = 20.0  # seconds after which a process says that it waits for the others to start
 MAIN_SPEAKS_WITHIN = 1.0  # seconds that others leave to the first process to say what ended the run
+MAIN_STOPS_WITHIN = 5.0  # the same where it has been told to stop too, and may write a checkpoint
 KEPT_WITHIN = timedelta(minutes=1)  # for the last checkpoint
 STARTED_WITH = "/proc/{}/environ"  # the environment that a process, torchrun, was started with
 NUMBERS_AT_ONCE = 2**24  # of gradients that are summed in one message
@@ -83,15 +90,29 @@ def place() -> Place:
     """
     if not are_meant():
         return Place()
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    missing = [name for name in VARIABLES if name not in os.environ]
-    if missing or not all(os.environ[name].isdecimal() for name in names):
-        what = f"without {', '.join(missing)}" if missing else "beside ranks that are no numbers"
+    if what := _wrong_in_environment():
         raise UserError(
             f"WORLD_SIZE={os.environ['WORLD_SIZE']} is in the environment {what}; start several "
             "processes with torchrun --nproc_per_node N main.py, or unset WORLD_SIZE for one."
         )
-    return Place(*(int(os.environ[name]) for name in names))
+    return Place(*(int(os.environ[name]) for name in NUMBERS))
+
+
+def _wrong_in_environment() -> str:
+    """What keeps the variables from naming a place among several; nothing where they do."""
+    if missing := [name for name in VARIABLES if name not in os.environ]:
+        return f"without {', '.join(missing)}"
+    if not all(os.environ[name].isdecimal() for name in (*NUMBERS, "MASTER_PORT")):
+        return "beside ranks or a port that are no numbers"
+    rank, world_size, local_rank, local_world_size = (int(os.environ[name]) for name in NUMBERS)
+    for name, number, of in (
+        ("RANK", rank, world_size),
+        ("LOCAL_RANK", local_rank, local_world_size),
+        ("MASTER_PORT", int(os.environ["MASTER_PORT"]), 2**16),
+    ):
+        if number >= of:
+            return f"beside {name}={number}, which is not among {of}"
+    return ""
 
 
 def are_meant() -> bool:
@@ -143,23 +164,68 @@ def together(work: Callable[..., None]) -> Callable[..., None]:
 def join(where: Place) -> None:
     """Meet the other processes; nothing where there are none.
 
-    Raises RuntimeError where they cannot be reached.
+    Raises UserError where they do not come.
     """
     if where.world_size == 1:
         return
     import torch.distributed as dist
 
-    store, _, _ = next(dist.rendezvous("env://", where.rank, where.world_size, timeout=PATIENCE))
+    store = _meeting_place(where)
     _Group.place, _Group.store = where, dist.PrefixStore("run", store)
     cores.share(where.local_world_size)
-    # Here, in Python, because torch's own waiting does not hear a signal.
     _Group.store.add("here", 1)
-    while _Group.store.add("here", 0) < where.world_size:
-        time.sleep(LOOKS)
+    _await(_all_are_here, f"all {where.world_size} processes")
     groups = dist.PrefixStore("groups", store)
     dist.init_process_group(
         "gloo", store=groups, rank=where.rank, world_size=where.world_size, timeout=PATIENCE
     )
+
+
+def _meeting_place(where: Place) -> "Store":
+    """Where the processes find each other: a store of torchrun's, or else of the first of them."""
+    import torch.distributed as dist
+
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    is_host = where.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    if not is_host:
+        _await(lambda: _listens(address, port), f"the first process at {address}:{port}")
+    try:
+        return dist.TCPStore(
+            address, port, is_master=is_host, wait_for_workers=False, timeout=PATIENCE
+        )
+    except RuntimeError as error:  # a port that is taken, of a machine that is not this one
+        raise UserError(
+            f"MASTER_ADDR={address} MASTER_PORT={port}: the processes cannot meet there "
+            f"({reason(error)})."
+        ) from error
+
+
+def _listens(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _all_are_here() -> bool:
+    return _Group.store is None or _Group.store.add("here", 0) >= _Group.place.world_size
+
+
+def _await(is_so: Callable[[], bool], whom: str) -> None:
+    """In Python, because torch's own waiting does not hear a signal.
+
+    Raises UserError where it takes too long.
+    """
+    started, is_told = time.monotonic(), False
+    while not is_so():
+        waited = time.monotonic() - started
+        if waited > MET_WITHIN:
+            raise UserError(f"{whom} did not start within {MET_WITHIN / 60:.0f} minutes.")
+        if waited > SILENT_FOR and not is_told:
+            LOG.info("Waiting for %s.", whom)
+            is_told = True
+        time.sleep(LOOKS)
 
 
 def join_on_gpus(device: "torch.device") -> None:
@@ -439,15 +505,19 @@ def after_main(work: Callable[[], None]) -> None:
         pass
 
 
-def is_first_to_tell(sentence: str) -> bool:
+def is_first_to_tell(sentence: str, *, of_signal: bool = False) -> bool:
     """Whether this process is the one that says what ended the run.
 
     The others leave that to the first process, if it says anything.
+
+    Args:
+        of_signal: that ended it, which the first process has got as well as a rule.
     """
     if _Group.store is None:
         return speaks_for_machine()
     try:
-        until = time.monotonic() + (0 if is_main() else MAIN_SPEAKS_WITHIN)
+        patience = MAIN_STOPS_WITHIN if of_signal else MAIN_SPEAKS_WITHIN
+        until = time.monotonic() + (0 if is_main() else patience)
         while time.monotonic() < until and not _Group.store.check(["told"]):
             time.sleep(LOOKS)
         if _Group.store.add("telling", 1) > 1:

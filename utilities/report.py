@@ -135,7 +135,7 @@ def _exit_status(
         message, status = f"stopped by {stopped}", stopped.status
     else:
         return 0
-    _tell(f"{program}: {on_one_line(message)}")
+    _tell(f"{program}: {on_one_line(message)}", of_signal=status > 128)
     return status
 
 
@@ -144,9 +144,9 @@ def _known(error: BaseException, advice: MemoryAdvice) -> str | None:
     return of_loading(error) or processes.of_others(error) or of_memory(error, advice)
 
 
-def _tell(sentence: str) -> None:
+def _tell(sentence: str, *, of_signal: bool) -> None:
     """What ended the program, once where several processes end."""
-    if processes.is_first_to_tell(sentence):
+    if processes.is_first_to_tell(sentence, of_signal=of_signal):
         print(sentence, file=sys.stderr)
     elif log := current():
         log.say(processes.what_was_told())

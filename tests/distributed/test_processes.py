@@ -3,8 +3,9 @@
 import exchanges
 import pytest
 import torch
-from group import Group, environment
+from group import Group, environment, free_port
 
+from programs import command_line
 from utilities import processes
 from utilities.errors import UserError
 from utilities.processes import Part, Place
@@ -100,6 +101,49 @@ def test_the_environment_says_who_this_is(second, monkeypatch):
     assert processes.starter() == ["torchrun", "--nnodes", "3", "--nproc_per_node", "2"]
     with pytest.raises(UserError, match="start it without torchrun"):
         processes.require_alone("prepare")
+
+
+@pytest.mark.parametrize(
+    "name, value, problem",
+    [
+        ("RANK", "2", "RANK=2, which is not among 2"),
+        ("LOCAL_RANK", "5", "LOCAL_RANK=5, which is not among 2"),
+        ("WORLD_SIZE", "0", "RANK=1, which is not among 0"),
+        ("MASTER_PORT", "x", "a port that are no numbers"),
+        ("MASTER_PORT", "70000", "MASTER_PORT=70000"),
+        ("RANK", "", "ranks"),
+    ],
+)
+def test_an_environment_that_names_no_place_is_told(second, monkeypatch, name, value, problem):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=problem):
+        processes.place()
+
+
+def test_wrong_flags_of_a_program_are_told_by_the_first(second, monkeypatch, capsys):
+    for rank, told in (("1", 0), ("0", 1)):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        with pytest.raises(SystemExit) as ended:
+            command_line.build_parser("compare", "").parse_args(["--no"])
+        assert ended.value.code == 2 and len(capsys.readouterr().err.splitlines()) == told
+
+
+def test_a_first_process_that_does_not_come_is_told(second, monkeypatch, caplog):
+    """Nobody listens at the port; waiting in torch would not hear a signal."""
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
+    monkeypatch.setattr(processes, "MET_WITHIN", 0.1)
+    monkeypatch.setattr(processes, "SILENT_FOR", 0)
+    with caplog.at_level("INFO"), pytest.raises(UserError, match="did not start within"):
+        processes.join(processes.place())
+    assert len(caplog.messages) == 1 and "Waiting for the first process" in caplog.messages[0]
+
+
+def test_the_first_makes_the_meeting_place_where_torchrun_has_none(second, monkeypatch):
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
+    monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE")
+    first = processes._meeting_place(Place(0, 2, 0, 2))
+    first.set("said", "something")
+    assert processes._meeting_place(Place(1, 2, 1, 2)).get("said") == b"something"
 
 
 def test_one_process_is_alone(monkeypatch):

@@ -90,9 +90,26 @@ def test_a_signal_to_one_process_stops_all_at_one_step(whole, photos, tmp_path, 
     assert "steps of epoch 2 are kept in the last checkpoint" in group.said()
     within = checkpoint_of(tmp_path)["within"]
     assert within["training"]["meter"]["steps"] in (2, 3)  # of the step after that, or the last
-    if rank:  # once, in one process
-        assert main.main(argv) == 0
-        assert_alike(tmp_path, whole)
+    more = Group(4 if rank else 1, tmp_path / "more", runs.run, argv)
+    assert not any(more.statuses()), more.errors()
+    assert_alike(tmp_path, whole)
+
+
+def test_a_stored_network_is_evaluated_by_two(whole, photos, tmp_path):
+    argv = ["--evaluate_only", str(whole / "birds" / "r"), *flags(photos, tmp_path)]
+    argv.remove("--resume")
+    argv.remove("auto")
+    group = Group(2, tmp_path / "said", runs.run, argv)
+    assert group.statuses() == [0, 0], group.errors()
+    assert group.said(1) == "" and group.errors() == []
+    (folder,) = (tmp_path / "birds").iterdir()
+    ours, theirs = (
+        json.loads((place / RESULTS).read_text())["metrics"]["Test"]
+        for place in (folder, whole / "birds" / "r")
+    )
+    assert ours.keys() == theirs.keys()
+    for name, values in theirs.items():
+        assert ours[name]["last"] == pytest.approx(values["last"], abs=1e-6), name
 
 
 def test_a_sampler_that_asks_for_embeddings_averaged_weights_and_remembered_rows(photos, tmp_path):
