@@ -169,3 +169,19 @@ def test_embeddings_of_merged_adapters_are_those_of_the_run(call, photos, tmp_pa
     with torch.inference_mode():
         expected, found = apart(images), trained.load(folder).network(images)
     np.testing.assert_allclose(found.embeddings, expected.embeddings, rtol=1e-4, atol=1e-5)
+    require_trunk_of(folder, "test_vit")
+
+
+def require_trunk_of(run: Path, arch: str) -> None:
+    """`--arch_weights` takes of a checkpoint the trunk that programs take, adapters added."""
+    network = architectures.select(
+        arch,
+        embed_dim=3,
+        image_size=32,
+        pretrained=True,
+        weights_file=str(run / LAST_CHECKPOINT),
+    )
+    found, expected = network.trunk.state_dict(), trained.load(run).network.trunk.state_dict()
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-6, atol=1e-7)
