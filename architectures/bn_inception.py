@@ -65,6 +65,7 @@ class BNInception(nn.Module):
     """
 
     num_features = WIDTH
+    flat_stages = ("conv1", "conv2", *(f"inception_{name}" for name in BLOCKS))
     pretrained_cfg: ClassVar[dict[str, Any]] = {
         "input_size": (3, 224, 224),
         "interpolation": "bilinear",

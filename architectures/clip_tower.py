@@ -68,6 +68,7 @@ class TransformerTower(nn.Module):
     """open_clip's VisionTransformer: images [B, 3, H, W] -> a class token and patches [B, T, C]."""
 
     num_prefix_tokens = 1
+    last_weights = ("tower.proj",)  # which torch names first, as they are of no module below
 
     def __init__(self, tower: Any, *, projected: bool):
         super().__init__()

@@ -179,9 +179,10 @@ class EmbeddingNetwork(nn.Module):
         With a `layer_decay` below 1 there is a group for each layer of the trunk.
         """
         trunk = "trunk's adapters" if self.adapted else "trunk"
-        groups = [{"params": self.learned_of_trunk(), "lr": lr, "name": trunk}]
+        learned = self.learned_of_trunk()
+        groups = [{"params": learned, "lr": lr, "name": trunk}]
         if layer_decay < 1:
-            groups = stages.layer_groups(cast(nn.Module, self.trunk), lr, layer_decay)
+            groups = stages.layer_groups(cast(nn.Module, self.trunk), learned, lr, layer_decay)
             for number, group in enumerate(groups, start=1):
                 group["name"] = f"{trunk} layer {number} of {len(groups)}"
         return [*groups, {"params": list(self.head.parameters()), "lr": head_lr, "name": "head"}]

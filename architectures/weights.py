@@ -10,7 +10,7 @@ import torch
 from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 from torch import nn
 
-from architectures import packaged
+from architectures import merging, packaged
 from utilities import tensor_file, torchscript
 from utilities.errors import UserError, reason
 from utilities.hub import offline_unless_reachable
@@ -187,7 +187,9 @@ def load_file(model: nn.Module, file: str, name: str, file_flag: str) -> None:
         if path.lower().endswith((".npz", ".npy")):  # of models that were published so
             timm.models.load_checkpoint(model, path)
             return
-        weights = _without_prefixes(_unwrapped(_read(path)), model.state_dict().keys())
+        content = _read(path)
+        unwrapped = merging.merged(_unwrapped(content), merging.alpha_of(content))
+        weights = _without_prefixes(unwrapped, model.state_dict().keys())
         fitted = fit(weights, model) if fit else weights
         missing = model.load_state_dict(fitted, strict=False).missing_keys
     except Exception as error:  # timm, safetensors and torch each raise types of their own

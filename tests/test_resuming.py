@@ -103,6 +103,14 @@ def test_a_recipe_goes_on_exactly(call, folder, recipe, capsys):
     assert losses(whole) == losses(folder)
 
 
+def test_what_follows_the_steps_may_begin_when_a_run_is_resumed(call, folder):
+    """A rise of the rates begins with the first step then, an average with the weights."""
+    assert call() == 0
+    assert call("--n_epochs", "2", "--lr_rise", "2", "--ema", "0.5", "--resume", str(folder)) == 0
+    state = torch.load(folder / LAST_CHECKPOINT, weights_only=True)
+    assert state["rise"] == {"done": 2} and state["ema"].keys() == state["state_dict"].keys()
+
+
 def test_a_checkpoint_of_before_goes_on_without_decay_of_the_objective(call, folder):
     """Its groups have no names and the decay of the network, and it says nothing of its data."""
     assert call() == 0

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 import architectures
 import main
 from programs import export, trained
+from utilities import checkpoints
 from utilities.run_folder import LAST_CHECKPOINT
 
 STEP = """
@@ -76,7 +77,17 @@ def states(*folders: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("arch", TRUNKS)
-def test_a_trunk_learns_goes_on_exactly_and_embeds(call, photos, tmp_path, capsys, arch):
+def test_a_trunk_learns_goes_on_exactly_and_embeds(
+    call, photos, tmp_path, capsys, monkeypatch, arch
+):
+    write, first = checkpoints.save, tmp_path / "first.pth.tar"
+
+    def save(path: Path, state: dict) -> None:
+        write(path, state)
+        if state["epoch"] == 0 and not state["within"]:
+            write(first, state)
+
+    monkeypatch.setattr(checkpoints, "save", save)
     folder, flags = tmp_path / "runs" / "birds" / "g_s0", TRUNKS[arch]
     named = arch.replace("FOLDER", str(a_folder_of_timm(tmp_path)))
     flags = ["--arch", named, *flags]
@@ -85,8 +96,8 @@ def test_a_trunk_learns_goes_on_exactly_and_embeds(call, photos, tmp_path, capsy
     assert ("trunk's adapters lr 0.001" in said) == ("--lora_rank" in flags)
     whole = folder.with_name("whole")
     folder.rename(whole)
-    assert call(*flags) == 0
-    assert call(*flags, "--n_epochs", "2", "--resume", str(folder)) == 0
+    monkeypatch.setattr(checkpoints, "save", write)
+    assert call(*flags, "--n_epochs", "2", "--resume", str(first)) == 0
     one, other = (state["state_dict"] for state in states(whole, folder))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -169,3 +180,19 @@ def test_embeddings_of_merged_adapters_are_those_of_the_run(call, photos, tmp_pa
     with torch.inference_mode():
         expected, found = apart(images), trained.load(folder).network(images)
     np.testing.assert_allclose(found.embeddings, expected.embeddings, rtol=1e-4, atol=1e-5)
+    require_trunk_of(folder, "test_vit")
+
+
+def require_trunk_of(run: Path, arch: str) -> None:
+    """`--arch_weights` takes of a checkpoint the trunk that programs take, adapters added."""
+    network = architectures.select(
+        arch,
+        embed_dim=3,
+        image_size=32,
+        pretrained=True,
+        weights_file=str(run / LAST_CHECKPOINT),
+    )
+    found, expected = network.trunk.state_dict(), trained.load(run).network.trunk.state_dict()
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-6, atol=1e-7)

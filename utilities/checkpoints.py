@@ -20,8 +20,8 @@ from utilities.types import Stateful
 
 LOG = logging.getLogger(__name__)
 REQUIRED = {"state_dict", "optimizer", "scheduler"}
-# What can be turned on when a run is resumed: guidance, fp16, a memory, an average.
-MAY_BEGIN_LATER = ("guide", "scaler", "memory", "ema")
+# What can be turned on when a run is resumed: guidance, fp16, a memory, an average, a rise.
+MAY_BEGIN_LATER = ("guide", "scaler", "memory", "ema", "rise")
 # Under another value of these the stored tensors mean nothing.
 FIXED = ("dataset", "arch", "embed_dim", "lora_rank", "lora_alpha", "loss", "optim")
 PLAIN = ("settings", "epoch", "history", "seconds", "wandb_id")

@@ -146,6 +146,16 @@ def test_a_checkpoint_is_read_without_the_file_that_it_began_with(files, tmp_pat
         network(arch)
 
 
+def test_a_projection_is_behind_every_stage(files):
+    from architectures import stages
+
+    trunk = network("clip:tiny-vit_projected", pretrained=False).trunk
+    names = stages.names(trunk)
+    assert names[:2] == ["tower", "tower.conv1"] and "tower.transformer.resblocks.0" in names
+    fixed = stages.before(trunk, names[-1])
+    assert {"tower.class_embedding", "tower.conv1.weight"} <= fixed and "tower.proj" not in fixed
+
+
 def test_preprocessing_and_activation_are_those_of_the_weights(files, monkeypatch):
     from open_clip import pretrained
     from open_clip.transformer import QuickGELU

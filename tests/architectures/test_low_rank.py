@@ -141,3 +141,12 @@ def test_without_the_package_a_sentence_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(UserError, match="--lora_rank needs the package peft .*pip install peft"):
         network("test_vit")
+
+
+def test_of_an_adapted_trunk_the_last_layer_with_adapters_has_the_whole_rate():
+    model = network("test_vit")
+    *layers, _ = model.parameter_groups(0.1, 0.3, layer_decay=0.5)
+    found = [part for group in layers for part in group["params"]]
+    assert {*map(id, found)} == {*map(id, model.learned_of_trunk())}
+    assert [group["lr"] for group in layers] == [0.1 * 0.5**depth for depth in (5, 4, 3, 2, 1, 0)]
+    assert layers[-1]["name"] == "trunk's adapters layer 6 of 6"

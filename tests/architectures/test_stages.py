@@ -39,7 +39,7 @@ def test_rates_by_layer_are_timms(trunk):
 
 def test_a_trunk_whose_layers_are_not_known_is_a_sentence():
     with pytest.raises(UserError, match="--layer_decay: timm does not know the layers of Linear"):
-        stages.layer_groups(nn.Linear(2, 2), 0.1, 0.5)
+        stages.layer_groups(nn.Linear(2, 2), [], 0.1, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,21 @@ def test_a_wrong_stage_lists_all():
         network("test_resnet").freeze_until("layer9")
     trunk = timm.create_model("test_vit", num_classes=0)
     assert stages.names(trunk)[:3] == ["patch_embed", "blocks", "blocks.0"]
+
+
+@pytest.mark.parametrize("trunk", ["resnet50d", "densenet121", "vgg11", "nfnet_l0"])
+def test_each_listed_stage_can_be_frozen_to_in_order(trunk):
+    """Members of lists have names or numbers, and some have no weights."""
+    with torch.device("meta"):
+        model = timm.create_model(trunk, num_classes=0)
+    counts = [len(stages.before(model, stage)) for stage in stages.names(model)]
+    assert counts == sorted(counts) and counts[0] == 0 < counts[-1]
+
+
+def test_stages_of_flat_trunks_are_their_blocks():
+    model = network("bninception").trunk
+    names = stages.names(model)
+    assert names[:3] == ["conv1", "conv2", "inception_3a"] and names[-1] == "inception_5b"
+    fixed = stages.before(model, "inception_3a")
+    assert {"conv2_3x3.weight", "conv2_3x3_bn"} <= fixed
+    assert all(name.startswith(("conv1_", "conv2_")) for name in fixed)
