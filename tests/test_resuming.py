@@ -234,7 +234,7 @@ def test_processes_that_would_train_the_same_run_are_refused(
 def left_before_its_first_checkpoint(call, *argv: str) -> None:
     """As far as the files go, a run that is killed in its first step."""
 
-    def killed(self, batch):
+    def killed(self, batch, seed):
         raise ZeroDivisionError
 
     with pytest.MonkeyPatch.context() as patched, pytest.raises(ZeroDivisionError):

@@ -211,9 +211,9 @@ def test_a_begun_epoch_of_other_steps_begins_anew(photos, tmp_path, monkeypatch,
         assert main.main(argv) == 143
     steps, step = [], Learner.step
 
-    def counted(self, batch):
+    def counted(self, batch, seed):
         steps.append(len(batch.labels))
-        return step(self, batch)
+        return step(self, batch, seed)
 
     monkeypatch.setattr(Learner, "step", counted)
     last = tmp_path / "birds" / "r" / LAST_CHECKPOINT
@@ -261,13 +261,13 @@ def test_a_second_ctrl_c_says_what_is_lost(photos, tmp_path, monkeypatch, capsys
             raise KeyboardInterrupt
         save(path, state)
 
-    def interrupted_step(self, batch):
+    def interrupted_step(self, batch, seed):
         calls.append(1)
         if where == "a step" and len(calls) == 8:
             raise KeyboardInterrupt
         if where == "the checkpoint" and len(calls) == 8:
             os.kill(os.getpid(), signal.SIGINT)
-        return step(self, batch)
+        return step(self, batch, seed)
 
     monkeypatch.setattr(checkpoints, "save", interrupted_save)
     monkeypatch.setattr(Learner, "step", interrupted_step)
