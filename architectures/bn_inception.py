@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, max_pool2d
 
+from architectures.mean_pooled import MeanPooled
+
 ADDRESS = "http://data.lip6.fr/cadene/pretrainedmodels/bn_inception-52deb4733.pth"
 WIDTH = 1024
 # Caffe saw blue, green and red in 0..255, around these means.
@@ -57,7 +59,7 @@ BLOCKS = {
 }
 
 
-class BNInception(nn.Module):
+class BNInception(MeanPooled):
     """Images [B, 3, H, W] -> a map [B, 1024, H / 32, W / 32], rounded up.
 
     Images are red, green, blue, normalised by `pretrained_cfg`, which is Caffe's preprocessing
@@ -92,14 +94,6 @@ class BNInception(nn.Module):
         for name, block in BLOCKS.items():
             x = torch.cat(list(self._branches(f"inception_{name}", x, block)), 1)
         return x
-
-    def forward_head(self, feature_map: torch.Tensor, *, pre_logits: bool = True) -> torch.Tensor:
-        """The mean over the map, [B, 1024]; there is no classifier."""
-        return feature_map.mean((-2, -1))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Pooled features [B, 1024]."""
-        return self.forward_head(self.forward_features(images))
 
     def group_matcher(self, coarse: bool = False) -> dict[str, object]:
         """Which parameters are of which depth, as timm's models say it."""

@@ -1,4 +1,4 @@
-"""A timm trunk with a linear embedding head, as the paper's `--arch` describes it."""
+"""A trunk with a linear embedding head, as the paper's `--arch` describes it."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast

@@ -6,7 +6,8 @@ Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, with BatchNorm, as 
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+
+from architectures.mean_pooled import MeanPooled
 
 ADDRESS = "https://download.pytorch.org/models/googlenet-1378be20.pth"
 WIDTH = 1024
@@ -30,7 +31,7 @@ LAYERS = (
 )
 
 
-class GoogLeNet(nn.Module):
+class GoogLeNet(MeanPooled):
     """Images [B, 3, H, W] -> a map [B, 1024, h, w], h near H / 32.
 
     torchvision's weights are of images with mean and standard deviation 0.5, which its
@@ -60,14 +61,6 @@ class GoogLeNet(nn.Module):
         for name in LAYERS:
             x = self.get_submodule(name)(x)
         return x
-
-    def forward_head(self, feature_map: torch.Tensor, *, pre_logits: bool = True) -> torch.Tensor:
-        """The mean over the map, [B, 1024]; there is no classifier."""
-        return feature_map.mean((-2, -1))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Pooled features [B, 1024]."""
-        return self.forward_head(self.forward_features(images))
 
     def group_matcher(self, coarse: bool = False) -> dict[str, object]:
         """Which parameters are of which depth, as timm's models say it."""

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from architectures.merging import MARK
 from architectures.trunks import Trunk
 from utilities.errors import UserError, reason
 
 FLAG = "--lora_rank"
-MARK = "lora_"  # within the names of what learns
 
 
 class LowRank(NamedTuple):

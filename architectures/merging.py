@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 
+MARK = "lora_"  # within the names of adapters
 BASE, COLUMNS, ROWS = "base_layer.", "lora_A.default.weight", "lora_B.default.weight"
 
 
@@ -18,9 +19,7 @@ def merged(weights: dict[str, torch.Tensor], alpha: float | None) -> dict[str, t
     if alpha is None:
         raise ValueError("there are adapters in it, and it does not say their --lora_alpha")
     added = {f"{layer}weight": _product(weights, layer, alpha) for layer in layers}
-    plain = {
-        name.replace(BASE, ""): tensor for name, tensor in weights.items() if "lora_" not in name
-    }
+    plain = {name.replace(BASE, ""): tensor for name, tensor in weights.items() if MARK not in name}
     return {
         name: tensor + added[name] if name in added else tensor for name, tensor in plain.items()
     }

@@ -40,28 +40,9 @@ def measure(batch: int, micro_batch: int, pixels: int, steps: int) -> Step:
     """In this process."""
     import torch
 
-    import architectures
-    import criteria
-    from training import Learner, Updates, optimizers, schedules
-    from utilities.runtime import Runtime, keep_freed_memory
     from utilities.types import Batch
 
-    keep_freed_memory()
-    torch.manual_seed(0)
-    network = architectures.select(
-        ARCH, embed_dim=128, image_size=pixels, pretrained=True, weights_file=None
-    )
-    groups = [{"params": list(network.parameters()), "lr": 1e-5, "name": "network"}]
-    optimizer = optimizers.select("adam", groups)
-    schedule = schedules.select("none", optimizer, schedules.Course(1))
-    learner = Learner(
-        network,
-        criteria.select("recall_at_k"),
-        Updates(optimizer, schedule),
-        runtime=Runtime(),
-        micro_batch=micro_batch,
-    )
-    learner.start_epoch(0)
+    learner = shared.learner_of(ARCH, "recall_at_k", pixels, micro_batch=micro_batch)
     labels = torch.arange(batch) // 4
     data = Batch(torch.randn(batch, 3, pixels, pixels), labels, torch.arange(batch))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

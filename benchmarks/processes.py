@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "criteria"), str(ROOT / "tests" / "distributed")]
+TESTS = [str(ROOT / "tests" / room) for room in ("criteria", "distributed", "training")]
+sys.path[:0] = [str(ROOT), *TESTS]
 
 from benchmarks import shared
 
@@ -108,27 +109,14 @@ def time_steps(count: int, batch: int, pixels: int) -> float:
     """Images per second of a learner's steps, as one of several processes, or alone."""
     import torch
 
-    import architectures
-    import criteria
-    from training import Learner, Updates, optimizers, schedules
     from utilities import processes
-    from utilities.runtime import Runtime, keep_freed_memory
+    from utilities.runtime import Runtime
     from utilities.types import Batch
 
     place = processes.place()
     processes.join(place)
-    keep_freed_memory()
-    torch.manual_seed(0)
-    network = architectures.select(
-        ARCH, embed_dim=128, image_size=pixels, pretrained=True, weights_file=None
-    )
-    groups = [{"params": list(network.parameters()), "lr": 1e-5, "name": "network"}]
-    optimizer = optimizers.select("adam", groups)
-    schedule = schedules.select("none", optimizer, schedules.Course(1))
     runtime = Runtime(rank=place.rank, world_size=place.world_size)
-    updates = Updates(optimizer, schedule)
-    learner = Learner(network, criteria.select("multisimilarity"), updates, runtime=runtime)
-    learner.start_epoch(0)
+    learner = shared.learner_of(ARCH, "multisimilarity", pixels, runtime=runtime)
     images = torch.randn(batch, 3, pixels, pixels)[runtime.part.rows(batch)]
     data = Batch(images, torch.arange(batch) // 4, torch.arange(batch))
     learner.step(data)

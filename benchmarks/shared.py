@@ -5,9 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from training import Learner
+    from utilities.runtime import Runtime
 
 ROOT = Path(__file__).resolve().parents[1]
 FROM_SCRATCH = ROOT / "configs" / "from_scratch.yaml"
@@ -62,6 +67,42 @@ def smoke_flags(folder: Path) -> list[str]:
     }
     flags = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     return [*flags, "--no_figures"]
+
+
+def learner_of(
+    arch: str,
+    objective: str,
+    pixels: int,
+    *,
+    runtime: "Runtime | None" = None,
+    micro_batch: int = 0,
+) -> "Learner":
+    """A learner of a pretrained trunk, in training, as main.py builds one."""
+    # Here, because step.py imports this module and must not get this checkout's rooms.
+    import torch
+
+    import architectures
+    import criteria
+    from training import Learner, Updates, optimizers, schedules
+    from utilities.runtime import Runtime, keep_freed_memory
+
+    keep_freed_memory()
+    torch.manual_seed(0)
+    network = architectures.select(
+        arch, embed_dim=128, image_size=pixels, pretrained=True, weights_file=None
+    )
+    groups = [{"params": list(network.parameters()), "lr": 1e-5, "name": "network"}]
+    optimizer = optimizers.select("adam", groups)
+    updates = Updates(optimizer, schedules.select("none", optimizer, schedules.Course(1)))
+    learner = Learner(
+        network,
+        criteria.select(objective),
+        updates,
+        runtime=runtime or Runtime(),
+        micro_batch=micro_batch,
+    )
+    learner.start_epoch(0)
+    return learner
 
 
 def environment(threads: int) -> dict[str, str]:

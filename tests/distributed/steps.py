@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from every_objective import build, every_form
+from small_learner import Convolution
 from torch import nn
 
 import batchminer
@@ -18,7 +19,7 @@ from language_guidance.text_bank import TextBank
 from training import Learner, Updates, WeightedGuide, optimizers, schedules
 from utilities import processes, seeding
 from utilities.runtime import Runtime
-from utilities.types import Batch, ModelOutput
+from utilities.types import Batch
 
 # Eleven images, which neither 2 nor 4 processes share evenly.
 LABELS = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3])
@@ -48,24 +49,6 @@ class Made(NamedTuple):
     losses: torch.Tensor
     gradients: list[torch.Tensor | None]
     weights: list[torch.Tensor]
-
-
-class Network(nn.Module):
-    """A convolution and a head, with a layer between them."""
-
-    def __init__(self, layer: nn.Module):
-        super().__init__()
-        self.trunk = nn.Sequential(nn.Conv2d(3, 5, 3), layer)
-        self.head = nn.Linear(5, 5)
-
-    def forward(self, images: torch.Tensor) -> ModelOutput:
-        feature_map = self.trunk(images)
-        features = feature_map.mean((2, 3))
-        embeddings = nn.functional.normalize(self.head(features), dim=1)
-        return ModelOutput(embeddings, features, feature_map)
-
-    def train_trunk(self, enabled: bool) -> None:
-        self.trunk.requires_grad_(enabled)
 
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
@@ -105,7 +88,7 @@ def alike() -> Iterator[Case]:
 def make(case: Case, runtime: Runtime, steps: int = STEPS) -> Made:
     """Some steps, of which this process has its share."""
     torch.manual_seed(0)
-    network = Network(LAYERS[case.layer]()).to(case.dtype)
+    network = Convolution(LAYERS[case.layer]()).to(case.dtype)
     criterion, guide = _criterion(case), _guide(case)
     parts: list[nn.Module] = [network, criterion, *([guide] if guide else [])]
     weights = [each for part in parts for each in part.parameters()]

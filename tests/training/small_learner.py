@@ -23,6 +23,24 @@ class Network(nn.Module):
         self.trunk.requires_grad_(enabled)
 
 
+class Convolution(nn.Module):
+    """A convolution and a head of images [B, 3, H, W], with what is asked for between them."""
+
+    def __init__(self, between: nn.Module):
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv2d(3, 5, 3), between)
+        self.head = nn.Linear(5, 5)
+
+    def forward(self, images: torch.Tensor) -> ModelOutput:
+        feature_map = self.trunk(images)
+        features = feature_map.mean((2, 3))
+        embeddings = nn.functional.normalize(self.head(features), dim=1)
+        return ModelOutput(embeddings, features, feature_map)
+
+    def train_trunk(self, enabled: bool) -> None:
+        self.trunk.requires_grad_(enabled)
+
+
 class Spread(nn.Module):
     """The mean square of embeddings around a learned centre."""
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from every_objective import build, every_form
-from small_learner import batch, learner, weights
+from small_learner import Convolution, batch, learner, weights
 from torch import nn
 
 from criteria import Criterion
@@ -17,24 +17,10 @@ LABELS = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3])
 FIELDS = ("embeddings", "features", "feature_map")
 
 
-class Network(nn.Module):
-    """A convolution and a head in float64, with what is asked for between them."""
-
-    def __init__(self, between: nn.Module):
-        super().__init__()
-        torch.manual_seed(5)
-        self.trunk = nn.Sequential(nn.Conv2d(3, 5, 3), between)
-        self.head = nn.Linear(5, 5)
-        self.double()
-
-    def forward(self, images: torch.Tensor) -> ModelOutput:
-        feature_map = self.trunk(images)
-        features = feature_map.mean((2, 3))
-        embeddings = nn.functional.normalize(self.head(features), dim=1)
-        return ModelOutput(embeddings, features, feature_map)
-
-    def train_trunk(self, enabled: bool) -> None:
-        self.trunk.requires_grad_(enabled)
+def network_with(between: nn.Module) -> Convolution:
+    """In float64, always with the same weights."""
+    torch.manual_seed(5)
+    return Convolution(between).double()
 
 
 def images() -> torch.Tensor:
@@ -42,7 +28,7 @@ def images() -> torch.Tensor:
     return torch.randn(len(LABELS), 3, 5, 5, dtype=torch.float64, generator=random)
 
 
-def in_chunks(network: Network, criterion: Criterion, size: int) -> list[torch.Tensor]:
+def in_chunks(network: Convolution, criterion: Criterion, size: int) -> list[torch.Tensor]:
     torch.manual_seed(1)
     reads = {"embeddings", *criterion.reads()}
     chunks = Chunks(network, images(), size, reads=reads, runtime=Runtime())
@@ -52,7 +38,7 @@ def in_chunks(network: Network, criterion: Criterion, size: int) -> list[torch.T
     return [loss.detach(), torch.rand(1), *gradients(network, criterion)]
 
 
-def with_a_graph(network: Network, criterion: Criterion, size: int) -> list[torch.Tensor]:
+def with_a_graph(network: Convolution, criterion: Criterion, size: int) -> list[torch.Tensor]:
     """The same chunks, whose activations are all kept."""
     torch.manual_seed(1)
     outputs = [network(chunk) for chunk in images().split(size)]
@@ -74,7 +60,7 @@ def assert_alike(one: list[torch.Tensor], other: list[torch.Tensor]) -> None:
 
 @pytest.mark.parametrize("name, settings", every_form())
 def test_gradients_are_those_of_a_single_pass(name, settings):
-    network, criterion = Network(nn.Identity()), build(name, settings).double()
+    network, criterion = network_with(nn.Identity()), build(name, settings).double()
     ours = in_chunks(copy.deepcopy(network), copy.deepcopy(criterion), 4)
     assert_alike(ours, with_a_graph(network, criterion, len(LABELS)))
 
@@ -82,7 +68,7 @@ def test_gradients_are_those_of_a_single_pass(name, settings):
 @pytest.mark.parametrize("size", [1, 4, 11, 20])
 @pytest.mark.parametrize("between", [nn.Dropout(0.4), nn.BatchNorm2d(5)], ids=["dropout", "norm"])
 def test_what_is_drawn_is_drawn_again_and_a_norm_follows_once(between, size):
-    ours, expected = (Network(copy.deepcopy(between)) for _ in range(2))
+    ours, expected = (network_with(copy.deepcopy(between)) for _ in range(2))
     criteria = [build("margin", {}).double() for _ in range(2)]
     assert_alike(in_chunks(ours, criteria[0], size), with_a_graph(expected, criteria[1], size))
     for buffer, value in zip(ours.buffers(), expected.buffers()):
@@ -90,7 +76,7 @@ def test_what_is_drawn_is_drawn_again_and_a_norm_follows_once(between, size):
 
 
 def test_only_what_losses_read_is_kept():
-    network, criterion = Network(nn.Identity()), build("multisimilarity", {})
+    network, criterion = network_with(nn.Identity()), build("multisimilarity", {})
     chunks = Chunks(network, images(), 3, reads=criterion.reads(), runtime=Runtime())
     sizes = [len(getattr(chunks.output, field)) for field in FIELDS]
     assert sizes == [len(LABELS), 0, 0]
