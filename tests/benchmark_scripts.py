@@ -1,10 +1,10 @@
 """The scripts of benchmarks/, run at their smallest."""
 
-import subprocess
-import sys
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+from forked import ROOT, Program
+
+FOLDER = ROOT / "benchmarks"
 
 
 def smoke(script: str, folder: Path) -> str:
@@ -12,13 +12,10 @@ def smoke(script: str, folder: Path) -> str:
 
     It must end well and leave nothing there.
     """
-    finished = subprocess.run(
-        [sys.executable, str(FOLDER / script), "--smoke"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert not list(folder.iterdir())
-    return finished.stdout
+    empty = folder / "empty"
+    empty.mkdir()
+    program = Program(FOLDER / script, ["--smoke"], folder / "said", empty)
+    status = program.wait(300)
+    assert status == 0, program.err.read_text()
+    assert not list(empty.iterdir())
+    return program.out.read_text()

@@ -19,6 +19,14 @@ def assets() -> Path:
     return reference.require(reference.SHARED / "assets", "SHARED_DIR")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def disks_that_need_no_waiting() -> Iterator[None]:
+    """What tests write need not outlive a power cut: only that it is flushed is tested."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda opened: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
     """What a program that a test called has set up for its sentences ends with the test."""

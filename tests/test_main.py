@@ -3,13 +3,10 @@
 import csv
 import json
 import math
-import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import numpy as np
 import pytest
 import small_benchmarks as small
 import torch
+from forked import Program
 from PIL import Image
 from wandb_files import wandb_records
 
@@ -118,6 +116,12 @@ def call(birds, tmp_path):
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def encoded(tmp_path_factory) -> list[str]:
+    """Flags with which texts are encoded once for all tests, not for each run."""
+    return ["--cache_path", str(tmp_path_factory.mktemp("encoded"))]
 
 
 def run_in(tmp_path, name="Sample_Run_s0") -> Path:
@@ -275,19 +279,10 @@ def test_a_resumed_run_ends_with_the_same_parameters(call, tmp_path, flags, caps
     assert "--n_epochs 2 (here 4)" in capsys.readouterr().out
 
 
-@pytest.fixture
-def heard_interrupts():
-    """Children hear a SIGINT, which every background job of a script ignores.
-
-    Children inherit what is ignored, but not a handler.
-    """
-    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, inherited)
-
-
 @pytest.mark.parametrize("number, name", list(enumerate(criteria.REGISTRY)))
-def test_every_objective_trains_with_guidance_in_every_precision(call, tmp_path, number, name):
+def test_every_objective_trains_with_guidance_in_every_precision(
+    call, encoded, tmp_path, number, name
+):
     miner = (criteria.REGISTRY[name].MINERS or ("distance",))[0]
     dims = ["--loss_s2sd_target_dims", "8"] if name == "s2sd" else []
     assert (
@@ -297,6 +292,7 @@ def test_every_objective_trains_with_guidance_in_every_precision(call, tmp_path,
             "--batch_mining",
             miner,
             *dims,
+            *encoded,
             "--precision",
             ("fp32", "bf16", "fp16")[number % 3],
             "--no_train_metrics",
@@ -533,10 +529,8 @@ def test_a_benchmark_that_is_not_whole_is_refused_unless_asked(birds, tmp_path, 
     assert "do not compare with published ones" in capsys.readouterr().out
 
 
-def test_ctrl_c_ends_cleanly_and_says_how_to_resume(birds, tmp_path, heard_interrupts):
-    command = [
-        sys.executable,
-        "main.py",
+def test_ctrl_c_ends_cleanly_and_says_how_to_resume(birds, tmp_path):
+    words = [
         *TINY,
         "--dataset",
         "cub200",
@@ -549,23 +543,12 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_resume(birds, tmp_path, heard_inter
         "--kernels",
         "1",
     ]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        checkpoint, deadline = run_in(tmp_path) / run_folder.LAST_CHECKPOINT, time.monotonic() + 120
-        while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.2)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the loader's processes too
-        _, error = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130
+    program = Program(ROOT / "main.py", words, tmp_path / "said")
+    checkpoint = run_in(tmp_path) / run_folder.LAST_CHECKPOINT
+    program.await_file(checkpoint)
+    program.signal(signal.SIGINT)  # as a terminal does: to the loader's processes too
+    assert program.wait(60) == 130
+    error = program.err.read_text()
     assert "Traceback" not in error
     assert f"--config {run_in(tmp_path) / 'args.yaml'} --resume {checkpoint}" in error
 
@@ -1258,15 +1241,11 @@ def tiny_clip(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "guided",
-    [[], ["--language_distill_w", "7.5", "--language_pseudoclass"]],
-    ids=["baseline", "guided"],
-)
-def test_the_command_lines_of_the_papers_readme(birds, tmp_path, monkeypatch, guided):
+def test_the_command_lines_of_the_papers_readme(birds, tmp_path, monkeypatch):
     """Unchanged but for paths, epochs and local weights in the places of the downloads.
 
-    Also for 24 images that are not all of CUB-200, and a batch that fits them.
+    Also for 24 images that are not all of CUB-200, and a batch that fits them. The baseline's line
+    is that of guidance without its flags.
     """
     import timm
 
@@ -1279,6 +1258,8 @@ def test_the_command_lines_of_the_papers_readme(birds, tmp_path, monkeypatch, gu
         "--tau 100 --gamma 1 --arch resnet50_frozen_normalize --embed_dim 128 "
         "--loss multisimilarity --bs 12"
     ).split()
+    parameters.parse(command)
+    guided = ["--language_distill_w", "7.5", "--language_pseudoclass"]
     local = [
         "--allow_partial",
         "--arch_weights",
@@ -1289,14 +1270,11 @@ def test_the_command_lines_of_the_papers_readme(birds, tmp_path, monkeypatch, gu
         str(tmp_path / "cache"),
         "--kernels",
         "0",
+        "--language_weights",
+        str(tiny_clip(tmp_path / "clip")),
+        "--language_pseudoclass_weights",
+        str(resnet50),
     ]
-    if guided:
-        local += [
-            "--language_weights",
-            str(tiny_clip(tmp_path / "clip")),
-            "--language_pseudoclass_weights",
-            str(resnet50),
-        ]
     assert main.main([*command, *guided, *local]) == 0
     assert list(run_in(tmp_path, "cub200-rn128_msim_s2").glob("wandb/offline-run-*/*.wandb"))
 
@@ -1316,9 +1294,7 @@ def test_a_short_guided_run_on_real_images(assets, tmp_path):
                 taken[folder] += 1
                 archive.extract(member, tmp_path, filter="data")
     weights = str(assets / "mobilenetv2_100_imagenet1k.safetensors")
-    command = [
-        sys.executable,
-        "main.py",
+    words = [
         "--dataset",
         "cifar100",
         "--source_path",
@@ -1356,9 +1332,10 @@ def test_a_short_guided_run_on_real_images(assets, tmp_path):
         str(tmp_path / "cache"),
         "--no_train_metrics",
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "croquet ball" in done.stdout  # what the classifier sees in apples of 32 x 32 pixels
+    program = Program(ROOT / "main.py", words, tmp_path / "said")
+    assert program.wait(400) == 0, program.err.read_text()[-2000:]
+    # What the classifier sees in apples of 32 x 32 pixels:
+    assert "croquet ball" in program.out.read_text()
     results = json.loads(next((tmp_path / "runs" / "cifar100").glob("*/results.json")).read_text())
     assert (
         results["metrics"]["Test"]["embeds_e_recall: e_recall@1"]["best"] > 0.5

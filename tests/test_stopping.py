@@ -5,13 +5,13 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from forked import Program
 
 import main
 from evaluation import Evaluator
@@ -179,23 +179,11 @@ def test_a_damaged_state_within_an_epoch_is_a_sentence(photos, tmp_path, monkeyp
 def test_a_signal_to_the_whole_job_is_answered_by_the_run(photos, tmp_path, number):
     """A scheduler signals the loading processes too."""
     argv = [*flags(photos, tmp_path, "processes"), "--n_epochs", "500", "--evaluate_every", "500"]
-    process = subprocess.Popen(
-        [sys.executable, "main.py", *argv],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        last, deadline = tmp_path / "birds" / "r" / LAST_CHECKPOINT, time.monotonic() + 240
-        while not last.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        os.killpg(process.pid, number)
-        _, error = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 143
+    program = Program(ROOT / "main.py", argv, tmp_path / "said")
+    program.await_file(tmp_path / "birds" / "r" / LAST_CHECKPOINT)
+    program.signal(number)
+    assert program.wait(120) == 143
+    error = program.err.read_text()
     assert error.startswith(f"main.py: stopped by {signal.Signals(number).name}; go on with: ")
     assert error.count("\n") == 1 and not list(tmp_path.rglob("*.tmp"))
 
@@ -223,7 +211,14 @@ def test_a_begun_epoch_of_other_steps_begins_anew(photos, tmp_path, monkeypatch,
     assert sum(steps) == 24
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-", ">/dev/full"])
+@pytest.mark.parametrize("missing", ["stdout", "stderr"])
+def test_a_stream_that_python_lacks_ends_no_run(photos, tmp_path, monkeypatch, missing):
+    monkeypatch.setattr(sys, missing, None)
+    assert main.main([*flags(photos, tmp_path, "plain"), "--n_epochs", "1"]) == 0
+    assert (tmp_path / "birds" / "r" / RESULTS).exists()
+
+
+@pytest.mark.parametrize("closed", [">&- 2>&- <&-", ">/dev/full"])
 def test_streams_that_nobody_has_end_no_run(photos, tmp_path, closed):
     argv = [*flags(photos, tmp_path, "plain"), "--n_epochs", "1"]
     command = f"{shlex.quote(sys.executable)} main.py {shlex.join(argv)} {closed}"

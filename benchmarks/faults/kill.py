@@ -169,24 +169,22 @@ def differences(ours: dict, whole: dict) -> list[str]:
     return differing + sorted(ours["files"] ^ whole["files"])
 
 
-def left_behind(before: set[str]) -> list[str]:
-    """Shared memory and processes that nobody has any more."""
+def left_behind(session: int, before: set[str]) -> list[str]:
+    """Shared memory that was not there before, and processes of a run that outlived it."""
     deadline = time.monotonic() + 30  # loading processes see within 5 s that their reader is gone
     while True:
         left = sorted({path.name for path in SHARED_MEMORY.iterdir()} - before)
-        orphans = _orphans()
+        orphans = _processes_of(session)
         if not (left or orphans) or time.monotonic() > deadline:
             return [*left, *(f"process {process}" for process in orphans)]
         time.sleep(0.2)
 
 
-def _orphans() -> list[int]:
-    """Processes forked from this one's runs that outlived them."""
-    mine = Path("/proc/self/cmdline").read_bytes()
+def _processes_of(session: int) -> list[int]:
     processes = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if folder.name != str(os.getpid()) and (folder / "cmdline").read_bytes() == mine:
+            if os.getsid(int(folder.name)) == session:
                 processes.append(int(folder.name))
     return processes
 
@@ -205,7 +203,7 @@ def kill_once(place: Place, moment: float, number: int, whole: dict) -> tuple[bo
     met = ended.status != 0
     if met and number == signal.SIGTERM and ended.status == 143:
         problems += _unclear(ended.said)
-    problems += left_behind(shared)
+    problems += left_behind(process, shared)
     resumed = finish(place)
     if resumed.status:
         return met, [*problems, f"status {resumed.status} when resumed"]

@@ -4,7 +4,6 @@ A server that has loaded the program once forks them all. They meet at a store o
 they do at torchrun's.
 """
 
-import multiprocessing
 import os
 import socket
 import sys
@@ -13,11 +12,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from forked import CONTEXT
 from torch.distributed import TCPStore
-
-LOADED = ["main", "steps", "faiss", "matplotlib.backends.backend_agg", "utilities.pictures"]
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(LOADED)
 
 
 class Group:
