@@ -4,17 +4,22 @@ Features are what the tower pools, or, projected, the vectors that it compares w
 """
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import torch
+from timm.layers import resample_abs_pos_embed
 from torch import nn
 
+from architectures import weights
 from utilities import open_clip_models
 from utilities.errors import UserError
 from utilities.open_clip_models import OpenClip
+from utilities.paths import expanded
 
 LOG = logging.getLogger(__name__)
 KIND = "clip:"
+POSITIONS = "tower.positional_embedding"
 FLAGS = {"flag": "--arch", "file_flag": "--arch_weights"}
 
 
@@ -39,9 +44,9 @@ def create(
     open_clip_models.require_model(wanted)
     if pretrained or file:
         wanted = open_clip_models.source(name.removeprefix(KIND), file, **FLAGS)
-    own = open_clip_models.vision_configuration(wanted)
-    trained_at = own.get("image_size", 224)
-    is_resnet = isinstance(own.get("layers"), list)
+    seen_by = open_clip_models.vision_configuration(wanted)
+    trained_at = seen_by.get("image_size", 224)
+    is_resnet = isinstance(seen_by.get("layers"), list)
     if is_resnet and projected and image_size != trained_at:
         raise UserError(
             f"--arch {name}_projected: its pooling knows images of {trained_at} pixels only, not "
@@ -50,10 +55,15 @@ def create(
     if image_size != trained_at and not is_resnet:
         message = "--arch %s was trained at %s pixels; it takes positions for %d by interpolation."
         LOG.info(message, name, trained_at, image_size)
+    is_of_run = file is not None and Path(expanded(file)).is_file() and weights.is_of_run(file)
     tower = open_clip_models.image_tower(
-        wanted, None if is_resnet else image_size, with_weights=bool(pretrained or file)
+        wanted,
+        None if is_resnet else image_size,
+        with_weights=bool(pretrained or file) and not is_of_run,
     )
     trunk = _as_trunk(tower, name, projected=projected)
+    if file and is_of_run:
+        weights.load_file(trunk, file, name, FLAGS["file_flag"])
     seen = tower.preprocess_cfg
     trunk.pretrained_cfg = {  # where timm looks for it
         "input_size": (3, image_size, image_size),
@@ -62,6 +72,27 @@ def create(
         "std": tuple(seen["std"]),
     }
     return trunk
+
+
+def checkpoint_filter_fn(
+    state: dict[str, torch.Tensor], model: nn.Module
+) -> dict[str, torch.Tensor]:
+    """What a run kept, as its tower takes it: `weights.load_file` asks for it as for timm's.
+
+    A layer that had adapters has names of its own; positions are fitted to the size of images.
+    """
+    names = {"attn.qkv.": "attn.in_proj_", "attn.proj.": "attn.out_proj."}
+    fitted = {}
+    for name, tensor in state.items():
+        for adapted, plain in names.items():
+            name = name.replace(adapted, plain)
+        fitted[name] = tensor
+    positions = fitted.get(POSITIONS)
+    if isinstance(model, TransformerTower) and positions is not None:
+        grid = list(model.tower.grid_size)
+        resized = resample_abs_pos_embed(positions[None], new_size=grid, num_prefix_tokens=1)
+        fitted[POSITIONS] = resized[0]
+    return fitted
 
 
 class TransformerTower(nn.Module):

@@ -174,6 +174,14 @@ def outputs_in(file: str, name: str, file_flag: str) -> int | None:
     return len(weights[min(found, key=lambda key: key.count("."))]) if found else None
 
 
+def is_of_run(file: str) -> bool:
+    """Whether a file holds a network of this program, as checkpoints do."""
+    try:
+        return any(name.startswith("trunk.") for name in _unwrapped(_read(expanded(file))))
+    except Exception:  # whoever loads it says what is wrong with it
+        return False
+
+
 def load_file(model: nn.Module, file: str, name: str, file_flag: str) -> None:
     """All weights of the model from a file, which may hold more: the classifier of a trunk.
 

@@ -338,10 +338,12 @@ def _told_unless_interrupted(
 def _signals_wait() -> Iterator[None]:
     """Signals to stop wait until the workers are started.
 
-    They inherit the mask, so that only the main process answers to them.
+    They inherit the mask, so that only the main process answers to them. The mask is that of one
+    thread: a signal that comes to another one is held.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with signals.held():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -211,17 +211,19 @@ def test_a_begun_epoch_of_other_steps_begins_anew(photos, tmp_path, monkeypatch,
     assert sum(steps) == 24
 
 
-@pytest.mark.parametrize("missing", ["stdout", "stderr"])
-def test_a_stream_that_python_lacks_ends_no_run(photos, tmp_path, monkeypatch, missing):
-    monkeypatch.setattr(sys, missing, None)
-    assert main.main([*flags(photos, tmp_path, "plain"), "--n_epochs", "1"]) == 0
-    assert (tmp_path / "birds" / "r" / RESULTS).exists()
+@pytest.mark.parametrize("name, is_full", [("stdout", False), ("stderr", False), ("stdout", True)])
+def test_a_stream_that_takes_nothing_ends_no_run(photos, tmp_path, monkeypatch, name, is_full):
+    with open("/dev/full", "w", buffering=1) as full:
+        monkeypatch.setattr(sys, name, full if is_full else None)
+        assert main.main([*flags(photos, tmp_path, "plain"), "--n_epochs", "1"]) == 0
+        monkeypatch.undo()
+    folder = tmp_path / "birds" / "r"
+    assert (folder / RESULTS).exists() and "Epoch 1 of 1" in (folder / "log.txt").read_text()
 
 
-@pytest.mark.parametrize("closed", [">&- 2>&- <&-", ">/dev/full"])
-def test_streams_that_nobody_has_end_no_run(photos, tmp_path, closed):
+def test_streams_that_are_closed_end_no_run(photos, tmp_path):
     argv = [*flags(photos, tmp_path, "plain"), "--n_epochs", "1"]
-    command = f"{shlex.quote(sys.executable)} main.py {shlex.join(argv)} {closed}"
+    command = f"{shlex.quote(sys.executable)} main.py {shlex.join(argv)} >&- 2>&- <&-"
     ended = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0 and not ended.stderr
     folder = tmp_path / "birds" / "r"

@@ -146,6 +146,43 @@ def test_a_checkpoint_is_read_without_the_file_that_it_began_with(files, tmp_pat
         network(arch)
 
 
+@pytest.mark.parametrize(
+    "tower, options, rank",
+    [
+        ("tiny-vit", "", 0),
+        ("tiny-vit", "", 2),
+        ("tiny-vit", "_projected", 2),
+        ("tiny-late", "_projected", 0),
+        ("tiny-resnet", "", 0),
+        ("tiny-siglip", "", 2),
+        ("tiny-head", "_projected", 0),
+    ],
+)
+def test_a_checkpoint_of_a_run_is_weights_of_another(files, tmp_path, tower, options, rank):
+    from architectures.low_rank import LowRank
+
+    arch = f"clip:{tower}/{files[tower]}{options}_normalize"
+    trained = network(arch, adapters=LowRank(rank, 4.0) if rank else None)
+    for parameter in trained.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    state = {"state_dict": trained.state_dict(), "settings": {"lora_alpha": 4.0}}
+    torch.save(state, tmp_path / "run.pth.tar")
+    again = network(arch, weights_file=str(tmp_path / "run.pth.tar"))
+    with torch.inference_mode():
+        ours, theirs = (one(images()).features for one in (again, trained))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_positions_of_a_checkpoint_fit_another_size(files, tmp_path):
+    trained = network(f"clip:tiny-vit/{files['tiny-vit']}")
+    torch.save({"state_dict": trained.state_dict()}, tmp_path / "run.pth.tar")
+    arch, file = f"clip:tiny-vit/{files['tiny-vit']}", str(tmp_path / "run.pth.tar")
+    ours, published = network(arch, 64, weights_file=file), network(arch, 64)
+    name = "trunk.tower.positional_embedding"
+    assert ours.state_dict()[name].shape == (1 + 8 * 8, 32)
+    assert torch.equal(ours.state_dict()[name], published.state_dict()[name])
+
+
 def test_a_projection_is_behind_every_stage(files):
     from architectures import stages
 

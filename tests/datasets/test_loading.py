@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from torchvision.transforms import v2
 
 from datasets import loading, transforms
 from datasets.images import ImageSplit
+from utilities import signals
 from utilities.errors import UserError, of_loading
 from utilities.processes import Part
 from utilities.types import Batch, PixelBatch
@@ -295,6 +297,22 @@ def test_waiting_without_a_dying_process_ends():
     assert process.is_alive()
     process.kill()
     process.join()
+
+
+def test_a_signal_that_another_thread_gets_waits_until_processes_have_begun():
+    """A mask is that of one thread, and Python answers in the main one whoever got the signal."""
+    over, reached = threading.Event(), []
+    other = threading.Thread(target=over.wait)
+    other.start()
+    try:
+        with signals.answered(), pytest.raises(signals.Stopped), loading._signals_wait():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+            reached.append("the end")
+    finally:
+        over.set()
+        other.join()
+    assert reached == ["the end"]
 
 
 KILLS_ITS_READER = """
