@@ -43,6 +43,7 @@ class Program:
 
     def signal(self, number: int) -> None:
         """To it and all that it started, as a terminal or a scheduler does."""
+        assert self.process.pid
         os.killpg(self.process.pid, number)
 
     def wait(self, seconds: float) -> int | None:
@@ -59,7 +60,7 @@ def _become(script: Path, words: list[str], out: Path, err: Path, folder: Path) 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background
     for number, file in ((1, out), (2, err)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-    os.fsync = lambda opened: None
+    os.fsync = lambda fd: None  # as in the tests themselves
     os.chdir(folder)
     sys.argv = [str(script), *words]
     sys.path.insert(0, str(script.parent))
