@@ -267,16 +267,24 @@ def build_network(
         LOG.info("--arch %s: _frozen has no effect, because this trunk has no BatchNorm.", opt.arch)
     if not opt.evaluate_only:
         _see_to_norms(opt, network, runtime)
-    if opt.freeze_until and not opt.evaluate_only:
-        network.freeze_until(opt.freeze_until)
-        if not network.fixed:
-            LOG.info("--freeze_until %s has no effect: nothing is before it.", opt.freeze_until)
+        if opt.freeze_until:
+            _freeze(network, opt.freeze_until)
     network.to(runtime.device).to(memory_format=runtime.memory_format)
     strength = transforms.Strength(
         opt.crop_scale_min, opt.crop_ratio_min, opt.color_jitter, opt.rand_augment
     )
     seen = (opt.augmentation, opt.image_size, network.mean, network.std)
     return network, transforms.select(*seen, strength)
+
+
+def _freeze(network: EmbeddingNetwork, stage: str) -> None:
+    """Raises UserError for a stage that there is not; tells where it makes no difference."""
+    network.freeze_until(stage)
+    if not network.fixed:
+        LOG.info("--freeze_until %s has no effect: nothing is before it.", stage)
+    elif not any(weights.requires_grad for weights in network.learned_of_trunk()):
+        what = "no adapter" if network.adapted else "nothing of the trunk"
+        LOG.info("--freeze_until %s: %s is behind it; only the head learns.", stage, what)
 
 
 def build_adapters(opt: parameters.Settings) -> architectures.LowRank | None:

@@ -30,6 +30,22 @@ def test_frozen_without_batchnorm_is_told(caplog, arch, is_told):
     assert (f"--arch {arch}: _frozen has no effect" in caplog.text) == is_told
 
 
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        ("test_resnet --freeze_until conv1", "has no effect: nothing is before it"),
+        ("test_vit --freeze_until norm --lora_rank 2", "no adapter is behind it; only the head"),
+        ("test_vit --freeze_until norm", ""),
+        ("test_vit --freeze_until blocks.3 --lora_rank 2", ""),
+    ],
+)
+def test_a_stage_that_leaves_nothing_to_freeze_or_to_learn_is_told(caplog, flags, told):
+    opt = settings("--arch", *flags.split())
+    with caplog.at_level("INFO"):
+        build.build_network(opt, Runtime(), load_weights=True)
+    assert (told in caplog.text) if told else ("--freeze_until" not in caplog.text)
+
+
 TWO = Runtime(world_size=2)
 
 

@@ -71,7 +71,7 @@ def abbreviated(texts: list[str], characters: int) -> list[str]:
         short = text[: characters - 1 - tail] + ELLIPSIS + text[len(text) - tail :]
         number = 2
         while short in taken:
-            end = f"{ELLIPSIS}{number}"
+            end = f"{ELLIPSIS} ({number})"
             short, number = text[: characters - len(end)] + end, number + 1
         shown[text] = short
         taken.add(short)

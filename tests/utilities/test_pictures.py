@@ -15,7 +15,7 @@ from utilities.pictures import Ruler, abbreviated, lettered, new_figure, save
         (["short", "shorter"], ["short", "shorter"]),
         (["0123456789abc", "x"], ["012345678…", "x"]),
         (["same beginning 1", "same beginning 2"], ["same…ing 1", "same…ing 2"]),
-        (["aaaaaaaaaaXbbbbb", "aaaaaaaaaaYbbbbb"], ["aaaa…bbbbb", "aaaaaaaa…2"]),
+        (["aaaaaaaaaaXbbbbb", "aaaaaaaaaaYbbbbb"], ["aaaa…bbbbb", "aaaaa… (2)"]),
         (["same text " * 3, "same text " * 3], ["same text…", "same text…"]),
     ],
 )
