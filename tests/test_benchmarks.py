@@ -37,6 +37,14 @@ def test_every_benchmark_is_run_by_a_test():
     assert {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.py")} <= named
 
 
+@pytest.mark.parametrize("file", sorted(FOLDER.glob("*.yaml")), ids=lambda file: file.name)
+def test_every_sweep_is_one_that_main_takes(file, tmp_path, capsys):
+    from programs import sweep
+
+    assert sweep.main([str(file), "--dry_run", "--", "--source_path", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("python main.py --") >= 9
+
+
 @pytest.mark.parametrize("script", ROWS)
 def test_it_runs_and_prints_its_table(script, tmp_path):
     output = smoke(script, tmp_path)
