@@ -14,11 +14,13 @@ from typing import NoReturn, TypeVar
 from programs.constants import DEVICES, PRECISIONS
 from utilities import processes
 from utilities.errors import MemoryAdvice, UserError, on_one_line, reason
+from utilities.flags import abridged
 from utilities.paths import expanded
 from utilities.run_folder import LAST_CHECKPOINT, checkpoint_at
 
 Flags = TypeVar("Flags", bound=argparse.Namespace)
 LOG = logging.getLogger(__name__)
+DIGITS = 9  # of a whole number at most
 OF_EMBEDDING = MemoryAdvice(
     host="lower --bs or --kernels",
     gpu="lower --bs, or use --precision bf16 or --device cpu",
@@ -89,7 +91,7 @@ def add_embedding_flags(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto, the default, takes the GPU if there is one.",
     )
-    group.add_argument("--gpu", type=int, nargs=1, help="Index of the GPU (0).")
+    group.add_argument("--gpu", type=at_least(0), nargs=1, help="Index of the GPU (0).")
     group.add_argument(
         "--on_bad_image",
         choices=("raise", "skip"),
@@ -131,14 +133,15 @@ def output(text: str) -> Path:
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """The type of a flag that takes whole numbers from `least` on."""
+    """The type of a flag that takes whole numbers from `least` on, as far as anything counts."""
 
     def parse(text: str) -> int:
-        if not text.lstrip("-").isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(
-                f"must be a whole number of at least {least}, not {text}"
-            )
-        return int(text)
+        rule = f"a whole number of at least {least}"
+        if text.isdecimal() and len(text.lstrip("0")) > DIGITS:
+            rule = f"at most {10**DIGITS - 1}"
+        elif text.isdecimal() and int(text) >= least:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"must be {rule}, not {abridged(text)}")
 
     return parse
 

@@ -132,7 +132,7 @@ def parse(argv: list[str] | None) -> Flags:
     parser.add_argument(
         "--short_side",
         metavar="N",
-        type=int,
+        type=command_line.at_least(0),
         default=0,
         help="Reduce larger images to N pixels on their short side (256 is what evaluation at 224 "
         "reads); without it all stay as they are.",
@@ -143,8 +143,6 @@ def parse(argv: list[str] | None) -> Flags:
         help="Accept counts and checksums other than the published ones.",
     )
     flags = parser.parse_args(argv, Flags())
-    if flags.short_side < 0:
-        parser.error(f"--short_side must be at least 0, not {flags.short_side}.")
     if not flags.sources and not flags.download:
         parser.error("give what you have with --from, or --download.")
     return flags

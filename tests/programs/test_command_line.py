@@ -63,3 +63,20 @@ def test_a_disk_that_fails_is_a_sentence(capsys):
 
     assert command_line.run("embed", work, argparse.Namespace()) == 2
     assert "error: No space left on device." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text, rule",
+    [
+        *((text, "a whole number of at least 1") for text in ("0", "-1", "1.5", "", "--", "x")),
+        *((text, "at most 999999999") for text in ("9" * 10, "9" * 5000)),
+        ("-" + "9" * 5000, "a whole number of at least 1"),
+    ],
+)
+def test_what_is_no_number_that_anything_counts_to_is_a_sentence(text, rule):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"must be {rule}, not .{{1,99}}$"):
+        command_line.at_least(1)(text)
+
+
+def test_whole_numbers_from_the_least_on():
+    assert [command_line.at_least(1)(text) for text in ("1", "007", "9" * 9)] == [1, 7, 999_999_999]
