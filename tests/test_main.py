@@ -1331,6 +1331,7 @@ def test_a_short_guided_run_on_real_images(assets, tmp_path):
         "--cache_path",
         str(tmp_path / "cache"),
         "--no_train_metrics",
+        "--no_figures",
     ]
     program = Program(ROOT / "main.py", words, tmp_path / "said")
     assert program.wait(400) == 0, program.err.read_text()[-2000:]

@@ -140,7 +140,7 @@ SMOKE = Size(epochs=1, trials=1, guided_trials=1, seeds=1, main_seeds=1)
 
 SMOKE_FLAGS = """
     --arch test_resnet_normalize --not_pretrained --device cpu --image_size 32 --embed_dim 8 --bs 8
-    --kernels 0 --tv_split_perc 0.5 --freeze_until layer1
+    --kernels 0 --tv_split_perc 0.5 --freeze_until layer1 --no_figures
 """
 
 
