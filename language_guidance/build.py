@@ -1,5 +1,7 @@
 """From a training split to its language guide: all is encoded once, before training."""
 
+import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +18,10 @@ from language_guidance.similarities import BankSimilarities, Blend, MatrixSimila
 from language_guidance.text_bank import TextBank
 from utilities import processes
 from utilities.errors import UserError
+from utilities.report import duration
 from utilities.types import Batch, PixelBatch
+
+LOG = logging.getLogger(__name__)
 
 
 class GuidanceSettings(NamedTuple):
@@ -126,22 +131,24 @@ class _Encoder(NamedTuple):
 
     def vectors(self, texts: list[str]) -> torch.Tensor:
         """[T, E] float32, on the CPU; of several primers the mean of the unit vectors."""
-        if len(self.primers) == 1:
-            return self._vectors(texts, self.primers[0])
-        units = [normalize(self._vectors(texts, primer), dim=1) for primer in self.primers]
-        return torch.stack(units).mean(0)
+        seconds: list[float] = []
+        of_primers = [self._vectors(texts, primer, seconds) for primer in self.primers]
+        _tell(f"{len(texts):,} texts encoded", seconds)
+        if len(of_primers) == 1:
+            return of_primers[0]
+        return torch.stack([normalize(vectors, dim=1) for vectors in of_primers]).mean(0)
 
-    def _vectors(self, texts: list[str], primer: str) -> torch.Tensor:
-        key = digest(language_models.ENCODING_VERSION, self.model.identity, texts, primer)
-        return remember(
-            self.cache,
-            "text",
-            key,
-            lambda: processes.from_main(
+    def _vectors(self, texts: list[str], primer: str, seconds: list[float]) -> torch.Tensor:
+        def compute() -> torch.Tensor:
+            started = time.monotonic()
+            vectors = processes.from_main(
                 language_models.encode, self.model, texts, primer, self.device
-            ),
-            shape=(len(texts), None),
-        )
+            )
+            seconds.append(time.monotonic() - started)
+            return vectors
+
+        key = digest(language_models.ENCODING_VERSION, self.model.identity, texts, primer)
+        return remember(self.cache, "text", key, compute, shape=(len(texts), None))
 
 
 def build(
@@ -383,9 +390,12 @@ def _outputs(classifier: Classifier, encoder: _Encoder, shape: tuple[int, int]) 
     """What the classifier gives of the training images: logits [N, V], or vectors [N, E]."""
 
     def compute() -> torch.Tensor:
+        started = time.monotonic()
         network = classifier.load()
         batches = classifier.batches(network)
-        return pseudolabels.classify(network, batches, count=shape[0], device=encoder.device)
+        outputs = pseudolabels.classify(network, batches, count=shape[0], device=encoder.device)
+        _tell(f"{shape[0]:,} images classified", [time.monotonic() - started])
+        return outputs
 
     key = digest(
         pseudolabels.LOGITS_VERSION,
@@ -395,6 +405,13 @@ def _outputs(classifier: Classifier, encoder: _Encoder, shape: tuple[int, int]) 
     )
     kind = "logits" if classifier.texts is None else "images"
     return remember(encoder.cache, kind, key, compute, shape=shape)
+
+
+def _tell(what: str, seconds: list[float]) -> None:
+    """How long it took, if it was not kept from an earlier run."""
+    if seconds:
+        took = duration(sum(seconds))
+        LOG.info("%s in %s, loading the model included; kept in --cache_path.", what, took)
 
 
 def _stamp(file: str) -> tuple[str, int, int]:

@@ -18,6 +18,7 @@ from utilities.choices import part_of
 from utilities.errors import UserError, in_escapes
 from utilities.hub import offline_unless_reachable
 from utilities.open_clip_models import OpenClip, identity, unavailable
+from utilities.progress import progress
 
 LOG = logging.getLogger(__name__)
 # To be raised with any change of the vectors that a sentence gets from the same weights: pooling,
@@ -83,10 +84,11 @@ def encode(
         return encoder(texts)
     sentences = [primer.replace("{}", text) for text in texts]
     chunks = []
-    with torch.inference_mode():
+    with torch.inference_mode(), progress(None, "Texts", total=len(sentences)) as told:
         for start in range(0, len(sentences), SENTENCES_AT_ONCE):
             vectors = encoder(sentences[start : start + SENTENCES_AT_ONCE])
             chunks.append(vectors.float().cpu())
+            told.update(len(vectors))
     return torch.cat(chunks).clone()  # usable with gradients, unlike a tensor of inference
 
 

@@ -465,3 +465,20 @@ def test_a_contrastive_loss_needs_the_dimension_of_the_embeddings():
             cache=Path(),
             device=CPU,
         )
+
+
+def test_what_encoding_and_classifying_took_is_told_once(tmp_path, files, monkeypatch, caplog):
+    classifier, _ = counted_classifier(monkeypatch, files)
+    settings = {"pseudoclass": True, "pseudoclass_share": 0.5, "primer": ("a {}", "the {}")}
+    with caplog.at_level("INFO"):
+        build(tmp_path, classifier, **settings)
+    told = [line for line in caplog.messages if line.endswith("kept in --cache_path.")]
+    assert [line.partition(" in ")[0] for line in told] == [
+        "3 texts encoded",
+        "998 texts encoded",
+        "5 images classified",
+    ]
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        build(tmp_path, classifier, **settings)
+    assert "kept in" not in caplog.text
