@@ -2715,9 +2715,10 @@ def _configured(typed: Mapping[str, object]) -> tuple[dict[str, object], list[st
 
     A name that a run got by its group and seed (older files hold it) is none for other runs.
     """
-    if not typed.get("config"):
-        return {}, []  # that it is empty is told with all else
-    values, problems = read_settings_file(str(typed["config"]), FLAGS)
+    config = typed.get("config")
+    if not config or BY_NAME["config"].problems(config):
+        return {}, []  # what is wrong with the path is told with all else
+    values, problems = read_settings_file(str(config), FLAGS)
     values = _with_layout(values)
     group, seed = (values.get(name, BY_NAME[name].initial()) for name in ("group", "seed"))
     is_seed = not BY_NAME["seed"].problems(seed)  # nothing else can always be written out

@@ -129,7 +129,10 @@ def output(text: str) -> Path:
     path = place(text)
     if path.exists() and not path.is_file() and not path.is_dir():
         raise argparse.ArgumentTypeError(f"{text}: it is a pipe or a device, not a file")
-    return path.resolve() if path.is_symlink() else path
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except (OSError, RuntimeError) as error:  # Python before 3.13 raises the latter
+        raise argparse.ArgumentTypeError(f"{text}: it is a link that leads nowhere") from error
 
 
 def at_least(least: int) -> Callable[[str], int]:

@@ -325,11 +325,15 @@ def test_wrong_config(capsys, tmp_path, text, part):
     assert "nowhere.yaml" in fails(capsys, "--config", "nowhere.yaml")
 
 
-def test_a_pipe_that_nobody_writes_is_no_config(pipe, capsys):
-    with pytest.raises(SystemExit) as ended:
-        parameters.parse(["--config", str(pipe)])
-    error = capsys.readouterr().err
-    assert ended.value.code == 2 and "a pipe or a device, not a file" in error
+@pytest.mark.parametrize("flag", ["config", "arch_weights", "resume", "class_text"])
+def test_a_pipe_that_nobody_writes_and_a_link_to_itself_are_no_files(pipe, tmp_path, capsys, flag):
+    (tmp_path / "link").symlink_to("link")
+    for path, why in ((pipe, "is a pipe or a device"), (tmp_path / "link", "levels of symbolic")):
+        with pytest.raises(SystemExit) as ended:
+            parameters.parse([f"--{flag}", str(path)])
+        lines = capsys.readouterr().err.splitlines()
+        told = [line for line in lines if f" --{flag} {str(path)[:20]}" in line]
+        assert ended.value.code == 2 and len(told) == 1 and why in told[0], lines
 
 
 def test_what_is_wrong_stays_on_one_line(capsys):

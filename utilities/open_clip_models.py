@@ -13,7 +13,7 @@ from PIL import Image
 from utilities import torchscript
 from utilities.errors import UserError, reason
 from utilities.hub import offline_unless_reachable
-from utilities.paths import expanded
+from utilities.paths import expanded, require_readable
 
 HUB = "hf-hub:"
 CONFIGURATION = "open_clip_config.json"
@@ -130,11 +130,13 @@ def load(wanted: OpenClip, device: torch.device, **options: Any) -> Any:
     from open_clip.model import resize_pos_embed
 
     weights = wanted.weights
-    is_script = weights is not None and torchscript.is_torchscript(weights)
-    pretrained = None if wanted.is_folder or is_script else weights or wanted.tag
     if not weights:
         offline_unless_reachable()
     try:
+        if weights:
+            require_readable(weights)
+        is_script = weights is not None and torchscript.is_torchscript(weights)
+        pretrained = None if wanted.is_folder or is_script else weights or wanted.tag
         model = open_clip.create_model(
             wanted.name,
             pretrained=pretrained,

@@ -5,6 +5,8 @@ import os
 
 from utilities.errors import UserError
 
+NO_FILE = "It is a pipe or a device, not a file"
+
 
 def expanded(path: str | os.PathLike[str]) -> str:
     """The path with `~` or `~name` at its beginning replaced by that home folder.
@@ -29,13 +31,17 @@ def require_readable(path: str | os.PathLike[str]) -> None:
 
     What a shell hands over, `<(...)` or /dev/stdin, comes to an end.
     """
+    if _never_ends(path):
+        raise OSError(errno.EINVAL, NO_FILE, os.fspath(path))
+
+
+def _never_ends(path: str | os.PathLike[str]) -> bool:
     is_odd = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
-    if is_odd and not os.path.realpath(path).startswith("/proc/"):
-        raise OSError(errno.EINVAL, "It is a pipe or a device, not a file", os.fspath(path))
+    return is_odd and not os.path.realpath(path).startswith("/proc/")
 
 
 def unreachable(path: str | os.PathLike[str]) -> str | None:
-    """Why a path cannot even be looked at, of whatever is or is not there; None where it can."""
+    """Why a path cannot even be looked at, or not be read to an end; None where it can."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -44,4 +50,4 @@ def unreachable(path: str | os.PathLike[str]) -> str | None:
         return error.strerror or str(error)
     except ValueError as error:
         return str(error)
-    return None
+    return NO_FILE if _never_ends(path) else None

@@ -22,6 +22,7 @@ DAMAGED = (
     LZMAError,
     EOFError,
     OSError,
+    KeyError,  # of a link to what the archive does not have
     RuntimeError,
     NotImplementedError,
 )

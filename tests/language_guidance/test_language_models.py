@@ -226,6 +226,12 @@ def test_without_a_network_the_message_says_what_to_do(name, monkeypatch, tmp_pa
         language_models.select(name).load(CPU)
 
 
+def test_a_pipe_is_no_weights(pipe):
+    model = language_models.select(f"clip:ViT-B-32/{pipe}", None)
+    with pytest.raises(UserError, match="a pipe or a device"):
+        language_models.encode(model, ["owl"], "a {}", torch.device("cpu"))
+
+
 def test_a_clip_folder_without_weights_is_refused(clip, tmp_path):
     (tmp_path / "open_clip_config.json").write_text((clip / "open_clip_config.json").read_text())
     with pytest.raises(UserError, match="--language_weights"):

@@ -80,3 +80,9 @@ def test_what_is_no_number_that_anything_counts_to_is_a_sentence(text, rule):
 
 def test_whole_numbers_from_the_least_on():
     assert [command_line.at_least(1)(text) for text in ("1", "007", "9" * 9)] == [1, 7, 999_999_999]
+
+
+def test_a_link_to_itself_is_no_place_to_write(tmp_path):
+    (tmp_path / "link").symlink_to("link")
+    with pytest.raises(argparse.ArgumentTypeError, match="link: it is a link that leads nowhere"):
+        command_line.output(str(tmp_path / "link"))
