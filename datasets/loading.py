@@ -148,6 +148,8 @@ class Batches:
             # Killed while it handed a batch over: the message of a loader that sees it in time.
             _await_its_end()
             raise RuntimeError("DataLoader worker exited unexpectedly") from error
+        finally:
+            _forget_killed(batches)
 
     @property
     def _requests(self) -> "_Requests":
@@ -266,6 +268,20 @@ def _read(batch: Any) -> Batch | PixelBatch:
             "replace or remove it, or leave such images out with --on_bad_image skip."
         )
     return batch
+
+
+def _forget_killed(batches: Any) -> None:
+    """Where a process was killed, end the others of a loader's iterator, and share no lock with it.
+
+    torch's farewell takes a lock that each process takes between two batches: of one that was
+    killed there it is never given back, and the farewell would wait for ever.
+    """
+    workers = getattr(batches, "_workers", ())
+    if not any(worker.exitcode for worker in workers):
+        return
+    for worker in workers:
+        worker.kill()
+    batches._workers_done_event = multiprocessing.Event()
 
 
 def _await_its_end(seconds: float = 10) -> None:

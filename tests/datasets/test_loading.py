@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,6 +157,7 @@ def test_an_evaluation_ends_its_processes_itself(split, two_cores):
 
 def test_only_a_reader_that_left_is_no_error_of_a_loading_process(monkeypatch, capsys):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # undone at the end
+    monkeypatch.delattr(signal, "sigwaitinfo")  # with it a thread takes this process's signals
     loading._leave_quietly()
     sys.excepthook(EOFError, EOFError(), None)
     assert capsys.readouterr().err == ""
@@ -313,6 +315,35 @@ def test_a_signal_that_another_thread_gets_waits_until_processes_have_begun():
         over.set()
         other.join()
     assert reached == ["the end"]
+
+
+@pytest.fixture
+def a_minute() -> Iterator[None]:
+    """What waits for ever fails after it."""
+
+    def fail(*ignored: object) -> None:
+        raise AssertionError("it waits for ever")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_a_process_that_was_killed_with_a_lock_keeps_nobody_waiting(split, a_minute):
+    """Of its loader's event, which it looks at between two batches and torch sets at the end."""
+    batches = iter(loading.Batches(loading.training_loader(split, [[0]] * 1000, workers=2)))
+    next(batches)
+    iterator = batches.gi_frame.f_locals["batches"]
+    iterator._workers_done_event._cond.acquire()  # which nobody will release
+    os.kill(iterator._workers[0].pid, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        for _ in batches:
+            pass
+    children = list(iterator._workers)
+    iterator._shutdown_workers()
+    assert not any(child.is_alive() for child in children)
 
 
 KILLS_ITS_READER = """
