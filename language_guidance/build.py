@@ -131,24 +131,28 @@ class _Encoder(NamedTuple):
 
     def vectors(self, texts: list[str]) -> torch.Tensor:
         """[T, E] float32, on the CPU; of several primers the mean of the unit vectors."""
-        seconds: list[float] = []
-        of_primers = [self._vectors(texts, primer, seconds) for primer in self.primers]
-        _tell(f"{len(texts):,} texts encoded", seconds)
+        of_primers, seconds = zip(*(self._vectors(texts, primer) for primer in self.primers))
+        _tell(f"{len(texts):,} texts encoded", sum(seconds))
         if len(of_primers) == 1:
             return of_primers[0]
         return torch.stack([normalize(vectors, dim=1) for vectors in of_primers]).mean(0)
 
-    def _vectors(self, texts: list[str], primer: str, seconds: list[float]) -> torch.Tensor:
+    def _vectors(self, texts: list[str], primer: str) -> tuple[torch.Tensor, float]:
+        """[T, E], and the seconds in which they were encoded, 0 of those that were kept."""
+        seconds = 0.0
+
         def compute() -> torch.Tensor:
+            nonlocal seconds
             started = time.monotonic()
             vectors = processes.from_main(
                 language_models.encode, self.model, texts, primer, self.device
             )
-            seconds.append(time.monotonic() - started)
+            seconds = time.monotonic() - started
             return vectors
 
         key = digest(language_models.ENCODING_VERSION, self.model.identity, texts, primer)
-        return remember(self.cache, "text", key, compute, shape=(len(texts), None))
+        vectors = remember(self.cache, "text", key, compute, shape=(len(texts), None))
+        return vectors, seconds
 
 
 def build(
@@ -394,7 +398,7 @@ def _outputs(classifier: Classifier, encoder: _Encoder, shape: tuple[int, int]) 
         network = classifier.load()
         batches = classifier.batches(network)
         outputs = pseudolabels.classify(network, batches, count=shape[0], device=encoder.device)
-        _tell(f"{shape[0]:,} images classified", [time.monotonic() - started])
+        _tell(f"{shape[0]:,} images classified", time.monotonic() - started)
         return outputs
 
     key = digest(
@@ -407,10 +411,10 @@ def _outputs(classifier: Classifier, encoder: _Encoder, shape: tuple[int, int]) 
     return remember(encoder.cache, kind, key, compute, shape=shape)
 
 
-def _tell(what: str, seconds: list[float]) -> None:
+def _tell(what: str, seconds: float) -> None:
     """How long it took, if it was not kept from an earlier run."""
     if seconds:
-        took = duration(sum(seconds))
+        took = duration(seconds)
         LOG.info("%s in %s, loading the model included; kept in --cache_path.", what, took)
 
 
