@@ -54,12 +54,17 @@ class Program:
         return status
 
 
+def speak_into(out: Path, err: Path) -> None:
+    """What this process says goes to the ends of these files from now on."""
+    for number, file in ((1, out), (2, err)):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+
+
 def _become(script: Path, words: list[str], out: Path, err: Path, folder: Path) -> None:
     os.setsid()
     multiprocessing.set_start_method(None, force=True)  # as anywhere, not the server's
     signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background
-    for number, file in ((1, out), (2, err)):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    speak_into(out, err)
     os.fsync = lambda fd: None  # as in the tests themselves
     os.chdir(folder)
     sys.argv = [str(script), *words]

@@ -73,7 +73,7 @@ OF_ALL_PARTS = (
     "few_parameters",
     "lone_image",
     "known_ones",
-    "(kinds_of_embeddings and wide)",
+    "(kinds_of_embeddings and 20-wide-cosine)",
 )
 SWEEPS = (
     "tests/test_parameters.py",

@@ -1244,8 +1244,8 @@ def tiny_clip(folder: Path) -> Path:
 def test_the_command_lines_of_the_papers_readme(birds, tmp_path, monkeypatch):
     """Unchanged but for paths, epochs and local weights in the places of the downloads.
 
-    Also for 24 images that are not all of CUB-200, and a batch that fits them. The baseline's line
-    is that of guidance without its flags.
+    Also for 24 small images that are not all of CUB-200, and a batch that fits them. The baseline's
+    line is that of guidance without its flags.
     """
     import timm
 
@@ -1262,6 +1262,8 @@ def test_the_command_lines_of_the_papers_readme(birds, tmp_path, monkeypatch):
     guided = ["--language_distill_w", "7.5", "--language_pseudoclass"]
     local = [
         "--allow_partial",
+        "--image_size",
+        "64",
         "--arch_weights",
         str(resnet50),
         "--save_path",

@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from forked import CONTEXT
+from forked import CONTEXT, speak_into
 from torch.distributed import TCPStore
 
 
@@ -76,7 +76,5 @@ def _member(
     arguments: tuple[Any, ...],
 ) -> None:
     os.environ.update(environment(rank, size, port))
-    for number, ending in ((1, "out"), (2, "err")):
-        file = os.open(folder / f"{rank}.{ending}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(file, number)
+    speak_into(folder / f"{rank}.out", folder / f"{rank}.err")
     sys.exit(work(*arguments))
