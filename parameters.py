@@ -47,6 +47,7 @@ from utilities.flags import (
     read_command_line,
     read_settings_file,
     read_stored,
+    repetitions,
     spellings,
     table,
     within,
@@ -2383,7 +2384,9 @@ def inherit(opt: Settings, checkpoint: Mapping[str, object]) -> Settings:
     inherited, problems = read_stored(_inherited(_with_layout(checkpoint)), FLAGS)
     stated = {name: value for name, value in vars(opt).items() if name in opt.stated}
     values = {flag.name: flag.initial() for flag in FLAGS} | _beneath(stated, inherited) | stated
-    settings = Settings(values, given=opt.given, stated=opt.stated, spelled=opt.spelled)
+    settings = Settings(
+        values, given=opt.given, stated=opt.stated, spelled=opt.spelled, repeated=opt.repeated
+    )
     return _checked(settings, problems)
 
 
@@ -2511,7 +2514,9 @@ def notices(opt: Settings) -> list[str]:
     stands on the command line, or in --config with another value than the default, unless that is
     what a run has recorded of itself.
     """
-    return [opt.as_typed(sentence) for sentence in (*idle_settings(FLAGS, opt), *_advice(opt))]
+    sentences = [f"--{name} is given more than once; the last counts." for name in opt.repeated]
+    sentences += [*idle_settings(FLAGS, opt), *_advice(opt)]
+    return [opt.as_typed(sentence) for sentence in sentences]
 
 
 def notices_of_length(opt: Settings, iterations: int) -> list[str]:
@@ -2706,7 +2711,10 @@ def _read(words: Sequence[str]) -> tuple[Settings, list[str]]:
         given=_chosen(config) | typed.keys(),
         stated=config.keys() | typed.keys(),
         spelled=spellings(FLAGS, words),
+        repeated=repetitions(FLAGS, words),
     )
+    if "config" in settings.repeated:
+        problems.append("--config is given more than once; put all settings into one file.")
     return settings, problems + wrong_in_file
 
 

@@ -185,7 +185,7 @@ def is_of_run(file: str) -> bool:
 def load_file(model: nn.Module, file: str, name: str, file_flag: str) -> None:
     """All weights of the model from a file, which may hold more: the classifier of a trunk.
 
-    Raises UserError if any is missing.
+    Raises UserError if any is missing, or is no finite number.
     """
     # The filter of the model's own module fits old key names, and positions of a ViT to its image
     # size.
@@ -194,11 +194,13 @@ def load_file(model: nn.Module, file: str, name: str, file_flag: str) -> None:
     try:
         if path.lower().endswith((".npz", ".npy")):  # of models that were published so
             timm.models.load_checkpoint(model, path)
+            _require_sound(model.state_dict(), model)
             return
         content = _read(path)
         unwrapped = merging.merged(_unwrapped(content), merging.alpha_of(content))
         weights = _without_prefixes(unwrapped, model.state_dict().keys())
         fitted = fit(weights, model) if fit else weights
+        _require_sound(fitted, model)
         missing = model.load_state_dict(fitted, strict=False).missing_keys
     except Exception as error:  # timm, safetensors and torch each raise types of their own
         raise UserError(
@@ -209,6 +211,22 @@ def load_file(model: nn.Module, file: str, name: str, file_flag: str) -> None:
             f"{file_flag} {file} does not hold weights of {name} "
             f"({len(missing)} are missing, the first {missing[0]})."
         )
+
+
+def _require_sound(weights: Mapping[str, torch.Tensor], model: nn.Module) -> None:
+    """Raises ValueError for weights that torch would cast, or take as they are, without a word.
+
+    Whole numbers of quantised weights mean nothing without their scales.
+    """
+    for name, own in model.state_dict().items():
+        given = weights.get(name)
+        if given is None or not own.is_floating_point():
+            continue
+        if not given.is_floating_point():
+            kind = str(given.dtype).removeprefix("torch.")
+            raise ValueError(f"{name} is {kind}; expected are the floats that were trained")
+        if not given.float().isfinite().all():
+            raise ValueError(f"{name} holds numbers that are not finite")
 
 
 def _of_hub(name: str, file_flag: str) -> str:

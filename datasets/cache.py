@@ -24,6 +24,7 @@ from datasets.images import Splits
 from datasets.transforms import scaled_to
 from utilities import memory
 from utilities.errors import UserError
+from utilities.fingerprint import stamp
 from utilities.paths import expanded
 
 LOG = logging.getLogger(__name__)
@@ -217,11 +218,8 @@ def _source(height: int, width: int, values: torch.Tensor) -> Source:
 
 
 def _file(folder: Path, files: list[str], short_side: int, oriented: bool) -> Path:
-    """Named by the images, when they were changed, and how they are kept."""
-    facts = []
-    for path in files:
-        status = os.stat(path)
-        facts.append((path, status.st_size, status.st_mtime_ns))
+    """Named by the images, by what shows a change of them, and by how they are kept."""
+    facts = [(path, *stamp(path)) for path in files]
     digest = hashlib.sha256(
         repr((PIXELS_VERSION, oriented, short_side, facts)).encode()
     ).hexdigest()[:16]

@@ -12,7 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from datasets import scan
-from datasets.listing import TEST, TRAIN, VALIDATION, Category, Listing, first_half_trains
+from datasets.listing import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Category,
+    Listing,
+    first_half_trains,
+    tell_alike,
+)
 from utilities.errors import UserError, named
 
 LOG = logging.getLogger(__name__)
@@ -24,6 +32,8 @@ PART_NAMES = {
     "valid": VALIDATION,
     "validation": VALIDATION,
     "dev": VALIDATION,
+    "eval": VALIDATION,
+    "evaluation": VALIDATION,
     "test": TEST,
     "testing": TEST,
     "query": QUERY,
@@ -75,6 +85,7 @@ def _listing(root: Path, images: dict[str, list[str]]) -> Listing:
             "at least 4 are needed, "
             "because the first half of the classes trains and the second half tests."
         )
+    tell_alike(str(root), "folders", images)
     labels = np.repeat(np.arange(len(images)), [len(files) for files in images.values()])
     return Listing(
         files=list(chain(*images.values())),
@@ -202,6 +213,7 @@ def _divided(root: Path, images: dict[str, list[str]], parts: dict[str, int]) ->
     _refuse_parts_below(
         root, [f"{parts[top]}/{name}" for top, name in zip(top_of.values(), classes)]
     )
+    tell_alike(str(root), "folders", names)
     labels = {name: label for label, name in enumerate(names)}
     sizes = [len(images[path]) for path in folders]
     return Listing(

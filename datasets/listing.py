@@ -3,7 +3,12 @@
 Readers make a `Listing`, splits are cut from it.
 """
 
+import logging
 import os
+import re
+import unicodedata
+from collections.abc import Iterable
+from decimal import Decimal
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +17,10 @@ from datasets.images import ImageSplit
 from utilities import text_file
 from utilities.errors import UserError, named
 
+LOG = logging.getLogger(__name__)
 TRAIN, VALIDATION, TEST = 0, 1, 2
 PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
 class Category(NamedTuple):
@@ -62,6 +69,21 @@ def real_paths(files: list[str]) -> list[str]:
         is_plain = name not in ("", ".", "..") and not os.path.islink(file)
         paths.append(f"{folders[folder]}/{name}" if is_plain else os.path.realpath(file))
     return paths
+
+
+def tell_alike(where: str, kind: str, names: Iterable[str]) -> None:
+    """Tells of names that are different classes here, and perhaps one to whoever wrote them.
+
+    They differ in case, in space, or in how Unicode or a number is written.
+    """
+    written: dict[object, list[str]] = {}
+    for name in names:
+        plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        written.setdefault(Decimal(plain) if NUMBER.fullmatch(plain) else plain, []).append(name)
+    if alike := [" and ".join(map(repr, some)) for some in written.values() if len(some) > 1]:
+        LOG.warning(
+            "%s: %s that are almost alike are different classes: %s.", where, kind, named(alike)
+        )
 
 
 def split(listing: Listing, part: int) -> ImageSplit | None:

@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import re
-import unicodedata
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from datasets.listing import (
+    NUMBER,
     TEST,
     TRAIN,
     VALIDATION,
@@ -25,6 +25,7 @@ from datasets.listing import (
     first_half_trains,
     real_paths,
     rows_of,
+    tell_alike,
 )
 from utilities import text_file
 from utilities.errors import UserError, named, reason
@@ -53,7 +54,6 @@ OTHER_NAMES = {
 # Labels that tables have where there is none, in lower case.
 MISSING = ("nan", "na", "n/a", "#n/a", "<na>", "nat", "null", "none")
 OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
-NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 BETWEEN_NUMBERS = re.compile(r"[\s,;()\[\]]+")
 COORDINATE = re.compile(r"-?[0-9]{1,9}(\.[0-9]*)?")
 Meaning = TypeVar("Meaning")
@@ -144,7 +144,8 @@ def _csv(text: str) -> "pyarrow.Table":
     separators = [mark for mark in OTHER_SEPARATORS if "," not in header and mark in header]
     if separators:
         raise ValueError(f"its columns are separated by {OTHER_SEPARATORS[separators[0]]}")
-    texts = csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pyarrow.string()))
+    # Nothing is taken for a number: 01 and 1 are two labels, whatever stands around a name.
+    texts = csv.ConvertOptions(default_column_type=pyarrow.string())
     newlines = csv.ParseOptions(newlines_in_values=True)
     source = pyarrow.py_buffer(text.encode())
     return csv.read_csv(pyarrow.BufferReader(source), convert_options=texts, parse_options=newlines)
@@ -223,7 +224,7 @@ def _categories(path: Path, columns: dict[str, list[str]]) -> tuple[np.ndarray, 
     if all(NUMBER.fullmatch(name) for name in names):
         order = np.array(sorted(range(len(names)), key=lambda row: Decimal(str(names[row]))))
         names, labels = names[order], np.argsort(order)[labels]
-    _tell_alike(path, names.tolist())
+    tell_alike(f"--source_path {path}", "labels", names.tolist())
     captions = _captions(labels, columns.get("caption", []), len(names))
     texts = _said_once(path, "class_name", columns, labels, names)
     superclasses = _said_once(path, "superclass", columns, labels, names)
@@ -240,21 +241,6 @@ def _categories(path: Path, columns: dict[str, list[str]]) -> tuple[np.ndarray, 
         Category(name, text or name, caption, superclass or None)
         for name, text, caption, superclass in zip(names, texts, captions, superclasses)
     ]
-
-
-def _tell_alike(path: Path, names: list[str]) -> None:
-    """Tells of labels that are different classes here, and perhaps one to whoever wrote them."""
-    written: dict[object, list[str]] = {}
-    for name in names:
-        plain = unicodedata.normalize("NFKC", name).casefold()
-        written.setdefault(Decimal(plain) if NUMBER.fullmatch(plain) else plain, []).append(name)
-    alike = [" and ".join(map(repr, some)) for some in written.values() if len(some) > 1]
-    if alike:
-        LOG.warning(
-            "--source_path %s: labels that are almost alike are different classes: %s.",
-            path,
-            named(alike),
-        )
 
 
 def _said_once(

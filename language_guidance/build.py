@@ -18,10 +18,12 @@ from language_guidance.similarities import BankSimilarities, Blend, MatrixSimila
 from language_guidance.text_bank import TextBank
 from utilities import processes
 from utilities.errors import UserError
+from utilities.fingerprint import stamp
 from utilities.report import duration
 from utilities.types import Batch, PixelBatch
 
 LOG = logging.getLogger(__name__)
+UNIT_TOLERANCE = 1e-2  # of the length of a normalised vector, which is 0 where there is none
 
 
 class GuidanceSettings(NamedTuple):
@@ -152,7 +154,19 @@ class _Encoder(NamedTuple):
 
         key = digest(language_models.ENCODING_VERSION, self.model.identity, texts, primer)
         vectors = remember(self.cache, "text", key, compute, shape=(len(texts), None))
+        _require_directions(vectors, texts)
         return vectors, seconds
+
+
+def _require_directions(vectors: torch.Tensor, texts: list[str]) -> None:
+    """Raises UserError for a vector without direction: similarities by it would mean nothing."""
+    is_unit = (normalize(vectors, dim=1).norm(dim=1) - 1).abs() < UNIT_TOLERANCE
+    if not is_unit.all():
+        row = int(is_unit.int().argmin())
+        raise UserError(
+            f"--language_model: the vector of the text {texts[row]!r} is zero, or beyond what can "
+            "be computed with; give another text with --class_text, or take another model."
+        )
 
 
 def build(
@@ -218,6 +232,8 @@ def _by_texts(
     """Vectors of captions, of pseudolabels or of both, under a control if one is asked for."""
     read = []
     if settings.reads_names:
+        if len(set(captions)) < 2 <= len(captions):
+            LOG.warning("All classes have the text %r: it cannot tell them apart.", captions[0][0])
         read.append(_Texts(_caption_bank(encoder, captions), [list(group) for group in captions]))
     if settings.reads_pseudolabels:
         if classifier is None:
@@ -403,7 +419,7 @@ def _outputs(classifier: Classifier, encoder: _Encoder, shape: tuple[int, int]) 
 
     key = digest(
         pseudolabels.LOGITS_VERSION,
-        [_stamp(file) for file in classifier.files],
+        [(file, *stamp(file)) for file in classifier.files],
         None if classifier.boxes is None else classifier.boxes.tolist(),
         *classifier.identity,
     )
@@ -416,9 +432,3 @@ def _tell(what: str, seconds: float) -> None:
     if seconds:
         took = duration(seconds)
         LOG.info("%s in %s, loading the model included; kept in --cache_path.", what, took)
-
-
-def _stamp(file: str) -> tuple[str, int, int]:
-    """What changes with the content of a file: its size and its time of change."""
-    status = Path(file).stat()
-    return file, status.st_size, status.st_mtime_ns

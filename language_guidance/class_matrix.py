@@ -83,17 +83,21 @@ def _table(file: str) -> _Table:
     try:
         require_readable(path)
         table = _of_array(path) if path.suffix.lower() == ".npy" else _of_cells(path)
-        name, times = next(iter(Counter(table.names).most_common(1)), ("", 0))
-        if not times:
-            raise ValueError("it names no class")
-        if times > 1:
-            raise ValueError(f"the name {name!r} stands in it {times} times")
+        _require_once(table.names)
         return table
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(
             f"--language_model {KIND}:{file} cannot be read "
             f"({getattr(error, 'strerror', None) or error}); expected is {FORMS}."
         ) from error
+
+
+def _require_once(names: list[str]) -> None:
+    name, times = next(iter(Counter(names).most_common(1)), ("", 0))
+    if not times:
+        raise ValueError("it names no class")
+    if times > 1:
+        raise ValueError(f"the name {name!r} stands in it {times} times")
 
 
 def _of_array(path: Path) -> _Table:
@@ -116,6 +120,7 @@ def _of_cells(path: Path) -> _Table:
         raise ValueError("it has no rows")
     columns = [as_written(name.strip()) for name in cells[0][1:]]
     names = [as_written(row[0].strip()) for row in cells[1:]]
+    _require_once(columns)
     if other := sorted(set(columns) ^ set(names)):
         raise ValueError(f"rows and columns have other names: {named(other)}")
     values = np.array([_numbers(row, columns) for row in cells[1:]])
@@ -148,7 +153,8 @@ def _with_diagonal(values: np.ndarray) -> np.ndarray:
 
 def _require_numbers(file: str, table: _Table) -> None:
     """Raises UserError for a cell between two classes that is empty or not finite."""
-    broken = np.argwhere(~np.isfinite(table.values))
+    with np.errstate(over="ignore"):  # beyond float32, in which they are used
+        broken = np.argwhere(~np.isfinite(table.values.astype(np.float32)))
     if not len(broken):
         return
     row, column = (table.names[place] for place in broken[0])
@@ -180,6 +186,8 @@ def _tell_what_is_unusual(file: str, table: _Table) -> None:
             values.min(),
             values.max(),
         )
+    if values.max() - values.min() <= TOLERANCE:
+        LOG.warning("%s: all similarities are %g, which tells no class apart.", name, values.min())
     others = values[~np.eye(len(values), dtype=bool)]
     if len(others) and values.diagonal().max() < others.min():
         LOG.warning(

@@ -110,6 +110,8 @@ def _of_lines(file: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
             with np.errstate(over="ignore"):  # which is then not finite
                 vector = np.array(cells, dtype=np.float32)
             yield word, _finite(vector, number)
+    if not width:
+        raise ValueError("no line has a word and, behind a space, its numbers")
 
 
 def _of_array(file: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:

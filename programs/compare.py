@@ -56,6 +56,7 @@ def parse(argv: list[str] | None) -> Flags:
     parser.add_argument(
         "--metrics",
         metavar="NAME",
+        action="extend",
         nargs="+",
         default=[],
         help="Names as in --evaluation_metrics of main.py, with avg_features: before them for "

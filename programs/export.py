@@ -52,6 +52,7 @@ def parse(argv: list[str] | None) -> Flags:
     parser.add_argument(
         "--check",
         metavar="FOLDER|IMAGE",
+        action="extend",
         nargs="+",
         default=[],
         help="Images for which the model must give the checkpoint's own embeddings; of more than "
@@ -82,6 +83,8 @@ def run(flags: Flags) -> None:
         hub_folder.require_token(flags.push)
     files = images.at(flags.check, "--check")
     network = trained.load(flags.checkpoint, "cpu")
+    if not files:  # whose embeddings would tell
+        network.require_finite_weights()
     texts = {}
     if flags.format == "hub":
         texts[hub_folder.CARD] = hub_folder.card(flags.checkpoint, network, flags.license)

@@ -111,6 +111,7 @@ def parse(argv: list[str] | None) -> Flags:
         dest="sources",
         metavar="PATH",
         type=command_line.place,
+        action="extend",
         nargs="+",
         default=[],
         help="Archives (zip, tar), folders and single files that belong to it. They are only read.",

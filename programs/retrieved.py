@@ -64,6 +64,7 @@ def parse(argv: list[str] | None) -> Flags:
     parser.add_argument(
         "--classes",
         metavar="NAME",
+        action="extend",
         nargs="+",
         default=[],
         help=f"Whose queries the figure shows. By default the {SHOWN} classes in which the runs "

@@ -59,7 +59,12 @@ def parse(argv: list[str] | None) -> Flags:
         "folder that programs.embed made.",
     )
     parser.add_argument(
-        "--query", metavar="IMAGE", nargs="+", required=True, help="Images, or folders of images."
+        "--query",
+        metavar="IMAGE",
+        action="extend",
+        nargs="+",
+        required=True,
+        help="Images, or folders of images.",
     )
     parser.add_argument(
         "--k",

@@ -84,6 +84,7 @@ def parse(argv: list[str] | None) -> Flags:
     parser.add_argument(
         "--gpus",
         metavar="ID",
+        action="extend",
         nargs="+",
         type=_gpu,
         help="GPUs for the runs, in turn; by default all that there are.",

@@ -123,6 +123,15 @@ class Trained:
         """Whether EXIF orientation is applied; runs from before the flag saw pixels as they lie."""
         return self.settings.get("exif_orientation", "ignore") == "apply"
 
+    def require_finite_weights(self) -> None:
+        """Raises UserError for weights that give no embedding."""
+        for name, weights in self.network.state_dict().items():
+            if not weights.isfinite().all():
+                raise UserError(
+                    f"{FLAG}: its weights {name} are not finite: the training has diverged; take "
+                    "an earlier checkpoint."
+                )
+
     def dimension(self, evaltype: str) -> int:
         """D of an evaltype. Raises ValueError for one that there is not."""
         is_embedding = one_of("evaltype", evaltype, EVALTYPES) == "embeds"

@@ -1192,3 +1192,30 @@ def test_a_name_that_no_folder_can_have_is_told_before_anything_begins(flag):
     assert any(problem.startswith(f"--{flag} makes the name of") for problem in problems)
     _, problems = parameters.examine([f"--{flag}", "ö" * 100])
     assert not problems or "makes the name" not in " ".join(problems)
+
+
+def test_a_flag_that_is_given_twice_is_told_and_a_file_of_settings_is_refused(tmp_path, capsys):
+    words = [
+        "--lr",
+        "1",
+        "--bs",
+        "8",
+        "--lr=2",
+        "--bs",
+        "8",
+        "--datapath",
+        "a",
+        "--source_path",
+        "b",
+    ]
+    told = parameters.notices(parameters.parse(words))
+    assert [sentence for sentence in told if "more than once" in sentence] == [
+        "--lr is given more than once; the last counts.",
+        "--datapath is given more than once; the last counts.",
+    ]
+    files = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+    for file in files:
+        file.write_text("lr: 1\n")
+    with pytest.raises(SystemExit):
+        parameters.parse(["--config", str(files[0]), "--config", str(files[1])])
+    assert "--config is given more than once" in capsys.readouterr().err

@@ -255,10 +255,11 @@ def require_same_data(checkpoint: Checkpoint, data: dict) -> None:
     """Raises UserError where the training split is another than the checkpoint's."""
     if checkpoint.data is None or not (other := differences(checkpoint.data, data)):
         return
-    if other == ["other file sizes"]:
+    if set(other) <= {"other file sizes", "other file contents"}:
         raise UserError(
             f"--resume {checkpoint.path} was trained on other files of the same names and classes: "
-            "their sizes differ, as of images that were written again, whose pixels may be others. "
+            f"their {other[0].split()[-1]} differ, as of images that were written again, whose "
+            "pixels may be others. "
             "Give the files of that run, or start anew from its weights: --arch_weights "
             f"{checkpoint.path} without --resume."
         )

@@ -1,4 +1,4 @@
-"""By what data is recognised again, wherever it lies."""
+"""By what data is recognised again, wherever it lies, and files that were read once."""
 
 import hashlib
 import os
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 COUNTED = ("images", "classes")
+SAMPLED = 64  # bytes: of compressed data hardly any two files have the same
 
 
 def fingerprint(
@@ -24,6 +25,7 @@ def fingerprint(
         "class names": _digest(class_names),
         "file names": _digest(os.path.relpath(path, shared) for path in paths),
         "file sizes": _digest(str(_size(path)) for path in paths),
+        "file contents": _digest(map(_content, paths)),
         "labels": _digest(map(str, labels.tolist())),
         "boxes": _digest([] if boxes is None else map(str, boxes.tolist())),
     }
@@ -34,6 +36,33 @@ def differences(stored: Mapping[str, object], here: Mapping[str, object]) -> lis
     changed = [name for name in here if stored.get(name, here[name]) != here[name]]
     counts = [f"{stored[name]} {name} (here {here[name]})" for name in changed if name in COUNTED]
     return counts + [f"other {name}" for name in changed if name not in COUNTED]
+
+
+def stamp(path: str | os.PathLike[str]) -> tuple[int, int, str]:
+    """What changes with the content of a file: size, time of change, bytes of it; raises OSError.
+
+    Archives may give all their files one time, and formats without compression one size.
+    """
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns, _sample(path)
+
+
+def _sample(path: str | os.PathLike[str]) -> str:
+    """The bytes in the middle and at the end of a file, in hexadecimal."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        size = os.fstat(file).st_size
+        places = size // 2, max(0, size - SAMPLED)
+        return " ".join(os.pread(file, SAMPLED, place).hex() for place in places)
+    finally:
+        os.close(file)
+
+
+def _content(path: str) -> str:
+    try:
+        return _sample(path)
+    except OSError:
+        return ""
 
 
 def _digest(texts: Iterable[str]) -> str:

@@ -27,10 +27,10 @@ class Settings(argparse.Namespace):
 
     `stated` names those on the command line or in `--config`, `given` those of them that a person
     chose: the args.yaml of a finished run states everything. `spelled` has the other name by which
-    a flag was typed.
+    a flag was typed, `repeated` names those typed again with another value.
     """
 
-    __slots__ = ("given", "spelled", "stated")
+    __slots__ = ("given", "repeated", "spelled", "stated")
 
     def __init__(
         self,
@@ -38,10 +38,11 @@ class Settings(argparse.Namespace):
         given: Iterable[str] = (),
         stated: Iterable[str] = (),
         spelled: Mapping[str, str] | None = None,
+        repeated: Iterable[str] = (),
     ) -> None:
         super().__init__(**values)
         self.given, self.stated = frozenset(given), frozenset(stated)
-        self.spelled = dict(spelled or {})
+        self.spelled, self.repeated = dict(spelled or {}), tuple(repeated)
 
     def as_typed(self, sentence: str) -> str:
         """The sentence with flags under the names by which they were typed."""
@@ -519,6 +520,16 @@ def spellings(flags: Iterable[Flag], words: Sequence[str]) -> dict[str, str]:
     aliases = {f"--{alias}": flag.name for flag in flags for alias in flag.aliases}
     typed = [spelling for spelling, _ in _split_by_flags(words) if spelling in aliases]
     return {aliases[spelling]: spelling.removeprefix("--") for spelling in typed if spelling}
+
+
+def repetitions(flags: Iterable[Flag], words: Sequence[str]) -> list[str]:
+    """Names of the flags that are there more than once, under whatever spelling, and differ."""
+    names = {f"--{name}": flag.name for flag in flags for name in (flag.name, *flag.aliases)}
+    typed: dict[str, list[list[str]]] = {}
+    for spelling, texts in _split_by_flags(words):
+        if spelling in names:
+            typed.setdefault(names[spelling], []).append(texts)
+    return [name for name, values in typed.items() if any(texts != values[0] for texts in values)]
 
 
 def _split_by_flags(words: Sequence[str]) -> Iterator[tuple[str | None, list[str]]]:

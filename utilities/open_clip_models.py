@@ -12,6 +12,7 @@ from PIL import Image
 
 from utilities import torchscript
 from utilities.errors import UserError, reason
+from utilities.fingerprint import stamp
 from utilities.hub import offline_unless_reachable
 from utilities.paths import expanded, require_readable
 
@@ -85,14 +86,10 @@ def named(name: str, weights: str | None, **flags: str) -> OpenClip:
 
 
 def identity(name: str, origin: str) -> str:
-    """Names of hub models stand for themselves, local files for names, sizes, times of change."""
+    """Names of hub models stand for themselves, local files for their names and stamps."""
     path = Path(expanded(origin))
     candidates = sorted(path.rglob("*")) if path.is_dir() else [path]
-    stamps = []
-    for file in candidates:
-        if file.is_file():
-            status = file.stat()
-            stamps.append((file.name, status.st_size, status.st_mtime_ns))
+    stamps = [(file.name, *stamp(file)) for file in candidates if file.is_file()]
     return f"{name} {origin} {stamps}"
 
 

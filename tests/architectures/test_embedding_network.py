@@ -255,6 +255,23 @@ def test_a_file_without_the_trunks_weights_is_refused(tmp_path, content):
 
 
 @pytest.mark.parametrize(
+    "kind, part", [("int8", "is int8"), ("complex64", "is complex64"), ("nan", "not finite")]
+)
+def test_weights_that_are_no_trained_floats_are_refused(tmp_path, kind, part):
+    """torch casts the first two without a word; the third ended as a loss that is not finite."""
+    file, weights = stored(tmp_path, "test_resnet", "pth")
+    last = [name for name, value in weights.items() if value.ndim == 4][-1]
+    is_nan = kind == "nan"
+    weights[last] = weights[last] * torch.nan if is_nan else weights[last].to(getattr(torch, kind))
+    torch.save(weights, file)
+    with pytest.raises(UserError, match=rf"--arch_weights .*\({last} .*{part}"):
+        network("test_resnet", file=file)
+    weights[last] = torch.ones_like(weights[last], dtype=torch.float16)
+    torch.save(weights, file)
+    assert network("test_resnet", file=file).trunk.state_dict()[last].eq(1).all()
+
+
+@pytest.mark.parametrize(
     "wrapper, prefix",
     [
         ("state_dict", "module."),

@@ -295,3 +295,13 @@ def test_noise_in_the_place_of_a_kept_file_is_read_anew(files, tmp_path):
     images = make(files, tmp_path, "disk")
     for path in files:
         assert torch.equal(whole(images.open_image(path)), whole(open_image(path)))
+
+
+def test_a_kept_image_is_not_taken_for_another_of_its_size_and_time(tmp_path):
+    file, kept = tmp_path / "0.bmp", []
+    for colour in ("red", "blue"):
+        Image.new("RGB", (8, 8), colour).save(file)
+        os.utime(file, ns=(0, 0))
+        options = {"limit": 0.001, "short_side": 0, "folder": str(tmp_path), "fast": False}
+        kept.append(whole(cache.opener([str(file)], "disk", **options)(str(file))))
+    assert kept[0][0, 0].tolist() == [255, 0, 0] and kept[1][0, 0].tolist() == [0, 0, 255]

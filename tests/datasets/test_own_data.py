@@ -558,11 +558,42 @@ def labelled(folder: Path, labels: list[str]) -> Path:
     return folder / "a.csv"
 
 
+def test_labels_stay_as_they_are_written_under_a_name_with_spaces(tmp_path):
+    """01 and 1 were one class behind "path, label", which was read as a column of numbers."""
+    path = labelled(tmp_path, [" 01", " 1", " 1.0", " 2"])
+    path.write_text(path.read_text().replace("path,label", "path, label"))
+    assert [category.name for category in table.read(path).categories] == ["01", "1", "1.0", "2"]
+
+
+@pytest.mark.parametrize(
+    "folders, pair",
+    [
+        (["Cat", "cat", "b", "c"], "'Cat' and 'cat'"),
+        (
+            ["train/caf\u00e9", "train/a", "test/cafe\u0301", "test/b"],
+            "'cafe\u0301' and 'caf\u00e9'",
+        ),
+        (["a", "a ", "b", "c"], "'a' and 'a '"),
+        (["1", "01", "b", "c"], "'01' and '1'"),
+    ],
+)
+def test_folders_that_look_alike_are_told(tmp_path, caplog, folders, pair):
+    folder.read(touch(tmp_path, *(f"{name}/0.png" for name in folders)))
+    assert f"folders that are almost alike are different classes: {pair}." in caplog.text
+
+
+def test_train_beside_eval_is_a_split(tmp_path):
+    places = [f"{part}/{name}/0.png" for part in ("train", "eval") for name in (f"{part}1", "b")]
+    found = folder.read(touch(tmp_path, *places))
+    assert [Path(file).parts[-3] for file in found.files] == ["eval"] * 2 + ["train"] * 2
+    assert found.parts.tolist() == [2, 2, 0, 0]
+
+
 def test_labels_that_look_alike_are_told(tmp_path, caplog):
-    alike = ["1", "01", "1.0", "a", "A", "caf\u00e9", "cafe\u0301"]
+    alike = ["1", "01", "1.0", "a", "A", "b c", "b  c", "caf\u00e9", "cafe\u0301"]
     found = table.read(labelled(tmp_path, alike))
-    assert len(found.categories) == 7 and "almost alike are different classes" in caplog.text
-    for pair in ("'01' and '1' and '1.0'", "'A' and 'a'"):
+    assert len(found.categories) == 9 and "almost alike are different classes" in caplog.text
+    for pair in ("'01' and '1' and '1.0'", "'A' and 'a'", "'b  c' and 'b c'"):
         assert pair in caplog.text
     caplog.clear()
     table.read(labelled(tmp_path, ["1", "2", "10", "a", "b-1", "b 1"]))

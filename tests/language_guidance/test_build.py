@@ -14,6 +14,7 @@ from language_guidance import Classifier, GuidanceSettings, language_models, pse
 from language_guidance.build import _commonest
 from language_guidance.controls import shuffled_classes
 from language_guidance.language_models import LanguageModel
+from utilities.errors import UserError
 
 CPU = torch.device("cpu")
 LABELS = torch.tensor([0, 0, 1, 1, 2])
@@ -482,3 +483,21 @@ def test_what_encoding_and_classifying_took_is_told_once(tmp_path, files, monkey
     with caplog.at_level("INFO"):
         build(tmp_path, classifier, **settings)
     assert "kept in" not in caplog.text
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30, float("nan")])
+def test_a_text_whose_vector_has_no_direction_is_refused(tmp_path, monkeypatch, scale):
+    """Its similarities were 0, also to itself, without a word."""
+
+    def load(device):
+        scales = {"a photo of a jay": scale}
+        return lambda texts: torch.tensor([[scales.get(text, 1.0), 0] for text in texts])
+
+    monkeypatch.setattr(language_models, "select", lambda *_: LanguageModel("odd", load))
+    with pytest.raises(UserError, match="--language_model: the vector of the text 'jay'"):
+        build(tmp_path)
+
+
+def test_classes_that_all_read_alike_are_told(tmp_path, caplog):
+    build(tmp_path, texts=("owl", "owl", "owl"))
+    assert "All classes have the text 'owl'" in caplog.text

@@ -256,3 +256,17 @@ def test_a_matrix_equal_to_the_cosines_of_texts_guides_as_they_do(tmp_path):
     )
     expected = distillation_loss(embeddings, labels, similarities)
     assert guide(embeddings, labels, torch.arange(4)).item() == pytest.approx(expected.item())
+
+
+def test_a_column_twice_and_a_number_beyond_single_precision_are_refused(tmp_path):
+    twice = table([[*row, 0] for row in VALUES], columns=[*NAMES, "Owl"])
+    with pytest.raises(UserError, match="the name 'Owl' stands in it 2 times"):
+        class_matrix.read(written(tmp_path / "a.csv", twice), CLASSES)
+    large = [[1e39 * value for value in row] for row in VALUES]
+    with pytest.raises(UserError, match="holds no finite number"):
+        class_matrix.read(written(tmp_path / "b.csv", table(large)), CLASSES)
+
+
+def test_similarities_that_tell_no_class_apart_are_told(tmp_path, caplog):
+    class_matrix.read(written(tmp_path / "a.csv", table(np.ones((4, 4)).tolist())), CLASSES)
+    assert "all similarities are 1, which tells no class apart" in caplog.text

@@ -113,3 +113,11 @@ def test_words_are_read_without_a_primer_and_all_at_once(file, monkeypatch):
     model = language_models.select(f"vectors:{file}")
     vectors = language_models.encode(model, ["red", "dog"], "a photo of a {}", torch.device("cpu"))
     assert vectors.tolist() == [[1, 0, 0], [0, 2, 0]] and len(read) == 1
+
+
+@pytest.mark.parametrize("separator", ["\t", ","])
+def test_words_and_numbers_without_a_space_between_them(tmp_path, separator):
+    path = tmp_path / "words.txt"
+    path.write_text(lines().replace(" ", separator))
+    with pytest.raises(UserError, match="no line has a word and, behind a space, its numbers"):
+        word_vectors.encode(str(path), ["red"])

@@ -182,6 +182,9 @@ def test_a_network_that_gives_no_numbers_is_not_exported(photos, run_folder, tmp
     message = capsys.readouterr().err.splitlines()[-1]
     assert "is not finite" in message and "earlier checkpoint" in message
     assert not list(target.iterdir())
+    assert export.main([str(tmp_path / "diverged.pth.tar"), *flags[:4]]) == 2
+    assert "head.weight are not finite" in capsys.readouterr().err
+    assert not list(target.iterdir())
 
 
 # A folder for the hub.

@@ -318,3 +318,13 @@ def test_what_is_no_archive_is_not_opened_as_something_else(tmp_path, content):
     (tmp_path / "odd.npz").write_bytes(content)
     with pytest.raises(UserError, match="it is no .npz archive"):
         embedding_file.read(tmp_path / "odd.npz", "--index")
+
+
+def test_queries_of_a_flag_given_twice_are_all_asked(tmp_path):
+    (tmp_path / "run.pth.tar").touch()
+    words = ["--index", ".", "--query", "a.jpg", "--query", "b.jpg", "c.jpg"]
+    assert search.parse([str(tmp_path / "run.pth.tar"), *words]).query == [
+        "a.jpg",
+        "b.jpg",
+        "c.jpg",
+    ]

@@ -227,6 +227,9 @@ def test_images_that_were_written_again_are_refused_with_a_way_on(tmp_path):
     with pytest.raises(UserError) as told:
         checkpoints.require_same_data(checkpoints.load(path), identity | {"file sizes": "z"})
     assert "their sizes differ" in str(told.value) and f"--arch_weights {path}" in str(told.value)
+    path, *_ = stored(tmp_path, data=identity | {"file contents": "y"})
+    with pytest.raises(UserError, match="their contents differ"):
+        checkpoints.require_same_data(checkpoints.load(path), identity | {"file contents": "z"})
 
 
 def test_rates_and_decay_are_those_of_the_settings(tmp_path):

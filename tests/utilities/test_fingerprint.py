@@ -1,11 +1,12 @@
 """Data is recognised by what it holds."""
 
+import os
 import shutil
 
 import numpy as np
 import pytest
 
-from utilities.fingerprint import differences, fingerprint
+from utilities.fingerprint import differences, fingerprint, stamp
 
 
 @pytest.fixture
@@ -39,7 +40,20 @@ def test_what_differs_is_named(data, tmp_path):
     boxes = np.ones((4, 4), dtype=np.int64)
     assert differences(stored, fingerprint(*data, boxes)) == ["other boxes"]
     (tmp_path / "data" / "a" / "1.png").write_bytes(b"other pixels")
-    assert differences(stored, fingerprint(*data)) == ["other file sizes"]
+    sizes_and_all = ["other file sizes", "other file contents"]
+    assert differences(stored, fingerprint(*data)) == sizes_and_all
+
+
+def test_other_content_of_the_same_size_and_time_is_seen(data, tmp_path):
+    """As of images without compression in an archive that gives all its files one time."""
+    file = tmp_path / "data" / "b" / "1.png"
+    stored, before = fingerprint(*data), stamp(file)
+    file.write_bytes(b"y" * file.stat().st_size)
+    os.utime(file, ns=(before[1], before[1]))
+    assert differences(stored, fingerprint(*data)) == ["other file contents"]
+    assert stamp(file)[:2] == before[:2] and stamp(file) != before
+    older = {name: value for name, value in stored.items() if name != "file contents"}
+    assert differences(older, fingerprint(*data)) == []
 
 
 def test_names_of_any_bytes(tmp_path):
