@@ -24,7 +24,7 @@ from datasets.images import Splits
 from datasets.transforms import scaled_to
 from utilities import memory
 from utilities.errors import UserError
-from utilities.fingerprint import stamp
+from utilities.fingerprint import stamps
 from utilities.paths import expanded
 
 LOG = logging.getLogger(__name__)
@@ -219,7 +219,7 @@ def _source(height: int, width: int, values: torch.Tensor) -> Source:
 
 def _file(folder: Path, files: list[str], short_side: int, oriented: bool) -> Path:
     """Named by the images, by what shows a change of them, and by how they are kept."""
-    facts = [(path, *stamp(path)) for path in files]
+    facts = list(zip(files, stamps(files)))
     digest = hashlib.sha256(
         repr((PIXELS_VERSION, oriented, short_side, facts)).encode()
     ).hexdigest()[:16]

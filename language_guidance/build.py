@@ -18,7 +18,7 @@ from language_guidance.similarities import BankSimilarities, Blend, MatrixSimila
 from language_guidance.text_bank import TextBank
 from utilities import processes
 from utilities.errors import UserError
-from utilities.fingerprint import stamp
+from utilities.fingerprint import stamps
 from utilities.report import duration
 from utilities.types import Batch, PixelBatch
 
@@ -419,7 +419,7 @@ def _outputs(classifier: Classifier, encoder: _Encoder, shape: tuple[int, int]) 
 
     key = digest(
         pseudolabels.LOGITS_VERSION,
-        [(file, *stamp(file)) for file in classifier.files],
+        list(zip(classifier.files, stamps(classifier.files))),
         None if classifier.boxes is None else classifier.boxes.tolist(),
         *classifier.identity,
     )

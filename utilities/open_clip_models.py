@@ -12,7 +12,7 @@ from PIL import Image
 
 from utilities import torchscript
 from utilities.errors import UserError, reason
-from utilities.fingerprint import stamp
+from utilities.fingerprint import stamps
 from utilities.hub import offline_unless_reachable
 from utilities.paths import expanded, require_readable
 
@@ -89,8 +89,9 @@ def identity(name: str, origin: str) -> str:
     """Names of hub models stand for themselves, local files for their names and stamps."""
     path = Path(expanded(origin))
     candidates = sorted(path.rglob("*")) if path.is_dir() else [path]
-    stamps = [(file.name, *stamp(file)) for file in candidates if file.is_file()]
-    return f"{name} {origin} {stamps}"
+    files = [file for file in candidates if file.is_file()]
+    facts = [(file.name, *stamp) for file, stamp in zip(files, stamps(files))]
+    return f"{name} {origin} {facts}"
 
 
 def require_model(wanted: OpenClip) -> None:

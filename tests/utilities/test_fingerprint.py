@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from utilities.fingerprint import differences, fingerprint, stamp
+from utilities.fingerprint import differences, fingerprint, stamps
 
 
 @pytest.fixture
@@ -47,13 +47,23 @@ def test_what_differs_is_named(data, tmp_path):
 def test_other_content_of_the_same_size_and_time_is_seen(data, tmp_path):
     """As of images without compression in an archive that gives all its files one time."""
     file = tmp_path / "data" / "b" / "1.png"
-    stored, before = fingerprint(*data), stamp(file)
+    stored, [before] = fingerprint(*data), stamps([file])
     file.write_bytes(b"y" * file.stat().st_size)
     os.utime(file, ns=(before[1], before[1]))
     assert differences(stored, fingerprint(*data)) == ["other file contents"]
-    assert stamp(file)[:2] == before[:2] and stamp(file) != before
+    [after] = stamps([file])
+    assert after[:2] == before[:2] and after != before
     older = {name: value for name, value in stored.items() if name != "file contents"}
     assert differences(older, fingerprint(*data)) == []
+
+
+def test_of_many_files_some_are_looked_into(tmp_path, monkeypatch):
+    files = [tmp_path / str(number) for number in range(7)]
+    for file in files:
+        file.write_bytes(b"pixels")
+    monkeypatch.setattr("utilities.fingerprint.LOOKED_INTO", 3)
+    contents = [content for _, _, content in stamps(files)]
+    assert [bool(content) for content in contents] == [True, False, False] * 2 + [True]
 
 
 def test_names_of_any_bytes(tmp_path):
