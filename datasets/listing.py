@@ -74,11 +74,11 @@ def real_paths(files: list[str]) -> list[str]:
 def tell_alike(where: str, kind: str, names: Iterable[str]) -> None:
     """Tells of names that are different classes here, and perhaps one to whoever wrote them.
 
-    They differ in case, in space, or in how Unicode or a number is written.
+    They differ in case, in space or underscores, or in how Unicode or a number is written.
     """
     written: dict[object, list[str]] = {}
     for name in names:
-        plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        plain = " ".join(unicodedata.normalize("NFKC", name).casefold().replace("_", " ").split())
         written.setdefault(Decimal(plain) if NUMBER.fullmatch(plain) else plain, []).append(name)
     if alike := [" and ".join(map(repr, some)) for some in written.values() if len(some) > 1]:
         LOG.warning(

@@ -12,8 +12,11 @@ ends by os._exit, which destroys nothing.
 
 import gc
 import logging
+import mmap
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.context
+import multiprocessing.queues
 import os
 import pickle
 import signal
@@ -23,7 +26,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -115,8 +118,30 @@ def _loader(
         pin_memory=pin,
         worker_init_fn=_begin,
         # Forked processes share the split and its cache.
-        multiprocessing_context="fork" if workers else None,
+        multiprocessing_context=_Forking() if workers else None,
     )
+
+
+class _Event:
+    """Shared by forked processes without a lock: one that is killed within it keeps nobody waiting.
+
+    multiprocessing's event has one, which each loading process takes between two batches.
+    """
+
+    def __init__(self) -> None:
+        self._flag = mmap.mmap(-1, 1)
+
+    def is_set(self) -> bool:
+        return self._flag[0] == 1
+
+    def set(self) -> None:
+        self._flag[0] = 1
+
+
+class _Forking(multiprocessing.context.ForkContext):
+    """How loading processes start, with the event by which torch's loader ends them."""
+
+    Event = _Event  # type: ignore[assignment]  # of which torch asks no more than it has
 
 
 class Batches:
@@ -148,8 +173,6 @@ class Batches:
             # Killed while it handed a batch over: the message of a loader that sees it in time.
             _await_its_end()
             raise RuntimeError("DataLoader worker exited unexpectedly") from error
-        finally:
-            _forget_killed(batches)
 
     @property
     def _requests(self) -> "_Requests":
@@ -270,20 +293,6 @@ def _read(batch: Any) -> Batch | PixelBatch:
     return batch
 
 
-def _forget_killed(batches: Any) -> None:
-    """Where a process was killed, end the others of a loader's iterator, and share no lock with it.
-
-    torch's farewell takes a lock that each process takes between two batches: of one that was
-    killed there it is never given back, and the farewell would wait for ever.
-    """
-    workers = getattr(batches, "_workers", ())
-    if not any(worker.exitcode for worker in workers):
-        return
-    for worker in workers:
-        worker.kill()
-    batches._workers_done_event = multiprocessing.Event()
-
-
 def _await_its_end(seconds: float = 10) -> None:
     """Take leave of a loading process whose pipe broke.
 
@@ -324,6 +333,13 @@ def _begin(worker: int) -> None:
     """The first act of a loading process."""
     gc.freeze()  # what it has inherited is not its own to free
     _leave_quietly()
+    queues = multiprocessing.queues.Queue
+    queues._on_queue_feeder_error = _leave_with_its_batch  # type: ignore[attr-defined]  # no stub
+
+
+def _leave_with_its_batch(*ignored: object) -> NoReturn:
+    """Ends a process that has no shared memory for a batch: its reader would wait for it."""
+    os._exit(1)
 
 
 def _leave_quietly() -> None:

@@ -38,8 +38,8 @@ def of_loading(error: BaseException) -> str | None:
     _, by_signal, signal = message.partition(" by signal: ")
     how = f" by signal {signal.split('.')[0]}" if by_signal else ""
     return (
-        f"a process that reads images was ended{how}, perhaps because memory ran out: lower "
-        "--kernels, --bs or --cache_limit"
+        f"a process that reads images was ended{how}, perhaps because memory ran out (a lower "
+        "--kernels, --bs or --cache_limit helps)"
     )
 
 

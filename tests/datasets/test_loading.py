@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -331,12 +332,12 @@ def a_minute() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
-def test_a_process_that_was_killed_with_a_lock_keeps_nobody_waiting(split, a_minute):
-    """Of its loader's event, which it looks at between two batches and torch sets at the end."""
+def test_what_ends_processes_has_no_lock_to_be_killed_with(split, a_minute):
+    """torch's loader asks its event also about processes that have ended, and sets it at last."""
     batches = iter(loading.Batches(loading.training_loader(split, [[0]] * 1000, workers=2)))
     next(batches)
     iterator = batches.gi_frame.f_locals["batches"]
-    iterator._workers_done_event._cond.acquire()  # which nobody will release
+    assert vars(iterator._workers_done_event).keys() == {"_flag"}
     os.kill(iterator._workers[0].pid, signal.SIGKILL)
     with pytest.raises(RuntimeError, match="DataLoader worker"):
         for _ in batches:
@@ -344,6 +345,17 @@ def test_a_process_that_was_killed_with_a_lock_keeps_nobody_waiting(split, a_min
     children = list(iterator._workers)
     iterator._shutdown_workers()
     assert not any(child.is_alive() for child in children)
+
+
+def test_a_process_without_shared_memory_keeps_nobody_waiting(split, a_minute):
+    batches = iter(loading.Batches(loading.training_loader(split, [[0]] * 1000, workers=1)))
+    next(batches)
+    [worker] = batches.gi_frame.f_locals["batches"]._workers
+    resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (100, 100))
+    with pytest.raises(RuntimeError) as caught:
+        for _ in batches:
+            pass
+    assert "a process that reads images was ended" in of_loading(caught.value)
 
 
 KILLS_ITS_READER = """

@@ -575,6 +575,7 @@ def test_labels_stay_as_they_are_written_under_a_name_with_spaces(tmp_path):
         ),
         (["a", "a ", "b", "c"], "'a' and 'a '"),
         (["1", "01", "b", "c"], "'01' and '1'"),
+        (["b c", "b_c", "a", "d"], "'b c' and 'b_c'"),
     ],
 )
 def test_folders_that_look_alike_are_told(tmp_path, caplog, folders, pair):
