@@ -32,7 +32,8 @@ def test_pseudolabels_guide_it_without_a_network(tmp_path, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
     opt = parameters.parse(["--config", str(DEMO)])
     weight = str(opt.language_distill_w)
-    small = [*shared.smoke_flags(tmp_path / "data"), "--config", str(DEMO)]
+    small = shared.smoke_flags(tmp_path / "data")
+    small[small.index("--config") + 1] = str(DEMO)
     flags = [*small, "--language_distill_w", weight, "--save_path", str(tmp_path / "runs")]
     assert main.main(flags) == 0
     folder = tmp_path / "runs" / "shapes" / f"{opt.group}_s0"
