@@ -256,10 +256,11 @@ def require_same_data(checkpoint: Checkpoint, data: dict) -> None:
     if checkpoint.data is None or not (other := differences(checkpoint.data, data)):
         return
     if set(other) <= {"other file sizes", "other file contents"}:
+        what = other[0].removeprefix("other file ")
         raise UserError(
             f"--resume {checkpoint.path} was trained on other files of the same names and classes: "
-            f"their {other[0].split()[-1]} differ, as of images that were written again, whose "
-            "pixels may be others. "
+            f"their {what} differ, as of images that were written again, whose pixels may be "
+            "others. "
             "Give the files of that run, or start anew from its weights: --arch_weights "
             f"{checkpoint.path} without --resume."
         )
