@@ -148,8 +148,10 @@ def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
     folder = run_folder.home(checkpoint.path, checkpoint.losses())
     if folder and processes.is_main():
         log_file.require_unwritten(folder)
-    for sentence in parameters.keep_choices(opt, checkpoint.settings):
-        LOG.info("%s", sentence)
+    kept = parameters.keep_choices(opt, checkpoint.settings)
+    if opt.precision != "fp32" or torch.cuda.device_count():  # else it is what auto is here
+        for sentence in kept:
+            LOG.info("%s", sentence)
     settings = parameters.stored(opt)
     checkpoints.require_fitting(checkpoint, settings, parameters.FREE)
     shaping = [
@@ -611,8 +613,12 @@ def build_records(
             folder,
         )
     boards = _boards(opt, folder, runtime, resumed, goes_on=goes_on)
-    run_folder.write_settings(folder, parameters.stored(opt))
-    return RunLog(folder, resumed.history if resumed else None, boards, steps)
+    settings = parameters.stored(opt)
+    run_folder.write_settings(folder, settings)
+    if not resumed:
+        return RunLog(folder, None, boards, steps)
+    earlier = checkpoints.earlier_settings(resumed, settings, parameters.FREE)
+    return RunLog(folder, resumed.history, boards, steps, earlier)
 
 
 def _folder_of_run(

@@ -53,7 +53,7 @@ from utilities.flags import (
     within,
 )
 from utilities.flags import notices as idle_settings
-from utilities.paths import expanded, unreachable, without_home
+from utilities.paths import absent, expanded, unreachable, without_home
 from utilities.run_names import NAMED_BY_GROUP, run_name
 from utilities.streams import reader_may_leave
 from utilities.version import NAME, VERSION
@@ -2514,9 +2514,12 @@ def notices(opt: Settings) -> list[str]:
     stands on the command line, or in --config with another value than the default, unless that is
     what a run has recorded of itself.
     """
-    sentences = [f"--{name} is given more than once; the last counts." for name in opt.repeated]
-    sentences += [*idle_settings(FLAGS, opt), *_advice(opt)]
-    return [opt.as_typed(sentence) for sentence in sentences]
+    repeated = [
+        f"{typed}: the same flag is given more than once; the last counts."
+        for typed in opt.repeated.values()
+    ]
+    sentences = [*idle_settings(FLAGS, opt), *_advice(opt)]
+    return [*repeated, *(opt.as_typed(sentence) for sentence in sentences)]
 
 
 def notices_of_length(opt: Settings, iterations: int) -> list[str]:
@@ -2931,7 +2934,7 @@ def _model_that_is_not_there(opt: argparse.Namespace) -> list[str]:
         return [f"--language_model {kind}:{without_home(source)}"]
     is_read = kind == "vectors" or (kind == "matrix" and _is_guided_by_texts(opt))
     if source and is_read and not os.path.isfile(path):
-        return [f"--language_model {kind}:{abridged(source)}: there is no such file."]
+        return [f"--language_model {kind}:{abridged(source)}: {absent(path)}"]
     return []
 
 
@@ -3004,15 +3007,14 @@ def _missing_checkpoints(opt: argparse.Namespace) -> list[str]:
         given["resume"] = opt.resume
     if not any(given.values()):
         return []
-    from utilities.run_folder import checkpoint_at  # here, because it imports yaml
+    from utilities import run_folder  # here, because it imports yaml
 
-    forms = "a file, or a run folder with its last one"
     return [
-        f"--{flag} {path}: there is no such checkpoint "
-        f"({forms}{', or auto' if flag == 'resume' else ''})."
+        f"--{flag} {path}: "
+        + run_folder.absent_checkpoint(path, "or auto" if flag == "resume" else "")
         for flag, path in given.items()
         if path and not path.startswith("~") and not unreachable(path)
-        if not checkpoint_at(path).is_file()
+        if not run_folder.checkpoint_at(path).is_file()
     ]
 
 

@@ -1,6 +1,7 @@
 """timm models with weights from a download, from a file, or none; failures say what to do."""
 
 import difflib
+import os
 import sys
 from collections.abc import Mapping, Set
 from typing import Any
@@ -268,6 +269,8 @@ def _no_source(name: str, error: Exception) -> UserError:
 
 def _read(path: str) -> object:
     """What a file of torch, TorchScript or safetensors holds; code in it is refused, not run."""
+    if os.path.isdir(path):
+        raise ValueError("it is a folder, not a file")
     if path.lower().endswith(".safetensors"):
         from safetensors.torch import load_file
 

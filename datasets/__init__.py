@@ -106,16 +106,23 @@ def read(name: str, source: Path) -> listing.Listing:
     home = source / name
     if name in BENCHMARKS:
         if not home.is_dir():
-            raise UserError(
-                f"--source_path/--dataset: there is no folder {home}; "
-                f"`python -m programs.prepare {name} --help` says how to make it."
-            )
+            raise UserError(_without_benchmark(name, source))
         return BENCHMARKS[name].read(home)
     if name == "shapes":
         _render_shapes(home, source)
     if not home.is_dir():
         _suggest_name(name, home)
     return folder.read_classes(home)
+
+
+def _without_benchmark(name: str, source: Path) -> str:
+    """A sentence for a folder that does not hold it, but may be it, or what has it below."""
+    sentence = f"--source_path/--dataset: there is no folder {source / name}"
+    if source.absolute().name == name and source.is_dir():
+        return f"{sentence}; is --source_path {source.absolute().parent} meant?"
+    if below := sorted(found for found in source.glob(f"*/{name}") if found.is_dir()):
+        return f"{sentence}; is --source_path {below[0].parent} meant?"
+    return f"{sentence}; `python -m programs.prepare {name} --help` says how to make it."
 
 
 def _render_shapes(home: Path, source: Path) -> None:

@@ -22,6 +22,7 @@ from datasets.listing import (
     tell_alike,
 )
 from utilities.errors import UserError, named
+from utilities.paths import absent
 
 LOG = logging.getLogger(__name__)
 QUERY, GALLERY = -1, -2  # parts that folders cannot say, because which searches which is not said
@@ -48,8 +49,8 @@ def read(root: Path) -> Listing:
     """The tree below `root`. Raises UserError for a missing folder and for too few classes."""
     if not root.is_dir():
         raise UserError(
-            f"--source_path {root}: there is no such folder; "
-            "with --dataset folder it is the folder that holds the class folders."
+            f"--source_path {root}: {absent(root, 'folder')} "
+            "With --dataset folder it is the folder that holds the class folders."
         )
     images = scan.image_folders(root)
     parts = _parts(root, images)
@@ -80,12 +81,14 @@ def _listing(root: Path, images: dict[str, list[str]]) -> Listing:
     _refuse_nameless(root, images)
     _refuse_parts_below(root, images)
     if len(images) < 4:
+        amount = "1 class folder" if len(images) == 1 else f"{len(images)} class folders"
         raise UserError(
-            f"--dataset: {root} has {len(images)} class folders with images; "
-            "at least 4 are needed, "
-            "because the first half of the classes trains and the second half tests."
+            f"--source_path {root} has {amount} with images; at least 4 are needed, because the "
+            "first half of the classes trains and the second half tests. Give the folder above "
+            "them, in which each class is a folder of images."
         )
     tell_alike(str(root), "folders", images)
+    _tell_superclasses(root, list(images))
     labels = np.repeat(np.arange(len(images)), [len(files) for files in images.values()])
     return Listing(
         files=list(chain(*images.values())),
@@ -93,6 +96,18 @@ def _listing(root: Path, images: dict[str, list[str]]) -> Listing:
         categories=_categories(list(images)),
         parts=first_half_trains(labels, len(images)),
     )
+
+
+def _tell_superclasses(root: Path, names: list[str]) -> None:
+    """What folders above the class folders mean, which may be a split of some other name."""
+    above = sorted({name.rpartition("/")[0] for name in names})
+    if len(above) > 1:
+        LOG.info(
+            "--source_path %s: the folders above the class folders are coarser classes (%s); a "
+            "split is made by folders train/, val/ and test/.",
+            root,
+            named([f"{folder}/" if folder else "none" for folder in above]),
+        )
 
 
 def _parts(root: Path, images: Iterable[str]) -> dict[str, int]:
@@ -176,7 +191,7 @@ def _refuse_nameless(root: Path, images: Iterable[str]) -> None:
     parts = [path for path in images if path.lower() in PART_NAMES]
     if len({PART_NAMES[path.lower()] for path in parts}) > 1:
         raise UserError(
-            f"--dataset: {root} has {len(parts)} class folders with images that are called as "
+            f"--source_path {root} has {len(parts)} class folders with images that are called as "
             f"parts of a split ({named(parts)}); expected are class folders in them."
         )
 

@@ -29,7 +29,7 @@ from datasets.listing import (
 )
 from utilities import text_file
 from utilities.errors import UserError, named, reason
-from utilities.paths import require_readable
+from utilities.paths import absent, require_readable
 
 if TYPE_CHECKING:
     import pyarrow
@@ -127,11 +127,11 @@ def _table(path: Path) -> "pyarrow.Table":
         # Here, because names that are no text are found only when they are read.
         return table.rename_columns([name.strip() for name in table.column_names])
     except (OSError, ValueError, pyarrow.ArrowException) as error:
-        what = "there is no such file"
-        if path.exists():
-            what = f"it cannot be read as a table ({reason(error)})"
+        what = f"it cannot be read as a table ({reason(error)})."
+        if path.is_dir() or not path.exists():
+            what = absent(path)
         raise UserError(
-            f"--source_path {path}: {what}; with --dataset table it is a .csv or .parquet file."
+            f"--source_path {path}: {what} With --dataset table it is a .csv or .parquet file."
         ) from error
 
 
@@ -143,7 +143,9 @@ def _csv(text: str) -> "pyarrow.Table":
     header = text.partition("\n")[0]
     separators = [mark for mark in OTHER_SEPARATORS if "," not in header and mark in header]
     if separators:
-        raise ValueError(f"its columns are separated by {OTHER_SEPARATORS[separators[0]]}")
+        raise ValueError(
+            f"its columns are separated by {OTHER_SEPARATORS[separators[0]]}; save it with commas"
+        )
     # Nothing is taken for a number: 01 and 1 are two labels, whatever stands around a name.
     texts = csv.ConvertOptions(default_column_type=pyarrow.string())
     newlines = csv.ParseOptions(newlines_in_values=True)

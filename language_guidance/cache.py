@@ -3,7 +3,6 @@
 Nothing is computed twice, and nothing goes stale.
 """
 
-import contextlib
 import hashlib
 import logging
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from pathlib import Path
 import torch
 
 from utilities import durable, processes, tensor_file
-from utilities.errors import reason
+from utilities.errors import UserError
 
 LOG = logging.getLogger(__name__)
 
@@ -71,19 +70,12 @@ def _has_shape(value: object, shape: tuple[int | None, ...]) -> bool:
 
 def _write(path: Path, value: torch.Tensor) -> None:
     """Under a temporary name first; a folder that cannot be written only gives a warning."""
-    temporary = durable.temporary_for(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(value, temporary)
-        durable.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
-        LOG.warning(
-            "--cache_path: %s cannot be written (%s); the next run computes it again.",
-            path,
-            reason(error),
-        )
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        with durable.written(path, f"--cache_path: {path}") as temporary:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(value, temporary)
+    except UserError as error:
+        LOG.warning("%s The next run computes it again.", error)
 
 
 def _bytes(part: object) -> bytes:

@@ -62,9 +62,7 @@ def write(path: Path, blocks: Iterable[np.ndarray], dim: int, source: Source, fl
             _format_of(path).write(file, blocks, dim, source)
         durable.replace(temporary, path)
     except OSError as error:
-        raise UserError(
-            f"{flag} {path} cannot be written ({error.strerror or reason(error)})."
-        ) from error
+        raise UserError(f"{flag} {path} cannot be written {durable.why(error)}") from error
     finally:
         if temporary.is_file():
             temporary.unlink()

@@ -13,7 +13,7 @@ from datasets.decoding import Source, open_image, source_of
 from datasets.images import ImageSplit
 from utilities.errors import UserError
 from utilities.fingerprint import fingerprint
-from utilities.paths import expanded
+from utilities.paths import absent, expanded
 
 NO_CLASS = -1
 GivenImage = str | os.PathLike | Image.Image
@@ -28,9 +28,12 @@ def below(root: str, flag: str) -> ImageSplit:
     root = os.path.abspath(expanded(root))
     files_of = scan.tree(root)
     if not files_of:
+        if not os.path.isdir(root):
+            raise UserError(f"{flag} {root}: {absent(root, 'folder')}")
+        others = len(scan.EXTENSIONS) - len(scan.USUAL)
         raise UserError(
-            f"{flag} {root}: there is no image in this folder (or no such folder); known are files "
-            f"called *{', *'.join(scan.EXTENSIONS)}."
+            f"{flag} {root}: there is no image in this folder; images are files called "
+            f"*{', *'.join(scan.USUAL)} or by one of {others} rarer endings."
         )
     classes = [folder for folder in files_of if folder != root]
     above = os.path.commonpath([os.path.dirname(folder) for folder in classes]) if classes else root
@@ -52,7 +55,7 @@ def at(paths: list[str], flag: str) -> list[str]:
     files: list[str] = []
     for path in map(expanded, paths):
         if not os.path.exists(path):
-            raise UserError(f"{flag} {path}: there is no such image.")
+            raise UserError(f"{flag} {path}: {absent(path, 'image')}")
         if not os.path.isfile(path) and not os.path.isdir(path):
             raise UserError(f"{flag} {path}: it is a pipe or a device, not an image.")
         files += below(path, flag).files if os.path.isdir(path) else [path]

@@ -207,9 +207,7 @@ def _keep(kind: str, index: faiss_library.RowIndex, known: Known, folder: Path) 
         faiss_library.write_index(index, temporary)
         durable.replace(temporary, file)
     except OSError as error:
-        raise UserError(
-            f"--save_index {file} cannot be written ({error.strerror or reason(error)})."
-        ) from error
+        raise UserError(f"--save_index {file} cannot be written {durable.why(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
     _keep_known(kind, known, folder)

@@ -1,9 +1,11 @@
 """A network as a file that runs without this program, and a description of its preprocessing."""
 
+import io
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +18,7 @@ from programs import hub_folder, images
 from programs.constants import CHECKED_IMAGES, PREPROCESSING, TOLERANCE
 from programs.trained import Trained
 from utilities import durable
-from utilities.errors import UserError, reason
+from utilities.errors import UserError, named, reason
 
 CHECKED_AT_ONCE = 8  # images in a batch of a check
 LARGEST_ONNX = 2**31  # bytes that an ONNX file can hold; larger weights lie beside it
@@ -42,13 +44,14 @@ class Format(NamedTuple):
     """
     Attributes:
         file: its name. write: network, example of its input, file. open: file -> what embeds.
-        usage: further lines of Python behind USAGE.
+        usage: further lines of Python behind USAGE. beside: names of what else `write` makes.
     """
 
     file: str
     write: Callable[[Trained, torch.Tensor, Path], None]
     open: Callable[[Path], Embed]
     usage: tuple[str, ...]
+    beside: tuple[str, ...] = ()
 
 
 class Embedder(nn.Module):
@@ -77,29 +80,61 @@ def export(
         checked_files: images on which the model is compared with the network; none: no check.
         texts: further files, name -> content.
     Raises:
-        UserError: a model that gives other embeddings, one that torch cannot export, or a folder
-            that cannot be written.
+        UserError: a model that gives other embeddings, one that torch cannot export, a folder
+            that cannot be written, or one that holds something else under the same names.
     """
     made = FORMATS[format_name]
     description = preprocessing(network, made)
+    written = {PREPROCESSING: json.dumps(description, indent=1) + "\n"} | dict(texts or {})
+    _require_free(folder, {made.file, *made.beside, *written}, network.identity)
     verdict = "not checked (--check FOLDER compares it with the checkpoint on images)"
+    with _beside(folder) as temporary:
+        model = temporary / made.file
+        _write(network, format_name, model)
+        if checked_files:
+            verdict = check(network, checked_files, made.open(model))
+        for name, text in written.items():
+            (temporary / name).write_text(text, encoding="utf-8")
+        for file in temporary.iterdir():
+            durable.replace(file, folder / file.name)
+    return f"{folder / made.file}: {verdict}."
+
+
+def _require_free(folder: Path, names: Collection[str], checkpoint: str) -> None:
+    """Raises UserError for files that would be lost, unless they are of the same checkpoint."""
+    if not (there := sorted(name for name in names if (folder / name).exists())):
+        return
+    try:
+        described = json.loads((folder / PREPROCESSING).read_text(encoding="utf-8"))
+        is_same = described["checkpoint"] == checkpoint
+    except (OSError, ValueError, TypeError, KeyError):
+        is_same = False
+    if not is_same:
+        raise UserError(
+            f"--to {folder} holds {named(there)} already, not of this checkpoint; name another "
+            "folder, or move them away."
+        )
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """A place on the same disk, which is gone afterwards; so is the folder, if nothing came in.
+
+    Raises UserError where that cannot be written.
+    """
+    was_there = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as temporary:
-            model = Path(temporary) / made.file
-            _write(network, format_name, model)
-            if checked_files:
-                verdict = check(network, checked_files, made.open(model))
-            written = {PREPROCESSING: json.dumps(description, indent=1) + "\n"} | dict(texts or {})
-            for name, text in written.items():
-                (Path(temporary) / name).write_text(text, encoding="utf-8")
-            for file in Path(temporary).iterdir():
-                durable.replace(file, folder / file.name)
-    except OSError as error:
-        raise UserError(
-            f"--to {folder} cannot be written ({error.strerror or reason(error)})."
-        ) from error
-    return f"{folder / made.file}: {verdict}."
+            yield Path(temporary)
+    except Exception as error:
+        if not durable.of_writing(error):
+            raise
+        raise UserError(f"--to {folder} cannot be written {durable.why(error)}") from error
+    finally:
+        if not was_there:
+            with suppress(OSError):  # not empty, as wanted
+                folder.rmdir()
 
 
 def preprocessing(network: Trained, made: Format) -> dict[str, Any]:
@@ -183,6 +218,8 @@ def _write(network: Trained, format_name: str, file: Path) -> None:
         ) from error
     # The exporters raise many types for an operation that they do not know.
     except Exception as error:
+        if durable.of_writing(error):
+            raise
         raise UserError(
             f"--format {format_name}: torch cannot export {network.settings['arch']} "
             f"({reason(error)}); try the other format."
@@ -219,7 +256,9 @@ def _open_onnx(file: Path) -> Embed:
 def _write_torch(network: Trained, images: torch.Tensor, file: Path) -> None:
     model = Embedder(network.network)
     program = torch.export.export(model, (images,), dynamic_shapes=_any_batch())
-    torch.export.save(program, file)
+    content = io.BytesIO()  # on a full disk torch's own writing ends the process
+    torch.export.save(program, content)
+    file.write_bytes(content.getbuffer())
 
 
 def _open_torch(file: Path) -> Embed:
@@ -261,5 +300,6 @@ FORMATS = {
             "    rows = torch.nn.functional.normalize(rows, dim=1)",
             "embeddings = rows.numpy()",
         ),
+        beside=(hub_folder.CONFIGURATION,),
     ),
 }

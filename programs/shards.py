@@ -279,8 +279,7 @@ def _digest(name: str) -> int:
 
 
 def _unwritable(folder: Path, flag: str, error: OSError) -> UserError:
-    why = error.strerror or reason(error)
-    return UserError(f"{flag} {folder} cannot be written ({why}); call again to go on.")
+    return UserError(f"{flag} {folder} cannot be written {durable.why(error)} Call again to go on.")
 
 
 def _foreign(folder: Path, flag: str, error: Exception) -> UserError:

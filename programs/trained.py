@@ -33,7 +33,7 @@ from utilities import checkpoints
 from utilities.choices import one_of
 from utilities.errors import UserError
 from utilities.flags import abridged
-from utilities.run_folder import checkpoint_at
+from utilities.run_folder import absent_checkpoint, checkpoint_at
 from utilities.runtime import Runtime, select_device, use_own_cores
 
 LOG = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ def load(
     one_of("precision", precision, PRECISIONS)
     path = checkpoint_at(os.fspath(run))
     if not path.is_file():
-        raise UserError(f"{FLAG} {path}: there is no such checkpoint.")
+        raise UserError(f"{FLAG} {run}: {absent_checkpoint(run)}")
     use_own_cores()
     runtime = Runtime(select_device(device, [gpu]), precision)
     checkpoint = checkpoints.load(path, FLAG)

@@ -617,7 +617,7 @@ def test_broken_data_is_named(call, birds, tmp_path, capsys):
     for folder in (source / "cub200" / "images").glob("00[1-5]*"):
         shutil.rmtree(folder)
     assert call("--source_path", str(source)) == 2
-    assert "1 class folders" in capsys.readouterr().err
+    assert "1 class folder with" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 

@@ -1210,9 +1210,13 @@ def test_a_flag_that_is_given_twice_is_told_and_a_file_of_settings_is_refused(tm
     ]
     told = parameters.notices(parameters.parse(words))
     assert [sentence for sentence in told if "more than once" in sentence] == [
-        "--lr is given more than once; the last counts.",
-        "--datapath is given more than once; the last counts.",
+        "--lr 1 --lr 2: the same flag is given more than once; the last counts.",
+        "--datapath a --source_path b: the same flag is given more than once; the last counts.",
     ]
+    (told, *_) = parameters.notices(parameters.parse(["--wandb_key", "a", "--wandb_key", "b"]))
+    assert (
+        told == "--wandb_key --wandb_key: the same flag is given more than once; the last counts."
+    )
     files = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
     for file in files:
         file.write_text("lr: 1\n")

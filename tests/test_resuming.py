@@ -11,6 +11,7 @@ import torch
 import yaml
 
 import main
+from programs import compare
 from training import Learner
 from utilities.processes import VARIABLES
 from utilities.run_folder import LAST_CHECKPOINT, RESULTS
@@ -76,6 +77,25 @@ def test_other_rates_and_decays_are_used_told_and_recorded(call, folder, capsys)
     ]
     assert state["settings"]["lr"] == 0.004 and state["settings"]["loss_margin_beta"] == 1.2
     assert yaml.safe_load((folder / "args.yaml").read_text()) == state["settings"]
+
+
+def test_settings_of_before_stay_in_the_records(call, folder, capsys):
+    """However often the run goes on: its values are of no single setting."""
+    assert call("--lr", "0.004") == 0
+    assert call("--n_epochs", "2", "--resume", "auto") == 0
+    assert call("--n_epochs", "2", "--resume", "auto", "--lr", "0.003") == 0
+    assert "earlier_settings" in json.loads((folder / "results.json").read_text())
+    assert call("--n_epochs", "3", "--resume", "auto", "--lr", "0.003") == 0
+    times = json.loads((folder / "results.json").read_text())["earlier_settings"]
+    assert [(time["epochs"], set(time["settings"])) for time in times] == [
+        (1, {"n_epochs", "lr"}),
+        (2, {"n_epochs", "lr"}),
+    ]
+    assert times[0]["settings"]["lr"] == 0.004
+    capsys.readouterr()
+    assert compare.main([str(folder)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "birds/g: seed 0 was trained up to epoch 1 with --n_epochs 1, --lr 0.004, and" in said
 
 
 RECIPES = [

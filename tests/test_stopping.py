@@ -270,7 +270,7 @@ def test_a_second_ctrl_c_says_what_is_lost(photos, tmp_path, monkeypatch, capsys
     monkeypatch.setattr(Learner, "step", interrupted_step)
     assert main.main(argv) == 130
     said = capsys.readouterr()
-    assert "Of epoch 2, 0 steps are kept in the last checkpoint; 2 more were made or" in said.out
+    assert "Nothing of epoch 2 is kept; the steps made or begun (2) are lost." in said.out
     assert "go on with: " in said.err and checkpoint_of(tmp_path)["epoch"] == 0
 
 

@@ -5,8 +5,8 @@ They are written to a temporary name first.
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -32,7 +32,7 @@ class Checkpoint(NamedTuple):
 
     `epoch` is the last that was ended, -1 for none. `within` holds the state of the one that was
     begun after it, None between two epochs; `data` is the fingerprint of what it was trained on,
-    None in older ones.
+    None in older ones; `earlier` is as of `earlier_settings`.
     """
 
     path: Path
@@ -44,6 +44,7 @@ class Checkpoint(NamedTuple):
     wandb_id: str | None
     data: dict | None = None
     within: dict | None = None
+    earlier: Sequence[dict] = ()
 
     def losses(self) -> list[float]:
         """Of each epoch that is done."""
@@ -150,17 +151,21 @@ class Keeper:
             LOG.warning("%s", error)
 
     def _say_what_is_kept(self, training: Training) -> None:
-        kept, lost = self.steps_kept, training.steps - self.steps_kept
-        epoch = training.number + 1
-        if not lost and training.is_between_steps:
+        kept, epoch = self.steps_kept, training.number + 1
+        lost = training.steps - kept + (not training.is_between_steps)
+        if kept and not lost:
             LOG.info("%d steps of epoch %d are kept in the last checkpoint.", kept, epoch)
-        else:
+        elif kept:
             LOG.warning(
                 "Of epoch %d, %d steps are kept in the last checkpoint; %d more were made or begun "
                 "and are lost.",
                 epoch,
                 kept,
-                lost + (not training.is_between_steps),
+                lost,
+            )
+        elif lost:
+            LOG.warning(
+                "Nothing of epoch %d is kept; the steps made or begun (%d) are lost.", epoch, lost
             )
 
     def keep_begun(self) -> None:
@@ -189,7 +194,7 @@ class Keeper:
         self.last_kept = time.monotonic()
 
     def _snapshot(self, epoch: int, within: dict | None) -> dict:
-        return snapshot(
+        state = snapshot(
             self.states(),
             settings=self.settings,
             epoch=epoch,
@@ -199,24 +204,16 @@ class Keeper:
             data=self.data,
             within=within,
         )
+        return state | {"earlier": list(self.records.earlier)}
 
 
 def save(path: Path, state: dict) -> None:
     """Write a snapshot; a reader sees the old file or the new one.
 
-    Raises UserError for a full disk.
+    Raises UserError for a disk that takes no more.
     """
-    temporary = durable.temporary_for(path)
-    try:
+    with durable.written(path, f"The checkpoint {path}") as temporary:
         torch.save(state, temporary)
-        durable.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
-        raise UserError(
-            f"The checkpoint {path} cannot be written ({_first_line(error)}); is the disk full?"
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def changes(stored: dict, settings: dict) -> dict[str, str]:
@@ -226,6 +223,25 @@ def changes(stored: dict, settings: dict) -> dict[str, str]:
         for name, value in settings.items()
         if stored.get(name, value) != value
     }
+
+
+def earlier_settings(
+    checkpoint: Checkpoint, settings: dict, free: Collection[str]
+) -> list[dict[str, object]]:
+    """Where training up to a checkpoint went by other settings than these, what they were.
+
+    For each time that the run was resumed under others, but for the free ones: how many epochs and
+    steps of the next it had by then, and the values that were given up.
+    """
+    given_up = {
+        name: checkpoint.settings[name]
+        for name in changes(checkpoint.settings, settings)
+        if name not in free
+    }
+    if not given_up:
+        return list(checkpoint.earlier)
+    now = {"epochs": checkpoint.epoch + 1, "steps": checkpoint.steps(), "settings": given_up}
+    return [*checkpoint.earlier, now]
 
 
 def find(resume: str, save_path: str, dataset: str, savename: str) -> Checkpoint | None:
@@ -279,14 +295,17 @@ def load(path: Path, flag: str = "--resume") -> Checkpoint:
             raise KeyError(f"without {', '.join(sorted(missing))}")
         _require_plain(plain)
         data, within = state.pop("data", None), state.pop("within", None)
+        earlier = state.pop("earlier", [])
         if not isinstance(data, dict | None):
             raise TypeError("data says nothing of images")
+        if not isinstance(earlier, list) or not all(isinstance(time, dict) for time in earlier):
+            raise TypeError("earlier says nothing of settings")
         _require_begun(plain["epoch"], within)
     except Exception as error:  # torch raises many types for a foreign or damaged file
         raise UserError(
             f"{flag} {path} is not a checkpoint of this program ({_first_line(error)})."
         ) from error
-    return Checkpoint(path=path, tensors=state, data=data, within=within, **plain)
+    return Checkpoint(path=path, tensors=state, data=data, within=within, earlier=earlier, **plain)
 
 
 def restore(parts: dict[str, Stateful], checkpoint: Checkpoint, flag: str = "--resume") -> None:

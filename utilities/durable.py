@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from utilities.errors import UserError
+from utilities.errors import UserError, reason
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room on the disk, or none granted
+# What the writers of torch and safetensors say, which raise types of their own, and of a full
+# disk numpy's, which gives no number.
+OF_WRITING = ("inline_container", "PytorchStreamWriter", "Parent directory", "I/O error")
+FULL_IN_WORDS = ("unexpected pos", "requested and", *map(os.strerror, FULL))
 
 
 @contextmanager
@@ -27,14 +31,33 @@ def written(path: Path, named: str = "") -> Iterator[Path]:
     try:
         yield temporary
         replace(temporary, path)
-    except OSError as error:
-        is_full = "; is the disk full?" if error.errno in FULL else "."
-        raise UserError(
-            f"{named or path} cannot be written ({error.strerror or error}){is_full}"
-        ) from error
+    except Exception as error:
+        if not of_writing(error):
+            raise
+        raise UserError(f"{named or path} cannot be written {why(error)}") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def of_writing(error: Exception) -> bool:
+    """Whether it says that a file could not be written."""
+    return isinstance(error, OSError) or any(words in str(error) for words in OF_WRITING)
+
+
+def why(error: Exception) -> str:
+    """The end of a sentence that says what could not be written."""
+    said = getattr(error, "strerror", None)
+    if not _is_full(error):
+        return f"({said or reason(error)})."
+    # Other words for it mean something to their authors only.
+    return f"({said or 'a part of it was written'}); is the disk full?"
+
+
+def _is_full(error: Exception) -> bool:
+    if number := getattr(error, "errno", None):
+        return number in FULL
+    return any(words in str(error) for words in FULL_IN_WORDS)
 
 
 def replace(temporary: Path, path: Path) -> None:

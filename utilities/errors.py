@@ -1,5 +1,6 @@
 """The exception whose message is for the person at the shell, and how messages name things."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -35,12 +36,18 @@ def of_loading(error: BaseException) -> str | None:
     message = str(error)
     if not message.startswith("DataLoader worker"):
         return None
-    _, by_signal, signal = message.partition(" by signal: ")
-    how = f" by signal {signal.split('.')[0]}" if by_signal else ""
+    _, by_signal, words = message.partition(" by signal: ")
+    how = f" by {_name_of_signal(words.split('.')[0])}" if by_signal else ""
     return (
         f"a process that reads images was ended{how}, perhaps because memory ran out (a lower "
         "--kernels, --bs or --cache_limit helps)"
     )
+
+
+def _name_of_signal(said: str) -> str:
+    """SIGKILL for "Killed", as the system words it."""
+    names = {signal.strsignal(number): number.name for number in signal.Signals}
+    return names.get(said, f"signal {said}")
 
 
 class MemoryAdvice(NamedTuple):

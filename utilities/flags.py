@@ -15,7 +15,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 from utilities.documents import from_yaml
-from utilities.paths import require_readable, unreachable, without_home
+from utilities.paths import absent, require_readable, unreachable, without_home
 
 # Single precision and the indices of tensors end not far beyond it; nothing means anything there.
 LARGEST = 10**9
@@ -27,7 +27,7 @@ class Settings(argparse.Namespace):
 
     `stated` names those on the command line or in `--config`, `given` those of them that a person
     chose: the args.yaml of a finished run states everything. `spelled` has the other name by which
-    a flag was typed, `repeated` names those typed again with another value.
+    a flag was typed, `repeated` has as typed what was typed again with another value.
     """
 
     __slots__ = ("given", "repeated", "spelled", "stated")
@@ -38,11 +38,11 @@ class Settings(argparse.Namespace):
         given: Iterable[str] = (),
         stated: Iterable[str] = (),
         spelled: Mapping[str, str] | None = None,
-        repeated: Iterable[str] = (),
+        repeated: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(**values)
         self.given, self.stated = frozenset(given), frozenset(stated)
-        self.spelled, self.repeated = dict(spelled or {}), tuple(repeated)
+        self.spelled, self.repeated = dict(spelled or {}), dict(repeated or {})
 
     def as_typed(self, sentence: str) -> str:
         """The sentence with flags under the names by which they were typed."""
@@ -461,6 +461,8 @@ class Place(Text):
     existing: str = ""
     remote: str = ""
 
+    noun: ClassVar[str] = "a path"
+
     def read_entry(self, entry: object) -> str:
         path = str(super().read_entry(entry))
         return path if path == self.default else os.path.expanduser(path)
@@ -476,7 +478,7 @@ class Place(Text):
             return f"--{self.name} {abridged(entry)}: {why}."
         exists = {"file": os.path.isfile, "file or folder": os.path.exists}.get(self.existing)
         if exists and not exists(entry):
-            return f"--{self.name} {abridged(entry)}: there is no such {self.existing}."
+            return f"--{self.name} {abridged(entry)}: {absent(entry, self.existing)}"
         return super().problem(entry)
 
 
@@ -522,14 +524,21 @@ def spellings(flags: Iterable[Flag], words: Sequence[str]) -> dict[str, str]:
     return {aliases[spelling]: spelling.removeprefix("--") for spelling in typed if spelling}
 
 
-def repetitions(flags: Iterable[Flag], words: Sequence[str]) -> list[str]:
-    """Names of the flags that are there more than once, under whatever spelling, and differ."""
-    names = {f"--{name}": flag.name for flag in flags for name in (flag.name, *flag.aliases)}
-    typed: dict[str, list[list[str]]] = {}
+def repetitions(flags: Iterable[Flag], words: Sequence[str]) -> dict[str, str]:
+    """Name -> all that was typed, of flags that are there more than once and differ.
+
+    Whatever their spelling is.
+    """
+    by_spelling = {f"--{name}": flag for flag in flags for name in (flag.name, *flag.aliases)}
+    values: dict[str, list[list[str]]] = {}
+    typed: dict[str, list[str]] = {}
     for spelling, texts in _split_by_flags(words):
-        if spelling in names:
-            typed.setdefault(names[spelling], []).append(texts)
-    return [name for name, values in typed.items() if any(texts != values[0] for texts in values)]
+        if spelling is not None and (flag := by_spelling.get(spelling)):
+            shown = [] if flag.secret else [abridged(text) for text in texts]
+            values.setdefault(flag.name, []).append(texts)
+            typed.setdefault(flag.name, []).append(" ".join([spelling, *shown]))
+    differing = [name for name, given in values.items() if any(text != given[0] for text in given)]
+    return {name: " ".join(typed[name]) for name in differing}
 
 
 def _split_by_flags(words: Sequence[str]) -> Iterator[tuple[str | None, list[str]]]:
@@ -635,7 +644,8 @@ def table(flags: Iterable[Flag]) -> str:
     for flag in flags:
         names = ", ".join(f"`--{name}`" for name in (flag.name, *flag.aliases))
         default = f"`{in_words(flag.initial())}`" if flag._has_default() else ""
-        cells = (names, default, flag.takes, flag.help, ", ".join(flag.needed()))
+        takes = flag.takes or (f"`{flag.metavar}`" if isinstance(flag, Text) else "")
+        cells = (names, default, takes, flag.help, ", ".join(flag.needed()))
         rows.append(" ".join(f"| {_in_cell(cell)}".rstrip() for cell in cells) + " |")
     return "\n".join(rows)
 

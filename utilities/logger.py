@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Protocol
 
+from utilities import durable
 from utilities.environment import environment
 from utilities.errors import UserError
 from utilities.pictures import lettered, new_figure, save
@@ -99,6 +100,7 @@ class RunLog:
         history: values so far, of a resumed run: its records become whole.
         boards: where the run is shown beside its files.
         steps: of training in an epoch, by which boards count them.
+        earlier: other settings that a resumed run had before (`checkpoints.earlier_settings`).
     """
 
     def __init__(
@@ -107,8 +109,10 @@ class RunLog:
         history: History | None = None,
         boards: Sequence[Board] = (),
         steps: int = 1,
+        earlier: Sequence[dict[str, object]] = (),
     ):
         self.folder, self.boards, self.steps = folder, boards, steps
+        self.earlier = earlier
         self.history: History = history or {}
         self.last_drawn = time.monotonic()
         (folder / "CSV_Logs").mkdir(exist_ok=True)
@@ -221,6 +225,7 @@ class RunLog:
             board.summarise(self._last_number(), summary)
         results = {
             **run,
+            **({"earlier_settings": self.earlier} if self.earlier else {}),
             "run": str(self.folder),
             "epochs": self._last_number(),
             "metrics": summary,
@@ -278,9 +283,7 @@ class RunLog:
             try:
                 save(figure, file, tight=False)
             except OSError as error:
-                raise UserError(
-                    f"{file} cannot be written ({error.strerror}); is the disk full?"
-                ) from error
+                raise UserError(f"{file} cannot be written {durable.why(error)}") from error
 
     def _numbers(self) -> list[int]:
         """Of the epochs so far, counted from 1."""
@@ -323,6 +326,7 @@ class Unwritten(RunLog):
     def __init__(self, folder: Path):
         self.folder, self.boards, self.steps = folder, (), 1
         self.history: History = {}
+        self.earlier = ()
 
     def log(self, epoch: int, values: Values) -> None:
         """Nothing, as all below."""

@@ -1,10 +1,13 @@
 """Paths as people write them."""
 
+import difflib
 import errno
 import os
+from itertools import islice
 
 from utilities.errors import UserError
 
+NAMES_LOOKED_AT = 1000  # for one that may be meant
 NO_FILE = "It is a pipe or a device, not a file"
 
 
@@ -38,6 +41,35 @@ def require_readable(path: str | os.PathLike[str]) -> None:
 def _never_ends(path: str | os.PathLike[str]) -> bool:
     is_odd = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
     return is_odd and not os.path.realpath(path).startswith("/proc/")
+
+
+def absent(path: str | os.PathLike[str], wanted: str = "file") -> str:
+    """Why nothing of the wanted kind is there, as the end of a sentence.
+
+    Args:
+        wanted: "file", "folder" or another word for one of the two.
+    """
+    if os.path.isdir(path):
+        return f"it is a folder, not a {wanted}."
+    if os.path.exists(path):
+        return f"it is a file, not a {wanted}."
+    there, name = os.path.split(os.path.abspath(path))
+    if not os.path.isdir(there):
+        while not os.path.exists(there):
+            there = os.path.dirname(there)
+        return f"there is no such {wanted}; the path leads no further than {there}."
+    if close := difflib.get_close_matches(name, _some_names(there), n=1, cutoff=0.7):
+        return f"there is no such {wanted}; did you mean {close[0]!a}?"
+    return f"there is no such {wanted}."
+
+
+def _some_names(folder: str) -> list[str]:
+    """Of what lies in a folder, which may hold millions or be closed to us."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in islice(entries, NAMES_LOOKED_AT)]
+    except OSError:
+        return []
 
 
 def unreachable(path: str | os.PathLike[str]) -> str | None:

@@ -5,6 +5,7 @@ It is never one that another run has written to.
 
 import csv
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -16,8 +17,8 @@ import yaml
 
 from utilities import durable, processes, signals
 from utilities.documents import from_yaml
-from utilities.errors import UserError, of_loading
-from utilities.paths import expanded
+from utilities.errors import UserError, named, of_loading
+from utilities.paths import absent, expanded
 from utilities.run_names import run_name
 from utilities.signals import Stopped
 
@@ -31,6 +32,22 @@ def checkpoint_at(path: str | Path) -> Path:
     """The checkpoint that a path names: itself, or a run folder's last one."""
     path = Path(expanded(path))
     return path / LAST_CHECKPOINT if path.is_dir() else path
+
+
+def absent_checkpoint(path: str | os.PathLike[str], or_else: str = "") -> str:
+    """Why a path names no checkpoint, as the end of a sentence.
+
+    Args:
+        or_else: what else may be said instead of a file or a run folder: "or auto".
+    """
+    folder = Path(expanded(path))
+    if not folder.is_dir():
+        return absent(folder, f"checkpoint (a file or a run folder{or_else and f', {or_else}'})")
+    below = sorted(found.parent for found in folder.glob(f"*/{LAST_CHECKPOINT}"))
+    below = below or sorted(found.parent for found in folder.glob(f"*/*/{LAST_CHECKPOINT}"))
+    if below:
+        return f"the folder is of no run, but has {named([str(run) for run in below])}."
+    return f"the folder is of no run: there is no {LAST_CHECKPOINT} in it."
 
 
 def runs_named(save_path: str, dataset: str, savename: str) -> list[Path]:

@@ -7,14 +7,16 @@ A signal becomes an exception between any two lines of Python, but for those tha
 """
 
 import math
+import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
+STDERR = 2  # its number, whatever Python has made of the stream
 ONE_WISH = 2.0  # seconds in which several signals mean one thing
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
 
@@ -113,7 +115,19 @@ def _answer(number: int, frame: FrameType | None) -> None:
     _State.arrived = number
     if is_impatient:
         raise KeyboardInterrupt
+    if number == signal.SIGINT:
+        _tell_who_waits()
     _raise_arrived()
+
+
+def _tell_who_waits() -> None:
+    """Ctrl-C is heard: what ends orderly takes seconds. No logging, which may be in its midst.
+
+    Of several processes on a terminal (torchrun) the first says it.
+    """
+    with suppress(OSError):
+        if os.isatty(STDERR) and os.environ.get("RANK", "0") == "0":
+            os.write(STDERR, b"\nStopping; a second Ctrl-C waits for nothing.\n")
 
 
 def _raise_arrived() -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from utilities.errors import UserError, in_escapes, reason
+from utilities import durable
+from utilities.errors import UserError, in_escapes
 from utilities.logger import STEPS, Summary, Values, by_key
 from utilities.rows import Picture, Row
 
@@ -137,7 +138,7 @@ class EventFiles:
         except OSError as error:
             raise UserError(
                 f"--tensorboard: the event files in {self.folder} cannot be written "
-                f"({reason(error)}); is the disk full?"
+                f"{durable.why(error)}"
             ) from error
 
 

@@ -179,7 +179,10 @@ def _state(run: Run) -> str:
 
 
 def _warnings(run: Run) -> list[str]:
-    warnings = [f"{run.problem}."] if run.problem else []
+    warnings = [f"{run.problem.removesuffix('.')}."] if run.problem else []
+    warnings += [
+        f"It was trained {time}, and resumed under other settings." for time in run.earlier
+    ]
     if left_out := run.facts.get("images_left_out"):
         warnings.append(f"{counted(len(left_out), 'broken image')} stayed out of this run.")
     return warnings

@@ -39,11 +39,12 @@ def warnings(
     baseline: str | None,
 ) -> list[str]:
     """A sentence for each group whose runs differ in more than their seed, or from the baseline's
-    in their data."""
+    in their data, and for each run that changed its settings."""
     sentences = []
     for key, seeds in groups.items():
         sentences += _mixed_settings(key, made_of[key])
         sentences += _mixed_data(key, seeds)
+        sentences += _resumed_otherwise(key, seeds)
         if baseline is not None and key[1] != baseline:
             sentences += _data_of_another(key, seeds, groups.get((key[0], baseline), {}))
     return sentences
@@ -115,6 +116,14 @@ def _mixed_data(key: Key, seeds: Seeds) -> list[str]:
     return [
         f"{in_words(key)} averages runs of other data: {_seeds(others)} "
         f"({_in_words(seeds[others[0]], seeds[known[0][0]])})."
+    ]
+
+
+def _resumed_otherwise(key: Key, seeds: Seeds) -> list[str]:
+    return [
+        f"{in_words(key)}: {_seeds([seed])} was trained {time}, and resumed under other settings."
+        for seed, run in seeds.items()
+        for time in run.earlier
     ]
 
 

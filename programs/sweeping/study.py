@@ -13,7 +13,7 @@ import parameters
 from programs.sweeping import settings
 from programs.sweeping.document import Document, Place
 from programs.sweeping.machine import names_one_gpu
-from utilities.flags import abridged, nearest
+from utilities.flags import abridged, nearest, read_command_line
 from utilities.run_names import NAMED_BY_GROUP
 
 MAIN = Path(__file__).resolve().parents[2] / "main.py"
@@ -245,7 +245,10 @@ def _groups(drafts: Sequence[_Draft]) -> list[str]:
 
 def _checked(document: Document, draft: _Draft, group: str, further: Sequence[str]) -> Planned:
     """The run of a draft; whatever main.py would refuse is told to the document."""
-    words = [*settings.as_words(settings.over_config(draft.values())), *further]
+    replaced, _ = read_command_line(parameters.FLAGS, further)  # what is wrong there is told below
+    stated = settings.over_config(draft.values())
+    stated = {name: value for name, value in stated.items() if name not in replaced}
+    words = [*settings.as_words(stated), *further]
     words += settings.as_words({"group": group})
     examined, problems = parameters.examine(words)
     for sentence in problems:

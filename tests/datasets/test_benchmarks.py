@@ -144,6 +144,11 @@ def test_a_missing_image_is_refused_or_told(source, name, caplog):
 
 @pytest.mark.parametrize("name", datasets.BENCHMARKS)
 def test_a_missing_benchmark_says_how_to_make_it(tmp_path, name):
+    (tmp_path / "up" / name).mkdir(parents=True)
+    for place, meant in ((tmp_path / "up" / name, "up"), (tmp_path, "up")):
+        with pytest.raises(UserError, match=f"is --source_path {tmp_path / meant} meant"):
+            datasets.select(name, str(place))
+    (tmp_path / "up" / name).rmdir()
     with pytest.raises(UserError, match=f"programs.prepare {name}") as error:
         datasets.select(name, str(tmp_path))
     assert str(tmp_path / name) in str(error.value)

@@ -190,7 +190,7 @@ def test_what_lies_beside_images_is_not_told(tmp_path, caplog):
     [
         (None, "no folder"),
         ([], "0 class folders"),
-        (["1.a"], "1 class folders"),
+        (["1.a"], "1 class folder with"),
         (["1.a", "2.b", "3.c"], "3 class folders"),
     ],
 )

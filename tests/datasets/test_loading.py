@@ -273,9 +273,12 @@ def test_processes_that_cannot_start_are_a_sentence(split, monkeypatch, two_core
 @pytest.mark.parametrize(
     "message, part",
     [
-        ("DataLoader worker (pid 7) is killed by signal: Killed. ", "ended by signal Killed, "),
+        ("DataLoader worker (pid 7) is killed by signal: Killed. ", "ended by SIGKILL, "),
         ("DataLoader worker (pid(s) 7) exited unexpectedly", "ended, perhaps"),
-        ("DataLoader worker (pid 7) is killed by signal: Bus error. It is pos", "Bus error, "),
+        (
+            "DataLoader worker (pid 7) is killed by signal: Bus error. It is pos",
+            "ended by SIGBUS, ",
+        ),
         ("another", None),
     ],
 )

@@ -119,6 +119,7 @@ def test_classes_on_both_sides_are_told(tmp_path, caplog):
     "paths, part",
     [
         ([], "0 class folders"),
+        (["a/0.jpg"], "1 class folder with .* Give the folder above"),
         (["a/0.jpg", "b/0.jpg", "c/0.jpg"], "3 class folders"),
         (["train/a/0.jpg", "test/b/0.jpg"], "training part has 1"),
         (["train/0.jpg", "test/0.jpg"], "2 class folders"),
@@ -133,6 +134,22 @@ def test_wrong_folders(tmp_path, paths, part):
         datasets.select("folder", str(touch(tmp_path, *paths)))
     with pytest.raises(UserError, match="there is no such folder"):
         datasets.select("folder", str(tmp_path / "nowhere"))
+    (tmp_path / "a.csv").write_text("path,label\n")
+    with pytest.raises(UserError, match="it is a file, not a folder"):
+        datasets.select("folder", str(tmp_path / "a.csv"))
+    with pytest.raises(UserError, match="it is a folder, not a file"):
+        datasets.select("table", str(tmp_path))
+
+
+def test_folders_above_the_class_folders_are_told(tmp_path, caplog):
+    """A split under names that this program does not know would be coarser classes."""
+    caplog.set_level("INFO")
+    paths = [f"{top}/{name}/0.jpg" for top in "xy" for name in "ab"]
+    datasets.read("folder", touch(tmp_path / "deep", *paths))
+    assert "are coarser classes (x/, y/); a split is made by folders train/" in caplog.text
+    caplog.clear()
+    datasets.read("folder", touch(tmp_path / "flat", *(f"{name}/0.jpg" for name in "abcd")))
+    assert "coarser" not in caplog.text
 
 
 def in_parts(root: Path, parts: dict[str, str], images: int = 2) -> Path:

@@ -73,7 +73,7 @@ def test_a_file_that_cannot_be_written_only_warns(tmp_path, caplog, monkeypatch)
     def fail(value, path):
         path.write_bytes(b"half")
         # How torch's writer tells of a full disk or a read-only folder.
-        raise RuntimeError("unexpected pos 64 vs 0")
+        raise RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 64 vs 0")
 
     monkeypatch.setattr(torch, "save", fail)
     assert remember(tmp_path, "text", "a", Counted())[0] == 1

@@ -113,7 +113,7 @@ def test_a_wrong_model_is_not_kept(
     flags = ["--to", str(target), "--format", "torch", "--check", str(photos)]
     assert export.main([checkpoint, *flags]) == status
     assert part in capsys.readouterr().err.splitlines()[-1]
-    assert len(list(target.iterdir())) == (2 if status == 0 else 0)
+    assert not target.exists() if status else len(list(target.iterdir())) == 2
 
 
 def test_broken_images_are_no_part_of_the_check(photos, make_checkpoint, instant, tmp_path, capsys):
@@ -150,6 +150,37 @@ def test_wrong_places_are_a_sentence(make_checkpoint, tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize("file_format", MODEL_FORMATS)
+def test_a_full_disk_is_a_sentence_and_leaves_nothing(
+    make_checkpoint, small_files, tmp_path, capsys, file_format
+):
+    checkpoint, target = str(make_checkpoint("test_resnet_normalize")), tmp_path / "exported"
+    with small_files():
+        status = export.main([checkpoint, "--to", str(target), "--format", file_format])
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert status == 2 and f"--to {target} cannot be written (" in message
+    assert message.endswith("is the disk full?") and not target.exists()
+
+
+def test_files_of_something_else_are_not_replaced(make_checkpoint, instant, tmp_path, capsys):
+    """A README.md that the card would replace, and the model of another checkpoint."""
+    instant(1)
+    target = tmp_path / "repository"
+    target.mkdir()
+    (target / "README.md").write_text("mine")
+    first = str(make_checkpoint("test_resnet_normalize"))
+    command = ["--to", str(target), "--format"]
+    assert export.main([first, *command, "hub"]) == 2
+    assert f"--to {target} holds README.md already" in capsys.readouterr().err
+    assert [file.name for file in target.iterdir()] == ["README.md"]
+    assert export.main([first, *command, "torch"]) == 0
+    assert export.main([first, *command, "torch"]) == 0
+    other = str(make_checkpoint("test_resnet_normalize", embed_dim=5))
+    assert export.main([other, *command, "torch"]) == 2
+    assert "holds model.pt2, preprocessing.json already, not of this" in capsys.readouterr().err
+    assert (target / "README.md").read_text() == "mine"
+
+
 def test_onnx_of_a_real_network_on_real_images(assets, tmp_path, make_checkpoint, capsys):
     with tarfile.open(assets / "cifar100.tar.gz") as archive:
         two_classes = [
@@ -181,10 +212,10 @@ def test_a_network_that_gives_no_numbers_is_not_exported(photos, run_folder, tmp
     assert export.main([str(tmp_path / "diverged.pth.tar"), *flags]) == 2
     message = capsys.readouterr().err.splitlines()[-1]
     assert "is not finite" in message and "earlier checkpoint" in message
-    assert not list(target.iterdir())
+    assert not target.exists()
     assert export.main([str(tmp_path / "diverged.pth.tar"), *flags[:4]]) == 2
     assert "head.weight are not finite" in capsys.readouterr().err
-    assert not list(target.iterdir())
+    assert not target.exists()
 
 
 # A folder for the hub.
@@ -224,7 +255,7 @@ def test_a_head_that_timm_does_not_have_is_refused(make_checkpoint, tmp_path, ca
     target = tmp_path / "folder"
     assert export.main([str(checkpoint), "--to", str(target), "--format", "hub"]) == 2
     assert "--format onnx and torch write any network" in capsys.readouterr().err
-    assert list(target.iterdir()) == []
+    assert not target.exists()
 
 
 class Hub:

@@ -97,8 +97,10 @@ def test_what_cannot_be_embedded_is_named(run_folder, tmp_path):
 
 
 def test_wrong_runs_and_devices_are_told(run_folder, tmp_path):
-    with pytest.raises(UserError, match=r"checkpoint_last\.pth\.tar: there is no such checkpoint"):
+    with pytest.raises(UserError, match="the folder is of no run: there is no checkpoint_last"):
         trained.load(tmp_path)
+    with pytest.raises(UserError, match="no_run: there is no such checkpoint"):
+        trained.load(tmp_path / "no_run")
     with pytest.raises(ValueError, match="device must be auto, cpu, cuda, not 'cuda:1'"):
         trained.load(run_folder, "cuda:1")
 

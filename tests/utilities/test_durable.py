@@ -4,7 +4,10 @@ import errno
 import os
 import subprocess
 
+import numpy as np
 import pytest
+import safetensors.torch
+import torch
 
 from utilities import durable
 from utilities.errors import UserError
@@ -94,6 +97,40 @@ def test_what_cannot_be_written_is_a_sentence_and_leaves_nothing(tmp_path, numbe
         raise OSError(number, os.strerror(number))
     assert str(told.value) == f"--to {end}"
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda rows, path: torch.save({"rows": rows}, path),
+        lambda rows, path: safetensors.torch.save_file({"rows": rows}, path),
+        lambda rows, path: np.save(path.open("wb"), rows.numpy()),
+        lambda rows, path: path.write_bytes(bytes(10**6)),
+    ],
+    ids=["torch", "safetensors", "numpy", "bytes"],
+)
+def test_a_disk_that_takes_no_more_is_told_alike_for_every_writer(tmp_path, small_files, write):
+    path = tmp_path / "a"
+    path.write_text("old")
+    with small_files(), pytest.raises(UserError) as told, durable.written(path) as temporary:
+        write(torch.zeros(10**6), temporary)
+    message = str(told.value)
+    assert message.startswith(f"{path} cannot be written (")
+    assert message.endswith("; is the disk full?") and "inline_container" not in message
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_gone_is_a_sentence(tmp_path):
+    """torch says that in a type of its own, too."""
+    path = tmp_path / "gone" / "a"
+    with pytest.raises(UserError, match="cannot be written"), durable.written(path) as temporary:
+        torch.save({}, temporary)
+
+
+def test_what_is_not_about_the_file_passes(tmp_path):
+    with pytest.raises(RuntimeError, match="shapes"), durable.written(tmp_path / "a"):
+        raise RuntimeError("shapes")
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_interruption_leaves_nothing(tmp_path):

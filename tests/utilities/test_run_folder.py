@@ -192,7 +192,7 @@ def test_numbered_runs_of_another_name_that_group_and_seed_gave(tmp_path):
 def test_a_killed_loading_process_says_how_to_go_on(tmp_path):
     killed = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
     (tmp_path / run_folder.LAST_CHECKPOINT).touch()
-    with pytest.raises(UserError, match="signal Killed.*--resume"), run_folder.resumable(tmp_path):
+    with pytest.raises(UserError, match="by SIGKILL.*--resume"), run_folder.resumable(tmp_path):
         raise killed
     with pytest.raises(RuntimeError, match="another"), run_folder.resumable(tmp_path):
         raise RuntimeError("another")

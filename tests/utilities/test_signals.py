@@ -31,6 +31,17 @@ def test_ctrl_c_stays_an_interrupt():
         pytest.fail("not stopped")
 
 
+def test_ctrl_c_at_a_terminal_is_heard_at_once(monkeypatch):
+    """Who waits in silence presses it again, and loses what was being kept."""
+    reader, terminal = os.openpty()
+    monkeypatch.setattr(signals, "STDERR", terminal)
+    with pytest.raises(KeyboardInterrupt), answered(), held():
+        send(signal.SIGINT)
+        assert b"Stopping; a second Ctrl-C waits for nothing." in os.read(reader, 1000)
+    os.close(reader)
+    os.close(terminal)
+
+
 @pytest.mark.parametrize("number", signals.SIGNALS)
 def test_what_is_held_together_is_ended_first(number):
     done = []

@@ -35,6 +35,14 @@ def wrong(read, tmp_path) -> Callable[..., list[str]]:
     return wrong
 
 
+def test_what_stands_behind_the_hyphens_takes_the_place_of_the_file(read):
+    """So that the run does not say that a flag is given twice."""
+    text = "{settings: {loss: triplet, bs: 8, save_path: A}, variants: {base: {}}}"
+    (run,) = read(text, "--save_path", "B", "--bs=16").runs
+    assert (run.settings.save_path, run.settings.bs, run.settings.loss) == ("B", 16, "triplet")
+    assert not run.settings.repeated
+
+
 def test_runs_are_seeds_x_datasets_x_variants(read):
     planned = read("""
         settings: {loss: triplet, bs: 8, lr: 1e-3}
