@@ -341,7 +341,7 @@ def build_training_embedder(
 ) -> Callable[[nn.Module], torch.Tensor]:
     """network -> embeddings [N, D] of the training images, for samplers that choose by them."""
     images = data.splits.training.with_transform(transform.evaluation)
-    batches = _in_order(opt, images, runtime)
+    batches = in_order(opt, images, runtime)
 
     def embed_training(network: nn.Module) -> torch.Tensor:
         title, evaltypes = "training images", ["embeds"]
@@ -353,7 +353,7 @@ def build_training_embedder(
     return embed_training
 
 
-def _in_order(opt: parameters.Settings, images: ImageSplit, runtime: Runtime) -> loading.Batches:
+def in_order(opt: parameters.Settings, images: ImageSplit, runtime: Runtime) -> loading.Batches:
     """Every image once; of several processes each gets its part of the batches."""
     return loading.evaluation_batches(
         images,
@@ -424,7 +424,7 @@ def _classified_batches(
     transform: Callable[[Image.Image], torch.Tensor],
 ) -> loading.Batches:
     """The training images as a classifier was trained to see them."""
-    return _in_order(opt, training.with_transform(transform), runtime)
+    return in_order(opt, training.with_transform(transform), runtime)
 
 
 def guidance_settings(opt: parameters.Settings) -> GuidanceSettings:
@@ -542,7 +542,7 @@ def build_evaluator(
     reads_texts = any(metric.texts for metric in wanted)
     evaluated = {}
     for name, split in _evaluated_splits(opt, splits).items():
-        batches = _in_order(opt, split.with_transform(transform.evaluation), runtime)
+        batches = in_order(opt, split.with_transform(transform.evaluation), runtime)
         texts = build_class_vectors(opt, split.captions, runtime) if reads_texts else None
         protocol = evaluation.Protocol.of(split, wanted)
         evaluated[name] = evaluation.EvaluatedSplit(batches, protocol, texts)

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+from types import ModuleType
 
 import pytest
 from benchmark_scripts import FOLDER, smoke
@@ -9,12 +10,17 @@ from benchmark_scripts import FOLDER, smoke
 SCRIPT = "language/study.py"
 
 
-@pytest.fixture
-def study():
-    spec = importlib.util.spec_from_file_location("study", FOLDER / SCRIPT)
+def module_of(script: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("script", FOLDER / script)
+    assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def study():
+    return module_of(SCRIPT)
 
 
 def test_it_tunes_and_tests_and_prints_its_tables(tmp_path):
@@ -43,3 +49,14 @@ def test_the_best_validation_value_chooses_and_of_equals_the_earliest(study, tmp
         "baseline": {"lr": study.BASELINE_RATES[2], "language_distill_w": 0.0, "n_epochs": 1}
     }
     assert "| baseline | 0.0002 | 0 | 1 | 60.0 |" in capsys.readouterr().out
+
+
+def test_the_demos_classes_are_compared_by_what_their_looks_share():
+    script = module_of("language/demo_similarities.py")
+    first, other, *_ = looks = script.shapes.class_looks()
+    found = script.by_attributes([look.name for look in looks])
+    assert found[0, 1] == sum(one == two for one, two in zip(first, other))
+    assert (found.diagonal() == 4).all() and found.fill_diagonal_(0).max() == 3
+    read = [script.settings_of("x", further) for further in script.READ.values()]
+    assert all(opt.language_distill_w and opt.use_tv_split for opt in read)
+    assert [opt.language_pseudoclass_share for opt in read] == [1, 1, 1, 1, 0]
