@@ -195,13 +195,13 @@ def _tell_shared_classes(data: listing.Listing) -> None:
 def _require_apart(name: str, splits: Splits) -> None:
     """Raises UserError for training images, under whatever spelling, that are evaluated as well."""
     training, testing = (
-        set(listing.real_paths(split.files)) for split in (splits.training, splits.testing)
+        set(listing.identities(split.files)) for split in (splits.training, splits.testing)
     )
     if shared := len(training & testing):
         raise UserError(f"--dataset {name}: {shared:,} images are in training and in test.")
     if not splits.validation:
         return
-    validation = set(listing.real_paths(splits.validation.files))
+    validation = set(listing.identities(splits.validation.files))
     if shared := len(training & validation):
         raise UserError(f"--dataset {name}: {shared:,} images are in training and in validation.")
     if shared := len(validation & testing):

@@ -6,6 +6,7 @@ Readers make a `Listing`, splits are cut from it.
 import logging
 import os
 import re
+import stat
 import unicodedata
 from collections.abc import Iterable
 from decimal import Decimal
@@ -59,16 +60,26 @@ def rows_of(listing: Listing, rows: np.ndarray) -> Listing:
     )
 
 
-def real_paths(files: list[str]) -> list[str]:
-    """The files under one spelling each, links followed."""
+def identities(files: list[str]) -> list[str]:
+    """What two names of one file share: its real path, or its number where it has several."""
     folders = {folder: os.path.realpath(folder) for folder in set(map(os.path.dirname, files))}
-    paths = []
-    for file in files:
-        folder, name = os.path.split(file)
-        # Few files are links, and each folder is resolved once.
-        is_plain = name not in ("", ".", "..") and not os.path.islink(file)
-        paths.append(f"{folders[folder]}/{name}" if is_plain else os.path.realpath(file))
-    return paths
+    return [_identity(file, folders) for file in files]
+
+
+def _identity(file: str, folders: dict[str, str]) -> str:
+    """Few files are links, and each folder is resolved once."""
+    folder, name = os.path.split(file)
+    try:
+        about = os.stat(file, follow_symlinks=False)
+        if stat.S_ISLNK(about.st_mode) or name in ("", ".", ".."):
+            file = os.path.realpath(file)
+            about = os.stat(file)
+        else:
+            file = f"{folders[folder]}/{name}"
+    except OSError:  # it is missed where it is read
+        return os.path.realpath(file)
+    is_linked = stat.S_ISREG(about.st_mode) and about.st_nlink > 1
+    return f"{about.st_dev}:{about.st_ino}" if is_linked else file
 
 
 def tell_alike(where: str, kind: str, names: Iterable[str]) -> None:

@@ -23,7 +23,7 @@ from datasets.listing import (
     Category,
     Listing,
     first_half_trains,
-    real_paths,
+    identities,
     rows_of,
     tell_alike,
 )
@@ -334,7 +334,7 @@ def _without_repeats(table: Path, whole: Listing) -> Listing:
     """
     boxes = [None] * len(whole.files) if whole.boxes is None else map(tuple, whole.boxes.tolist())
     first: dict[object, int] = {}
-    for row, seen in enumerate(zip(real_paths(whole.files), boxes, whole.parts.tolist())):
+    for row, seen in enumerate(zip(identities(whole.files), boxes, whole.parts.tolist())):
         earlier = first.setdefault(seen, row)
         if whole.labels[earlier] != whole.labels[row]:
             raise UserError(

@@ -131,15 +131,17 @@ def test_classes_from_any_editor(tmp_path, encoding):
     assert images(held, VALIDATION) == ["1-0.jpg", "1-1.jpg", "3-0.jpg", "3-1.jpg"]
 
 
-def test_real_paths(tmp_path):
+def test_one_file_has_one_identity_under_all_its_names(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.jpg").write_bytes(b"")
     (tmp_path / "b").symlink_to("a")
     (tmp_path / "a" / "y.jpg").symlink_to("x.jpg")
     spellings = ["a/x.jpg", "b/x.jpg", "./a/x.jpg", "a/../b/x.jpg", "a//x.jpg", "b/y.jpg"]
-    assert set(listing.real_paths([f"{tmp_path}/{path}" for path in spellings])) == {
-        f"{tmp_path.resolve()}/a/x.jpg"
-    }
+    files = [f"{tmp_path}/{path}" for path in spellings]
+    assert set(listing.identities(files)) == {f"{tmp_path.resolve()}/a/x.jpg"}
+    (tmp_path / "a" / "hard.jpg").hardlink_to(tmp_path / "a" / "x.jpg")
+    (identity,) = set(listing.identities([*files, f"{tmp_path}/a/hard.jpg"]))
+    assert identity not in listing.identities([f"{tmp_path}/a/missing.jpg"])
 
 
 # The same through the door.

@@ -141,6 +141,16 @@ def test_wrong_folders(tmp_path, paths, part):
         datasets.select("table", str(tmp_path))
 
 
+def test_a_hard_link_is_the_same_image(tmp_path):
+    """As tools that save room make of images that are there twice."""
+    root = in_parts(tmp_path, {"train": "ab", "test": "cd"})
+    twice = root / "test" / "c" / "0.png"
+    twice.unlink()
+    twice.hardlink_to(root / "train" / "a" / "0.png")
+    with pytest.raises(UserError, match="1 images are in training and in test"):
+        datasets.select("folder", str(root))
+
+
 def test_folders_above_the_class_folders_are_told(tmp_path, caplog):
     """A split under names that this program does not know would be coarser classes."""
     caplog.set_level("INFO")
