@@ -159,6 +159,7 @@ def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
         for name, change in checkpoints.changes(checkpoint.settings, settings).items()
         if parameters.shapes_epoch(name, opt, checkpoint.settings[name])
     ]
+    begun = checkpoint
     if checkpoint.within and shaping:
         LOG.info(
             "The epoch in which the run was left begins anew, with what it has learned, because "
@@ -168,7 +169,17 @@ def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
         checkpoint = checkpoint._replace(within=None)
     for sentence in parameters.keep_beginning(opt, checkpoint.settings):
         LOG.info("%s", sentence)
-    return checkpoint
+    return checkpoint._replace(earlier=_earlier_settings(opt, begun))
+
+
+def _earlier_settings(opt: parameters.Settings, begun: Checkpoint) -> list[dict[str, object]]:
+    """By what the run was trained until now, as far as it makes another run of it."""
+    given_up = {
+        name: begun.settings[name]
+        for name in checkpoints.changes(begun.settings, parameters.stored(opt))
+        if parameters.matters(name, opt, begun.settings[name])
+    }
+    return checkpoints.earlier_settings(begun, given_up)
 
 
 def is_finished(opt: parameters.Settings, resumed: Checkpoint) -> bool:
@@ -613,12 +624,10 @@ def build_records(
             folder,
         )
     boards = _boards(opt, folder, runtime, resumed, goes_on=goes_on)
-    settings = parameters.stored(opt)
-    run_folder.write_settings(folder, settings)
+    run_folder.write_settings(folder, parameters.stored(opt))
     if not resumed:
         return RunLog(folder, None, boards, steps)
-    earlier = checkpoints.earlier_settings(resumed, settings, parameters.FREE)
-    return RunLog(folder, resumed.history, boards, steps, earlier)
+    return RunLog(folder, resumed.history, boards, steps, resumed.earlier)
 
 
 def _folder_of_run(

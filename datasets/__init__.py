@@ -7,6 +7,7 @@ also has `FACTS`, against which it is counted. Any other name is a folder
 
 import difflib
 import logging
+from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -193,16 +194,32 @@ def _tell_shared_classes(data: listing.Listing) -> None:
 
 
 def _require_apart(name: str, splits: Splits) -> None:
-    """Raises UserError for training images, under whatever spelling, that are evaluated as well."""
-    training, testing = (
-        set(listing.identities(split.files)) for split in (splits.training, splits.testing)
-    )
-    if shared := len(training & testing):
-        raise UserError(f"--dataset {name}: {shared:,} images are in training and in test.")
-    if not splits.validation:
-        return
-    validation = set(listing.identities(splits.validation.files))
-    if shared := len(training & validation):
-        raise UserError(f"--dataset {name}: {shared:,} images are in training and in validation.")
-    if shared := len(validation & testing):
-        LOG.warning("--dataset %s: %s images are in validation and in test.", name, f"{shared:,}")
+    """Raises UserError for training images, under whatever name, that are evaluated as well.
+
+    A benchmark is as it was published, also where some tool has made one file of equal images.
+    """
+    training, testing = _by_identity(splits.training), _by_identity(splits.testing)
+    parts = [(training, testing, "in training and in test", name not in BENCHMARKS)]
+    if splits.validation:
+        validation = _by_identity(splits.validation)
+        parts += [(training, validation, "in training and in validation", name not in BENCHMARKS)]
+        parts += [(validation, testing, "in validation and in test", False)]
+    for first, second, where, is_wrong in parts:
+        if shared := first.keys() & second.keys():
+            sentence = f"--dataset {name}: {_shared(shared, first, second)} {where}."
+            if is_wrong:
+                raise UserError(sentence)
+            LOG.warning("%s", sentence)
+
+
+def _by_identity(split: ImageSplit) -> dict[str, str]:
+    return dict(zip(listing.identities(split.files), split.files))
+
+
+def _shared(shared: Set[str], first: dict[str, str], second: dict[str, str]) -> str:
+    """How many images, with the names of one that has two."""
+    named_twice = sorted(each for each in shared if first[each] != second[each])
+    one, other = (of[named_twice[0] if named_twice else min(shared)] for of in (first, second))
+    example = f"{one} and {other} are one file" if named_twice else one
+    amount = "1 image is" if len(shared) == 1 else f"{len(shared):,} images are"
+    return f"{example}: {amount}"

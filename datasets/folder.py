@@ -55,7 +55,8 @@ def read(root: Path) -> Listing:
     images = scan.image_folders(root)
     parts = _parts(root, images)
     if not parts:
-        return _listing(root, {path: images[path] for path in scan.ordered(images)})
+        by_class = {path: images[path] for path in scan.ordered(images)}
+        return _listing(f"--source_path {root}", by_class)
     return _divided(root, images, parts)
 
 
@@ -70,25 +71,25 @@ def read_classes(root: Path) -> Listing:
             f"--source_path/--dataset: there is no folder {images}; "
             f"expected are images in {images}/<class folder>/."
         )
-    return _listing(images, scan.class_folders(images))
+    return _listing(f"--source_path/--dataset: {images}", scan.class_folders(images))
 
 
-def _listing(root: Path, images: dict[str, list[str]]) -> Listing:
+def _listing(place: str, images: dict[str, list[str]]) -> Listing:
     """The first half of the classes trains.
 
-    Classes are called by their last folder; the folders above are their coarser classes.
+    Classes are called by their last folder; the folders above are their coarser classes. `place`
+    begins sentences on them.
     """
-    _refuse_nameless(root, images)
-    _refuse_parts_below(root, images)
+    _refuse_nameless(place, images)
+    _refuse_parts_below(place, images)
     if len(images) < 4:
         amount = "1 class folder" if len(images) == 1 else f"{len(images)} class folders"
+        advice = " Each class is a folder of its images in it." if len(images) < 2 else ""
         raise UserError(
-            f"--source_path {root} has {amount} with images; at least 4 are needed, because the "
-            "first half of the classes trains and the second half tests. Give the folder above "
-            "them, in which each class is a folder of images."
+            f"{place} has {amount} with images; at least 4 are needed, because the first half of "
+            f"the classes trains and the second half tests.{advice}"
         )
-    tell_alike(str(root), "folders", images)
-    _tell_superclasses(root, list(images))
+    tell_alike(place, "folders", images)
     labels = np.repeat(np.arange(len(images)), [len(files) for files in images.values()])
     return Listing(
         files=list(chain(*images.values())),
@@ -96,18 +97,6 @@ def _listing(root: Path, images: dict[str, list[str]]) -> Listing:
         categories=_categories(list(images)),
         parts=first_half_trains(labels, len(images)),
     )
-
-
-def _tell_superclasses(root: Path, names: list[str]) -> None:
-    """What folders above the class folders mean, which may be a split of some other name."""
-    above = sorted({name.rpartition("/")[0] for name in names})
-    if len(above) > 1:
-        LOG.info(
-            "--source_path %s: the folders above the class folders are coarser classes (%s); a "
-            "split is made by folders train/, val/ and test/.",
-            root,
-            named([f"{folder}/" if folder else "none" for folder in above]),
-        )
 
 
 def _parts(root: Path, images: Iterable[str]) -> dict[str, int]:
@@ -137,6 +126,13 @@ def _parts(root: Path, images: Iterable[str]) -> dict[str, int]:
                 "because there is no other part of a split beside it.",
                 root,
                 next(top for top in parts if top in dividing),
+            )
+        elif dividing:  # perhaps a split of some other names
+            LOG.info(
+                "--source_path %s: the folders above the class folders are coarser classes (%s); "
+                "a split is made by folders train/, val/ and test/.",
+                root,
+                named([f"{top}/" for top in sorted(dividing)]),
             )
         return {}
     _require_split(root, parts, sorted(tops - set(parts)))
@@ -186,17 +182,17 @@ def _last(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _refuse_nameless(root: Path, images: Iterable[str]) -> None:
+def _refuse_nameless(place: str, images: Iterable[str]) -> None:
     """Raises UserError for images directly in several parts of a split, which say no class."""
     parts = [path for path in images if path.lower() in PART_NAMES]
     if len({PART_NAMES[path.lower()] for path in parts}) > 1:
         raise UserError(
-            f"--source_path {root} has {len(parts)} class folders with images that are called as "
+            f"{place} has {len(parts)} class folders with images that are called as "
             f"parts of a split ({named(parts)}); expected are class folders in them."
         )
 
 
-def _refuse_parts_below(root: Path, images: Iterable[str]) -> None:
+def _refuse_parts_below(place: str, images: Iterable[str]) -> None:
     """Raises UserError for parts of a split within classes or other folders."""
     within = {
         (depth, name.lower()) for path in images for depth, name in enumerate(path.split("/"))
@@ -206,7 +202,7 @@ def _refuse_parts_below(root: Path, images: Iterable[str]) -> None:
         present = {PART_NAMES[name] for name in names}
         if depth and TRAIN in present and len(present) > 1:
             raise UserError(
-                f"--source_path {root}: parts of a split ({named(names)}) lie within other "
+                f"{place}: parts of a split ({named(names)}) lie within other "
                 "folders; put them on top, with class folders in them."
             )
 
@@ -225,9 +221,8 @@ def _divided(root: Path, images: dict[str, list[str]], parts: dict[str, int]) ->
     folders = list(top_of)
     classes = [path.removeprefix(f"{top}/") for path, top in top_of.items()]
     names = scan.ordered(set(classes))
-    _refuse_parts_below(
-        root, [f"{parts[top]}/{name}" for top, name in zip(top_of.values(), classes)]
-    )
+    without_names = [f"{parts[top]}/{name}" for top, name in zip(top_of.values(), classes)]
+    _refuse_parts_below(f"--source_path {root}", without_names)
     tell_alike(str(root), "folders", names)
     labels = {name: label for label, name in enumerate(names)}
     sizes = [len(images[path]) for path in folders]

@@ -19,7 +19,7 @@ import metrics
 from evaluation.neighbours import Gallery, nearest
 from evaluation.retrieval import Protocol, per_query
 from metrics import COSINE
-from utilities.errors import reason
+from utilities.errors import UserError, reason
 from utilities.pictures import Ruler, lettered, new_figure, save
 from utilities.rows import Picture, Row
 
@@ -146,7 +146,8 @@ def attempted(draw: Callable[[Path], Path | None], file: Path) -> Path | None:
         return draw(file)
     except Exception as error:  # of images that have gone, a full disk, libraries of drawing
         file.unlink(missing_ok=True)
-        why = f"{type(error).__name__}: {reason(error)}"
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        why = kind + reason(error)
         LOG.warning("The figure %s is not drawn (%s).", file.name, why)
         return None
 

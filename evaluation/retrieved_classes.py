@@ -9,7 +9,6 @@ import torch
 from evaluation.neighbours import Gallery, nearest
 from evaluation.retrieval import Protocol, places, queries_at_once
 from metrics import COSINE
-from utilities import durable
 from utilities.errors import UserError
 from utilities.pictures import lettered, new_figure, save
 
@@ -140,8 +139,7 @@ def draw(
         figure.legend(
             handles, [shown[run] for run in runs], loc="upper center", bbox_to_anchor=(0.5, 0)
         )
-        with durable.written(file) as temporary:
-            save(figure, temporary, form=file.suffix)
+        save(figure, file)
 
 
 def _draw_panel(axes: "Axes", of_class: Sequence[Bar], titles: Sequence[str]) -> None:

@@ -13,10 +13,10 @@ from typing import NoReturn, TypeVar
 
 from programs.constants import DEVICES, PRECISIONS
 from utilities import processes
-from utilities.errors import MemoryAdvice, UserError, on_one_line, reason
+from utilities.errors import MemoryAdvice, UserError, on_one_line
 from utilities.flags import abridged
 from utilities.paths import expanded
-from utilities.run_folder import LAST_CHECKPOINT, checkpoint_at
+from utilities.run_folder import absent_checkpoint, checkpoint_at
 
 Flags = TypeVar("Flags", bound=argparse.Namespace)
 LOG = logging.getLogger(__name__)
@@ -166,23 +166,14 @@ def run(program: str, work: Callable[[Flags], None], flags: Flags) -> int:
 
 
 def _told(name: str, work: Callable[[Flags], None], flags: Flags) -> None:
-    """Raises UserError under torchrun, or for a file or a disk that fails unexpectedly."""
+    """Raises UserError under torchrun."""
     processes.require_alone(name)
-    try:
-        work(flags)
-    except BrokenPipeError:  # the reader of what is printed has left
-        raise
-    except OSError as error:
-        what = f"{error.filename}: " if error.filename else ""
-        raise UserError(f"{what}{error.strerror or reason(error)}.") from error
+    work(flags)
 
 
 def checkpoint(text: str) -> Path:
     """The type of a flag that takes a checkpoint, or a run folder: its last one."""
     path = checkpoint_at(place(text))
     if not path.is_file():
-        raise argparse.ArgumentTypeError(
-            f"there is no checkpoint {path}; a run keeps its last one as {LAST_CHECKPOINT} in its "
-            "folder"
-        )
+        raise argparse.ArgumentTypeError(f"{text}: {absent_checkpoint(text).rstrip('.')}")
     return path

@@ -26,14 +26,14 @@ def below(root: str, flag: str) -> ImageSplit:
     images directly in `root` have none (NO_CLASS).
     """
     root = os.path.abspath(expanded(root))
+    if not os.path.isdir(root):
+        raise UserError(f"{flag} {root}: {absent(root, 'folder')}")
     files_of = scan.tree(root)
     if not files_of:
-        if not os.path.isdir(root):
-            raise UserError(f"{flag} {root}: {absent(root, 'folder')}")
         others = len(scan.EXTENSIONS) - len(scan.USUAL)
         raise UserError(
-            f"{flag} {root}: there is no image in this folder; images are files called "
-            f"*{', *'.join(scan.USUAL)} or by one of {others} rarer endings."
+            f"{flag} {root}: there is no image in this folder; the names of images end in "
+            f"{', '.join(scan.USUAL)} or one of {others} rarer endings."
         )
     classes = [folder for folder in files_of if folder != root]
     above = os.path.commonpath([os.path.dirname(folder) for folder in classes]) if classes else root

@@ -217,9 +217,8 @@ def _keep_known(kind: str, known: Known, folder: Path | None) -> None:
     if folder is None:
         return
     _, beside = _files(kind, folder)
-    temporary = durable.temporary_for(beside)
-    temporary.write_text(json.dumps({"format": FORMAT, **known._asdict()}, indent=1))
-    durable.replace(temporary, beside)
+    with durable.written(beside, f"--save_index {beside}") as temporary:
+        temporary.write_text(json.dumps({"format": FORMAT, **known._asdict()}, indent=1))
 
 
 def _files(kind: str, folder: Path) -> tuple[Path, Path]:

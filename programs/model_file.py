@@ -17,11 +17,12 @@ from datasets import integrity, loading, transforms
 from programs import hub_folder, images
 from programs.constants import CHECKED_IMAGES, PREPROCESSING, TOLERANCE
 from programs.trained import Trained
-from utilities import durable
+from utilities import durable, signals
 from utilities.errors import UserError, named, reason
+from utilities.paths import absent
 
 CHECKED_AT_ONCE = 8  # images in a batch of a check
-LARGEST_ONNX = 2**31  # bytes that an ONNX file can hold; larger weights lie beside it
+LARGEST_ONNX = 2**31  # bytes that an ONNX file can hold; larger weights lie in NAME.data beside it
 USAGE = (
     "import json",
     "import numpy as np",
@@ -86,7 +87,7 @@ def export(
     made = FORMATS[format_name]
     description = preprocessing(network, made)
     written = {PREPROCESSING: json.dumps(description, indent=1) + "\n"} | dict(texts or {})
-    _require_free(folder, {made.file, *made.beside, *written}, network.identity)
+    _require_free(folder, made, written, network.identity)
     verdict = "not checked (--check FOLDER compares it with the checkpoint on images)"
     with _beside(folder) as temporary:
         model = temporary / made.file
@@ -95,34 +96,41 @@ def export(
             verdict = check(network, checked_files, made.open(model))
         for name, text in written.items():
             (temporary / name).write_text(text, encoding="utf-8")
-        for file in temporary.iterdir():
-            durable.replace(file, folder / file.name)
+        with signals.held():  # a model without its description would be of nobody
+            for file in sorted(temporary.iterdir(), key=lambda file: file.name != PREPROCESSING):
+                durable.replace(file, folder / file.name)
     return f"{folder / made.file}: {verdict}."
 
 
-def _require_free(folder: Path, names: Collection[str], checkpoint: str) -> None:
-    """Raises UserError for files that would be lost, unless they are of the same checkpoint."""
-    if not (there := sorted(name for name in names if (folder / name).exists())):
-        return
+def _require_free(folder: Path, made: Format, texts: Collection[str], checkpoint: str) -> None:
+    """Raises UserError for files that would be lost, unless an export of this checkpoint made them.
+
+    A README.md is its own only where it was of the same format.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--to {folder}: {absent(folder, 'folder')}")
     try:
         described = json.loads((folder / PREPROCESSING).read_text(encoding="utf-8"))
-        is_same = described["checkpoint"] == checkpoint
+        of_same, of_format = described["checkpoint"] == checkpoint, described["model"]
     except (OSError, ValueError, TypeError, KeyError):
-        is_same = False
-    if not is_same:
+        of_same, of_format = False, None
+    names = {made.file, *made.beside, *texts}
+    if of_same:
+        names -= names if of_format == made.file else {made.file, PREPROCESSING}
+    if there := sorted(name for name in names if (folder / name).exists()):
         raise UserError(
-            f"--to {folder} holds {named(there)} already, not of this checkpoint; name another "
-            "folder, or move them away."
+            f"--to {folder} holds {named(there)} already, which no export of this checkpoint "
+            "made; name another folder, or move them away."
         )
 
 
 @contextmanager
 def _beside(folder: Path) -> Iterator[Path]:
-    """A place on the same disk, which is gone afterwards; so is the folder, if nothing came in.
+    """A place on the same disk, which is gone afterwards; so are new folders that stay empty.
 
     Raises UserError where that cannot be written.
     """
-    was_there = folder.exists()
+    new = [above for above in (folder, *folder.parents) if not above.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as temporary:
@@ -132,9 +140,9 @@ def _beside(folder: Path) -> Iterator[Path]:
             raise
         raise UserError(f"--to {folder} cannot be written {durable.why(error)}") from error
     finally:
-        if not was_there:
-            with suppress(OSError):  # not empty, as wanted
-                folder.rmdir()
+        with suppress(OSError):  # not empty, as wanted
+            for above in new:
+                above.rmdir()
 
 
 def preprocessing(network: Trained, made: Format) -> dict[str, Any]:
@@ -276,6 +284,7 @@ FORMATS = {
             "embeddings = onnxruntime.InferenceSession(p['model'])"
             ".run(['embeddings'], {'images': images})[0]",
         ),
+        beside=("model.onnx.data",),
     ),
     "torch": Format(
         "model.pt2",

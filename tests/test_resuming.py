@@ -95,7 +95,8 @@ def test_settings_of_before_stay_in_the_records(call, folder, capsys):
     capsys.readouterr()
     assert compare.main([str(folder)]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "birds/g: seed 0 was trained up to epoch 1 with --n_epochs 1, --lr 0.004, and" in said
+    assert "birds/g: seed 0 was trained for 1 epochs by --lr 0.004, before it was" in said
+    assert "birds/g: seed 0 was trained for 2 epochs by --lr 0.001, before it was" in said
 
 
 RECIPES = [

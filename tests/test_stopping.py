@@ -1,5 +1,6 @@
 """A run that is told to stop, anywhere, and goes on to the same end."""
 
+import json
 import os
 import shlex
 import signal
@@ -209,6 +210,9 @@ def test_a_begun_epoch_of_other_steps_begins_anew(photos, tmp_path, monkeypatch,
     assert main.main([*argv, *other, "--n_epochs", "2", "--resume", str(last)]) == 0
     assert "begins anew, with what it has learned" in capsys.readouterr().out
     assert sum(steps) == 24
+    if other[0] == "--bs":  # what the network keeps of the steps before is on record
+        (time,) = json.loads((last.parent / RESULTS).read_text())["earlier_settings"]
+        assert (time["epochs"], time["steps"], time["settings"]["bs"]) == (1, 2, 4)
 
 
 @pytest.mark.parametrize("name, is_full", [("stdout", False), ("stderr", False), ("stdout", True)])

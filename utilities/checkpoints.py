@@ -79,7 +79,10 @@ def snapshot(
     data: dict | None = None,
     within: dict | None = None,
 ) -> dict:
-    """All that a run needs to go on: the state of each part by its name, and plain values."""
+    """All that a run needs to go on: the state of each part by its name, and plain values.
+
+    What its settings were before comes with its records, as `earlier`.
+    """
     return {
         **states,
         "settings": settings,
@@ -226,18 +229,13 @@ def changes(stored: dict, settings: dict) -> dict[str, str]:
 
 
 def earlier_settings(
-    checkpoint: Checkpoint, settings: dict, free: Collection[str]
+    checkpoint: Checkpoint, given_up: dict[str, object]
 ) -> list[dict[str, object]]:
-    """Where training up to a checkpoint went by other settings than these, what they were.
+    """For each time that a run was resumed under other settings, what they were before.
 
-    For each time that the run was resumed under others, but for the free ones: how many epochs and
-    steps of the next it had by then, and the values that were given up.
+    How many epochs, and steps of the next, it had by then, and the values that were given up: now
+    those of `given_up`.
     """
-    given_up = {
-        name: checkpoint.settings[name]
-        for name in changes(checkpoint.settings, settings)
-        if name not in free
-    }
     if not given_up:
         return list(checkpoint.earlier)
     now = {"epochs": checkpoint.epoch + 1, "steps": checkpoint.steps(), "settings": given_up}

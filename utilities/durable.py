@@ -4,6 +4,7 @@ import errno
 import glob
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room on the disk, or none
 # What the writers of torch and safetensors say, which raise types of their own, and of a full
 # disk numpy's, which gives no number.
 OF_WRITING = ("inline_container", "PytorchStreamWriter", "Parent directory", "I/O error")
+OF_OPENING = re.compile(r"failed with strerror: (.+)")  # torch's for what cannot be opened
 FULL_IN_WORDS = ("unexpected pos", "requested and", *map(os.strerror, FULL))
 
 
@@ -41,13 +43,20 @@ def written(path: Path, named: str = "") -> Iterator[Path]:
 
 
 def of_writing(error: Exception) -> bool:
-    """Whether it says that a file could not be written."""
-    return isinstance(error, OSError) or any(words in str(error) for words in OF_WRITING)
+    """Whether it says that a file could not be written.
+
+    Libraries that cannot be loaded say so by an OSError, too, which has no number.
+    """
+    if isinstance(error, OSError):
+        return error.errno is not None or _is_full(error)
+    return not isinstance(error, UserError) and any(words in str(error) for words in OF_WRITING)
 
 
 def why(error: Exception) -> str:
     """The end of a sentence that says what could not be written."""
     said = getattr(error, "strerror", None)
+    if opened := OF_OPENING.search(str(error)):
+        said = opened[1]
     if not _is_full(error):
         return f"({said or reason(error)})."
     # Other words for it mean something to their authors only.

@@ -12,7 +12,6 @@ from itertools import product
 from pathlib import Path
 from typing import Protocol
 
-from utilities import durable
 from utilities.environment import environment
 from utilities.errors import UserError
 from utilities.pictures import lettered, new_figure, save
@@ -280,10 +279,7 @@ class RunLog:
             axes.set(title=f"{split}: {shown[family]}", xlabel="epoch")
             axes.grid(alpha=0.3)
             axes.legend()
-            try:
-                save(figure, file, tight=False)
-            except OSError as error:
-                raise UserError(f"{file} cannot be written {durable.why(error)}") from error
+            save(figure, file, tight=False)
 
     def _numbers(self) -> list[int]:
         """Of the epochs so far, counted from 1."""

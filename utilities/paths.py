@@ -1,11 +1,10 @@
 """Paths as people write them."""
 
-import difflib
 import errno
 import os
 from itertools import islice
 
-from utilities.errors import UserError
+from utilities.errors import UserError, on_one_line
 
 NAMES_LOOKED_AT = 1000  # for one that may be meant
 NO_FILE = "It is a pipe or a device, not a file"
@@ -49,27 +48,35 @@ def absent(path: str | os.PathLike[str], wanted: str = "file") -> str:
     Args:
         wanted: "file", "folder" or another word for one of the two.
     """
+    import difflib  # here, because few calls of the program need it
+
     if os.path.isdir(path):
         return f"it is a folder, not a {wanted}."
-    if os.path.exists(path):
+    if os.path.isfile(path):
         return f"it is a file, not a {wanted}."
+    if os.path.exists(path):
+        return f"it is a pipe or a device, not a {wanted}."
+    if os.path.islink(path):
+        return "it is a link that leads nowhere."
     there, name = os.path.split(os.path.abspath(path))
     if not os.path.isdir(there):
         while not os.path.exists(there):
             there = os.path.dirname(there)
         return f"there is no such {wanted}; the path leads no further than {there}."
-    if close := difflib.get_close_matches(name, _some_names(there), n=1, cutoff=0.7):
-        return f"there is no such {wanted}; did you mean {close[0]!a}?"
+    if close := difflib.get_close_matches(name, _some_names(there, wanted), n=1, cutoff=0.7):
+        return f"there is no such {wanted}; did you mean {on_one_line(close[0])}?"
     return f"there is no such {wanted}."
 
 
-def _some_names(folder: str) -> list[str]:
+def _some_names(folder: str, wanted: str) -> list[str]:
     """Of what lies in a folder, which may hold millions or be closed to us."""
+    unwanted = {"file": os.DirEntry.is_dir, "folder": os.DirEntry.is_file}.get(wanted)
     try:
         with os.scandir(folder) as entries:
-            return [entry.name for entry in islice(entries, NAMES_LOOKED_AT)]
+            some = list(islice(entries, NAMES_LOOKED_AT))
     except OSError:
         return []
+    return [entry.name for entry in some if not (unwanted and unwanted(entry))]
 
 
 def unreachable(path: str | os.PathLike[str]) -> str | None:

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from utilities import durable
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -112,22 +114,22 @@ def new_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height))
 
 
-def save(
-    figure: "Figure", file: Path, dpi: int = DPI, *, tight: bool = True, form: str = ""
-) -> Path:
-    """Write a figure; returns the file.
+def save(figure: "Figure", file: Path, dpi: int = DPI, *, tight: bool = True) -> Path:
+    """Write a figure, of which the old one stays until it is whole; returns the file.
+
+    Raises UserError for a file that cannot be written.
 
     Args:
         tight: with all text that stands beyond its edges, for which it is drawn twice.
-        form: ending that says the format, of a file that has another one itself.
     """
-    figure.savefig(
-        file,
-        format=(form or file.suffix).removeprefix("."),
-        dpi=dpi,
-        bbox_inches="tight" if tight else None,
-        pad_inches=0.06,
-    )
+    with durable.written(file) as temporary:
+        figure.savefig(
+            temporary,
+            format=file.suffix.removeprefix("."),
+            dpi=dpi,
+            bbox_inches="tight" if tight else None,
+            pad_inches=0.06,
+        )
     return file
 
 

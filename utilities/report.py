@@ -20,6 +20,7 @@ from utilities.errors import (
     of_loading,
     of_memory,
     on_one_line,
+    reason,
 )
 from utilities.log_file import LogFile, current, overhearing
 from utilities.progress import allow_bars
@@ -125,6 +126,13 @@ def _exit_status(
             f"stopped: {error}; lower --lr or --language_distill_w, or use --precision fp32.",
             1,
         )
+    except BrokenPipeError:  # the reader of what is printed has left
+        raise
+    except OSError as error:  # a file, a disk or a network that fails unexpectedly
+        if error.errno is None:
+            raise
+        what = f"{error.filename}: " if error.filename else ""
+        message, status = f"error: {what}{error.strerror or reason(error)}.", 2
     except (RuntimeError, MemoryError) as error:
         if not (sentence := _known(error, advice)):
             raise

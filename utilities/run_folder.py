@@ -9,8 +9,8 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import count
+from contextlib import contextmanager, suppress
+from itertools import chain, count, islice
 from pathlib import Path
 
 import yaml
@@ -26,6 +26,7 @@ LAST_CHECKPOINT = "checkpoint_last.pth.tar"
 RESULTS = "results.json"
 SETTINGS = "args.yaml"
 RESULTS_OF_ANY_KIND = (RESULTS, "*.pth.tar", "CSV_Logs/*.csv", "Figures/*")
+LOOKED_AT = 1000  # folders, for runs in them
 
 
 def checkpoint_at(path: str | Path) -> Path:
@@ -41,13 +42,25 @@ def absent_checkpoint(path: str | os.PathLike[str], or_else: str = "") -> str:
         or_else: what else may be said instead of a file or a run folder: "or auto".
     """
     folder = Path(expanded(path))
+    if not folder.exists():
+        forms = f"a file or a run folder{f', {or_else}' if or_else else ''}"
+        return absent(folder, f"checkpoint ({forms})")
     if not folder.is_dir():
-        return absent(folder, f"checkpoint (a file or a run folder{or_else and f', {or_else}'})")
-    below = sorted(found.parent for found in folder.glob(f"*/{LAST_CHECKPOINT}"))
-    below = below or sorted(found.parent for found in folder.glob(f"*/*/{LAST_CHECKPOINT}"))
-    if below:
+        return absent(folder, "checkpoint")
+    if (folder / SETTINGS).is_file():
+        return "its run has no checkpoint yet; the command that began it begins it again."
+    if below := _runs_below(folder):
         return f"the folder is of no run, but has {named([str(run) for run in below])}."
     return f"the folder is of no run: there is no {LAST_CHECKPOINT} in it."
+
+
+def _runs_below(folder: Path) -> list[Path]:
+    """Of the first folders in and below one, those that have a checkpoint."""
+    some: list[Path] = []
+    with suppress(OSError):  # a folder that is closed to us
+        some += (path for path in islice(folder.iterdir(), LOOKED_AT) if path.is_dir())
+        some += islice(chain.from_iterable(path.iterdir() for path in list(some)), LOOKED_AT)
+    return sorted(path for path in some if (path / LAST_CHECKPOINT).is_file())
 
 
 def runs_named(save_path: str, dataset: str, savename: str) -> list[Path]:

@@ -127,7 +127,7 @@ def _tell_who_waits() -> None:
     """
     with suppress(OSError):
         if os.isatty(STDERR) and os.environ.get("RANK", "0") == "0":
-            os.write(STDERR, b"\nStopping; a second Ctrl-C waits for nothing.\n")
+            os.write(STDERR, b"\nStopping; a second Ctrl-C loses what is being written.\n")
 
 
 def _raise_arrived() -> None:

@@ -13,6 +13,7 @@ from programs.page.panels import Picture
 from programs.page.text import counted, number
 from programs.results import metric_names
 from programs.results.runs import Curve, Run, Values
+from programs.results.settings import before_resuming
 from utilities.errors import UserError
 from utilities.flags import in_words
 from utilities.report import THREE_VALUES, duration
@@ -175,13 +176,20 @@ def _state(run: Run) -> str:
         when = run.facts.get("finished")
         on = f", on {str(when)[:10]}" if when else ""
         return f"Finished: {counted(run.facts.get('epochs', 0), 'epoch')}{after}{on}."
-    return f"{run.progress().capitalize()}."
+    return _as_sentence(run.progress())
+
+
+def _as_sentence(text: str) -> str:
+    """With a capital letter and a point, where it has no end of its own."""
+    end = "" if text.endswith((".", "?", "!")) else "."
+    return f"{text[:1].upper()}{text[1:]}{end}"
 
 
 def _warnings(run: Run) -> list[str]:
-    warnings = [f"{run.problem.removesuffix('.')}."] if run.problem else []
+    warnings = [_as_sentence(run.problem)] if run.problem else []
     warnings += [
-        f"It was trained {time}, and resumed under other settings." for time in run.earlier
+        f"It was trained {time}, before it was resumed under the settings below."
+        for time in before_resuming(run.facts, run.settings)
     ]
     if left_out := run.facts.get("images_left_out"):
         warnings.append(f"{counted(len(left_out), 'broken image')} stayed out of this run.")

@@ -9,7 +9,6 @@ from programs.results.comparison import Comparison, Group
 from programs.results.groups import in_words
 from programs.results.metric_names import Metric
 from programs.results.statistics import spread
-from utilities import durable
 from utilities.errors import UserError, on_one_line
 from utilities.pictures import lettered, new_figure, save
 
@@ -66,8 +65,7 @@ def draw(comparison: Comparison, file: Path) -> list[str]:
                 axes.set_visible(bool(measured))
         figure.tight_layout()
         _add_legend(figure, {shown[name]: line for name, line in lines.items()}, len(metrics))
-        with durable.written(file) as temporary:
-            save(figure, temporary, form=file.suffix)
+        save(figure, file)
     return not_shown
 
 

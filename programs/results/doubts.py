@@ -9,7 +9,6 @@ from programs.results.settings import Effective
 from utilities.errors import named
 
 OfMetrics = Mapping[str, Mapping[str, Mapping[int, float]]]  # metric -> kind -> seed -> value
-SHOWN_SETTINGS = 4
 
 
 def gaps(
@@ -104,7 +103,7 @@ def _mixed_settings(key: Key, runs: Mapping[int, Effective]) -> list[str]:
         return []
     return [
         f"{in_words(key)} averages runs that differ in more than the seed: "
-        f"{named(differing, SHOWN_SETTINGS)}."
+        f"{named(differing, settings.SHOWN_SETTINGS)}."
     ]
 
 
@@ -121,9 +120,9 @@ def _mixed_data(key: Key, seeds: Seeds) -> list[str]:
 
 def _resumed_otherwise(key: Key, seeds: Seeds) -> list[str]:
     return [
-        f"{in_words(key)}: {_seeds([seed])} was trained {time}, and resumed under other settings."
+        f"{in_words(key)}: {_seeds([seed])} was trained {time}, before it was resumed as it is."
         for seed, run in seeds.items()
-        for time in run.earlier
+        for time in settings.before_resuming(run.facts, run.settings)
     ]
 
 

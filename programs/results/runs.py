@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from utilities import log_file, run_folder
-from utilities.errors import UserError, named, on_one_line
-from utilities.flags import in_words
+from utilities.errors import UserError, on_one_line
 from utilities.paths import expanded
 from utilities.run_names import NAMED_BY_GROUP
 
@@ -95,12 +94,6 @@ class Run:
     def counts(self) -> dict[str, dict[str, int]]:
         """Images, classes and so on of each split; nothing where the records do not say."""
         return _counts(_mapping(self.facts, "data"))
-
-    @property
-    def earlier(self) -> list[str]:
-        """For each time that it was resumed under other settings, how long and by which it went."""
-        times = self.facts.get("earlier_settings", [])
-        return [_in_words(time) for time in times if _mapping(time, "settings")]
 
     @property
     def is_evaluation(self) -> bool:
@@ -243,16 +236,9 @@ def _settings(file: Path) -> dict[str, Any]:
     return settings
 
 
-def _in_words(time: dict[str, Any]) -> str:
-    """A time of `earlier_settings`: "up to epoch 2 with --bs 112"."""
-    stated = [f"--{name} {in_words(value)}" for name, value in time["settings"].items()]
-    steps = f" and {time['steps']} steps" if time.get("steps") else ""
-    return f"up to epoch {time.get('epochs')}{steps} with {named(stated)}"
-
-
-def _mapping(facts: object, name: str) -> dict[str, Any]:
+def _mapping(facts: dict[str, Any], name: str) -> dict[str, Any]:
     """What stands under a name, nothing where that is no mapping."""
-    value = facts.get(name) if isinstance(facts, dict) else None
+    value = facts.get(name)
     return value if isinstance(value, dict) else {}
 
 

@@ -7,7 +7,8 @@ from functools import cache
 from typing import Any
 
 import parameters
-from utilities.flags import Switch, entries_of
+from utilities.errors import named
+from utilities.flags import Switch, entries_of, in_words
 
 # Their values are told otherwise, or say what is measured and kept of a run, not how it is made.
 PASSED_OVER = (
@@ -21,7 +22,7 @@ PASSED_OVER = (
     "no_test_metrics",
     "no_figures",
 )
-
+SHOWN_SETTINGS = 4  # of those in which runs differ, in a sentence
 GIVEN = "matrix:"  # the beginning of a language model that reads no text
 # Controls that read none either, and what guides there.
 CONTROLS = {
@@ -80,6 +81,30 @@ def between(groups: Mapping[str, list[Effective]]) -> dict[str, dict[str, str]]:
     return {
         group: {name: _of_group(name, runs) for name in differing} for group, runs in groups.items()
     }
+
+
+def before_resuming(facts: Mapping[str, Any], stored: Mapping[str, object]) -> list[str]:
+    """For each time that a run was resumed under other settings, how long and by which it went.
+
+    The number of epochs is one of them only where rates depend on it.
+    """
+    passed_over = PASSED_OVER if stored.get("scheduler") == "cosine" else (*PASSED_OVER, "n_epochs")
+    sentences = []
+    for time in facts.get("earlier_settings", ()):
+        given_up = time.get("settings") if isinstance(time, dict) else None
+        values = given_up if isinstance(given_up, dict) else {}
+        stated = [_as_flag(*each) for each in values.items() if each[0] not in passed_over]
+        if stated:
+            steps = f" and {time['steps']} steps" if time.get("steps") else ""
+            by = named(stated, SHOWN_SETTINGS)
+            sentences.append(f"for {time.get('epochs')} epochs{steps} by {by}")
+    return sentences
+
+
+def _as_flag(name: str, value: object) -> str:
+    if value is None or value is False:
+        return f"no --{name}"
+    return f"--{name}" if value is True else f"--{name} {in_words(value)}"
 
 
 def within(runs: Mapping[int, Effective]) -> dict[str, dict[int, str]]:

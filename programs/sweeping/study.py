@@ -246,9 +246,8 @@ def _groups(drafts: Sequence[_Draft]) -> list[str]:
 def _checked(document: Document, draft: _Draft, group: str, further: Sequence[str]) -> Planned:
     """The run of a draft; whatever main.py would refuse is told to the document."""
     replaced, _ = read_command_line(parameters.FLAGS, further)  # what is wrong there is told below
-    stated = settings.over_config(draft.values())
-    stated = {name: value for name, value in stated.items() if name not in replaced}
-    words = [*settings.as_words(stated), *further]
+    stated = {name: value for name, value in draft.values().items() if name not in replaced}
+    words = [*settings.as_words(settings.over_config(stated)), *further]
     words += settings.as_words({"group": group})
     examined, problems = parameters.examine(words)
     for sentence in problems:

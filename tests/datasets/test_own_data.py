@@ -119,7 +119,7 @@ def test_classes_on_both_sides_are_told(tmp_path, caplog):
     "paths, part",
     [
         ([], "0 class folders"),
-        (["a/0.jpg"], "1 class folder with .* Give the folder above"),
+        (["a/0.jpg"], "1 class folder with .* Each class is a folder of its images"),
         (["a/0.jpg", "b/0.jpg", "c/0.jpg"], "3 class folders"),
         (["train/a/0.jpg", "test/b/0.jpg"], "training part has 1"),
         (["train/0.jpg", "test/0.jpg"], "2 class folders"),
@@ -147,7 +147,8 @@ def test_a_hard_link_is_the_same_image(tmp_path):
     twice = root / "test" / "c" / "0.png"
     twice.unlink()
     twice.hardlink_to(root / "train" / "a" / "0.png")
-    with pytest.raises(UserError, match="1 images are in training and in test"):
+    names = f"{root}/train/a/0.png and {root}/test/c/0.png are one file"
+    with pytest.raises(UserError, match=f"{names}: 1 image is in training and in test"):
         datasets.select("folder", str(root))
 
 
@@ -331,7 +332,7 @@ def dropped(column: str) -> list[dict]:
         ([row | {"box": "9 2 3 4"} for row in ROWS], ["row 1"]),
         (changed(2, path="/nowhere/0.jpg"), ["1 of its 8 images are missing: /nowhere/0.jpg"]),
         (changed(split="train"), ["test part has 0 classes"]),
-        (ROWS + [ROWS[0] | {"split": "test"}], ["1 images are in training and in test"]),
+        (ROWS + [ROWS[0] | {"split": "test"}], ["1 image is in training and in test"]),
     ],
 )
 def test_wrong_tables(tmp_path, rows, parts):
@@ -463,7 +464,7 @@ def test_other_columns_are_told(tmp_path, caplog):
         (ROWS + [ROWS[0] | {"label": 10}], ["rows 1 and 9", "different labels"]),
         (
             ROWS + [ROWS[0] | {"path": "./images/../images/1_0.jpg", "split": "test"}],
-            ["1 images are in training and in test"],
+            ["1 image is in training and in test"],
         ),
         (
             ROWS + [ROWS[0] | {"path": "images//1_0.jpg", "split": "val"}, ROWS[2]],

@@ -105,9 +105,8 @@ def test_wrong_flags_are_told_at_once(run_folder, photos, capsys, flags, parts):
 def test_a_missing_checkpoint_is_told_at_once(tmp_path, capsys):
     with pytest.raises(SystemExit):
         embed.main([str(tmp_path), "--from", str(tmp_path), "--to", "x.npz"])
-    assert (
-        f"there is no checkpoint {tmp_path / 'checkpoint_last.pth.tar'}" in capsys.readouterr().err
-    )
+    sentence = f"{tmp_path}: the folder is of no run: there is no checkpoint_last.pth.tar in it"
+    assert sentence in capsys.readouterr().err
 
 
 def test_wrong_images_and_places_are_a_sentence_and_leave_nothing(

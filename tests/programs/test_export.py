@@ -142,7 +142,7 @@ def test_it_says_when_nothing_was_checked(make_checkpoint, instant, tmp_path, ca
 def test_wrong_places_are_a_sentence(make_checkpoint, tmp_path, capsys):
     checkpoint = str(make_checkpoint("test_resnet_normalize"))
     assert export.main([checkpoint, "--to", checkpoint]) == 2
-    assert f"--to {checkpoint} cannot be written" in capsys.readouterr().err
+    assert f"--to {checkpoint}: it is a file, not a folder." in capsys.readouterr().err
     assert export.main([checkpoint, "--to", str(tmp_path / "x"), "--check", "no.png"]) == 2
     assert (
         "python -m programs.export: error: --check no.png: there is no such image"
@@ -154,12 +154,12 @@ def test_wrong_places_are_a_sentence(make_checkpoint, tmp_path, capsys):
 def test_a_full_disk_is_a_sentence_and_leaves_nothing(
     make_checkpoint, small_files, tmp_path, capsys, file_format
 ):
-    checkpoint, target = str(make_checkpoint("test_resnet_normalize")), tmp_path / "exported"
+    checkpoint, target = str(make_checkpoint("test_resnet_normalize")), tmp_path / "new" / "one"
     with small_files():
         status = export.main([checkpoint, "--to", str(target), "--format", file_format])
     message = capsys.readouterr().err.splitlines()[-1]
     assert status == 2 and f"--to {target} cannot be written (" in message
-    assert message.endswith("is the disk full?") and not target.exists()
+    assert message.endswith("is the disk full?") and not target.parent.exists()
 
 
 def test_files_of_something_else_are_not_replaced(make_checkpoint, instant, tmp_path, capsys):
@@ -175,9 +175,11 @@ def test_files_of_something_else_are_not_replaced(make_checkpoint, instant, tmp_
     assert [file.name for file in target.iterdir()] == ["README.md"]
     assert export.main([first, *command, "torch"]) == 0
     assert export.main([first, *command, "torch"]) == 0
+    assert export.main([first, *command, "hub"]) == 2  # what the card would replace is not ours
+    assert f"--to {target} holds README.md already" in capsys.readouterr().err
     other = str(make_checkpoint("test_resnet_normalize", embed_dim=5))
     assert export.main([other, *command, "torch"]) == 2
-    assert "holds model.pt2, preprocessing.json already, not of this" in capsys.readouterr().err
+    assert "holds model.pt2, preprocessing.json already, which no" in capsys.readouterr().err
     assert (target / "README.md").read_text() == "mine"
 
 

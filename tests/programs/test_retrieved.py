@@ -93,7 +93,7 @@ def test_wrong_flags_are_one_sentence(run_folder, other, capsys, flags, message)
 @pytest.mark.parametrize(
     "runs, message",
     [
-        (["RUN", "nowhere"], "there is no checkpoint nowhere"),
+        (["RUN", "nowhere"], "nowhere: there is no such checkpoint"),
         (["RUN", "RUN/checkpoint_last.pth.tar"], "is given twice"),
         (["RUN"], "required: RUN"),
     ],

@@ -1,5 +1,6 @@
 """What a run says on the console, and in how many columns."""
 
+import errno
 import logging
 import re
 
@@ -111,6 +112,14 @@ def test_a_quiet_console_says_results_and_warnings(capsys, quiet, heard):
     for level, text in ((20, "note"), (report.RESULT, "result"), (30, "warning")):
         speaker.log(level, text)
     assert capsys.readouterr().out.split() == heard.split()
+
+
+def test_a_disk_that_fails_is_a_sentence(capsys):
+    def run() -> None:
+        raise OSError(errno.ESTALE, "Stale file handle", "data/1.jpg")
+
+    assert report.exit_status(run) == 2
+    assert capsys.readouterr().err == "main.py: error: data/1.jpg: Stale file handle.\n"
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce] DefaultCPUAllocator: x")])

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from made_runs import MAP, R1, make_run
+from matplotlib.figure import Figure
 
 from programs.results import curves
 from programs.results.comparison import Comparison, compare
@@ -91,11 +92,11 @@ def test_a_full_disk_is_a_sentence_and_leaves_what_was(compared, tmp_path, monke
     file = tmp_path / "curves.png"
     file.write_text("of before")
 
-    def full(figure, path, form):
+    def full(figure, path, **ignored):
         path.write_text("half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(curves, "save", full)
+    monkeypatch.setattr(Figure, "savefig", full)
     with pytest.raises(UserError, match=r"curves.png cannot be written \(No space left"):
         curves.draw(compared, file)
     assert file.read_text() == "of before" and len(list(tmp_path.glob("*.png"))) == 1

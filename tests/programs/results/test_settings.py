@@ -5,7 +5,7 @@ import json
 import pytest
 
 import parameters
-from programs.results.settings import guidance_in_words
+from programs.results.settings import before_resuming, guidance_in_words
 
 PSEUDO = "--language_pseudoclass"
 
@@ -37,3 +37,20 @@ def test_words_of_a_vocabulary_and_runs_from_before_a_flag():
     stored |= {"language_model": "minilm", "language_pseudoclass_vocabulary": "words.txt"}
     words = "pseudolabels of clip:a/b over the words of words.txt through minilm"
     assert guidance_in_words(stored) == words
+
+
+@pytest.mark.parametrize(
+    "scheduler, words", [("step", "--bs 112"), ("cosine", "--bs 112, --n_epochs 3")]
+)
+def test_settings_of_before_are_told_as_far_as_they_make_a_run(scheduler, words):
+    given_up = {
+        "bs": 112,
+        "n_epochs": 3,
+        "class_text": None,
+        "language_pseudoclass": True,
+        "no_figures": True,
+    }
+    facts = {"earlier_settings": [{"epochs": 2, "steps": 5, "settings": given_up}, {"steps": 1}, 7]}
+    words += ", no --class_text, --language_pseudoclass"
+    said = before_resuming(facts, {"scheduler": scheduler})
+    assert said == [f"for 2 epochs and 5 steps by {words}"]
