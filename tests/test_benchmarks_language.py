@@ -58,5 +58,5 @@ def test_the_demos_classes_are_compared_by_what_their_looks_share():
     assert found[0, 1] == sum(one == two for one, two in zip(first, other))
     assert (found.diagonal() == 4).all() and found.fill_diagonal_(0).max() == 3
     read = [script.settings_of("x", further) for further in script.READ.values()]
-    assert all(opt.language_distill_w and opt.use_tv_split for opt in read)
-    assert [opt.language_pseudoclass_share for opt in read] == [1, 1, 1, 1, 0]
+    assert all(settings.language_distill_w and settings.use_tv_split for settings in read)
+    assert [settings.language_pseudoclass_share for settings in read] == [1, 1, 1, 1, 0]

@@ -3,7 +3,7 @@
     python benchmarks/input/opening.py --folder SCRATCH
     python benchmarks/input/opening.py --smoke                        # whether it runs, in seconds
 
-Makes each benchmark with its published number of classes and images, every image a hard link to one
+Makes each benchmark with its published number of classes and images, every image a hard link to a
 small JPEG, so that no dataset is needed. Each is prepared and opened in processes of their own, and
 the memory of opening is measured in a second call there. Times are of the work, without the start
 of Python.
@@ -12,6 +12,7 @@ of Python.
 import argparse
 import multiprocessing
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -34,6 +35,7 @@ OWN_CLASSES, OWN_IMAGES = 22_634, 120_053  # of the folder and the table, as in 
 SMOKE_CLASSES, SMOKE_IMAGES = 4, 12  # of each part
 Result = TypeVar("Result")
 Counts = dict[str, tuple[int, int]]  # part -> classes, images
+Place = Callable[[Path, Path], object]
 Layout = tuple[list[str], dict[str, str]]  # paths of images, name -> text of lists
 
 
@@ -106,8 +108,12 @@ LAYOUTS: dict[str, Callable[[Counts], Layout]] = {
 }
 
 
-def make(folder: Path, paths: list[str], lists: dict[str, str]) -> Path:
-    """All paths as links to a few equal files, and the lists."""
+def make(folder: Path, paths: list[str], lists: dict[str, str], place: Place = os.link) -> Path:
+    """All paths as links to a few equal files, and the lists.
+
+    Args:
+        place: makes a path of such a file; a tree of somebody's own has no image twice, as copies.
+    """
     folder.mkdir()
     for parent in {os.path.dirname(path) for path in paths}:
         (folder / parent).mkdir(parents=True, exist_ok=True)
@@ -115,7 +121,7 @@ def make(folder: Path, paths: list[str], lists: dict[str, str]) -> Path:
         source = folder.parent / f"{folder.name}_{number // LINKS}.jpg"
         if not source.exists():
             Image.new("RGB", (8, 8), (number % 256, 0, 0)).save(source)
-        os.link(source, folder / path)
+        place(source, folder / path)
     for name, text in lists.items():
         (folder / name).write_text(text)
     return folder
@@ -187,7 +193,9 @@ def main() -> None:
             opened = in_a_process(opening, name, scratch, options.smoke)
             print_row(name, f"{seconds:.1f}", opened)
         tree = make(
-            scratch / "tree", *own(*(small if options.smoke else (OWN_CLASSES, OWN_IMAGES)))
+            scratch / "tree",
+            *own(*(small if options.smoke else (OWN_CLASSES, OWN_IMAGES))),
+            place=shutil.copyfile,
         )
         print_row("folder", "", in_a_process(opening, "folder", tree, options.smoke))
         print_row("table", "", in_a_process(opening, "table", tree / "table.csv", options.smoke))

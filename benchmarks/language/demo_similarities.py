@@ -48,12 +48,12 @@ def by_attributes(names: list[str]) -> torch.Tensor:
     ).double()
 
 
-def by_features(opt: parameters.Settings) -> torch.Tensor:
+def by_features(settings: parameters.Settings) -> torch.Tensor:
     """[C, C], cosine of the classes' mean features, by the trunk that the demo starts from."""
-    runtime = build.build_runtime(opt)
-    training = build.build_splits(opt)[0].training
-    network, transform = build.build_network(opt, runtime, load_weights=True)
-    batches = build.in_order(opt, training.with_transform(transform.evaluation), runtime)
+    runtime = build.build_runtime(settings)
+    training = build.build_splits(settings)[0].training
+    network, transform = build.build_network(settings, runtime, load_weights=True)
+    batches = build.in_order(settings, training.with_transform(transform.evaluation), runtime)
     kinds = ["avg_features"]
     features = embed(network, batches, count=len(training), evaltypes=kinds, runtime=runtime)
     labels = torch.from_numpy(training.labels)
@@ -69,10 +69,10 @@ def main() -> None:
     source_path = parser.parse_args().source_path
     similarities = {}
     for kind, further in READ.items():
-        opt = settings_of(source_path, further)
-        runtime = build.build_runtime(opt)
-        training = build.build_splits(opt)[0].training
-        guidance = build.build_guidance(opt, training, runtime)
+        settings = settings_of(source_path, further)
+        runtime = build.build_runtime(settings)
+        training = build.build_splits(settings)[0].training
+        guidance = build.build_guidance(settings, training, runtime)
         assert guidance is not None
         view = build.language_view(training, guidance)
         similarities[kind] = torch.from_numpy(view.similarities).double()

@@ -118,7 +118,7 @@ def test_wrong_images_and_places_are_a_sentence_and_leave_nothing(
     (tmp_path / "file").write_text("in the way")
     for folder, target, part in (
         (empty, "x.npz", f"--from {empty}: there is no image"),
-        (tmp_path / "none", "x.npz", "there is no image"),
+        (tmp_path / "none", "x.npz", "there is no such folder"),
         (broken, "x.npz", f"The image {broken / 'a.png'} cannot be read"),
         (photos, "file/x.npz", "cannot be written"),
     ):
