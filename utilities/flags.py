@@ -530,15 +530,20 @@ def repetitions(flags: Iterable[Flag], words: Sequence[str]) -> dict[str, str]:
     Whatever their spelling is.
     """
     by_spelling = {f"--{name}": flag for flag in flags for name in (flag.name, *flag.aliases)}
-    values: dict[str, list[list[str]]] = {}
-    typed: dict[str, list[str]] = {}
+    typed: dict[Flag, list[tuple[str, list[str]]]] = {}
     for spelling, texts in _split_by_flags(words):
         if spelling is not None and (flag := by_spelling.get(spelling)):
-            shown = [] if flag.secret else [abridged(text) for text in texts]
-            values.setdefault(flag.name, []).append(texts)
-            typed.setdefault(flag.name, []).append(" ".join([spelling, *shown]))
-    differing = [name for name, given in values.items() if any(text != given[0] for text in given)]
-    return {name: " ".join(typed[name]) for name in differing}
+            typed.setdefault(flag, []).append((spelling, texts))
+    return {
+        flag.name: " ".join(_as_typed(flag, *each) for each in given)
+        for flag, given in typed.items()
+        if any(texts != given[0][1] for _, texts in given)
+    }
+
+
+def _as_typed(flag: Flag, spelling: str, texts: list[str]) -> str:
+    """Without the value of what is secret."""
+    return " ".join([spelling, *([] if flag.secret else map(abridged, texts))])
 
 
 def _split_by_flags(words: Sequence[str]) -> Iterator[tuple[str | None, list[str]]]:

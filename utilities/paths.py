@@ -73,10 +73,10 @@ def _some_names(folder: str, wanted: str) -> list[str]:
     unwanted = {"file": os.DirEntry.is_dir, "folder": os.DirEntry.is_file}.get(wanted)
     try:
         with os.scandir(folder) as entries:
-            some = list(islice(entries, NAMES_LOOKED_AT))
+            some = islice(entries, NAMES_LOOKED_AT)
+            return [entry.name for entry in some if not (unwanted and unwanted(entry))]
     except OSError:
         return []
-    return [entry.name for entry in some if not (unwanted and unwanted(entry))]
 
 
 def unreachable(path: str | os.PathLike[str]) -> str | None:

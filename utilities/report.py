@@ -129,8 +129,6 @@ def _exit_status(
     except BrokenPipeError:  # the reader of what is printed has left
         raise
     except OSError as error:  # a file, a disk or a network that fails unexpectedly
-        if error.errno is None:
-            raise
         what = f"{error.filename}: " if error.filename else ""
         message, status = f"error: {what}{error.strerror or reason(error)}.", 2
     except (RuntimeError, MemoryError) as error:

@@ -4,9 +4,9 @@
     python benchmarks/input/opening.py --smoke                        # whether it runs, in seconds
 
 Makes each benchmark with its published number of classes and images, every image a hard link to a
-small JPEG, so that no dataset is needed. Each is prepared and opened in processes of their own, and
-the memory of opening is measured in a second call there. Times are of the work, without the start
-of Python.
+small JPEG, so that no dataset is needed; the tree that is of no benchmark has copies. Each is
+prepared and opened in processes of their own, and the memory of opening is measured in a second
+call there. Times are of the work, without the start of Python.
 """
 
 import argparse

@@ -19,9 +19,10 @@ sys.path.insert(0, str(ROOT))
 
 import build
 import parameters
-from datasets import shapes
+from datasets import ImageSplit, shapes
 from evaluation.embedding import embed
 from language_guidance import agreement
+from utilities.runtime import Runtime
 
 TUNING = "--use_tv_split --tv_split_perc 0.7 --no_test_metrics --device cpu"
 READ = {
@@ -48,10 +49,10 @@ def by_attributes(names: list[str]) -> torch.Tensor:
     ).double()
 
 
-def by_features(settings: parameters.Settings) -> torch.Tensor:
+def by_features(
+    settings: parameters.Settings, training: ImageSplit, runtime: Runtime
+) -> torch.Tensor:
     """[C, C], cosine of the classes' mean features, by the trunk that the demo starts from."""
-    runtime = build.build_runtime(settings)
-    training = build.build_splits(settings)[0].training
     network, transform = build.build_network(settings, runtime, load_weights=True)
     batches = build.in_order(settings, training.with_transform(transform.evaluation), runtime)
     kinds = ["avg_features"]
@@ -67,19 +68,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source_path", default="Datasets")
     source_path = parser.parse_args().source_path
+    settings = settings_of(source_path)
+    runtime = build.build_runtime(settings)
+    training = build.build_splits(settings)[0].training
     similarities = {}
     for kind, further in READ.items():
-        settings = settings_of(source_path, further)
-        runtime = build.build_runtime(settings)
-        training = build.build_splits(settings)[0].training
-        guidance = build.build_guidance(settings, training, runtime)
+        guidance = build.build_guidance(settings_of(source_path, further), training, runtime)
         assert guidance is not None
         view = build.language_view(training, guidance)
         similarities[kind] = torch.from_numpy(view.similarities).double()
         if len(similarities) == 1:
             tell_pseudolabels(guidance.texts, len(training))
     similarities["attributes in common"] = by_attributes(list(training.class_texts))
-    similarities["features of the trunk"] = by_features(settings_of(source_path))
+    similarities["features of the trunk"] = by_features(settings, training, runtime)
     print(f"\n| {' | '.join(['', *similarities])} |\n{'|---' * (len(similarities) + 1)}|")
     for kind, own in similarities.items():
         row = [f"{agreement(own, other).correlation:.2f}" for other in similarities.values()]

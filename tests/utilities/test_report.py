@@ -114,12 +114,19 @@ def test_a_quiet_console_says_results_and_warnings(capsys, quiet, heard):
     assert capsys.readouterr().out.split() == heard.split()
 
 
-def test_a_disk_that_fails_is_a_sentence(capsys):
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (OSError(errno.ESTALE, "Stale file handle", "data/1.jpg"), "data/1.jpg: Stale file handle"),
+        (OSError("image file is truncated"), "image file is truncated"),  # as libraries raise it
+    ],
+)
+def test_a_file_or_a_disk_that_fails_is_a_sentence(capsys, error, said):
     def run() -> None:
-        raise OSError(errno.ESTALE, "Stale file handle", "data/1.jpg")
+        raise error
 
     assert report.exit_status(run) == 2
-    assert capsys.readouterr().err == "main.py: error: data/1.jpg: Stale file handle.\n"
+    assert capsys.readouterr().err == f"main.py: error: {said}.\n"
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce] DefaultCPUAllocator: x")])
