@@ -41,6 +41,7 @@ COMMON: Settings = {
     "freeze_until": "blocks.3",
     "image_size": 96,
     "channels_last": True,
+    "cache": "disk",  # decoded once for all runs: an epoch takes a fifth less time
     "embed_dim": 128,
     "bs": 112,
     "no_train_metrics": True,
