@@ -10,6 +10,7 @@ import metrics
 from evaluation.clustering import cluster
 from evaluation.retrieval import Protocol, search
 from metrics import COSINE, EmbeddedSplit, Metric, per_query_mean
+from utilities import processes
 from utilities.runtime import memory_budget
 
 KMEANS_SEED = 1234
@@ -26,6 +27,8 @@ def evaluate_embeddings(
     text_vectors: torch.Tensor | None = None,
 ) -> dict[str, float]:
     """Metric name -> value, for embeddings [N, D] of any floating type, of torch or numpy.
+
+    Processes of a run divide the search; the first computes what is of the whole split.
 
     Args:
         labels: [N] long, or a `Protocol` that also says who searches where; metrics of clusters and
@@ -46,19 +49,22 @@ def evaluate_embeddings(
     protocol = protocol.to(embeddings.device)
     _require_rows(embeddings, protocol.labels)
     chosen = [metrics.parse(metric) if isinstance(metric, str) else metric for metric in wanted]
-    of_split = [metric for metric in chosen if not metric.depth]
     searched = search(embeddings, protocol, chosen, memory=memory, use_faiss=backend == "faiss")
     values = {name: per_query_mean(of_queries) for name, of_queries in searched.values.items()}
-    clusters = _clusters(embeddings, protocol.labels, chosen, backend, memory)
-    split = EmbeddedSplit(
-        protocol.labels,
-        embeddings,
-        clusters,
-        text_vectors,
-        searched.firsts,
-        protocol.superclasses_of_classes(),
-    )
-    return values | {metric.name: float(metric.compute(split)) for metric in of_split}
+
+    def of_split() -> dict[str, float]:
+        split = EmbeddedSplit(
+            protocol.labels,
+            embeddings,
+            _clusters(embeddings, protocol.labels, chosen, backend, memory),
+            text_vectors,
+            searched.firsts,
+            protocol.superclasses_of_classes(),
+        )
+        measured = [metric for metric in chosen if not metric.depth]
+        return {metric.name: float(metric.compute(split)) for metric in measured}
+
+    return values | processes.from_main(of_split)
 
 
 def _whole(labels: torch.Tensor | np.ndarray) -> torch.Tensor:

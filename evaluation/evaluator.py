@@ -101,8 +101,9 @@ class Evaluator:
         return f"search with {searches_with(*where)}{clusters}"
 
     def memory(self) -> int:
-        """Bytes that a search may use now beside the embeddings."""
-        return memory_budget(self.search.memory, self.search_device)
+        """Bytes that a search may use now beside the embeddings; processes of a machine share."""
+        sharing = processes.on_machine() if self.search_device == CPU else 1
+        return memory_budget(self.search.memory, self.search_device) // sharing
 
     def _evaluate(self, network: nn.Module, name: str, split: EvaluatedSplit) -> SplitEvaluation:
         embeddings = embed(
@@ -118,8 +119,7 @@ class Evaluator:
             raise NonFiniteLoss(
                 f"the embeddings of the {name} split are not finite after the last step"
             )
-        values = processes.from_main(self._measure, name, split, embeddings)
-        return SplitEvaluation(values, embeddings)
+        return SplitEvaluation(self._measure(name, split, embeddings), embeddings)
 
     def _measure(
         self, name: str, split: EvaluatedSplit, embeddings: dict[str, torch.Tensor]

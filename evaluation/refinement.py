@@ -16,6 +16,7 @@ from evaluation.large_search import Found
 from evaluation.neighbours import Gallery, nearest
 from evaluation.reranking import LISTED, Encodings, Measure, reordered
 from metrics import ALPHA_QE, AQE, RERANKED
+from utilities import processes
 
 
 class Expansion(NamedTuple):
@@ -72,8 +73,10 @@ class Reranking:
     def __init__(self, gallery: Gallery, at_once: int):
         self.gallery = gallery
         everyone = torch.arange(len(gallery.rows), device=gallery.rows.device)
-        parts = [self._near(gallery.rows[part], part, LISTED) for part in everyone.split(at_once)]
-        near = Found(*map(np.concatenate, zip(*parts)))
+        mine = everyone[processes.part().rows(len(everyone))]
+        parts = [self._near(gallery.rows[part], part, LISTED) for part in mine.split(at_once)]
+        of_part = (torch.from_numpy(np.concatenate(each)) for each in zip(*parts))
+        near = Found(*(processes.gathered(each, len(everyone)).numpy() for each in of_part))
         self.encodings = Encodings(near, self._measure(gallery.rows))
 
     def places(self, queries: torch.Tensor, self_rows: torch.Tensor, k: int) -> torch.Tensor:

@@ -19,6 +19,7 @@ from metrics import (
     Metric,
     Retrieval,
 )
+from utilities import processes
 from utilities.errors import UserError
 from utilities.functional import positive_columns
 
@@ -192,7 +193,7 @@ def search(
 ) -> Searched:
     """What metrics of a search, and those that read first neighbours, are made of.
 
-    Each space is searched once, block by block.
+    Each space is searched once, block by block; processes of a run divide the queries.
 
     Args:
         embeddings: [N, D] float32.
@@ -217,11 +218,16 @@ def _search(
     memory: int,
     use_faiss: bool,
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
-    """The values of one space, and the gallery rows [Q] found first if a metric reads them."""
+    """The values of one space, and the gallery rows [Q] found first if a metric reads them.
+
+    Each process of a run asks its share of the queries.
+    """
     gallery_rows, queries, self_rows = places(embeddings, protocol)
     of_ranks = [metric for metric in metrics if metric.depth]
     relations = _relations(protocol, of_ranks)
     depth = max(least_depth(space), *(relation.depth for relation in relations), 1)
+    total, mine = len(queries), processes.part().rows(len(queries))
+    queries, self_rows = queries[mine], self_rows[mine]
     plain = EUCLIDEAN if space == EUCLIDEAN else COSINE
     gallery = Gallery(gallery_rows, plain, depth=depth, use_faiss=use_faiss, memory=memory)
     step = queries_at_once(gallery, relations, memory, is_listed=space == RERANKED)
@@ -240,7 +246,8 @@ def _search(
                 values[metric.name][block] = metric.compute(retrieval)
         if firsts is not None:
             firsts[block] = found.first()
-    return values, firsts
+    values = {name: processes.gathered(of_part, total) for name, of_part in values.items()}
+    return values, None if firsts is None else processes.gathered(firsts, total)
 
 
 def _classes_of(found: torch.Tensor, protocol: Protocol) -> FirstNeighbours:

@@ -260,6 +260,16 @@ def joined() -> Place:
     return _Group.place
 
 
+def part() -> Part:
+    """The share of this process in what all divide; the whole where it computes alone."""
+    return Part(_Group.place.rank, _Group.place.world_size) if _are_several() else WHOLE
+
+
+def on_machine() -> int:
+    """How many processes of the run compute on this machine now, and have its memory together."""
+    return _Group.place.local_world_size if _are_several() else 1
+
+
 def is_main() -> bool:
     """Whether this process writes files, logs and prints."""
     return _Group.place.rank == 0

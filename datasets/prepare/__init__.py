@@ -21,6 +21,7 @@ from datasets.decoding import UNREADABLE, read_rgb
 from datasets.prepare import layouts, unpack
 from utilities import cores
 from utilities.errors import UserError
+from utilities.paths import absent
 from utilities.progress import progress
 
 LOG = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def prepare(
     """
     home = target / name
     if missing := [source for source in sources if not source.exists()]:
-        raise UserError(f"--from {missing[0]}: there is no such file or folder.")
+        raise UserError(f"--from {missing[0]}: {absent(missing[0], 'file or folder')}")
     if odd := [source for source in sources if not source.is_file() and not source.is_dir()]:
         raise UserError(f"--from {odd[0]}: it is a pipe or a device, not a file or a folder.")
     if home.exists():

@@ -15,7 +15,7 @@ import yaml
 
 from utilities import log_file, run_folder
 from utilities.errors import UserError, on_one_line
-from utilities.paths import expanded
+from utilities.paths import absent, expanded
 from utilities.run_names import NAMED_BY_GROUP
 
 SETTINGS = "args.yaml"
@@ -174,7 +174,9 @@ def find(places: Iterable[str | Path]) -> list[Run]:
             raise UserError("A place is empty; give run folders, or folders that hold some.")
         path = Path(expanded(place))
         if not _is_folder(path):
-            raise UserError(f"{path} is no folder; give run folders, or folders that hold some.")
+            raise UserError(
+                f"{path}: {absent(path, 'folder')} Give run folders, or folders that hold some."
+            )
         inside = list(_run_folders(path))
         if not inside:
             raise UserError(

@@ -343,6 +343,13 @@ def test_partial_data_on_request(tmp_path, capsys):
     assert len(datasets.select("cub200", str(tmp_path / "to"), allow_partial=True).testing) == 11
 
 
+def test_a_source_that_is_not_there_is_told_with_one_close_by(tmp_path, capsys):
+    archive = made(tmp_path, "cub200", "archive")[0]
+    given = archive.with_name(archive.name.replace("CUB_", "CUB-"))
+    said = refused(capsys, "cub200", "--from", given, "--to", tmp_path / "to")
+    assert f"{given}: there is no such file or folder; did you mean {archive.name}?" in said
+
+
 @pytest.mark.parametrize("inside", [False, True], ids=["given itself", "in a given folder"])
 def test_a_published_archive_must_have_the_published_checksum(
     tmp_path, capsys, monkeypatch, inside

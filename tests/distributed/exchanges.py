@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from evaluation import Protocol, evaluate_embeddings
 from evaluation.embedding import embed
 from language_guidance.pseudolabels import classify
 from utilities import processes, seeding
@@ -23,6 +24,11 @@ BATCHES = [
         places,
     )
     for rows, places in ((3, torch.tensor([4, 0, 2])), (2, torch.tensor([1, 3])))
+]
+# Metrics of every space in which neighbours are searched, and of the split as a whole.
+MEASURED = [
+    *("e_recall@1", "mAP@R", "c_mAP_1000", "aqe_mAP@R", "alphaqe_mAP@R", "rerank_mAP@R"),
+    *("c_nmi", "mistake_severity"),
 ]
 Found = dict[str, object]
 
@@ -44,7 +50,7 @@ def exchange(folder: Path) -> None:
     processes.join(place)
     runtime = Runtime(rank=place.rank, world_size=place.world_size)
     found: Found = {}
-    for ask in (gathered, sums, asked_of_main, differences, draws, passes):
+    for ask in (gathered, sums, asked_of_main, differences, draws, passes, searches):
         found |= ask(runtime)
     processes.leave()
     found["left"] = tuple(processes.joined())
@@ -110,3 +116,23 @@ def passes(runtime: Runtime) -> Found:
     own, evaltypes = BATCHES[runtime.part.rows(len(BATCHES))], ["embeds", "avg_features"]
     embeddings = embed(Pixels(), own, count=5, evaltypes=evaltypes, runtime=runtime)
     return {**embeddings, "logits": classify(nn.Flatten(), own, count=5, device=CPU)}
+
+
+def searches(runtime: Runtime) -> Found:
+    """In 40 rows of noise, of all and of two queries, which are fewer than the processes."""
+    random = torch.Generator().manual_seed(3)
+    embeddings = torch.randn(40, 6, generator=random)
+    labels = torch.arange(40) % 5
+    texts = torch.eye(5)
+    few = Protocol(labels, queries=torch.tensor([3, 30]), gallery=torch.arange(2, 38))
+
+    def measured(protocol: Protocol) -> dict[str, float]:
+        return evaluate_embeddings(embeddings, protocol, MEASURED, text_vectors=texts)
+
+    return {
+        "of all": measured(Protocol(labels)),
+        "of two": measured(few),
+        "of main": processes.from_main(measured, few),
+        "mine": list(range(*processes.part().rows(40).indices(40))),
+        "on machine": (processes.on_machine(), processes.from_main(processes.on_machine)),
+    }

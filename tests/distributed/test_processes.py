@@ -73,6 +73,17 @@ def test_passes_over_a_split_give_all_rows_to_all(found):
             assert torch.equal(each[name], rows) and rows.any()
 
 
+def test_queries_are_divided_and_every_process_has_all_values(found):
+    expected = exchanges.searches(Runtime())
+    asked = []
+    for each in found:
+        for name in ("of all", "of two", "of main"):
+            assert each[name] == expected[name] and set(each[name]) == set(exchanges.MEASURED)
+        assert 13 <= len(each["mine"]) <= 14 and each["on machine"] == (SIZE, 1)
+        asked += each["mine"]
+    assert asked == expected["mine"] == list(range(40)) and expected["on machine"] == (1, 1)
+
+
 def test_who_has_left_is_alone(found):
     assert {each["left"] for each in found} == {tuple(Place())}
 

@@ -86,7 +86,7 @@ def test_curves_are_drawn_beside(runs, tmp_path, capsys):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["NOWHERE"], "NOWHERE is no folder"),
+        (["NOWHERE"], "NOWHERE: there is no such folder."),
         (["RUNS", "--baseline", "bas"], "There is no group bas with finished runs (did you mean"),
         (["RUNS", "--metrics", "nmi"], "No run has the metric nmi of the split Test"),
         (["RUNS", "--split", "Val"], "No run has any metric of the split Val"),

@@ -277,7 +277,9 @@ def test_broken_records_of_a_run_end_in_a_sentence_or_a_page(run_folder, show, t
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("place, said", [("nowhere", "is no folder"), ("", "holds no run")])
+@pytest.mark.parametrize(
+    "place, said", [("nowhere", "there is no such folder"), ("", "holds no run")]
+)
 def test_a_wrong_place_is_one_sentence(tmp_path, capsys, place, said):
     (tmp_path / "empty").mkdir()
     assert report.main([str(tmp_path / "empty" / place)]) == 2

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 from made_runs import MAP, R1, make_run, unfinished
@@ -31,13 +32,19 @@ def test_runs_are_found_once_at_any_depth_and_in_order(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "place, message", [("none", "is no folder"), ("empty", "holds no run"), ("file", "no folder")]
+    "place, message",
+    [
+        ("none", "there is no such folder."),
+        ("runz", "did you mean runs?"),
+        ("empty", "holds no run"),
+        ("file", "it is a file, not a folder."),
+    ],
 )
 def test_a_wrong_place_is_a_sentence(tmp_path, place, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     make_run(tmp_path / "runs", "a", 0)
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
         runs.find([tmp_path / "runs", tmp_path / place])
     assert place in str(caught.value)
 
