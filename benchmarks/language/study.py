@@ -7,8 +7,8 @@ DATA holds `cars196_half/`, `cub100/` and `cifar100/`, each with `images/<class>
 of the classes trains. For each dataset and objective:
 
 1. Every variant makes as many trials as any other, on a part of the training classes, and is
-   measured on the rest of them (`--use_tv_split`): four learning rates for the baseline, two
-   learning rates and two weights for what is guided. The number of epochs is chosen with them.
+   measured on the rest of them (`--use_tv_split`): six learning rates for the baseline, two
+   learning rates and three weights for what is guided. The number of epochs is chosen with them.
 2. Every variant trains on all training classes, as chosen, with several seeds. The test classes are
    read once, after the last epoch.
 
@@ -81,8 +81,8 @@ VARIANTS: dict[str, Settings] = {
 }
 MAIN = list(VARIANTS)[:4]
 DATASETS = ("cars196_half", "cub100", "cifar100")
-BASELINE_RATES = (5e-5, 1e-4, 2e-4, 4e-4)
-GUIDED_RATES, WEIGHTS = (1e-4, 2e-4), (3.0, 10.0)
+BASELINE_RATES = (5e-5, 1e-4, 1.4e-4, 2e-4, 2.8e-4, 4e-4)
+GUIDED_RATES, WEIGHTS = (1e-4, 2e-4), (3.0, 10.0, 30.0)
 TUNING_SEED = 100  # of none of the runs that are reported
 CHOSEN_BY = ("Val", "embeds_e_recall: e_recall@1")
 REPORTED = ("e_recall@1", "mAP_1000", "mAP@R", "semantic_consistency", "mistake_severity")
