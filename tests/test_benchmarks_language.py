@@ -25,8 +25,8 @@ def study():
 
 def test_it_tunes_and_tests_and_prints_its_tables(tmp_path):
     lines = smoke(SCRIPT, tmp_path).splitlines()
-    assert any(line.startswith("| names | 0.0001 | 3 | 1 | ") for line in lines)
-    assert any(line.startswith("| names | mistake") for line in lines)
+    assert any(line.startswith("| shuffled | 0.0001 | 3 | 1 | ") for line in lines)
+    assert any(line.startswith("| shuffled | mistake") for line in lines)
 
 
 def test_every_variant_makes_as_many_trials(study):

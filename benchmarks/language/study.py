@@ -68,12 +68,12 @@ PSEUDOLABELS: Settings = {
     "language_pseudoclass": True,
     "language_pseudoclass_arch": "tf_efficientnet_lite0",
 }
-BASELINE, WORDS = "baseline", "word_vectors"
+BASELINE, SHUFFLED, WORDS = "baseline", "shuffled", "word_vectors"
 VARIANTS: dict[str, Settings] = {
     BASELINE: {},
     "names": {},
     "pseudolabels": PSEUDOLABELS,
-    "shuffled": {"language_control": "shuffle"},
+    SHUFFLED: {"language_control": "shuffle"},
     "by_image": PSEUDOLABELS | {"language_pseudoclass_level": "sample"},
     "both": PSEUDOLABELS | {"language_pseudoclass_share": 0.5},
     "random": {"language_control": "random"},
@@ -253,15 +253,25 @@ def test(
 
 
 def report(part: Part) -> None:
-    """The table of a part, beside its runs and on standard output."""
-    table = part.place(f"table_{part.dataset}.md")
+    """The values of all seeds and the tables of a part, beside its runs; tables are printed too.
+
+    One table holds all variants against the baseline, the other against shuffled texts: what it
+    shows is due to what the texts mean.
+    """
+    write(part, part.place(f"values_{part.dataset}.csv"))
+    for name, reference in {"table": BASELINE, "words": SHUFFLED}.items():
+        if reference in part.variants:
+            table = part.place(f"{name}_{part.dataset}.md")
+            write(part, table, "--baseline", reference)
+            print(table.read_text())
+
+
+def write(part: Part, file: Path, *further: str) -> None:
+    """A comparison of what was read on the test classes."""
     folder = str(part.place("test") / part.dataset)
     measured = ["--metrics", *REPORTED, "--value", "last"]
-    held_against = ["--baseline", BASELINE] if BASELINE in part.variants else []
-    written = ["--format", "markdown", "--to", str(table)]
-    if status := compare.main([folder, *held_against, *measured, *written]):
+    if status := compare.main([folder, *measured, "--to", str(file), *further]):
         raise SystemExit(status)
-    print(table.read_text())
 
 
 def chosen_variants(flags: Flags, objective: str) -> dict[str, Settings]:
@@ -287,8 +297,8 @@ def study(flags: Flags, size: Size, further: list[str]) -> None:
 
 
 def smoke(flags: Flags) -> None:
-    """One trial and one seed of guidance by names, on images of noise."""
-    flags.variants, flags.objectives, flags.datasets = ["names"], ["multisimilarity"], ["shapes"]
+    """One trial and one seed of guidance by shuffled names, on images of noise."""
+    flags.variants, flags.objectives, flags.datasets = [SHUFFLED], ["multisimilarity"], ["shapes"]
     with tempfile.TemporaryDirectory() as temporary:
         shared.smoke_flags(Path(temporary))
         flags.source_path, flags.save_path = Path(temporary), Path(temporary) / "runs"
