@@ -229,7 +229,7 @@ def build_splits(opt: parameters.Settings) -> tuple[Splits, dict[str, str]]:
     cached = cache.attached(
         splits,
         opt.cache,
-        limit=opt.cache_limit / (processes.joined().local_world_size if in_memory else 1),
+        limit=opt.cache_limit / (processes.on_machine() if in_memory else 1),
         short_side=opt.cache_size,
         folder=opt.cache_path,
         fast=opt.decoding == "fast",

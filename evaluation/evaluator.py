@@ -11,7 +11,6 @@ from evaluation.evaluate import by_family, evaluate_embeddings
 from evaluation.faiss_library import clusters_with, searches_with
 from evaluation.retrieval import Protocol
 from metrics import Metric
-from utilities import processes
 from utilities.errors import MemoryAdvice, NonFiniteLoss, short_memory_told
 from utilities.runtime import CPU, Runtime, memory_budget
 
@@ -101,9 +100,8 @@ class Evaluator:
         return f"search with {searches_with(*where)}{clusters}"
 
     def memory(self) -> int:
-        """Bytes that a search may use now beside the embeddings; processes of a machine share."""
-        sharing = processes.on_machine() if self.search_device == CPU else 1
-        return memory_budget(self.search.memory, self.search_device) // sharing
+        """Bytes that a search may use now beside the embeddings."""
+        return memory_budget(self.search.memory, self.search_device)
 
     def _evaluate(self, network: nn.Module, name: str, split: EvaluatedSplit) -> SplitEvaluation:
         embeddings = embed(

@@ -262,10 +262,13 @@ def keep_freed_memory() -> None:
 
 
 def memory_budget(size: str, device: torch.device) -> int:
-    """Bytes of a size such as 256MB or 4GB; `auto` is half of what is free on the device."""
-    if size != "auto":
-        return int(size[:-2]) * UNITS[size[-2:]]
-    return _free_memory(device) // 2
+    """Bytes of a size such as 256MB or 4GB; `auto` is half of what is free on the device.
+
+    Processes that compute on the CPU of a machine share them.
+    """
+    is_given = size != "auto"
+    whole = int(size[:-2]) * UNITS[size[-2:]] if is_given else _free_memory(device) // 2
+    return whole // processes.on_machine() if device.type == "cpu" else whole
 
 
 def _free_memory(device: torch.device) -> int:

@@ -48,10 +48,8 @@ def prepare(
         UserError: a missing or damaged source, an unknown layout, wrong counts, a full disk.
     """
     home = target / name
-    if missing := [source for source in sources if not source.exists()]:
-        raise UserError(f"--from {missing[0]}: {absent(missing[0], 'file or folder')}")
-    if odd := [source for source in sources if not source.is_file() and not source.is_dir()]:
-        raise UserError(f"--from {odd[0]}: it is a pipe or a device, not a file or a folder.")
+    if unfit := [source for source in sources if not source.is_file() and not source.is_dir()]:
+        raise UserError(f"--from {unfit[0]}: {absent(unfit[0], 'file or folder')}")
     if home.exists():
         hint = f"{home} exists; move it away to make it anew"
         _require_whole(name, target, allow_partial=allow_partial, hint=hint)

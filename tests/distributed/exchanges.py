@@ -11,7 +11,7 @@ from language_guidance.pseudolabels import classify
 from utilities import processes, seeding
 from utilities.errors import UserError
 from utilities.processes import Part
-from utilities.runtime import CPU, Runtime
+from utilities.runtime import CPU, Runtime, memory_budget
 from utilities.types import Batch, ModelOutput
 
 ROWS = torch.arange(14, dtype=torch.float64).reshape(7, 2)
@@ -135,4 +135,5 @@ def searches(runtime: Runtime) -> Found:
         "of main": processes.from_main(measured, few),
         "mine": list(range(*processes.part().rows(40).indices(40))),
         "on machine": (processes.on_machine(), processes.from_main(processes.on_machine)),
+        "memory": memory_budget("300MB", CPU),
     }

@@ -77,6 +77,7 @@ def test_queries_are_divided_and_every_process_has_all_values(found):
     expected = exchanges.searches(Runtime())
     asked = []
     for each in found:
+        assert each["memory"] == expected["memory"] // SIZE
         for name in ("of all", "of two", "of main"):
             assert each[name] == expected[name] and set(each[name]) == set(exchanges.MEASURED)
         assert 13 <= len(each["mine"]) <= 14 and each["on machine"] == (SIZE, 1)
