@@ -5,8 +5,10 @@
 
 Equality: steps of a learner with every objective, miner and guide, on several processes (gloo, on
 the CPU), beside those of one. A difference is the largest of losses, gradients and weights after
-the last step, relative to the largest value of its tensor. Gain: steps of the demo's trunk, batch
-112 at 112 pixels, on two processes of one thread beside one process of two threads, in turns; the
+the last step, relative to the largest value of its tensor. Where it is large in float64 stands
+beside it what one process does to itself, when an image of its first batch is changed by one
+rounding: steps that are chaotic multiply that as well. Gain: steps of the demo's trunk, batch 112
+at 112 pixels, on two processes of one thread beside one process of two threads, in turns; the
 efficiency is the median of the pairs' ratios.
 """
 
@@ -20,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = [str(ROOT / "tests" / room) for room in ("criteria", "distributed", "training")]
@@ -27,8 +30,16 @@ sys.path[:0] = [str(ROOT), *TESTS]
 
 from benchmarks import shared
 
+if TYPE_CHECKING:
+    from steps import Case
+
+    from utilities.runtime import Runtime
+    from utilities.types import Batch
+
 ARCH = "tf_efficientnet_lite0_frozen_normalize"
 HEADER = ("processes", "cases", "float64, largest difference", "float32")
+SAME = 1e-10  # in float64: what differs by more is shown beside its control
+CONTROL = "one beside itself, a rounding away"
 GAIN = ("images/s, one process of two threads", "two processes", "efficiency")
 EVERY_IN_SMOKE = 20
 
@@ -66,7 +77,8 @@ def make_steps(count: int, every: int, folder: Path) -> None:
     steps.make_all(folder, cases, count)
 
 
-def equality(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
+def differences(options: argparse.Namespace) -> dict[int, dict[str, float]]:
+    """Number of processes -> case -> its largest difference from one process."""
     import torch
 
     with tempfile.TemporaryDirectory() as name:
@@ -81,15 +93,55 @@ def equality(options: argparse.Namespace) -> Iterator[tuple[str, ...]]:
                 together(size, words, 1)
             made[size] = [torch.load(folder / f"{rank}.pt") for rank in range(size)]
     (expected,) = made.pop(1)
-    for size, of_ranks in made.items():
-        double, single = 0.0, 0.0
-        for case in expected:
-            worst = max(largest(ours[case], expected[case]) for ours in of_ranks)
-            if "single precision" in case:
-                single = max(single, worst)
-            else:
-                double = max(double, worst)
-        yield str(size), str(len(expected)), f"{double:.1e}", f"{single:.1e}"
+    return {
+        size: {
+            case: max(largest(ours[case], expected[case]) for ours in of_ranks) for case in expected
+        }
+        for size, of_ranks in made.items()
+    }
+
+
+def equality(found: dict[int, dict[str, float]]) -> Iterator[tuple[str, ...]]:
+    for size, by_case in found.items():
+        single = [value for case, value in by_case.items() if is_single(case)]
+        double = [value for case, value in by_case.items() if not is_single(case)]
+        cells = (f"{max(values, default=0.0):.1e}" for values in (double, single))
+        yield str(size), str(len(by_case)), *cells
+
+
+def is_single(case: str) -> bool:
+    return "single precision" in case
+
+
+def controls(found: dict[int, dict[str, float]], count: int) -> Iterator[tuple[str, ...]]:
+    """What differs in float64, beside one process that is changed by a rounding."""
+    import steps
+
+    for case in steps.equal(whole=True):
+        values = [by_case.get(case.name, 0.0) for by_case in found.values()]
+        if max(values) > SAME and not is_single(case.name):
+            yield case.name, *(f"{value:.1e}" for value in [*values, control(case, count)])
+
+
+def control(case: "Case", count: int) -> float:
+    """The difference that one rounding in one image of the first batch grows to."""
+    import steps
+
+    from utilities.runtime import Runtime
+
+    plain = steps.make(case, Runtime(), count)
+    return largest(steps.make(case, Runtime(), count, a_rounding_away), plain)
+
+
+def a_rounding_away(case: "Case", runtime: "Runtime", step: int) -> "Batch":
+    """The batch of a step; an image of the first is changed."""
+    import steps
+    import torch
+
+    batch = steps.batch(case, runtime, step)
+    if step == 0:
+        batch.images[0] *= 1 + torch.finfo(case.dtype).eps
+    return batch
 
 
 def largest(ours: tuple, expected: tuple) -> float:
@@ -168,8 +220,12 @@ def main() -> None:
     elif options.time:
         print(json.dumps(time_steps(*options.time)))
     else:
-        print(shared.markdown(HEADER, list(equality(options))))
+        found = differences(options)
+        print(shared.markdown(HEADER, list(equality(found))))
         print()
+        if beside := list(controls(found, options.steps)):
+            header = ("float64", *(f"{size} processes" for size in found), CONTROL)
+            print(shared.markdown(header, beside) + "\n")
         print(shared.markdown(GAIN, [gain(options)]))
 
 

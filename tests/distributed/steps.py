@@ -85,7 +85,21 @@ def alike() -> Iterator[Case]:
         yield Case(f"behind {layer}, in chunks", "margin", layer=layer, micro_batch=2)
 
 
-def make(case: Case, runtime: Runtime, steps: int = STEPS) -> Made:
+def batch(case: Case, runtime: Runtime, step: int) -> Batch:
+    """This process's images and all labels of a step."""
+    random = torch.Generator().manual_seed(step)
+    images = torch.randn(len(LABELS), 3, 5, 5, dtype=torch.float64, generator=random)
+    order = torch.randperm(len(LABELS), generator=random)
+    share = images.to(case.dtype)[runtime.part.rows(len(LABELS))]
+    return Batch(share, LABELS[order], order)
+
+
+def make(
+    case: Case,
+    runtime: Runtime,
+    steps: int = STEPS,
+    batch: Callable[[Case, Runtime, int], Batch] = batch,
+) -> Made:
     """Some steps, of which this process has its share."""
     torch.manual_seed(0)
     network = Convolution(LAYERS[case.layer]()).to(case.dtype)
@@ -111,14 +125,6 @@ def make(case: Case, runtime: Runtime, steps: int = STEPS) -> Made:
     buffers = [each.clone() for each in network.buffers()]
     state = [each.detach().clone() for each in weights]
     return Made(torch.stack(losses), [each.grad for each in weights], state + buffers)
-
-
-def batch(case: Case, runtime: Runtime, step: int) -> Batch:
-    random = torch.Generator().manual_seed(step)
-    images = torch.randn(len(LABELS), 3, 5, 5, dtype=torch.float64, generator=random)
-    order = torch.randperm(len(LABELS), generator=random)
-    share = images.to(case.dtype)[runtime.part.rows(len(LABELS))]
-    return Batch(share, LABELS[order], order)
 
 
 def _criterion(case: Case) -> Criterion:
