@@ -26,7 +26,7 @@ from utilities.functional import positive_columns
 # (queries [Q, D], their own rows [Q], their labels [Q] for each relation) -> what they find
 Retriever = Callable[[torch.Tensor, torch.Tensor, list[torch.Tensor]], "Found"]
 LISTED_BYTES = 200  # of memory for each neighbour that is listed and sorted anew
-QUERIES_AT_MOST = 1024  # in a block: more are not faster
+QUERIES_AT_MOST = 512  # in a block: their distances are still in a cache when they are sorted
 
 
 class LabelledSplit(typing.Protocol):
