@@ -46,7 +46,7 @@ def test_a_word_that_is_missing_counts_by_its_parts_or_is_told(file, caplog):
     with caplog.at_level(logging.WARNING):
         found = word_vectors.encode(str(file), ["red-dog", "red unicorn", "dog unicorn zebra"])
     assert found.tolist() == [[0.5, 1, 0], [1, 0, 0], [0, 2, 0]]
-    assert "lacks 2 words" in caplog.text and "unicorn, zebra" in caplog.text
+    assert "lacks 2 of the words" in caplog.text and "unicorn, zebra" in caplog.text
 
 
 def test_a_text_without_any_known_word_is_refused(file):
