@@ -55,7 +55,9 @@ def encode(file: str, texts: Sequence[str]) -> torch.Tensor:
         rows.append(np.mean(known, axis=0))
     if missing:
         shown = named(list(missing), 8)
-        LOG.warning("%s lacks %d of the words, which count for nothing: %s.", file, len(missing), shown)
+        LOG.warning(
+            "%s lacks %d of the words, which count for nothing: %s.", file, len(missing), shown
+        )
     return torch.from_numpy(np.stack(rows).astype(np.float32))
 
 
