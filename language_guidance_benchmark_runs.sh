@@ -17,6 +17,8 @@
 #   GPUS="0 1"           a row on each of these GPUs at a time, by programs/sweep.py; otherwise one after the other
 #   gpu=0 datapath=DATA  --gpu and --source_path, as in the paper's script
 #   PYTHON=python3.12    the interpreter
+#
+# Paths that do not begin with / are taken from the folder of this script.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -104,6 +106,9 @@ case ${1:-} in
 esac
 schedule=${SCHEDULE:-constant} study=${STUDY:-published}
 [[ $schedule =~ ^(constant|suggested)$ ]] || die "SCHEDULE is constant or suggested, not $schedule."
+matches=0
+[[ '' =~ ${ONLY:-.} ]] || matches=$?
+((matches < 2)) || die "ONLY=$ONLY is no regular expression."
 [[ ${SEEDS:-0} =~ ^[0-9]+( +[0-9]+)*$ ]] || die "SEEDS holds whole numbers with spaces between them, not $SEEDS."
 passed=() groups=() run_names=() failed=() variants='' chosen=''
 [[ -z ${gpu:-} || -n ${GPUS:-} ]] || passed+=(--gpu "$gpu")

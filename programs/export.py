@@ -13,13 +13,14 @@ from programs import command_line
 from programs.constants import CHECKED_IMAGES, MODEL_FORMATS, PREPROCESSING
 
 LOG = logging.getLogger("programs.export")
+LICENSE = "other"
 
 
 class Flags(command_line.CheckpointFlags):
     to: Path
     format: str
     check: list[str]
-    license: str
+    license: str | None
     push: str | None
 
 
@@ -60,9 +61,9 @@ def parse(argv: list[str] | None) -> Flags:
     )
     parser.add_argument(
         "--license",
-        default="other",
         metavar="ID",
-        help="Of the hub's identifiers, such as apache-2.0, for the model card (%(default)s).",
+        help="Of the hub's identifiers, such as apache-2.0, for the model card of --format hub "
+        f"({LICENSE}).",
     )
     parser.add_argument(
         "--push",
@@ -70,8 +71,9 @@ def parse(argv: list[str] | None) -> Flags:
         help="Upload the folder of --format hub to that repository of the Hugging Face hub.",
     )
     flags = parser.parse_args(argv, Flags())
-    if flags.push and flags.format != "hub":
-        parser.error("argument --push: it takes --format hub")
+    for flag, given in {"--push": flags.push, "--license": flags.license}.items():
+        if given and flags.format != "hub":
+            parser.error(f"argument {flag}: it takes --format hub")
     return flags
 
 
@@ -87,7 +89,9 @@ def run(flags: Flags) -> None:
         network.require_finite_weights()
     texts = {}
     if flags.format == "hub":
-        texts[hub_folder.CARD] = hub_folder.card(flags.checkpoint, network, flags.license)
+        texts[hub_folder.CARD] = hub_folder.card(
+            flags.checkpoint, network, flags.license or LICENSE
+        )
     LOG.info("%s", model_file.export(network, flags.format, flags.to, files, texts))
     if flags.push:
         LOG.info("Uploaded: %s", hub_folder.push(flags.to, flags.push))

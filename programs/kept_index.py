@@ -87,6 +87,9 @@ def chosen_kind(indexing: Indexing, rows: Rows, queries: int) -> str:
             )
         return indexing.kind
     if len(rows) <= FEW_ROWS:
+        if indexing.folder:
+            message = "--index_kind auto: flat for %s rows, which needs no index: none is kept."
+            LOG.info(message, f"{len(rows):,}")
         return "flat"
     kind, why = _advised(indexing, rows, queries)
     LOG.info("--index_kind auto: %s for %s rows, because %s.", kind, f"{len(rows):,}", why)

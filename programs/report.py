@@ -11,6 +11,7 @@ from pathlib import Path
 from programs import command_line
 from programs.page.panels import Asked
 from programs.page.text import counted
+from utilities.errors import UserError
 
 LOG = logging.getLogger("programs.report")
 USUAL_NAME = "report.html"
@@ -21,7 +22,7 @@ class Flags(command_line.EmbeddingFlags):
     place: Path
     to: Path | None
     baseline: str | None
-    panels: int
+    panels: int | None
     source_path: Path | None
 
 
@@ -58,8 +59,7 @@ def parse(argv: list[str] | None) -> Flags:
     parser.add_argument(
         "--panels",
         type=command_line.at_least(0),
-        default=PANELS,
-        help="Queries of the test split to show with their neighbours, at most (%(default)s). They "
+        help=f"Queries of the test split to show with their neighbours, at most ({PANELS}). They "
         "are embedded again from the checkpoint of a run; 0 embeds nothing. Not for several runs.",
     )
     parser.add_argument(
@@ -83,6 +83,7 @@ def run(flags: Flags) -> None:
     found = runs.find([flags.place])
     file = flags.to or flags.place / USUAL_NAME
     writing.require_free(file)
+    _require_effect(flags, len(found))
     if len(found) == 1:
         size = run_page.write(found[0], file, _asked(flags))
     else:
@@ -90,10 +91,19 @@ def run(flags: Flags) -> None:
     LOG.info("%s: %s, %.1f MB.", file, counted(len(found), "run"), size / 1e6)
 
 
+def _require_effect(flags: Flags, count: int) -> None:
+    """Raises UserError for a flag of one run with several, or of several with one."""
+    holds = f"and {flags.place} holds {counted(count, 'run')}"
+    if count == 1 and flags.baseline is not None:
+        raise UserError(f"--baseline is for several runs, {holds}; leave it out.")
+    if count > 1 and flags.panels:
+        raise UserError(f"--panels is for one run, {holds}; leave it out.")
+
+
 def _asked(flags: Flags) -> Asked:
     source = flags.source_path
     return Asked(
-        flags.panels,
+        PANELS if flags.panels is None else flags.panels,
         str(source) if source else None,
         flags.device,
         flags.gpu_index,

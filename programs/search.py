@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from programs import command_line
-from programs.constants import DRAWN_QUERIES, INDEX_KINDS, SAVED_INDEX
+from programs.constants import DRAWN_QUERIES, GALLERY, INDEX_KINDS, SAVED_INDEX
 
 if TYPE_CHECKING:
     from programs.image_index import Neighbour
@@ -107,10 +107,12 @@ def parse(argv: list[str] | None) -> Flags:
     flags = parser.parse_args(argv, Flags())
     if flags.expand_alpha and not flags.expand:
         parser.error("argument --expand_alpha: it weighs the neighbours of --expand, which is 0")
-    if flags.save_index and not _can_be_indexed(flags.index):
+    if flags.save_index and (problem := _not_kept(flags, flags.save_index)):
+        parser.error(f"argument --save_index: {problem}")
+    if not (flags.index / SAVED_INDEX).is_file() and list(flags.index.glob("*.faiss")):
         parser.error(
-            "argument --save_index: --index must be a folder of images, or one that "
-            "programs.embed made"
+            f"argument --index: {flags.index} holds an index without its embeddings; give the "
+            f"folder of programs.embed that it is of, with --save_index {flags.index}"
         )
     if flags.picture and flags.picture.suffix != ".png":
         parser.error(f"argument --picture: {flags.picture} must end in .png")
@@ -180,9 +182,16 @@ def run(flags: Flags) -> None:
     print(json.dumps(results, indent=1))
 
 
-def _can_be_indexed(index: Path) -> bool:
-    """Whether it is a folder of images or of shards."""
-    return index.is_dir() and not (index / SAVED_INDEX).is_file()
+def _not_kept(flags: Flags, folder: Path) -> str | None:
+    """Why nothing of this search could be kept in a folder, or None."""
+    index = flags.index
+    if not index.is_dir() or (index / SAVED_INDEX).is_file():
+        return "--index must be a folder of images, or one that programs.embed made"
+    if folder.exists() and not folder.is_dir():
+        return f"{folder} is a file; it takes a folder"
+    if flags.index_kind == "flat" and (index / GALLERY).is_file():
+        return f"--index_kind flat needs no index, and {index} holds the embeddings already"
+    return None
 
 
 def _kept_in(flags: Flags) -> Path | None:

@@ -113,6 +113,7 @@ def test_the_old_variables_are_flags():
 @pytest.mark.parametrize(
     "environment, told",
     [
+        ({"ONLY": "["}, "ONLY=[ is no regular expression."),
         (
             {"ONLY": "cub300"},
             "ONLY=cub300 matches no row of STUDY=published; there are cub200-rn128",

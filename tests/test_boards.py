@@ -258,6 +258,13 @@ def test_an_agent_of_a_sweep_chooses_the_settings_and_the_run(photos, tmp_path, 
     assert "bs: 1.5 is not a whole number" in parameters.disagreeing(agreeing, {"bs": 1.5})[0]
 
 
+def test_a_mode_that_wandb_has_not_is_a_sentence(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    assert call(photos, tmp_path, "--log_online") == 2
+    assert "--log_online: WANDB_MODE=ofline is none of online, " in capsys.readouterr().err
+    assert not (tmp_path / "birds").exists()
+
+
 def test_a_disabled_run_writes_nothing_of_its_own(photos, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     argv = ["--log_online", "--log_steps", "1", "--n_epochs", "1", "--quiet", *PLAIN]

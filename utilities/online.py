@@ -8,6 +8,8 @@ from utilities.errors import UserError, reason
 from utilities.logger import EPOCHS, STEPS, Summary, Values, by_key
 from utilities.rows import Picture, Row
 
+ONLINE = ("online", "shared", "run")  # of WANDB_MODE, as W&B reads it
+MODES = (*ONLINE, "offline", "dryrun", "disabled")
 SPLITS = ("Train", "Val", "Test")
 STEP = "step"  # of training, from the beginning of the run
 
@@ -94,8 +96,10 @@ class OnlineRun:
             raise UserError(
                 "--log_online needs the package wandb: pip install wandb, or drop the flag."
             ) from error
-        is_online = os.environ.get("WANDB_MODE", "online") in ("online", "shared")
-        if is_online and not wandb.api.api_key:
+        mode = os.environ.get("WANDB_MODE") or "online"
+        if mode not in MODES:
+            raise UserError(f"--log_online: WANDB_MODE={mode} is none of {', '.join(MODES)}.")
+        if mode in ONLINE and not wandb.api.api_key:
             raise UserError(
                 "--log_online needs a W&B key: set WANDB_API_KEY in the environment, or "
                 "WANDB_MODE=offline to log without a network."

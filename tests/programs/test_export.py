@@ -297,3 +297,6 @@ def test_only_folders_of_the_hub_are_pushed(run_folder, tmp_path, capsys):
     with pytest.raises(SystemExit):
         export.main([str(run_folder), "--to", str(tmp_path / "x"), "--push", "me/x"])
     assert "--push: it takes --format hub" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        export.main([str(run_folder), "--to", str(tmp_path / "x"), "--license", "mit"])
+    assert "--license: it takes --format hub" in capsys.readouterr().err

@@ -114,6 +114,7 @@ def test_the_kind_follows_size_use_and_memory(
     assert kept_index.chosen_kind(indexing, many, queries) == expected
     told = "\n".join(record.getMessage() for record in caplog.records)
     assert (f"--index_kind auto: {expected} for {rows} rows, because" in told) == (rows > 200)
+    assert ("which needs no index: none is kept" in told) == (rows <= 200)
 
 
 def test_an_index_without_faiss_is_a_sentence(monkeypatch):

@@ -425,3 +425,12 @@ def test_records_of_other_programs_are_a_page(tmp_path):
         **settings,
     )
     assert report.main([str(run), "--panels", "0"]) == 0
+
+
+def test_flags_without_effect_are_refused(tmp_path, capsys):
+    runs = [made_runs.make_run(tmp_path / "runs", "base", seed) for seed in range(2)]
+    assert report.main([str(runs[0]), "--baseline", "base"]) == 2
+    assert "--baseline is for several runs" in capsys.readouterr().err
+    assert report.main([str(tmp_path / "runs"), "--panels", "3"]) == 2
+    assert "holds 2 runs; leave it out" in capsys.readouterr().err
+    assert report.main([str(tmp_path / "runs"), "--panels", "0"]) == 0

@@ -12,7 +12,8 @@ import by_hand
 import numpy as np
 import pytest
 
-from programs import retrieved
+from programs import retrieved, run_data, trained
+from utilities.errors import UserError
 
 QUICK = ["--kernels", "0", "--device", "cpu", "--bs", "7"]
 TESTED = ("Dove", "Egret", "Finch")
@@ -110,6 +111,15 @@ def test_what_does_not_fit_is_one_sentence(run_folder, other, photos, tmp_path, 
     assert "no queries of the class Finsh; did you mean Finch?" in capsys.readouterr().err
     assert retrieved.main([*both, "--source_path", str(tmp_path)]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1 and not list(tmp_path.glob("a.*"))
+
+
+def test_who_looks_at_a_run_of_the_shapes_does_not_draw_them(run_folder, tmp_path):
+    network = trained.load(run_folder, "cpu")
+    settings = run_data.with_defaults({"dataset": "shapes", "source_path": str(tmp_path)})
+    for place, missing in ((None, tmp_path), (str(tmp_path / "no"), tmp_path / "no")):
+        with pytest.raises(UserError, match=f"no folder {missing / 'shapes'}; .python main.py"):
+            run_data.splits(settings, network, place)
+    assert not list(tmp_path.iterdir())
 
 
 def test_runs_on_other_images_are_refused(run_folder, make_checkpoint, photos, tmp_path, capsys):

@@ -13,6 +13,7 @@ from PIL import Image
 
 from evaluation import faiss_library
 from programs import embed, embedding_file, image_index, images, search, trained
+from programs.constants import GALLERY
 from utilities.errors import UserError
 
 QUICK = ["--kernels", "0", "--device", "cpu"]
@@ -218,13 +219,21 @@ def test_wrong_images_are_a_sentence(run_folder, photos, capsys, flags, part):
         (["--k", "0"], "at least 1"),
         (["--picture", "x.jpg"], "must end in .png"),
         (["--save_index", "x"], "must be a folder of images"),
+        (["--index", "PHOTOS", "--save_index", __file__], "is a file; it takes a folder"),
+        (["--index", "SHARDS", "--save_index", "x", "--index_kind", "flat"], "needs no index"),
+        (["--index", "KEPT"], "holds an index without its embeddings; give the folder of"),
         (["--expand_alpha", "3"], "it weighs the neighbours of --expand"),
         (["--expand", "3", "--expand_alpha", "nan"], "must be a number of at least 0, not nan"),
     ],
 )
-def test_wrong_flags_are_told_at_once(run_folder, capsys, flags, part):
+def test_wrong_flags_are_told_at_once(run_folder, photos, tmp_path, capsys, flags, part):
+    places = {"PHOTOS": photos, "SHARDS": tmp_path / "shards", "KEPT": tmp_path / "kept"}
+    for name, file in {"SHARDS": GALLERY, "KEPT": "ivf.faiss"}.items():
+        places[name].mkdir()
+        (places[name] / file).touch()
+    given = [str(places.get(flag, flag)) for flag in flags]
     with pytest.raises(SystemExit) as stopped:
-        search.main([str(run_folder), "--index", __file__, "--query", __file__, *flags])
+        search.main([str(run_folder), "--index", __file__, "--query", __file__, *given])
     assert stopped.value.code == 2 and part in capsys.readouterr().err
 
 
