@@ -4,7 +4,7 @@ import csv
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -20,6 +20,8 @@ from utilities.run_names import NAMED_BY_GROUP
 
 SETTINGS = "args.yaml"
 TABLES = "CSV_Logs"
+# What a run has beside its settings, the log from its beginning.
+OF_A_RUN = {run_folder.RESULTS, run_folder.LAST_CHECKPOINT, log_file.NAME, TABLES}
 EVALUATION = "_evaluation"  # behind the name of a folder that --evaluate_only made
 READ_OF_LOG = 8192  # bytes at its end, which say what ended a run
 # Facts of results.json that are read as what they are; float is any finite number.
@@ -248,7 +250,7 @@ def _run_folders(path: Path) -> dict[Path, str]:
 
     for parent, folders, files in os.walk(path, onerror=tell, followlinks=True):
         folder = Path(parent).resolve()
-        is_run = SETTINGS in files or run_folder.RESULTS in files
+        is_run = _is_run(folders, files)
         if is_run:
             found[folder] = ""
         if is_run or folder in seen:
@@ -256,6 +258,13 @@ def _run_folders(path: Path) -> dict[Path, str]:
         seen.add(folder)
         folders.sort()
     return found
+
+
+def _is_run(folders: Sequence[str], files: Sequence[str]) -> bool:
+    """Whether a folder is of a run; a copy of settings above runs makes it none."""
+    if SETTINGS not in files:
+        return run_folder.RESULTS in files
+    return not folders or not OF_A_RUN.isdisjoint([*folders, *files])
 
 
 def _settings(file: Path) -> dict[str, Any]:

@@ -52,6 +52,24 @@ def test_links_are_followed_and_a_circle_ends(tmp_path):
     assert {linked, below} < {run.folder for run in found}
 
 
+def test_settings_that_were_copied_above_runs_hide_none(tmp_path):
+    whole, begun = make_run(tmp_path, "a", 0), unfinished(make_run(tmp_path, "a", 1))
+    for place in (tmp_path, tmp_path / "shapes"):
+        (place / "args.yaml").write_bytes((whole / "args.yaml").read_bytes())
+    alone = tmp_path / "shapes" / "b_s2"  # all that was brought of it
+    alone.mkdir()
+    (alone / "args.yaml").write_text("seed: 2")
+    assert [run.folder for run in runs.find([tmp_path])] == [whole, begun, alone]
+
+
+@pytest.mark.parametrize("name", ["log.txt", "results.json", "checkpoint_last.pth.tar"])
+def test_nothing_below_a_run_is_one(tmp_path, name):
+    make_run(tmp_path, "below", 0)
+    (tmp_path / "args.yaml").write_text("seed: 2")
+    (tmp_path / name).touch()
+    assert [run.folder for run in runs.find([tmp_path])] == [tmp_path]
+
+
 def closed(path: Path) -> Callable[..., Any]:
     """A function of the system that takes paths, for which one is closed, whoever tests."""
 
