@@ -1,13 +1,16 @@
 """What a reader of a comparison must know: what is missing from it, and what makes it doubtful."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import PurePath
 
 from programs.results import settings
 from programs.results.groups import Key, Seeds, in_words
 from programs.results.runs import Run
 from programs.results.settings import Effective
-from utilities.errors import named
+from utilities.errors import named, on_one_line
+from utilities.run_folder import LAST_CHECKPOINT
 
+CHECKPOINT_ENDINGS = (".tar", ".pth", ".pt", ".ckpt")
 OfMetrics = Mapping[str, Mapping[str, Mapping[int, float]]]  # metric -> kind -> seed -> value
 
 
@@ -37,12 +40,13 @@ def warnings(
     made_of: Mapping[Key, Mapping[int, Effective]],
     baseline: str | None,
 ) -> list[str]:
-    """A sentence for each group whose runs differ in more than their seed, or from the baseline's
-    in their data, and for each run that changed its settings."""
+    """A sentence for each group whose runs differ in more than their seed, in what is evaluated, or
+    from the baseline's in their data, and for each run that changed its settings."""
     sentences = []
     for key, seeds in groups.items():
         sentences += _mixed_settings(key, made_of[key])
         sentences += _mixed_data(key, seeds)
+        sentences += _mixed_checkpoints(key, seeds)
         sentences += _resumed_otherwise(key, seeds)
         if baseline is not None and key[1] != baseline:
             sentences += _data_of_another(key, seeds, groups.get((key[0], baseline), {}))
@@ -116,6 +120,21 @@ def _mixed_data(key: Key, seeds: Seeds) -> list[str]:
         f"{in_words(key)} averages runs of other data: {_seeds(others)} "
         f"({_in_words(seeds[others[0]], seeds[known[0][0]])})."
     ]
+
+
+def _mixed_checkpoints(key: Key, seeds: Seeds) -> list[str]:
+    """Where evaluations are of the last checkpoint and of one that a metric chose, say."""
+    names = {seed: _evaluated(run) for seed, run in seeds.items() if run.is_evaluation}
+    if len(set(names.values())) < 2:
+        return []
+    return [f"{in_words(key)} averages evaluations of different checkpoints: {_by_value(names)}."]
+
+
+def _evaluated(run: Run) -> str:
+    """The name of the checkpoint of an evaluation, without its seed; a folder means the last."""
+    name = PurePath(run.facts["checkpoint"]).name
+    is_file = name.endswith(CHECKPOINT_ENDINGS)
+    return on_one_line(name.replace(f"_s{run.seed}", "")) if is_file else LAST_CHECKPOINT
 
 
 def _resumed_otherwise(key: Key, seeds: Seeds) -> list[str]:

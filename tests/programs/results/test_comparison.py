@@ -275,6 +275,26 @@ def test_other_data_is_doubtful(tmp_path):
     assert len(of(tmp_path).warnings) == 1
 
 
+@pytest.mark.parametrize(
+    "checkpoints, doubt",
+    [
+        (["a_s0/checkpoint_last.pth.tar", "a_s1", "/runs/a_s2/"], ""),
+        (["of_s0.pth.tar", "of_s1.pth.tar", "of_s2.pth.tar"], ""),
+        (
+            ["a_s0", "a_s1/checkpoint_Test_embeds_e_recall@1.pth.tar", "a_s2"],
+            "checkpoint_last.pth.tar (seeds 0, 2), checkpoint_Test_embeds_e_recall@1.pth.tar "
+            "(seed 1).",
+        ),
+    ],
+)
+def test_evaluations_of_different_checkpoints_are_doubtful(tmp_path, checkpoints, doubt):
+    for seed, checkpoint in enumerate(checkpoints):
+        make_run(tmp_path, "a", seed, facts={"checkpoint": checkpoint})
+    warnings = of(tmp_path, evaluations=True).warnings
+    begin = "shapes/a_evaluation averages evaluations of different checkpoints: "
+    assert warnings == ([begin + doubt] if doubt else [])
+
+
 def test_settings_passed_over_are_flags():
     assert set(settings.PASSED_OVER) <= parameters.BY_NAME.keys()
 
