@@ -1,16 +1,13 @@
 """What a reader of a comparison must know: what is missing from it, and what makes it doubtful."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import PurePath
 
 from programs.results import settings
-from programs.results.groups import Key, Seeds, in_words
+from programs.results.groups import WITHOUT, Key, Seeds, in_words
 from programs.results.runs import Run
 from programs.results.settings import Effective
-from utilities.errors import named, on_one_line
-from utilities.run_folder import LAST_CHECKPOINT
+from utilities.errors import named
 
-CHECKPOINT_ENDINGS = (".tar", ".pth", ".pt", ".ckpt")
 OfMetrics = Mapping[str, Mapping[str, Mapping[int, float]]]  # metric -> kind -> seed -> value
 
 
@@ -124,17 +121,10 @@ def _mixed_data(key: Key, seeds: Seeds) -> list[str]:
 
 def _mixed_checkpoints(key: Key, seeds: Seeds) -> list[str]:
     """Where evaluations are of the last checkpoint and of one that a metric chose, say."""
-    names = {seed: _evaluated(run) for seed, run in seeds.items() if run.is_evaluation}
+    names = {seed: run.evaluated for seed, run in seeds.items() if run.is_evaluation}
     if len(set(names.values())) < 2:
         return []
     return [f"{in_words(key)} averages evaluations of different checkpoints: {_by_value(names)}."]
-
-
-def _evaluated(run: Run) -> str:
-    """The name of the checkpoint of an evaluation, without its seed; a folder means the last."""
-    name = PurePath(run.facts["checkpoint"]).name
-    is_file = name.endswith(CHECKPOINT_ENDINGS)
-    return on_one_line(name.replace(f"_s{run.seed}", "")) if is_file else LAST_CHECKPOINT
 
 
 def _resumed_otherwise(key: Key, seeds: Seeds) -> list[str]:
@@ -176,7 +166,7 @@ def _by_value(of_seeds: Mapping[int, str]) -> str:
     """ "0.1 (seeds 0, 1), 0.2 (seed 2)"."""
     seeds: dict[str, list[int]] = {}
     for seed, value in of_seeds.items():
-        seeds.setdefault(value or "without effect", []).append(seed)
+        seeds.setdefault(value or WITHOUT, []).append(seed)
     return ", ".join(f"{value} ({_seeds(of_value)})" for value, of_value in seeds.items())
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import yaml
@@ -23,6 +23,7 @@ TABLES = "CSV_Logs"
 # What a run has beside its settings, the log from its beginning.
 OF_A_RUN = {run_folder.RESULTS, run_folder.LAST_CHECKPOINT, log_file.NAME, TABLES}
 EVALUATION = "_evaluation"  # behind the name of a folder that --evaluate_only made
+CHECKPOINT_ENDINGS = (".tar", ".pth", ".pt", ".ckpt")
 READ_OF_LOG = 8192  # bytes at its end, which say what ended a run
 # Facts of results.json that are read as what they are; float is any finite number.
 KINDS = {
@@ -101,6 +102,19 @@ class Run:
     def is_evaluation(self) -> bool:
         """Whether `--evaluate_only` made it, of another run's checkpoint."""
         return "checkpoint" in self.facts
+
+    @property
+    def evaluated(self) -> str:
+        """The name of the checkpoint of an evaluation, without its seed; a folder means the last.
+
+        "" of a run that is no evaluation.
+        """
+        if not self.is_evaluation:
+            return ""
+        name = PurePath(self.facts["checkpoint"]).name
+        if not name.endswith(CHECKPOINT_ENDINGS):
+            return run_folder.LAST_CHECKPOINT
+        return on_one_line(name.replace(f"_s{self.seed}", ""))
 
     @property
     def dataset(self) -> str:
