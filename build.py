@@ -624,6 +624,8 @@ def build_records(
             folder,
         )
     boards = _boards(opt, folder, runtime, resumed, goes_on=goes_on)
+    # A run that goes on has not ended, and what it had at its end is in its checkpoint.
+    (folder / run_folder.RESULTS).unlink(missing_ok=True)
     run_folder.write_settings(folder, parameters.stored(opt))
     if not resumed:
         return RunLog(folder, None, boards, steps)

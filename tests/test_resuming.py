@@ -12,6 +12,7 @@ import yaml
 
 import main
 from programs import compare
+from programs.results import runs
 from training import Learner
 from utilities.processes import VARIABLES
 from utilities.run_folder import LAST_CHECKPOINT, RESULTS
@@ -296,6 +297,20 @@ fcntl.lockf(file, fcntl.LOCK_EX)
 print("locked", flush=True)
 sys.stdin.read()
 """
+
+
+def test_a_finished_run_that_goes_on_has_not_ended(call, folder, capsys):
+    """Nor where it is killed there; what it had at its end comes with the checkpoint."""
+    assert call() == 0
+    ended = json.loads((folder / RESULTS).read_text())["metrics"]
+    left_before_its_first_checkpoint(call, "--n_epochs", "3", "--resume", "auto")
+    (run,) = runs.find([folder])
+    assert run.progress().startswith("not finished, 1 of 3 epochs done")
+    capsys.readouterr()
+    assert compare.main([str(folder)]) == 2
+    assert "There is no finished run to compare." in capsys.readouterr().err
+    assert call("--resume", "auto") == 0  # its end as it was
+    assert json.loads((folder / RESULTS).read_text())["metrics"] == ended
 
 
 def test_a_run_that_another_process_writes_is_left_alone(call, folder, capsys):

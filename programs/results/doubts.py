@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from programs.results import settings
-from programs.results.groups import Key, Seeds, in_words
+from programs.results.groups import WITHOUT, Key, Seeds, in_words
 from programs.results.runs import Run
 from programs.results.settings import Effective
 from utilities.errors import named
@@ -37,12 +37,13 @@ def warnings(
     made_of: Mapping[Key, Mapping[int, Effective]],
     baseline: str | None,
 ) -> list[str]:
-    """A sentence for each group whose runs differ in more than their seed, or from the baseline's
-    in their data, and for each run that changed its settings."""
+    """A sentence for each group whose runs differ in more than their seed, in what is evaluated, or
+    from the baseline's in their data, and for each run that changed its settings."""
     sentences = []
     for key, seeds in groups.items():
         sentences += _mixed_settings(key, made_of[key])
         sentences += _mixed_data(key, seeds)
+        sentences += _mixed_checkpoints(key, seeds)
         sentences += _resumed_otherwise(key, seeds)
         if baseline is not None and key[1] != baseline:
             sentences += _data_of_another(key, seeds, groups.get((key[0], baseline), {}))
@@ -118,6 +119,14 @@ def _mixed_data(key: Key, seeds: Seeds) -> list[str]:
     ]
 
 
+def _mixed_checkpoints(key: Key, seeds: Seeds) -> list[str]:
+    """Where evaluations are of the last checkpoint and of one that a metric chose, say."""
+    names = {seed: run.evaluated for seed, run in seeds.items() if run.is_evaluation}
+    if len(set(names.values())) < 2:
+        return []
+    return [f"{in_words(key)} averages evaluations of different checkpoints: {_by_value(names)}."]
+
+
 def _resumed_otherwise(key: Key, seeds: Seeds) -> list[str]:
     return [
         f"{in_words(key)}: {_seeds([seed])} was trained {time}, before it was resumed as it is."
@@ -157,7 +166,7 @@ def _by_value(of_seeds: Mapping[int, str]) -> str:
     """ "0.1 (seeds 0, 1), 0.2 (seed 2)"."""
     seeds: dict[str, list[int]] = {}
     for seed, value in of_seeds.items():
-        seeds.setdefault(value or "without effect", []).append(seed)
+        seeds.setdefault(value or WITHOUT, []).append(seed)
     return ", ".join(f"{value} ({_seeds(of_value)})" for value, of_value in seeds.items())
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from programs.results import settings
 from programs.results.runs import Run
 from utilities.errors import UserError, named, on_one_line
 
+WITHOUT = "without effect"  # a setting in a run that makes no use of it
 Key = tuple[str, str]  # dataset and group
 Seeds = dict[int, Run]  # in the order of their numbers
 
@@ -73,8 +75,27 @@ def _newest(runs: Sequence[Run]) -> Run:
 
 def _of_older(key: Key, seed: int, runs: Sequence[Run]) -> str:
     newest = _newest(runs)
-    others = named([run.place for run in runs if run is not newest])
-    return (
+    older = [run for run in runs if run is not newest]
+    sentence = (
         f"{in_words(key)}, seed {seed}, has {len(runs)} finished runs: the newest counts, "
-        f"{newest.place}, not {others}."
+        f"{newest.place}, not {named([run.place for run in older])}"
     )
+    differing = named(_differing(newest, older), settings.SHOWN_SETTINGS)
+    return f"{sentence}; they differ in {differing}." if differing else f"{sentence}."
+
+
+def _differing(newest: Run, older: Sequence[Run]) -> list[str]:
+    """Settings, and what is evaluated, in which runs of one seed differ."""
+    runs = [newest, *older]
+    made_of = dict(enumerate(settings.effective(run.settings) for run in runs))
+    values = {
+        f"--{name}": list(of_runs.values()) for name, of_runs in settings.within(made_of).items()
+    }
+    values["the checkpoint"] = [run.evaluated for run in runs]
+    return [_beside(name, *of_runs) for name, of_runs in values.items() if len(set(of_runs)) > 1]
+
+
+def _beside(name: str, newest: str, *older: str) -> str:
+    """ "--lr 0.2 (there 0.1 or 0.3)"; "" is no effect."""
+    others = dict.fromkeys(value or WITHOUT for value in older if value != newest)
+    return f"{name} {newest or WITHOUT} (there {' or '.join(others)})"

@@ -24,7 +24,8 @@ class Published(NamedTuple):
 def of(dataset: str, runs: Iterable[Effective]) -> dict[str, Published]:
     """Metric -> what the paper reports of the one row that all of some runs are; else nothing.
 
-    A row is known by dataset, trunk, dimension, objective and kind of guidance.
+    A row is known by dataset, network, protocol, objective and kind of guidance, whose settings
+    are in the table; those that it does not have may be any.
     """
     rows = {_row(dataset, run) for run in runs}
     row = rows.pop() if len(rows) == 1 else None

@@ -4,11 +4,11 @@ import csv
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import yaml
@@ -20,7 +20,10 @@ from utilities.run_names import NAMED_BY_GROUP
 
 SETTINGS = "args.yaml"
 TABLES = "CSV_Logs"
+# What a run has beside its settings, the log from its beginning.
+OF_A_RUN = {run_folder.RESULTS, run_folder.LAST_CHECKPOINT, log_file.NAME, TABLES}
 EVALUATION = "_evaluation"  # behind the name of a folder that --evaluate_only made
+CHECKPOINT_ENDINGS = (".tar", ".pth", ".pt", ".ckpt")
 READ_OF_LOG = 8192  # bytes at its end, which say what ended a run
 # Facts of results.json that are read as what they are; float is any finite number.
 KINDS = {
@@ -101,6 +104,19 @@ class Run:
         return "checkpoint" in self.facts
 
     @property
+    def evaluated(self) -> str:
+        """The name of the checkpoint of an evaluation, without its seed; a folder means the last.
+
+        "" of a run that is no evaluation.
+        """
+        if not self.is_evaluation:
+            return ""
+        name = PurePath(self.facts["checkpoint"]).name
+        if not name.endswith(CHECKPOINT_ENDINGS):
+            return run_folder.LAST_CHECKPOINT
+        return on_one_line(name.replace(f"_s{self.seed}", ""))
+
+    @property
     def dataset(self) -> str:
         return str(self.settings.get("dataset", self.folder.parent.name))
 
@@ -148,7 +164,7 @@ class Run:
         """One metric over the epochs, without reading other tables; empty where there is none."""
         family, _, metric = key.rpartition(": ")
         file = self.folder / TABLES / f"Data_{split}_{family or metric}.csv"
-        return _columns(file).get(metric, Curve([], [])) if file.is_file() else Curve([], [])
+        return _columns(file).get(metric, Curve([], []))
 
     @cached_property
     def curves(self) -> dict[str, dict[str, Curve]]:
@@ -165,10 +181,10 @@ class Run:
 def find(places: Iterable[str | Path]) -> list[Run]:
     """The runs at some places, each of which is a run folder or holds some at any depth.
 
-    They come in the order of their places and paths, each once; a damaged one has a `problem`.
-    Raises UserError for a place without any.
+    They come in the order of their places and paths, each once; a damaged one has a `problem`, and
+    so has a folder that cannot be looked into. Raises UserError for a place without any.
     """
-    folders: dict[Path, None] = {}
+    folders: dict[Path, str] = {}
     for place in places:
         if not os.fspath(place):
             raise UserError("A place is empty; give run folders, or folders that hold some.")
@@ -177,14 +193,14 @@ def find(places: Iterable[str | Path]) -> list[Run]:
             raise UserError(
                 f"{path}: {absent(path, 'folder')} Give run folders, or folders that hold some."
             )
-        inside = list(_run_folders(path))
+        inside = _run_folders(path)
         if not inside:
             raise UserError(
                 f"{path} holds no run: a run folder has {SETTINGS} and, when it has ended, "
                 f"{run_folder.RESULTS}."
             )
-        folders |= dict.fromkeys(folder.resolve() for folder in inside)
-    return [_read_or_tell(folder) for folder in folders]
+        folders |= inside
+    return [_read_or_tell(folder, problem) for folder, problem in folders.items()]
 
 
 def _is_folder(path: Path) -> bool:
@@ -199,31 +215,70 @@ def read(folder: Path) -> Run:
     """The run of a folder. Raises UserError for one whose settings cannot be read."""
     facts, problem = _as_written(run_folder.results(folder)), ""
     if not isinstance(facts.get("metrics"), dict):
-        is_there = (folder / run_folder.RESULTS).exists()
-        problem = f"{run_folder.RESULTS} holds no results" if is_there else ""
-        facts = {}
+        facts, problem = {}, _why_without_results(folder / run_folder.RESULTS)
     settings = facts.get("settings")
     if not isinstance(settings, dict):
-        if problem and not (folder / SETTINGS).exists():
+        if problem and not _is_there(folder / SETTINGS):
             raise UserError(f"{problem}, and there is no {SETTINGS} beside it.")
         settings = _settings(folder / SETTINGS)
     return Run(folder, settings, facts, problem)
 
 
-def _read_or_tell(folder: Path) -> Run:
+def _why_without_results(file: Path) -> str:
+    """What is wrong with a file that gives no results; "" where there is none."""
     try:
-        return read(folder)
+        file.read_bytes()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"{file.name} cannot be read ({error.strerror})"
+    return f"{file.name} holds no results"
+
+
+def _is_there(file: Path) -> bool:
+    """Also where it cannot be looked at."""
+    try:
+        file.stat()
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)
+    return True
+
+
+def _read_or_tell(folder: Path, problem: str) -> Run:
+    try:
+        return Run(folder, {}, {}, problem) if problem else read(folder)
     except UserError as error:
         return Run(folder, {}, {}, str(error))
 
 
-def _run_folders(path: Path) -> Iterator[Path]:
-    """The folders of runs at or below a path; nothing below a run is looked at."""
-    for parent, folders, files in os.walk(path):
-        folders.sort()
-        if SETTINGS in files or run_folder.RESULTS in files:
+def _run_folders(path: Path) -> dict[Path, str]:
+    """The folders of runs at or below a path, and those that cannot be looked into -> why.
+
+    Links are followed, and each folder is looked into once; nothing below a run is.
+    """
+    found: dict[Path, str] = {}
+    seen: set[Path] = set()
+
+    def tell(error: OSError) -> None:
+        found[Path(error.filename).resolve()] = f"the folder cannot be read ({error.strerror})"
+
+    for parent, folders, files in os.walk(path, onerror=tell, followlinks=True):
+        folder = Path(parent).resolve()
+        is_run = _is_run(folders, files)
+        if is_run:
+            found[folder] = ""
+        if is_run or folder in seen:
             folders.clear()
-            yield Path(parent)
+        seen.add(folder)
+        folders.sort()
+    return found
+
+
+def _is_run(folders: Sequence[str], files: Sequence[str]) -> bool:
+    """Whether a folder is of a run; a copy of settings above runs makes it none."""
+    if SETTINGS not in files:
+        return run_folder.RESULTS in files
+    return not folders or not OF_A_RUN.isdisjoint([*folders, *files])
 
 
 def _settings(file: Path) -> dict[str, Any]:
@@ -312,7 +367,10 @@ def _ending(log: Path) -> str:
 
 
 def _columns(file: Path) -> dict[str, Curve]:
-    """Metric -> its curve, of a table of CSV_Logs; cells without a number are left out."""
+    """Metric -> its curve, of a table of CSV_Logs if there is one.
+
+    Cells without a number are left out.
+    """
     curves: dict[str, Curve] = {}
     try:
         with file.open(newline="") as stream:
@@ -325,6 +383,8 @@ def _columns(file: Path) -> dict[str, Curve]:
                     if math.isfinite(value):
                         curve.epochs.append(epoch)
                         curve.values.append(value)
+    except FileNotFoundError:
+        return {}
     except (OSError, TypeError, ValueError, csv.Error) as error:
         raise UserError(f"The table {file} of a run cannot be read ({error}).") from error
     return curves

@@ -273,19 +273,30 @@ def _as_code(words: str) -> str:
 
 
 def _latex_of(comparison: Comparison, dataset: str, seeds_shown: bool) -> str:
+    """The numbers of values stand before the first metric, and before those that have others."""
     groups = comparison.of_dataset(dataset)
     seeds = _all_seeds(groups) if seeds_shown else []
-    header, rows = ["", "n"], [[group.name, str(len(group.runs))] for group in groups]
+    columns = [["", *(group.name for group in groups)]]
+    counts: list[str] = []
     for metric, each in _grids(comparison, dataset, seeds).items():
-        columns = _columns_of_latex(comparison, each)
-        titles = [each.header[column] for column in columns]
-        header += [numbers.title(metric) if title in MEANINGS else title for title in titles]
-        for row, group in zip(rows, groups):
-            row += [each.rows[group.name][column] for column in columns]
-    first, *others = (" & ".join(map(in_latex, row)) + r" \\" for row in [header, *rows])
-    begin = rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}"
+        before, counts = counts, [_count(comparison, group, metric) for group in groups]
+        if counts != before:
+            columns.append(["n", *counts])
+        for column in _columns_of_latex(comparison, each):
+            title = each.header[column]
+            title = numbers.title(metric) if title in MEANINGS else title
+            columns.append([title, *(each.rows[group.name][column] for group in groups)])
+    first, *others = (" & ".join(map(in_latex, row)) + r" \\" for row in zip(*columns))
+    begin = rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}"
     end = [r"\bottomrule", r"\end{tabular}"]
     return "\n".join([begin, r"\toprule", first, r"\midrule", *others, *end])
+
+
+def _count(comparison: Comparison, group: Group, metric: Metric) -> str:
+    """How many values the mean of a metric is of: not each run has one."""
+    measured = group.measured.get(metric.name)
+    spread = measured.spreads.get(comparison.value) if measured else None
+    return str(spread.n) if spread else numbers.NOTHING
 
 
 def _columns_of_latex(comparison: Comparison, each: Grid) -> list[int]:

@@ -101,6 +101,32 @@ def test_the_newest_finished_run_of_a_seed_counts(tmp_path):
     assert said(compared.left_out, "a_s1_3: not finished")
 
 
+def test_runs_of_a_seed_that_differ_are_told_with_their_settings(tmp_path):
+    for hour, rate in {"10": 0.1, "11": 0.3, "12": 0.2}.items():
+        finished = {"finished": f"2026-11-26T{hour}:00:00+00:00"}
+        guided = {"language_distill_w": 3.0} if hour == "12" else {}
+        make_run(tmp_path, "a", 1, facts=finished, lr=rate, kernels=int(hour), **guided)
+    for hour, name in {"10": "checkpoint_Test_embeds_nmi.pth.tar", "11": ""}.items():
+        facts = {"finished": f"2026-11-26T{hour}:00:00+00:00", "checkpoint": f"/b_s1/{name}"}
+        make_run(tmp_path, "b", 1, facts=facts)
+    (trained, evaluated) = of(tmp_path, evaluations=True).left_out
+    assert "3 finished runs: the newest counts, " in trained and "a_s1_2, not " in trained
+    assert trained.endswith(
+        "; they differ in --lr 0.2 (there 0.1 or 0.3), --language_distill_w 3 (there 0)."
+    )
+    assert evaluated.endswith(
+        "b_s1; they differ in the checkpoint checkpoint_last.pth.tar (there "
+        "checkpoint_Test_embeds_nmi.pth.tar)."
+    )
+
+
+def test_runs_of_a_seed_that_are_alike_are_told_without_settings(tmp_path):
+    for number in (1, 2):
+        make_run(tmp_path, "a", 1, facts={"finished": f"2026-11-26T0{number}:00:00+00:00"})
+    (sentence,) = of(tmp_path).left_out
+    assert sentence.endswith("a_s1.")
+
+
 def test_metrics_that_only_some_have_are_told(tmp_path):
     make_run(tmp_path, "a", 0, {R1: [0.5], MAP: [0.2]})
     make_run(tmp_path, "a", 1, {R1: [0.5], MAP: []})  # of which no epoch had a value
@@ -273,6 +299,26 @@ def test_other_data_is_doubtful(tmp_path):
     )
     assert said(warnings, "shapes/mixed averages runs of other data: seed 6")
     assert len(of(tmp_path).warnings) == 1
+
+
+@pytest.mark.parametrize(
+    "checkpoints, doubt",
+    [
+        (["a_s0/checkpoint_last.pth.tar", "a_s1", "/runs/a_s2/"], ""),
+        (["of_s0.pth.tar", "of_s1.pth.tar", "of_s2.pth.tar"], ""),
+        (
+            ["a_s0", "a_s1/checkpoint_Test_embeds_e_recall@1.pth.tar", "a_s2"],
+            "checkpoint_last.pth.tar (seeds 0, 2), checkpoint_Test_embeds_e_recall@1.pth.tar "
+            "(seed 1).",
+        ),
+    ],
+)
+def test_evaluations_of_different_checkpoints_are_doubtful(tmp_path, checkpoints, doubt):
+    for seed, checkpoint in enumerate(checkpoints):
+        make_run(tmp_path, "a", seed, facts={"checkpoint": checkpoint})
+    warnings = of(tmp_path, evaluations=True).warnings
+    begin = "shapes/a_evaluation averages evaluations of different checkpoints: "
+    assert warnings == ([begin + doubt] if doubt else [])
 
 
 def test_settings_passed_over_are_flags():

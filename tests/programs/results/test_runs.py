@@ -1,13 +1,21 @@
 """Run folders read as data, whatever state they are in."""
 
+import errno
+import io
 import json
 import math
+import os
 import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 from made_runs import MAP, R1, make_run, unfinished
 
 from programs.results import runs
+from programs.results.comparison import compare
 from utilities.errors import UserError
 
 
@@ -29,6 +37,85 @@ def test_runs_are_found_once_at_any_depth_and_in_order(tmp_path):
         make_run(tmp_path / "deep" / "here", "a", seed)
     found = runs.find([tmp_path / "deep" / "here" / "shapes" / "a_s2", tmp_path, tmp_path])
     assert [run.seed for run in found] == [2, 1, 10]
+
+
+def test_links_are_followed_and_a_circle_ends(tmp_path):
+    here, away = tmp_path / "here", tmp_path / "away"
+    make_run(here, "a", 0)
+    linked, below = make_run(away / "x", "a", 1), make_run(away / "y", "a", 2)
+    (here / "shapes" / "a_s1").symlink_to(linked)
+    (here / "more").symlink_to(away / "y")
+    (away / "y" / "back").symlink_to(here)
+    (here / "again").symlink_to(".")
+    found = runs.find([here])
+    assert sorted(run.seed or 0 for run in found) == [0, 1, 2]
+    assert {linked, below} < {run.folder for run in found}
+
+
+def test_settings_that_were_copied_above_runs_hide_none(tmp_path):
+    whole, begun = make_run(tmp_path, "a", 0), unfinished(make_run(tmp_path, "a", 1))
+    for place in (tmp_path, tmp_path / "shapes"):
+        (place / "args.yaml").write_bytes((whole / "args.yaml").read_bytes())
+    alone = tmp_path / "shapes" / "b_s2"  # all that was brought of it
+    alone.mkdir()
+    (alone / "args.yaml").write_text("seed: 2")
+    assert [run.folder for run in runs.find([tmp_path])] == [whole, begun, alone]
+
+
+@pytest.mark.parametrize("name", ["log.txt", "results.json", "checkpoint_last.pth.tar"])
+def test_nothing_below_a_run_is_one(tmp_path, name):
+    make_run(tmp_path, "below", 0)
+    (tmp_path / "args.yaml").write_text("seed: 2")
+    (tmp_path / name).touch()
+    assert [run.folder for run in runs.find([tmp_path])] == [tmp_path]
+
+
+def closed(path: Path) -> Callable[..., Any]:
+    """A function of the system that takes paths, for which one is closed, whoever tests."""
+
+    def denied(asked, *arguments, original, **named):
+        if Path(asked) == path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(asked))
+        return original(asked, *arguments, **named)
+
+    return denied
+
+
+@pytest.mark.parametrize("name", ["", "shapes", "shapes/a_s1"])
+def test_a_folder_that_cannot_be_looked_into_is_told(tmp_path, monkeypatch, name):
+    make_run(tmp_path / "b", "b", 0)
+    make_run(tmp_path, "a", 1)
+    monkeypatch.setattr(os, "scandir", partial(closed(tmp_path / name), original=os.scandir))
+    closed_one = next(run for run in runs.find([tmp_path]) if run.folder == tmp_path / name)
+    assert closed_one.problem == "the folder cannot be read (Permission denied)"
+    if name:
+        (sentence,) = compare(runs.find([tmp_path])).left_out
+        assert sentence == f"{tmp_path / name}: the folder cannot be read (Permission denied)."
+
+
+def test_results_that_cannot_be_read_are_told_as_such(tmp_path, monkeypatch):
+    file = make_run(tmp_path, "a", 1) / "results.json"
+    monkeypatch.setattr(io, "open", partial(closed(file), original=io.open))
+    run = runs.read(file.parent)
+    assert run.problem == "results.json cannot be read (Permission denied)" and run.seed == 1
+    (file.parent / "args.yaml").unlink()
+    with pytest.raises(UserError, match="results.json cannot be read .*, and there is no args"):
+        runs.read(file.parent)
+
+
+def test_a_folder_whose_files_cannot_be_looked_at_is_told(tmp_path, monkeypatch):
+    """It is listed, and nothing more."""
+    folder = make_run(tmp_path, "a", 1)
+
+    def denied(asked, *ignored, original, **named):
+        if Path(asked).parent == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(asked))
+        return original(asked, *ignored, **named)
+
+    monkeypatch.setattr(io, "open", partial(denied, original=io.open))
+    monkeypatch.setattr(os, "stat", partial(denied, original=os.stat))
+    (run,) = runs.find([tmp_path])
+    assert run.problem == f"The settings {folder / 'args.yaml'} of a run cannot be read."
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,23 @@ def test_latex_has_a_row_for_each_group(compared):
     assert "% shapes, Test" in outside and "not finished" in outside
 
 
+def test_latex_counts_values_and_not_runs(tmp_path):
+    for seed in range(3):
+        for group in "ab":
+            some = [] if group == "a" and seed == 0 else [0.5]
+            curves = {R1: [0.5], "embeds_nmi: nmi": some, "embeds_f1: f1": some}
+            make_run(tmp_path, group, seed, curves)
+    make_run(tmp_path, "c", 0, {R1: [0.5]})
+    latex = tables.latex(compare(find([tmp_path]), metrics=["e_recall@1", "nmi", "f1"]))
+    rows = [re.split(r" & | \\\\", line)[:-1] for line in latex.split("\n") if " & " in line]
+    assert rows == [
+        ["", "n", r"e\_recall@1 (\%)", "n", r"nmi (\%)", r"f1 (\%)"],
+        ["a", "3", r"50.0 $\pm$ 0.0", "2", *[r"50.0 $\pm$ 0.0"] * 2],
+        ["b", "3", r"50.0 $\pm$ 0.0", "3", *[r"50.0 $\pm$ 0.0"] * 2],
+        ["c", "1", "50.0", "-", "-", "-"],
+    ]
+
+
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no LaTeX on this machine")
 def test_latex_is_set(compared, tmp_path):
     head = r"\documentclass{article}\usepackage{booktabs}\begin{document}"
