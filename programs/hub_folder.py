@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 import architectures
 from architectures import weights
 from datasets import transforms
+from programs import usage
 from programs.constants import TOLERANCE
 from programs.results import runs
 from programs.results.settings import guidance_in_words
@@ -207,16 +208,18 @@ def _training(settings: dict[str, Any]) -> str:
 
 def _usage(network: "Trained") -> str:
     lines = [
+        "import numpy as np",
         "import timm",
         "import torch",
-        "from PIL import Image",
+        "from PIL import Image, ImageOps",
         "",
-        'model = timm.create_model("hf-hub:USER/NAME", pretrained=True).eval()  '
+        "model = timm.create_model('hf-hub:USER/NAME', pretrained=True).eval()  "
         "# or local-dir:FOLDER",
         "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))",
-        'image = transform(Image.open("image.jpg").convert("RGB"))',
+        "",
+        *usage.reading(oriented=network.oriented()),
         "with torch.inference_mode():",
-        "    embedding = model(image[None])",
+        "    embedding = model(transform(image)[None])",
     ]
     if network.network.unit_norm:
         lines.append("    embedding = torch.nn.functional.normalize(embedding, dim=1)")

@@ -1,6 +1,7 @@
 """python -m programs.export: the same embeddings without this program."""
 
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import ClassVar
@@ -233,6 +234,57 @@ def test_a_folder_of_the_hub_tells_of_its_run(run_folder, tmp_path, capsys):
     assert card.startswith("---\nlibrary_name: timm\n") and "license: apache-2.0" in card
     assert f"| {best:.4f} (" in card and results["command"] in card
     assert "guided by class names through minilm" in card and "- Training data: birds," in card
+
+
+def by_the_card(folder: Path, image: Path) -> np.ndarray:
+    """What the lines of the model card give."""
+    [lines] = re.findall(r"^```python\n(.*?)^```$", (folder / "README.md").read_text(), re.M | re.S)
+    names: dict = {}
+    exec(lines.replace("image.jpg", str(image)).replace("hf-hub:USER/NAME", "local-dir:."), names)
+    return names["embedding"].numpy()
+
+
+def odd_images(folder: Path) -> list[Path]:
+    """Of all kinds that are not simply RGB."""
+    across, down = np.meshgrid(np.linspace(0, 1, 57), np.linspace(0, 1, 40))
+    levels = np.stack([across, down, across * down, (across + down) % 1], -1)
+    colours = (255 * levels).astype(np.uint8)
+    see_through = Image.fromarray(colours)
+    palette = see_through.convert("RGB").quantize(16)
+    images: dict[str, tuple[Image.Image, dict]] = {
+        "rgba.png": (see_through, {}),
+        "turned_rgba.png": (see_through, {"exif": orientation_tag(5)}),
+        "grey_and_alpha.png": (see_through.convert("LA"), {}),
+        "palette.png": (palette, {"transparency": bytes(range(0, 256, 16))}),
+        "turned_palette.png": (palette, {"transparency": 3, "exif": orientation_tag(8)}),
+        "palette.gif": (palette, {"transparency": 5}),
+        "one_colour.png": (see_through.convert("RGB"), {"transparency": (0, 0, 0)}),
+        "turned.jpg": (see_through.convert("RGB"), {"exif": orientation_tag(6)}),
+        "four_colours.jpg": (see_through.convert("CMYK"), {}),
+    }
+    for bits in (8, 12, 16):
+        grey = (levels[..., 2] * (2**bits - 1)).astype(np.uint16)
+        images[f"{bits}_bits.png"] = (Image.fromarray(grey), {"exif": orientation_tag(3)})
+        images[f"{bits}_bits.tif"] = (Image.fromarray(grey), {})
+    for name, (image, options) in images.items():
+        image.save(folder / name, **options)
+    return [folder / name for name in images]
+
+
+@pytest.mark.parametrize("exif_orientation", ["apply", "ignore"])
+def test_the_lines_of_an_export_read_any_image_as_the_program_does(
+    make_checkpoint, tmp_path, monkeypatch, exif_orientation
+):
+    checkpoint = make_checkpoint("test_resnet_normalize", exif_orientation=exif_orientation)
+    target = tmp_path / "exported"
+    assert export.main([str(checkpoint), "--to", str(target), "--format", "hub"]) == 0
+    files = odd_images(tmp_path)
+    monkeypatch.chdir(target)
+    for file, expected in zip(files, by_hand.embeddings(checkpoint, files)):
+        for lines in (by_the_description, by_the_card):
+            # Pillow resizes to within one level of 255 of the loader.
+            difference = np.abs(lines(target, file) - expected).max()
+            assert difference <= 1e-2 * np.abs(expected).max(), (file.name, lines)
 
 
 def test_timm_alone_opens_the_folder_and_prepares_images(run_folder, photos, tmp_path):
