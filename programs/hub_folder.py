@@ -1,6 +1,7 @@
 """A network as a folder that timm opens: weights, configuration, and a card that tells of it."""
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -170,12 +171,19 @@ def _preprocessing(network: "Trained") -> dict[str, Any]:
     crop = transforms.crop_size(network.settings["augmentation"], network.settings["image_size"])
     return {
         "input_size": (3, crop, crop),
-        "crop_pct": crop / transforms.short_side(network.settings["image_size"]),
+        "crop_pct": _crop_share(crop, transforms.short_side(network.settings["image_size"])),
         "crop_mode": "center",
         "interpolation": "bilinear",
         "mean": network.network.mean,
         "std": network.network.std,
     }
+
+
+def _crop_share(crop: int, short_side: int) -> float:
+    """The share of the short side that is kept, from which timm gets floor(crop / share) again."""
+    share = crop / short_side
+    # Rounded up, it would give a pixel less: 443 / (443 / 506) is below 506.
+    return share if math.floor(crop / share) == short_side else math.nextafter(share, 0)
 
 
 def _options(network: "Trained") -> dict[str, Any]:

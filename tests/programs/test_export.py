@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets import transforms
 from datasets.decoding import orientation_tag
-from programs import export, model_file, trained
+from programs import export, hub_folder, model_file, trained
 from programs.constants import MODEL_FORMATS
 
 
@@ -302,6 +303,19 @@ def test_timm_alone_opens_the_folder_and_prepares_images(run_folder, photos, tmp
     expected = by_hand.embeddings(run_folder / "checkpoint_last.pth.tar", files)
     found = torch.nn.functional.normalize(rows, dim=1).numpy()
     assert np.abs(found - expected).max() <= 2e-2 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("augmentation", ["base", "big"])
+def test_timm_resizes_to_the_short_side_of_every_size(augmentation):
+    from timm.data.transforms_factory import transforms_imagenet_eval
+
+    for image_size in range(16, 1025):
+        crop = transforms.crop_size(augmentation, image_size)
+        short_side = transforms.short_side(image_size)
+        share = hub_folder._crop_share(crop, short_side)
+        resize, window, *_ = transforms_imagenet_eval((crop, crop), share).transforms
+        assert (resize.size, window.size) == (short_side, (crop, crop))
+        assert share == pytest.approx(crop / short_side, rel=1e-15)
 
 
 def test_a_head_that_timm_does_not_have_is_refused(make_checkpoint, tmp_path, capsys):
