@@ -3,6 +3,7 @@
 import json
 import re
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -235,6 +236,51 @@ def test_a_folder_of_the_hub_tells_of_its_run(run_folder, tmp_path, capsys):
     assert card.startswith("---\nlibrary_name: timm\n") and "license: apache-2.0" in card
     assert f"| {best:.4f} (" in card and results["command"] in card
     assert "guided by class names through minilm" in card and "- Training data: birds," in card
+
+
+def odd_results(name: str, results: dict) -> dict:
+    """results.json with a fact that a run does not write so, or without it."""
+    odd: dict = {
+        "data": None,
+        "command": "main.py --group '`x``\n# y|'",
+        "dataset": 7,
+        "metrics": {},
+    }
+    if name.startswith("no "):
+        return {key: value for key, value in results.items() if key != name.removeprefix("no ")}
+    return results | {name: odd[name]}
+
+
+@pytest.mark.parametrize(
+    "fact",
+    ["no command", "no dataset", "no metrics", "no data", "data", "command", "dataset", "metrics"],
+)
+def test_the_card_tells_what_results_hold(run_folder, tmp_path, fact):
+    written = json.loads((run_folder / "results.json").read_text())
+    (tmp_path / "results.json").write_text(json.dumps(odd_results(fact, written)))
+    network = trained.load(run_folder, "cpu")
+    card = hub_folder.card(tmp_path / "checkpoint_last.pth.tar", network, "other")
+    assert card.startswith("---\n") and "## Where it comes from" in card
+    assert ("- Command: " in card) == (fact not in ("no command", "no metrics"))
+    assert ("## Results on the test split of birds" in card) == ("metrics" not in fact)
+    counted = fact not in ("no data", "data", "no metrics")
+    assert ("- Training data: birds, 3 classes, 24 images." in card) == counted
+    if fact == "command":
+        assert r"- Command: ``` main.py --group '`x``\n# y|' ```" in card.splitlines()
+
+
+def test_the_card_of_a_checkpoint_that_says_little(run_folder, tmp_path):
+    network = trained.load(run_folder, "cpu")
+    settings = {name: network.settings[name] for name in trained.SHAPING}
+    for left in (settings, settings | {"dataset": "my_*data*\n| x", "loss": "pml:A_b_"}):
+        card = hub_folder.card(tmp_path / "x.pth.tar", replace(network, settings=left), "other")
+        title = r"# test\_resnet\_normalize"
+        if "dataset" in left:
+            assert rf"{title}, trained on my\_\*data\*\\n\| x" in card.splitlines()
+            assert r"near each other. It was trained with the objective pml:A\_b\_." in card
+        else:
+            assert title in card.splitlines() and "near each other.\n" in card
+        assert "Command" not in card and "## Results" not in card
 
 
 def by_the_card(folder: Path, image: Path) -> np.ndarray:
