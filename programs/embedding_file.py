@@ -25,6 +25,8 @@ class Source(NamedTuple):
         paths: N. labels: [N] int64, -1 for an image without class. class_names: C, in the order of
             the labels.
         checkpoint: identity of the network. evaltype: embeds or avg_features.
+        images: their fingerprint in JSON, where it is asked later whether they have changed; only
+            .npz keeps it.
     """
 
     paths: Sequence[str]
@@ -32,6 +34,7 @@ class Source(NamedTuple):
     class_names: list[str]
     checkpoint: str
     evaltype: str
+    images: str = ""
 
     def class_of(self, row: int) -> str | None:
         """The name of a row's class, None where it has none."""
@@ -130,6 +133,7 @@ def _read_npz(path: Path) -> tuple[np.ndarray, Source]:
             file["class_names"].tolist(),
             str(file["checkpoint"]),
             str(file["evaltype"]),
+            str(file["images"]) if "images" in file else "",
         )
         return file["embeddings"], source
 

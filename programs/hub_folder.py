@@ -1,6 +1,7 @@
 """A network as a folder that timm opens: weights, configuration, and a card that tells of it."""
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,10 +15,12 @@ from torch.nn.functional import normalize
 import architectures
 from architectures import weights
 from datasets import transforms
+from programs import usage
 from programs.constants import TOLERANCE
 from programs.results import runs
+from programs.results.runs import Run
 from programs.results.settings import guidance_in_words
-from utilities import run_folder
+from programs.results.tables import as_code, in_markdown
 from utilities.errors import UserError, reason
 from utilities.version import VERSION
 
@@ -114,11 +117,11 @@ def card(checkpoint: Path, network: "Trained", licence: str) -> str:
     """The model card: what it is, how it is used, on what it was trained, what it reaches.
 
     Args:
-        checkpoint: beside which a finished run has its results. licence: an identifier of the hub,
-            such as apache-2.0.
+        checkpoint: beside which a finished run has its results, told as far as they can be read.
+        licence: an identifier of the hub, such as apache-2.0.
     """
     settings = network.settings
-    facts = run_folder.results(checkpoint.parent)
+    run = _finished_run(checkpoint.parent)
     header = {
         "library_name": "timm",
         "pipeline_tag": "image-feature-extraction",
@@ -127,12 +130,12 @@ def card(checkpoint: Path, network: "Trained", licence: str) -> str:
     }
     parts = [
         f"---\n{yaml.safe_dump(header, sort_keys=False)}---",
-        f"# {settings['arch']}, trained on {settings['dataset']}",
+        f"# {_title(settings)}",
         f"Embeds images in {settings['embed_dim']} dimensions, in which images of a class lie near "
-        f"each other. {_training(settings)}",
+        f"each other.{_training(settings)}",
         _usage(network),
-        _numbers(checkpoint.parent, facts),
-        _provenance(facts, licence),
+        _numbers(run) if run else "",
+        _provenance(run, licence),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -169,12 +172,19 @@ def _preprocessing(network: "Trained") -> dict[str, Any]:
     crop = transforms.crop_size(network.settings["augmentation"], network.settings["image_size"])
     return {
         "input_size": (3, crop, crop),
-        "crop_pct": crop / transforms.short_side(network.settings["image_size"]),
+        "crop_pct": _crop_share(crop, transforms.short_side(network.settings["image_size"])),
         "crop_mode": "center",
         "interpolation": "bilinear",
         "mean": network.network.mean,
         "std": network.network.std,
     }
+
+
+def _crop_share(crop: int, short_side: int) -> float:
+    """The share of the short side that is kept, from which timm gets floor(crop / share) again."""
+    share = crop / short_side
+    # Rounded up, it would give a pixel less: 443 / (443 / 506) is below 506.
+    return share if math.floor(crop / share) == short_side else math.nextafter(share, 0)
 
 
 def _options(network: "Trained") -> dict[str, Any]:
@@ -195,60 +205,76 @@ def _unequal(arch: str, why: str) -> UserError:
     )
 
 
+def _finished_run(folder: Path) -> Run | None:
+    """The run of a folder, None where no results of it can be read."""
+    try:
+        run = runs.read(folder)
+    except UserError:
+        return None
+    return run if run.is_finished else None
+
+
+def _title(settings: dict[str, Any]) -> str:
+    dataset = settings.get("dataset")
+    return in_markdown(settings["arch"] + (f", trained on {dataset}" if dataset else ""))
+
+
 def _training(settings: dict[str, Any]) -> str:
-    sentence = f"It was trained with the objective {settings['loss']}"
+    """A further sentence, of settings that say how."""
+    if not settings.get("loss"):
+        return ""
+    sentence = f" It was trained with the objective {in_markdown(str(settings['loss']))}"
     if not settings.get("language_distill_w"):
         return f"{sentence}."
     return (
-        f"{sentence}, guided by {guidance_in_words(settings)} (language guidance, Roth et al., "
-        "CVPR 2022)."
+        f"{sentence}, guided by {in_markdown(guidance_in_words(settings))} (language guidance, "
+        "Roth et al., CVPR 2022)."
     )
 
 
 def _usage(network: "Trained") -> str:
     lines = [
+        "import numpy as np",
         "import timm",
         "import torch",
-        "from PIL import Image",
+        "from PIL import Image, ImageOps",
         "",
-        'model = timm.create_model("hf-hub:USER/NAME", pretrained=True).eval()  '
+        "model = timm.create_model('hf-hub:USER/NAME', pretrained=True).eval()  "
         "# or local-dir:FOLDER",
         "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))",
-        'image = transform(Image.open("image.jpg").convert("RGB"))',
+        "",
+        *usage.reading(oriented=network.oriented()),
         "with torch.inference_mode():",
-        "    embedding = model(image[None])",
+        "    embedding = model(transform(image)[None])",
     ]
     if network.network.unit_norm:
         lines.append("    embedding = torch.nn.functional.normalize(embedding, dim=1)")
     return "\n".join(["## Use", "", "```python", *lines, "```"])
 
 
-def _numbers(folder: Path, facts: dict[str, Any]) -> str:
-    """A table of the test split's values, of a run that has ended."""
-    if not facts:
-        return ""
-    run = runs.read(folder)
+def _numbers(run: Run) -> str:
+    """A table of the test split's values; "" where there are none."""
     rows = [
-        f"| {name} | {values.best:.4f} ({values.best_epoch}) | {values.last:.4f} |"
+        f"| {in_markdown(name)} | {values.best:.4f} ({values.best_epoch}) | {values.last:.4f} |"
         for name, values in run.values().items()
     ]
     if not rows:
         return ""
     header = ["| metric | best test epoch (its number) | last epoch |", "|---|---|---|"]
-    return "\n".join([f"## Results on the test split of {run.dataset}", "", *header, *rows])
+    title = f"## Results on the test split of {in_markdown(run.dataset)}"
+    return "\n".join([title, "", *header, *rows])
 
 
-def _provenance(facts: dict[str, Any], licence: str) -> str:
+def _provenance(run: Run | None, licence: str) -> str:
     lines = [f"- Made by language-guided deep metric learning, version {VERSION}."]
-    if facts:
-        counts = facts.get("data", {}).get("Train", {})
-        said = ", ".join(f"{number} {what}" for what, number in counts.items())
-        lines += [
-            f"- Training data: {facts['dataset']}, {said}.",
-            f"- Command: `{facts['command']}`",
-        ]
+    if run:
+        counts = run.counts.get("Train", {}).items()
+        data = ", ".join([run.dataset, *(f"{number} {what}" for what, number in counts)])
+        lines.append(f"- Training data: {in_markdown(data)}.")
+        if command := run.facts.get("command"):
+            lines.append(f"- Command: {as_code(command)}")
     lines.append(
-        f"- Licence: {licence}. Weights of the trunk and images of the training data may have "
-        "terms of their own."
+        f"- Licence: {in_markdown(licence)}. Weights of the trunk and images of the training data "
+        "may have terms of their own."
     )
     return "\n".join(["## Where it comes from", "", *lines])

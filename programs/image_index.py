@@ -1,5 +1,6 @@
 """Embeddings of images to search in: read from a file or made, and asked for the nearest."""
 
+import json
 import logging
 import os
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from programs.embedding_file import Source
 from programs.kept_index import Indexing
 from programs.trained import Trained
 from utilities.errors import UserError
+from utilities.fingerprint import differences
 
 LOG = logging.getLogger("programs.search")
 QUERIES_AT_ONCE = 64
@@ -84,23 +86,10 @@ def open_index(
     if stored.is_file():
         return _read(stored, network, "--index")
     split = images.whole(images.below(str(place), "--index"), "--index", loading.on_bad_image)
-    saved = save_in / SAVED_INDEX if save_in else None
-    if saved and saved.is_file():
-        index = _read(saved, network, "--save_index")
-        if _is_current(saved, index.source, split.files):
-            LOG.info(
-                "The %d images of %s have not changed: their embeddings come from %s.",
-                len(index.rows),
-                place,
-                saved,
-            )
-            return index
-        LOG.info(
-            "The images of %s have changed since %s was made: they are embedded anew.",
-            place,
-            saved,
-        )
-    return _made(network, split, loading, saved)
+    if save_in:
+        return _kept(network, split, loading, place, save_in / SAVED_INDEX)
+    blocks = network.blocks(split, batch_size=loading.batch_size, workers=loading.workers)
+    return ImageIndex(Rows([np.concatenate(list(blocks))]), network.source(split))
 
 
 def search(
@@ -203,11 +192,25 @@ def _panel(query: str, neighbours: list[Neighbour]) -> figures.Panel:
     return figures.Panel("", shown, thumbnails)
 
 
-def _made(network: Trained, split: ImageSplit, loading: Loading, saved: Path | None) -> ImageIndex:
-    source = network.source(split)
+def _kept(
+    network: Trained, split: ImageSplit, loading: Loading, place: Path, saved: Path
+) -> ImageIndex:
+    """The embeddings of the images at a place as they are saved, or made anew and saved."""
+    # Taken first, so that an image that is written while it is embedded has changed the next time.
+    fingerprint = images.fingerprint_here(split)
+    if saved.is_file():
+        index = _read(saved, network, "--save_index")
+        if not (why := _why_not_current(index.source, fingerprint, split.files, place, saved)):
+            LOG.info(
+                "The %d images of %s have not changed: their embeddings come from %s.",
+                len(index.rows),
+                place,
+                saved,
+            )
+            return index
+        LOG.info("%s: the images are embedded anew.", why)
+    source = network.source(split)._replace(images=json.dumps(fingerprint))
     blocks = network.blocks(split, batch_size=loading.batch_size, workers=loading.workers)
-    if not saved:
-        return ImageIndex(Rows([np.concatenate(list(blocks))]), source)
     dim = network.dimension(source.evaltype)
     embedding_file.write(saved, blocks, dim, source, "--save_index")
     return _read(saved, network, "--save_index")
@@ -253,10 +256,19 @@ def _require_of(
         )
 
 
-def _is_current(saved: Path, source: Source, files: list[str]) -> bool:
-    """Whether the index holds these files, none of which was written or put there later."""
+def _why_not_current(
+    source: Source, fingerprint: dict[str, int | str], files: list[str], place: Path, saved: Path
+) -> str:
+    """Why the index may not hold these files as they are now, as a sentence; "" where it does."""
+    if not source.images:
+        return f"{saved} is of an older version and does not say by what its images are recognised"
+    changed = differences(json.loads(source.images), fingerprint)
+    # Of many files a fingerprint holds the content of some, and times of writing can be set.
     made_at = saved.stat().st_mtime
-    return list(source.paths) == files and all(os.stat(file).st_ctime <= made_at for file in files)
+    if not changed and any(os.stat(file).st_ctime > made_at for file in files):
+        changed = ["files that were put there later"]
+    told = f"The images of {place} have changed since {saved} was made ({', '.join(changed)})"
+    return told if changed else ""
 
 
 def _places(queries: list[str], paths: Sequence[str]) -> list[int]:

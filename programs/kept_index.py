@@ -24,7 +24,8 @@ FEW_QUERIES = 10_000
 # Up to here they advise a graph, beyond it lists.
 GRAPH_ROWS = 10**6
 CODE_VALUES = 16  # that four bits tell apart, each learned from a row
-FORMAT = 1
+FORMAT = 2
+WITHOUT_QUERIES = 1  # the format that does not say how many queries measured a loss
 
 
 class Indexing(NamedTuple):
@@ -40,16 +41,23 @@ class Indexing(NamedTuple):
     sample: int = 256
 
 
+class Recall(NamedTuple):
+    """The share of the nearest that an index finds, and how many queries measured it."""
+
+    share: float
+    queries: int
+
+
 class Known(NamedTuple):
     """What is kept beside an index.
 
     Attributes:
-        gallery: identity of the rows. recipe: of faiss. recalls: k -> share that is found.
+        gallery: identity of the rows. recipe: of faiss. recalls: by k.
     """
 
     gallery: str
     recipe: str
-    recalls: dict[str, float]
+    recalls: dict[str, Recall]
 
 
 class Gallery(NamedTuple):
@@ -117,20 +125,31 @@ class OpenIndex:
         return large_search.nearest(self.rows, vectors, own_places, k, self.candidates)
 
     def tell_loss(self, vectors: np.ndarray, own_places: np.ndarray, k: int) -> None:
-        """Say which share of the k nearest it finds, as measured now or before."""
-        recall = self.known.recalls.get(str(k))
-        if recall is None and self.use.sample:
-            sample, places, what = _sample(self.rows, vectors, own_places, self.use.sample)
-            truth = large_search.exact(self.rows, sample, places, k)
-            recall = large_search.recall(self.find(sample, places, k), truth)
-            LOG.info("%s is compared with an exact search for %s.", self.kind, what)
+        """Say which share of the k nearest it finds, as measured now, or by as many before."""
+        recall = self.known.recalls.get(str(k), Recall(0.0, queries=0))
+        before = " before"
+        if recall.queries < _sample_size(self.rows, vectors, self.use.sample):
+            recall, before = self._measured(vectors, own_places, k), ""
             known = self.known._replace(recalls={**self.known.recalls, str(k): recall})
             _keep_known(self.kind, known, self.use.folder)
-        if recall is not None:
-            lost = 100 * (1 - recall)
+        if recall.queries:
             LOG.info(
-                "%s finds %.4f of the %d nearest: it loses %.2f %%.", self.kind, recall, k, lost
+                "%s finds %.4f of the %d nearest: it loses %.2f %%, measured%s with %d %s.",
+                self.kind,
+                recall.share,
+                k,
+                100 * (1 - recall.share),
+                before,
+                recall.queries,
+                "query" if recall.queries == 1 else "queries",
             )
+
+    def _measured(self, vectors: np.ndarray, own_places: np.ndarray, k: int) -> Recall:
+        """By queries of which it says what they are."""
+        sample, places, what = _sample(self.rows, vectors, own_places, self.use.sample)
+        truth = large_search.exact(self.rows, sample, places, k)
+        LOG.info("%s is compared with an exact search for %s.", self.kind, what)
+        return Recall(large_search.recall(self.find(sample, places, k), truth), len(sample))
 
 
 def made(gallery: Gallery, kind: str) -> faiss_library.RowIndex:
@@ -186,10 +205,7 @@ def _kept(kind: str, known: Known, folder: Path) -> tuple[faiss_library.RowIndex
     if not file.is_file() or not beside.is_file():
         return None
     try:
-        stored = json.loads(beside.read_text())
-        if stored.pop("format") != FORMAT:
-            raise ValueError("it is of another version")
-        before = Known(**stored)
+        before = _read_known(beside)
         if before._replace(recalls={}) != known:
             LOG.info("%s is of other embeddings: the index is made anew.", file)
             return None
@@ -199,6 +215,20 @@ def _kept(kind: str, known: Known, folder: Path) -> tuple[faiss_library.RowIndex
         return None
     LOG.info("The %s index comes from %s.", kind, file)
     return index, before
+
+
+def _read_known(beside: Path) -> Known:
+    """What is kept beside an index; raises OSError, ValueError, TypeError or KeyError."""
+    stored = json.loads(beside.read_text())
+    version = stored["format"]
+    if version not in (WITHOUT_QUERIES, FORMAT):
+        raise ValueError("it is of another version")
+    recalls = {} if version == WITHOUT_QUERIES else dict(stored["recalls"])
+    return Known(
+        str(stored["gallery"]),
+        str(stored["recipe"]),
+        {k: Recall(float(share), int(queries)) for k, (share, queries) in recalls.items()},
+    )
 
 
 def _keep(kind: str, index: faiss_library.RowIndex, known: Known, folder: Path) -> None:
@@ -229,6 +259,11 @@ def _files(kind: str, folder: Path) -> tuple[Path, Path]:
     return folder / f"{kind}.faiss", folder / f"{kind}.json"
 
 
+def _sample_size(rows: Rows, vectors: np.ndarray, asked: int) -> int:
+    """How many queries measure a loss: of the gallery, if few ask, and no more than it has."""
+    return asked if len(vectors) >= asked else min(asked, len(rows))
+
+
 def _sample(
     rows: Rows, vectors: np.ndarray, own_places: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray, str]:
@@ -237,6 +272,6 @@ def _sample(
     if len(vectors) >= count:
         drawn = random.choice(len(vectors), count, replace=False)
         return vectors[drawn], own_places[drawn], f"{count} of the queries"
-    count = min(count, len(rows))
+    count = _sample_size(rows, vectors, count)
     places = np.sort(random.choice(len(rows), count, replace=False))
     return rows.take(places), places, f"{count} images of the gallery"

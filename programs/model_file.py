@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from datasets import integrity, loading, transforms
-from programs import hub_folder, images
+from programs import hub_folder, images, usage
 from programs.constants import CHECKED_IMAGES, PREPROCESSING, TOLERANCE
 from programs.trained import Trained
 from utilities import durable, signals
@@ -23,14 +23,10 @@ from utilities.paths import absent
 
 CHECKED_AT_ONCE = 8  # images in a batch of a check
 LARGEST_ONNX = 2**31  # bytes that an ONNX file can hold; larger weights lie in NAME.data beside it
-USAGE = (
-    "import json",
-    "import numpy as np",
-    "from PIL import Image, ImageOps",
+IMPORTS = ("import json", "import numpy as np", "from PIL import Image, ImageOps")
+# What makes the network's input of an image in RGB.
+PREPARATION = (
     f"p = json.load(open('{PREPROCESSING}'))",
-    "image = Image.open('image.jpg')",
-    "image = ImageOps.exif_transpose(image) if p['exif_orientation'] == 'apply' else image",
-    "image = image.convert('RGB')",
     "width, height = (int(p['resize_short_side'] * side / min(image.size)) for side in image.size)",
     "left, top = (round((side - p['center_crop']) / 2) for side in (width, height))",
     "image = image.resize((width, height), Image.Resampling.BILINEAR)"
@@ -45,7 +41,7 @@ class Format(NamedTuple):
     """
     Attributes:
         file: its name. write: network, example of its input, file. open: file -> what embeds.
-        usage: further lines of Python behind USAGE. beside: names of what else `write` makes.
+        usage: lines of Python that embed `images`. beside: names of what else `write` makes.
     """
 
     file: str
@@ -171,8 +167,14 @@ def preprocessing(network: Trained, made: Format) -> dict[str, Any]:
         "mean": list(embedder.mean),
         "std": list(embedder.std),
         "transparency": "laid on white",
+        "grey_of_16_bits": "the upper 8 of the 8, 12 or 16 bits that the largest value needs",
         "exif_orientation": "apply" if network.oriented() else "ignore",
-        "usage": [*USAGE, *made.usage],
+        "usage": [
+            *IMPORTS,
+            *usage.reading(oriented=network.oriented()),
+            *PREPARATION,
+            *made.usage,
+        ],
     }
 
 

@@ -249,7 +249,8 @@ def _markdown_of(comparison: Comparison, dataset: str, seeds_shown: bool) -> str
         header = ["group", "metric", *each.header, *["settings"] * has_settings]
         for group in groups:
             first = [in_markdown(group.name), in_markdown(numbers.title(metric))]
-            last = [_as_code(_flags(group))] * has_settings
+            # A cell ends at a bar also within code.
+            last = [as_code(_flags(group)).replace("|", r"\|")] * has_settings
             rows.append([*first, *map(in_markdown, each.rows[group.name]), *last])
     lines = [f"| {' | '.join(row)} |" for row in [header, *rows]]
     return "\n".join([lines[0], f"|{'---|' * len(header)}", *lines[1:]])
@@ -260,13 +261,14 @@ def in_markdown(sentence: str) -> str:
     return MARKS_OF_MARKDOWN.sub(r"\\\1", on_one_line(sentence))
 
 
-def _as_code(words: str) -> str:
-    """Words in a cell of a table that nothing else is read into."""
-    if not words:
+def as_code(text: str) -> str:
+    """A text that Markdown shows as code, on one line; "" of none."""
+    if not text:
         return ""
+    words = on_one_line(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", words)), default=0))
     pad = " " if "`" in words else ""
-    return f"{fence}{pad}{words}{pad}{fence}".replace("|", r"\|")
+    return f"{fence}{pad}{words}{pad}{fence}"
 
 
 # LaTeX

@@ -1,7 +1,9 @@
 """python -m programs.export: the same embeddings without this program."""
 
 import json
+import re
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets import transforms
 from datasets.decoding import orientation_tag
-from programs import export, model_file, trained
+from programs import export, hub_folder, model_file, trained
 from programs.constants import MODEL_FORMATS
 
 
@@ -235,6 +238,102 @@ def test_a_folder_of_the_hub_tells_of_its_run(run_folder, tmp_path, capsys):
     assert "guided by class names through minilm" in card and "- Training data: birds," in card
 
 
+def odd_results(name: str, results: dict) -> dict:
+    """results.json with a fact that a run does not write so, or without it."""
+    odd: dict = {
+        "data": None,
+        "command": "main.py --group '`x``\n# y|'",
+        "dataset": 7,
+        "metrics": {},
+    }
+    if name.startswith("no "):
+        return {key: value for key, value in results.items() if key != name.removeprefix("no ")}
+    return results | {name: odd[name]}
+
+
+@pytest.mark.parametrize(
+    "fact",
+    ["no command", "no dataset", "no metrics", "no data", "data", "command", "dataset", "metrics"],
+)
+def test_the_card_tells_what_results_hold(run_folder, tmp_path, fact):
+    written = json.loads((run_folder / "results.json").read_text())
+    (tmp_path / "results.json").write_text(json.dumps(odd_results(fact, written)))
+    network = trained.load(run_folder, "cpu")
+    card = hub_folder.card(tmp_path / "checkpoint_last.pth.tar", network, "other")
+    assert card.startswith("---\n") and "## Where it comes from" in card
+    assert ("- Command: " in card) == (fact not in ("no command", "no metrics"))
+    assert ("## Results on the test split of birds" in card) == ("metrics" not in fact)
+    counted = fact not in ("no data", "data", "no metrics")
+    assert ("- Training data: birds, 3 classes, 24 images." in card) == counted
+    if fact == "command":
+        assert r"- Command: ``` main.py --group '`x``\n# y|' ```" in card.splitlines()
+
+
+def test_the_card_of_a_checkpoint_that_says_little(run_folder, tmp_path):
+    network = trained.load(run_folder, "cpu")
+    settings = {name: network.settings[name] for name in trained.SHAPING}
+    for left in (settings, settings | {"dataset": "my_*data*\n| x", "loss": "pml:A_b_"}):
+        card = hub_folder.card(tmp_path / "x.pth.tar", replace(network, settings=left), "other")
+        title = r"# test\_resnet\_normalize"
+        if "dataset" in left:
+            assert rf"{title}, trained on my\_\*data\*\\n\| x" in card.splitlines()
+            assert r"near each other. It was trained with the objective pml:A\_b\_." in card
+        else:
+            assert title in card.splitlines() and "near each other.\n" in card
+        assert "Command" not in card and "## Results" not in card
+
+
+def by_the_card(folder: Path, image: Path) -> np.ndarray:
+    """What the lines of the model card give."""
+    [lines] = re.findall(r"^```python\n(.*?)^```$", (folder / "README.md").read_text(), re.M | re.S)
+    names: dict = {}
+    exec(lines.replace("image.jpg", str(image)).replace("hf-hub:USER/NAME", "local-dir:."), names)
+    return names["embedding"].numpy()
+
+
+def odd_images(folder: Path) -> list[Path]:
+    """Of all kinds that are not simply RGB."""
+    across, down = np.meshgrid(np.linspace(0, 1, 57), np.linspace(0, 1, 40))
+    levels = np.stack([across, down, across * down, (across + down) % 1], -1)
+    colours = (255 * levels).astype(np.uint8)
+    see_through = Image.fromarray(colours)
+    palette = see_through.convert("RGB").quantize(16)
+    images: dict[str, tuple[Image.Image, dict]] = {
+        "rgba.png": (see_through, {}),
+        "turned_rgba.png": (see_through, {"exif": orientation_tag(5)}),
+        "grey_and_alpha.png": (see_through.convert("LA"), {}),
+        "palette.png": (palette, {"transparency": bytes(range(0, 256, 16))}),
+        "turned_palette.png": (palette, {"transparency": 3, "exif": orientation_tag(8)}),
+        "palette.gif": (palette, {"transparency": 5}),
+        "one_colour.png": (see_through.convert("RGB"), {"transparency": (0, 0, 0)}),
+        "turned.jpg": (see_through.convert("RGB"), {"exif": orientation_tag(6)}),
+        "four_colours.jpg": (see_through.convert("CMYK"), {}),
+    }
+    for bits in (8, 12, 16):
+        grey = (levels[..., 2] * (2**bits - 1)).astype(np.uint16)
+        images[f"{bits}_bits.png"] = (Image.fromarray(grey), {"exif": orientation_tag(3)})
+        images[f"{bits}_bits.tif"] = (Image.fromarray(grey), {})
+    for name, (image, options) in images.items():
+        image.save(folder / name, **options)
+    return [folder / name for name in images]
+
+
+@pytest.mark.parametrize("exif_orientation", ["apply", "ignore"])
+def test_the_lines_of_an_export_read_any_image_as_the_program_does(
+    make_checkpoint, tmp_path, monkeypatch, exif_orientation
+):
+    checkpoint = make_checkpoint("test_resnet_normalize", exif_orientation=exif_orientation)
+    target = tmp_path / "exported"
+    assert export.main([str(checkpoint), "--to", str(target), "--format", "hub"]) == 0
+    files = odd_images(tmp_path)
+    monkeypatch.chdir(target)
+    for file, expected in zip(files, by_hand.embeddings(checkpoint, files)):
+        for lines in (by_the_description, by_the_card):
+            # Pillow resizes to within one level of 255 of the loader.
+            difference = np.abs(lines(target, file) - expected).max()
+            assert difference <= 1e-2 * np.abs(expected).max(), (file.name, lines)
+
+
 def test_timm_alone_opens_the_folder_and_prepares_images(run_folder, photos, tmp_path):
     """With its own transform, which differs from ours by a level of 255."""
     import timm
@@ -250,6 +349,19 @@ def test_timm_alone_opens_the_folder_and_prepares_images(run_folder, photos, tmp
     expected = by_hand.embeddings(run_folder / "checkpoint_last.pth.tar", files)
     found = torch.nn.functional.normalize(rows, dim=1).numpy()
     assert np.abs(found - expected).max() <= 2e-2 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("augmentation", ["base", "big"])
+def test_timm_resizes_to_the_short_side_of_every_size(augmentation):
+    from timm.data.transforms_factory import transforms_imagenet_eval
+
+    for image_size in range(16, 1025):
+        crop = transforms.crop_size(augmentation, image_size)
+        short_side = transforms.short_side(image_size)
+        share = hub_folder._crop_share(crop, short_side)
+        resize, window, *_ = transforms_imagenet_eval((crop, crop), share).transforms
+        assert (resize.size, window.size) == (short_side, (crop, crop))
+        assert share == pytest.approx(crop / short_side, rel=1e-15)
 
 
 def test_a_head_that_timm_does_not_have_is_refused(make_checkpoint, tmp_path, capsys):

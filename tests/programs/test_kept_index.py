@@ -1,5 +1,6 @@
 """python -m programs.search in folders of shards, by an index that is chosen, made and kept."""
 
+import json
 import logging
 import shutil
 import sys
@@ -141,6 +142,39 @@ def test_the_loss_is_measured_with_the_queries_where_they_are_many(caplog):
     found = opened.find(vectors, np.full(40, -1), 3)
     assert found.places.shape == (40, 3)
     assert "compared with an exact search for 30 of the queries" in caplog.text
+
+
+def test_a_kept_loss_is_measured_again_by_more_queries(tmp_path, caplog):
+    random = np.random.default_rng(0)
+    rows = Rows([random.standard_normal((48, 8), dtype=np.float32)])
+    gallery = kept_index.Gallery(rows, kept_index.identity_of(rows))
+    caplog.set_level(logging.INFO)
+
+    def told(sample: int, k: int = 3) -> str:
+        caplog.clear()
+        opened = kept_index.OpenIndex(gallery, "ivf", Indexing("ivf", tmp_path, sample))
+        opened.tell_loss(rows.parts[0][:2], np.arange(2), k)
+        return caplog.text
+
+    assert "measured" not in told(0)
+    assert "exact search for 1 of the queries" in told(1)
+    assert "measured before with 1 query." in told(0)
+    said = told(30)
+    assert "exact search for 30 images" in said and "measured with 30 queries." in said
+    said = told(20)
+    assert "exact search" not in said and "measured before with 30 queries." in said
+    assert "measured with 48 queries." in told(256)
+    assert "measured before with 48 queries." in told(10**6)
+    assert "measured with 5 queries." in told(5, k=2)
+    described = json.loads((tmp_path / "ivf.json").read_text())
+    described |= {"format": 1, "recalls": {"3": 0.5}}
+    (tmp_path / "ivf.json").write_text(json.dumps(described))
+    said = told(5)
+    assert "The ivf index comes from" in said and "measured with 5 queries." in said
+    assert "loses 50.00 %" not in said
+    for damaged in ("[]", '"x"', json.dumps(described | {"format": 2})):
+        (tmp_path / "ivf.json").write_text(damaged)
+        assert "cannot be read" in told(5)
 
 
 def test_codes_of_too_few_rows_are_refused():

@@ -88,6 +88,74 @@ def test_a_saved_index_is_used_again_until_the_images_change(
     )
 
 
+@pytest.fixture
+def doves_and_egrets(photos, tmp_path) -> tuple[Path, Path]:
+    """Two folders of files that have the same names, sizes and times."""
+    folders = tmp_path / "doves", tmp_path / "egrets"
+    for folder, name in zip(folders, ("Dove", "Egret")):
+        folder.mkdir()
+        for number in range(8):
+            with Image.open(photos / "birds" / "images" / name / f"{name}_{number}.png") as image:
+                image.save(folder / f"{number}.bmp")
+            os.utime(folder / f"{number}.bmp", (10**9, 10**9))
+    return folders
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_saved_index_of_a_folder_that_another_took_the_place_of_is_made_anew(
+    doves_and_egrets, find, tmp_path, is_link
+):
+    doves, egrets = doves_and_egrets
+    place, query = tmp_path / "place", tmp_path / "egret.bmp"
+    shutil.copy(egrets / "3.bmp", query)
+    place.symlink_to(doves) if is_link else doves.rename(place)
+    asked = ("--index", place, "--query", query, "--k", "1", "--save_index", tmp_path / "index")
+    before, _ = find(*asked)
+    place.unlink() if is_link else place.rename(doves)
+    place.symlink_to(egrets) if is_link else egrets.rename(place)
+    found, said = find(*asked)
+    assert before[0]["neighbours"][0]["similarity"] < 0.999
+    assert found[0]["neighbours"][0] == {"path": str(place / "3.bmp"), "similarity": 1}
+    assert f"{place} have changed since" in said and "(other file contents)" in said
+    assert find(*asked)[0] == found
+
+
+def test_an_image_that_is_written_while_an_index_is_made_has_changed(
+    doves_and_egrets, find, tmp_path, monkeypatch
+):
+    doves, egrets = doves_and_egrets
+    query, saved = tmp_path / "egret.bmp", tmp_path / "index"
+    shutil.copy(egrets / "3.bmp", query)
+    asked = ("--index", doves, "--query", query, "--k", "1", "--save_index", saved)
+    write = embedding_file.write
+
+    def late(path, blocks, *arguments):
+        rows = list(blocks)
+        shutil.copy(query, doves / "5.bmp")
+        write(path, rows, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(embedding_file, "write", late)
+        find(*asked)
+    found, said = find(*asked)
+    assert found[0]["neighbours"][0] == {"path": str(doves / "5.bmp"), "similarity": 1}
+    assert "have changed" in said and "other times of writing" in said
+
+
+def test_an_index_of_an_older_version_is_made_anew(doves_and_egrets, run_folder, find, tmp_path):
+    doves, saved = doves_and_egrets[0], tmp_path / "index"
+    asked = ("--index", doves, "--query", doves / "3.bmp", "--save_index", saved)
+    expected, _ = find(*asked)
+    file = saved / image_index.SAVED_INDEX
+    with np.load(file) as kept:
+        arrays = {name: kept[name] for name in kept.files if name != "images"}
+    np.savez(file, **arrays)
+    found, said = find(*asked)
+    assert found == expected and f"{file} is of an older version" in said
+    found, said = find(*asked)
+    assert found == expected and "have not changed" in said
+
+
 def test_an_index_of_another_network_is_refused(
     photos, run_folder, find, make_checkpoint, tmp_path, capsys
 ):

@@ -99,10 +99,12 @@ def test_names_are_escaped_in_markdown():
 
 @pytest.mark.parametrize("words", ["--x '`a` | b'", "--x ``", "--x a|b", "--x a"])
 def test_settings_are_code_in_markdown(words):
-    code = tables._as_code(words)
+    code = tables.as_code(words)
     fence = re.match("`+", code)
     assert fence and code.endswith(fence[0]) and fence[0] not in code.strip("`")
-    assert not re.search(r"(?<!\\)\|", code) and code.strip("` ").replace(r"\|", "|") in words
+    assert code.strip("` ") in words and tables.as_code(f"{words}\n") == tables.as_code(
+        f"{words}\\n"
+    )
 
 
 def test_names_are_escaped_in_latex():
