@@ -31,7 +31,7 @@ def files(study: Study, runs: Sequence[Planned]) -> dict[Path, str]:
     settings: dict[Path, Planned] = {}
     for run in runs:
         name = run.group if seeds else run.name
-        settings.setdefault(folder / f"{run.settings.dataset}_{name}.yaml", run)
+        settings.setdefault(folder / run.settings.dataset / f"{name}.yaml", run)
     return {
         folder / "sweep.yaml": _as_yaml(_sweep(study, runs, seeds, list(settings))),
         **{path: _as_yaml(_stated(run, given)) for path, run in settings.items()},

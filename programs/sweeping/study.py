@@ -276,11 +276,22 @@ def _tell(document: Document, draft: _Draft, sentence: str, further: Sequence[st
 
 
 def _require_apart(document: Document, runs: Sequence[Planned]) -> None:
-    """No two runs of one folder, as a seed or a dataset behind -- would make them."""
-    first: dict[tuple[str, str], Planned] = {}
+    """No two runs of one name, by which they are told apart wherever they lie.
+
+    A seed or a dataset behind -- would make them, and names that run into each other: cub_x with y
+    and cub with x_y.
+    """
+    first: dict[str, Planned] = {}
     for run in runs:
-        other = first.setdefault((run.settings.save_path, run.label), run)
-        if other is not run:
+        other = first.setdefault(run.label, run)
+        if other.variant != run.variant:
+            document.wrong(
+                f"{run.label} would be the name of two runs: of variant {other.variant} on "
+                f"{other.entry}, and of {run.variant} on {run.entry}; rename one of these.",
+                "variants",
+                run.variant,
+            )
+        elif other is not run:
             document.wrong(
                 f"several of its runs come to be {run.label}, which one only can be; seeds and "
                 "datasets stand in the file, not behind --."

@@ -89,6 +89,15 @@ def test_variants_of_their_own_seeds_are_not_crossed_with_others(written):
     assert [(one.group, one.seed) for one in settings] == [("a", 3), ("b", 4)]
 
 
+def test_each_variant_of_each_dataset_has_a_file_of_its_own(written):
+    text = "settings: {{save_path: {here}/r}}\nvariants: {{half_x: , x: {{bs: 16}}}}\n" + (
+        "datasets: [cars196, cars196_half]\nseeds: [1]"
+    )
+    settings = [parameters.parse(words[3:]) for words in commands(written(text))]
+    ran = {(one.dataset, one.group) for one in settings}
+    assert ran == set(itertools.product(["cars196", "cars196_half"], ["half_x", "x"]))
+
+
 def test_a_parameter_that_is_no_flag_is_refused(tmp_path, capsys):
     (tmp_path / "a.yaml").write_text("variants: {a: }\nwandb: {parameters: {lrr: {value: 1}}}")
     assert sweep.main([str(tmp_path / "a.yaml"), "--wandb"]) == 2

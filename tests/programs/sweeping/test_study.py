@@ -239,6 +239,20 @@ def test_runs_of_one_folder_are_refused(wrong):
     assert "several of its runs come to be" in told and "a_s3" in told
 
 
+def test_names_that_run_into_each_other_are_refused(wrong):
+    """Wherever the runs lie: a sweep tells them apart by their names."""
+    told = wrong("""
+        variants: {a_b: , b: {lr: 1}}
+        datasets:
+          mine: {dataset: folder, source_path: A, save_path: A}
+          mine_a: {dataset: folder, source_path: B, save_path: B}
+    """)
+    assert told == [
+        ", line 2: folder/mine_a_b_s0 would be the name of two runs: of variant a_b on mine, and "
+        "of b on mine_a; rename one of these."
+    ]
+
+
 def test_what_is_no_flag_behind_the_dashes_is_no_value_of_a_flag_before_them(wrong):
     text = "variants: {a: {evaluation_metrics: [e_recall@1]}}"
     assert "behind --: nmi belongs to no flag" in wrong(text, "nmi")[0]
