@@ -4,6 +4,7 @@ The agents of W&B combine parameters freely, while a variant sets several at onc
 each variant is a file for `--config`, one value of the parameter `config`.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ def files(study: Study, runs: Sequence[Planned]) -> dict[Path, str]:
     """What is written: the sweep first, then the settings of each variant."""
     folder = Path(runs[0].settings.save_path) / "wandb_sweeps" / study.file.stem
     seeds = _seeds_of_all(runs)
-    given = {*_swept(study), *(["seed"] if seeds else [])}
+    swept = _swept(study)
+    _require_shared(study, runs, swept)
+    given = {*swept, *(["seed"] if seeds else [])}
     settings: dict[Path, Planned] = {}
     for run in runs:
         name = run.group if seeds else run.name
@@ -84,6 +87,26 @@ def _swept(study: Study) -> dict[str, Any]:
             raise UserError(f"{study.file}: wandb: {name} is no parameter of a sweep: {why}.")
         _require_values(study, name, swept[name])
     return swept
+
+
+def _require_shared(study: Study, runs: Sequence[Planned], swept: Iterable[str]) -> None:
+    """Raises UserError for a parameter in the place of what tells runs of the file apart."""
+    for name, run in itertools.product(swept, runs):
+        if own := _of_its_own(run, runs[0], KNOWN[name].name):
+            where = run.entry or run.settings.dataset
+            raise UserError(
+                f"{study.file}: wandb: {name} is no parameter of a sweep: {run.variant} on {where} "
+                f"has {own} of its own; leave it out of one of the two."
+            )
+
+
+def _of_its_own(run: Planned, other: Planned, name: str) -> str | None:
+    """The setting, under either name of its meaning, that its variant states or that differs."""
+    for meaning in (name, parameters.SAME_MEANING.get(name, name)):
+        differs = getattr(run.settings, meaning) != getattr(other.settings, meaning)
+        if differs or meaning in run.own:
+            return meaning
+    return None
 
 
 def _require_values(study: Study, name: str, parameter: object) -> None:

@@ -37,12 +37,14 @@ class Planned:
 
     Attributes:
         entry: of `datasets`, empty without. words: the flags that state its settings.
+        own: names of the settings that its variant states.
     """
 
     entry: str
     variant: str
     settings: parameters.Settings
     words: list[str]
+    own: frozenset[str]
 
     @property
     def name(self) -> str:
@@ -107,6 +109,11 @@ class _Draft(NamedTuple):
         for layer in self.layers:
             named |= layer.values
         return named if self.seed is None else named | {"seed": self.seed}
+
+    def own(self) -> frozenset[str]:
+        """Names of the settings that the variant states, here or on all datasets."""
+        layers = [layer for layer in self.layers if layer.place[-2:-1] == (VARIANTS,)]
+        return frozenset(itertools.chain(*(layer.values for layer in layers)))
 
     def place_of(self, names: Sequence[str]) -> Place:
         """Where one of some settings is stated last, or else where the variant is."""
@@ -256,7 +263,7 @@ def _checked(document: Document, draft: _Draft, group: str, further: Sequence[st
     if own:
         words += own
         examined, _ = parameters.examine(words)
-    return Planned(draft.entry, draft.variant, examined, words)
+    return Planned(draft.entry, draft.variant, examined, words, draft.own())
 
 
 def _not_of_config(examined: parameters.Settings) -> list[str]:

@@ -104,6 +104,27 @@ def test_a_parameter_that_is_no_flag_is_refused(tmp_path, capsys):
     assert "there is no setting lrr (did you mean lr?)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "variants: {a: , b: {bs: 16}}",
+        "variants: {b: --bs 16}",
+        "variants: {b: }\ndatasets: {cub200: {variants: {b: {bs: 16}}}}",
+        "variants: {a: , b: {config: CONFIG}}",
+        "variants: {b: }\ndatasets: {cars196: {bs: 8}, cub200: {bs: 16}}",
+    ],
+)
+def test_what_tells_runs_apart_is_not_swept(tmp_path, capsys, rest):
+    (tmp_path / "c.yaml").write_text("bs: 16")
+    (tmp_path / "a.yaml").write_text(
+        "wandb: {parameters: {bs: {values: [8, 16]}}}\n"
+        + rest.replace("CONFIG", str(tmp_path / "c.yaml"))
+    )
+    assert sweep.main([str(tmp_path / "a.yaml"), "--wandb", "--dry_run"]) == 2
+    why = "bs is no parameter of a sweep: b on cub200 has bs of its own; leave it out"
+    assert why in capsys.readouterr().err
+
+
 def test_a_dry_run_shows_the_sweep(tmp_path, capsys):
     (tmp_path / "a.yaml").write_text(f"settings: {{save_path: {tmp_path}/r}}\nvariants: {{a: }}")
     assert sweep.main([str(tmp_path / "a.yaml"), "--wandb", "--dry_run"]) == 0
