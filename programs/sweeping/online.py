@@ -31,13 +31,14 @@ def files(study: Study, runs: Sequence[Planned]) -> dict[Path, str]:
     swept = _swept(study)
     _require_shared(study, runs, swept)
     given = {*swept, *(["seed"] if seeds else [])}
+    apart = {"group_by": [KNOWN[name].name for name in swept]} if swept else {}
     settings: dict[Path, Planned] = {}
     for run in runs:
         name = run.group if seeds else run.name
         settings.setdefault(folder / run.settings.dataset / f"{name}.yaml", run)
     return {
         folder / "sweep.yaml": _as_yaml(_sweep(study, runs, seeds, list(settings))),
-        **{path: _as_yaml(_stated(run, given)) for path, run in settings.items()},
+        **{path: _as_yaml(_stated(run, given) | apart) for path, run in settings.items()},
     }
 
 

@@ -79,8 +79,10 @@ def test_further_parameters_of_the_file_are_swept(written):
     path = written(text)
     assert yaml.safe_load(path.read_text())["project"] == "mine"
     settings = [parameters.parse(words[3:]) for words in commands(path)]
-    swept = {(one.group, one.no_figures, one.lr) for one in settings}
-    assert swept == set(itertools.product(["base", "guided"], [True, False], [0.1, 0.2]))
+    swept = itertools.product(["base", "guided"], [True, False], [0.1, 0.2])
+    assert {(one.group, one.no_figures, one.lr) for one in settings} == {
+        (f"{variant}_no_figures{figures}_lr{lr}", figures, lr) for variant, figures, lr in swept
+    }
 
 
 def test_variants_of_their_own_seeds_are_not_crossed_with_others(written):
