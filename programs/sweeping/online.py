@@ -16,11 +16,13 @@ from programs.sweeping.settings import KNOWN, OWN
 from programs.sweeping.study import Planned, Study
 from utilities import run_folder
 from utilities.errors import UserError
-from utilities.flags import abridged, nearest
+from utilities.flags import LARGEST, Bounds, Flag, Number, Real, Whole, abridged, nearest
 
 # A switch reaches main.py as its bare flag, or not at all.
 COMMAND = ["${env}", "${interpreter}", "${program}", "${args_no_boolean_flags}"]
 GIVEN = {"config": "its values are the variants", "seed": "its values are the seeds"}
+NUMBERS = ("min", "max", "mu", "sigma", "q")  # of distributions
+ANY_NUMBER = Real("number", 0, "Of a distribution: perhaps an exponent.", Bounds(-LARGEST))
 SWITCHES = ("log_online", "completed")
 
 
@@ -76,7 +78,11 @@ def _sweep(
 
 
 def _swept(study: Study) -> dict[str, Any]:
-    """Parameters that the file adds to those of its variants, by the names of flags."""
+    """Parameters that the file adds to those of its variants, by the names of flags.
+
+    With values as main.py reads them: YAML takes 1e-5 for a text. Raises UserError for a parameter
+    that says no values, or some that main.py would refuse.
+    """
     swept = study.wandb.get("parameters") or {}
     if not isinstance(swept, dict):
         raise UserError(f"{study.file}: parameters of wandb must hold lines 'name: ...'.")
@@ -86,8 +92,7 @@ def _swept(study: Study) -> dict[str, Any]:
             raise UserError(f"{study.file}: wandb: there is no setting {name}{hint}.")
         if why := GIVEN.get(name) or OWN.get(name):
             raise UserError(f"{study.file}: wandb: {name} is no parameter of a sweep: {why}.")
-        _require_values(study, name, swept[name])
-    return swept
+    return {name: _read(study, name, parameter) for name, parameter in swept.items()}
 
 
 def _require_shared(study: Study, runs: Sequence[Planned], swept: Iterable[str]) -> None:
@@ -110,23 +115,53 @@ def _of_its_own(run: Planned, other: Planned, name: str) -> str | None:
     return None
 
 
-def _require_values(study: Study, name: str, parameter: object) -> None:
-    """Raises UserError for a parameter that says no values, or some that main.py refuses."""
-    if not isinstance(parameter, dict) or not parameter:
+def _read(study: Study, name: str, parameter: object) -> dict[str, Any]:
+    if not isinstance(parameter, dict) or not isinstance(parameter.get("values", []), list):
+        parameter = {}
+    if not parameter:
         raise UserError(
             f"{study.file}: wandb: parameter {name} must say its values, as {{values: [1, 2]}}."
         )
-    flag = KNOWN[name]
-    values = parameter.get("values", [])
-    stated = [*(values if isinstance(values, list) else [values])]
-    stated += [parameter[bound] for bound in ("value", "min", "max") if bound in parameter]
-    for value in stated:
-        try:
-            flag.read(value)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise UserError(
-                f"{study.file}: wandb: {name}: {abridged(value, of=repr)} is not {flag.expected}."
-            ) from error
+    try:
+        return {key: _read_part(KNOWN[name], parameter, key) for key in parameter}
+    except ValueError as error:
+        raise UserError(f"{study.file}: wandb: {name}: {error}.") from error
+
+
+def _read_part(flag: Flag, parameter: Mapping[str, Any], key: str) -> object:
+    """Raises ValueError, in words."""
+    content = parameter[key]
+    if key == "values":
+        return [_value(flag, value) for value in content]
+    if key == "value":
+        return _value(flag, content)
+    if key not in NUMBERS:
+        return content
+    if not isinstance(flag, Number):
+        raise ValueError(f"{key} is for numbers, and this is {flag.noun}")
+    is_value = isinstance(flag, Whole) and "distribution" not in parameter
+    return _read_entry(flag if is_value else ANY_NUMBER, content)
+
+
+def _value(flag: Flag, value: object) -> object:
+    if isinstance(value, list):
+        raise ValueError(
+            f"{abridged(value, of=repr)} is a list, and an agent hands over single values; make a "
+            "variant of each list"
+        )
+    entry = _read_entry(flag, value)
+    if problem := flag.problem(entry):
+        raise ValueError(problem.removesuffix("."))
+    return entry
+
+
+def _read_entry(flag: Flag, value: object) -> object:
+    """A number that YAML knows as one stays the one that it is: W&B divides 1 from 1.0."""
+    try:
+        entry = flag.read_entry(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{abridged(value, of=repr)} is not {flag.noun}") from error
+    return value if isinstance(flag, Real) and isinstance(value, int | float) else entry
 
 
 def _stated(run: Planned, swept: set[str]) -> dict[str, Any]:

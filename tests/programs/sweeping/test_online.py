@@ -85,6 +85,17 @@ def test_further_parameters_of_the_file_are_swept(written):
     }
 
 
+def test_numbers_reach_readers_of_yaml_as_numbers(written):
+    text = "settings: {{save_path: {here}/r}}\nvariants: {{a: }}\nwandb: {{parameters: {{" + (
+        "lr: {{distribution: log_uniform_values, min: 1e-5, max: 1e-3}}, decay: {{values: [1e-4]}},"
+        "bs: {{min: 8, max: 16}}, gamma: {{distribution: log_uniform, min: -3, max: -1}}}}}}"
+    )
+    swept = yaml.safe_load(written(text).read_text())["parameters"]
+    assert swept["lr"] == {"distribution": "log_uniform_values", "min": 1e-5, "max": 1e-3}
+    assert swept["decay"] == {"values": [1e-4]} and swept["bs"] == {"min": 8, "max": 16}
+    assert swept["gamma"] == {"distribution": "log_uniform", "min": -3, "max": -1}
+
+
 def test_variants_of_their_own_seeds_are_not_crossed_with_others(written):
     text = "settings: {{save_path: {here}/r}}\nvariants: {{a: {{seed: 3}}, b: {{seed: 4}}}}"
     settings = [parameters.parse(words[3:]) for words in commands(written(text))]
@@ -140,7 +151,15 @@ def test_a_dry_run_shows_the_sweep(tmp_path, capsys):
     [
         ("config: {values: [x]}", "config is no parameter of a sweep: its values are the variants"),
         ("lr: 5", "parameter lr must say its values"),
+        ("lr: {values: 5}", "parameter lr must say its values"),
         ("lr: {values: [abc]}", "lr: 'abc' is not a number"),
+        ("lr: {values: [-1]}", "lr: --lr must be above 0, not -1"),
+        ("lr: {min: abc, max: 1}", "lr: 'abc' is not a number"),
+        ("bs: {min: 1.5, max: 8}", "bs: 1.5 is not a whole number"),
+        ("optim: {min: 1, max: 2}", "optim: min is for numbers, and this is a text"),
+        ("class_text: {values: [null]}", "class_text: None is not a path"),
+        ("tau: {values: [[10, 20], [30]]}", "tau: [10, 20] is a list, and an agent hands over"),
+        ("evaluation_metrics: {value: [nmi]}", "evaluation_metrics: ['nmi'] is a list"),
     ],
 )
 def test_parameters_that_no_agent_could_hand_over_are_refused(tmp_path, capsys, parameter, why):
