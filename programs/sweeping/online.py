@@ -15,6 +15,7 @@ import parameters
 from programs.sweeping.settings import KNOWN, OWN
 from programs.sweeping.study import Planned, Study
 from utilities import run_folder
+from utilities.documents import WrittenNumber
 from utilities.errors import UserError
 from utilities.flags import LARGEST, Bounds, Flag, Number, Real, Whole, abridged, nearest
 
@@ -156,12 +157,12 @@ def _value(flag: Flag, value: object) -> object:
 
 
 def _read_entry(flag: Flag, value: object) -> object:
-    """A number that YAML knows as one stays the one that it is: W&B divides 1 from 1.0."""
+    """A whole number stays one: W&B divides 1 from 1.0."""
     try:
         entry = flag.read_entry(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{abridged(value, of=repr)} is not {flag.noun}") from error
-    return value if isinstance(flag, Real) and isinstance(value, int | float) else entry
+    return value if isinstance(flag, Real) and isinstance(value, int) else entry
 
 
 def _stated(run: Planned, swept: set[str]) -> dict[str, Any]:
@@ -173,5 +174,15 @@ def _stated(run: Planned, swept: set[str]) -> dict[str, Any]:
     }
 
 
+class _Dumper(yaml.SafeDumper):
+    """Options of W&B reach it as they are written."""
+
+
+_Dumper.add_representer(
+    WrittenNumber,
+    lambda dumper, number: dumper.represent_scalar("tag:yaml.org,2002:float", str(number)),
+)
+
+
 def _as_yaml(content: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
+    return yaml.dump(dict(content), Dumper=_Dumper, sort_keys=False, allow_unicode=True)

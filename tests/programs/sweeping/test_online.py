@@ -88,12 +88,15 @@ def test_further_parameters_of_the_file_are_swept(written):
 def test_numbers_reach_readers_of_yaml_as_numbers(written):
     text = "settings: {{save_path: {here}/r}}\nvariants: {{a: }}\nwandb: {{parameters: {{" + (
         "lr: {{distribution: log_uniform_values, min: 1e-5, max: 1e-3}}, decay: {{values: [1e-4]}},"
-        "bs: {{min: 8, max: 16}}, gamma: {{distribution: log_uniform, min: -3, max: -1}}}}}}"
+        "bs: {{min: 8, max: 16}}, gamma: {{distribution: log_uniform, min: -3, max: -1.50}}}}, "
+        "early_terminate: {{eta: 2.50}}}}"
     )
-    swept = yaml.safe_load(written(text).read_text())["parameters"]
+    path = written(text)
+    assert "eta: 2.50\n" in path.read_text()
+    swept = yaml.safe_load(path.read_text())["parameters"]
     assert swept["lr"] == {"distribution": "log_uniform_values", "min": 1e-5, "max": 1e-3}
     assert swept["decay"] == {"values": [1e-4]} and swept["bs"] == {"min": 8, "max": 16}
-    assert swept["gamma"] == {"distribution": "log_uniform", "min": -3, "max": -1}
+    assert swept["gamma"] == {"distribution": "log_uniform", "min": -3, "max": -1.5}
 
 
 def test_variants_of_their_own_seeds_are_not_crossed_with_others(written):
