@@ -36,6 +36,7 @@ from utilities.flags import (
     above,
     abridged,
     at_least,
+    entries_of,
     in_block,
     in_words,
     nearest_of,
@@ -105,6 +106,7 @@ FREE = (
     "log_online",
     "project",
     "group",
+    "group_by",
     "entity",
     "tags",
     "notes",
@@ -660,6 +662,10 @@ def _hyperparameters(
 
 def _is_size(text: str) -> object:
     return text == "auto" or re.fullmatch(r"[1-9]\d{0,8}[MG]B", text)
+
+
+def _is_stored_setting(text: str) -> bool:
+    return text in BY_NAME and text not in NOT_STORED
 
 
 def _is_tag(text: str) -> bool:
@@ -2077,6 +2083,15 @@ FLAGS: tuple[Flag, ...] = (
             ),
         ),
         Text(
+            "group_by",
+            (),
+            "Settings whose values are added to --group, as searches need it: runs that differ in "
+            "them are no seeds of one setting.",
+            metavar="FLAG",
+            check=_is_stored_setting,
+            form="the name of a setting",
+        ),
+        Text(
             "tags",
             (),
             "W&B tags of the run, by which runs are filtered.",
@@ -2788,6 +2803,9 @@ def _checked(settings: Settings, problems: list[str]) -> Settings:
 
 def _completed(settings: Settings) -> Settings:
     """The settings with those that stand for others replaced."""
+    if settings.group_by:  # of the values as they are given
+        settings.group, settings.group_by = _whole_group(settings), []
+        settings.stated, settings.given = settings.stated | {"group"}, settings.given | {"group"}
     if settings.use_float16:
         settings.precision, settings.use_float16 = "fp16", False
         settings.stated |= {"precision"}
@@ -2910,21 +2928,30 @@ def _support_limits(opt: argparse.Namespace) -> list[str]:
 
 
 def _group_as_folder(opt: argparse.Namespace) -> list[str]:
-    if opt.savename == NAMED_BY_GROUP and "/" in opt.group:
+    group = _whole_group(opt)
+    if opt.savename == NAMED_BY_GROUP and "/" in group:
         return [
-            f"--group {opt.group} names the run folder, which takes no slash; give --savename for "
+            f"--group {group} names the run folder, which takes no slash; give --savename for "
             "another name of the folder."
         ]
-    named = run_name(opt.savename, opt.group, seed=0)  # the seed may be no possible one
+    named = run_name(opt.savename, group, seed=0)  # the seed may be no possible one
     if (length := len(os.fsencode(named))) > LONGEST_NAME:
         flag = "group" if opt.savename == NAMED_BY_GROUP else "savename"
         return [
             f"--{flag} makes the name of the run folder {length} bytes long; it may have "
             f"{LONGEST_NAME}, as further runs and evaluations add something to it."
         ]
-    if not opt.group.isprintable():
-        return [f"--group {opt.group!a} holds characters that cannot be written to a file."]
+    if not group.isprintable():
+        return [f"--group {group!a} holds characters that cannot be written to a file."]
     return []
+
+
+def _whole_group(opt: argparse.Namespace) -> str:
+    """With the values of `--group_by`: guided_lr0.001; paths are without slashes there."""
+    named = [name for name in opt.group_by if _is_stored_setting(name)]
+    values = ["-".join(map(str, entries_of(getattr(opt, name)))) for name in named]
+    added = [f"{name}{value.replace('/', '-')}" for name, value in zip(named, values)]
+    return "_".join([opt.group, *added])
 
 
 def _model_that_is_not_there(opt: argparse.Namespace) -> list[str]:

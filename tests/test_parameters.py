@@ -371,6 +371,23 @@ def test_savename_is_group_plus_seed():
     assert parameters.run_name_of(parameters.parse(["--savename", "mine"])) == "mine"
 
 
+def test_runs_of_other_values_are_groups_of_their_own():
+    """The whole name is stored, so that a resumed run and an evaluation keep it."""
+    words = "--group g --group_by lr tau use_float16 source_path"
+    words += " --lr 0.001 --tau 3 5 --use_float16 --source_path a/b"
+    opt, whole = parameters.parse(words.split()), "g_lr0.001_tau3-5_use_float16True_source_patha-b"
+    assert parameters.run_name_of(opt) == f"{whole}_s0"
+    assert parameters.stored(opt)["group"] == whole and parameters.stored(opt)["group_by"] == []
+    assert not parameters.notices(opt)
+    (idle,) = parameters.notices(parameters.parse([*words.split(), "--savename", "s"]))
+    assert idle.startswith(f"--group {whole} has no effect, because")
+    _, problems = parameters.examine(["--group_by", "lrr", "wandb_key"])
+    assert [problem.split(" is not ")[0] for problem in problems] == [
+        "--group_by 'lrr'",
+        "--group_by 'wandb_key'",
+    ]
+
+
 @pytest.mark.parametrize("savename", ["group_plus_seed", "g_s3"])
 def test_stored_settings_with_another_seed_have_another_name(tmp_path, savename):
     """Older files hold the name that group and seed gave."""

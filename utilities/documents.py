@@ -2,7 +2,8 @@
 
 What the libraries take without a word (a key twice, half a character) or answer with a traceback
 (nesting without end) is a ValueError with a short reason, as everything else is that is not well
-formed. What YAML 1.1 reads as a number to the base of 8 or 60 is a text as it is written.
+formed. What YAML 1.1 reads as a date, or as a number in another form than the decimal one, is a
+text as it is written; and a decimal number is written again as it was, where it is a name.
 Nothing is imported before it is needed, so that help is instant.
 """
 
@@ -14,9 +15,24 @@ if TYPE_CHECKING:
     import yaml
 
 _TOO_DEEP = "it is nested too deeply"
-_OTHER_BASE = re.compile(r"[-+]?(0[0-9_]+|[0-9][0-9_]*(:[0-9]+)+(\.[0-9_]*)?)")
+# 010, 0x10 and 0b1; 1_000, 1:30 and 1:30.5; whole numbers as no program writes them.
+_NO_DECIMAL = re.compile(r"[-+]?0([0-9_]+|[bx].*)|.*[_:].*|\+[0-9]+|-0")
 _MERGED = ("tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")  # the keys << and =
 _HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
+
+
+class WrittenNumber(float):
+    """A number that is written otherwise than Python would: 1.50 is a name, too."""
+
+    text: str
+
+    def __new__(cls, value: float, text: str) -> "WrittenNumber":
+        number = super().__new__(cls, value)
+        number.text = text
+        return number
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 def from_json(text: str) -> Any:
@@ -43,13 +59,15 @@ def from_yaml(content: str | bytes) -> Any:
         """Each key once, characters only, and a line in what is wrong."""
 
         def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
-            if isinstance(node, yaml.ScalarNode) and _is_no_decimal(node):
+            if isinstance(node, yaml.ScalarNode) and _is_text_as_written(node):
                 node.tag = self.DEFAULT_SCALAR_TAG
             try:
-                return super().construct_object(node, deep)
+                value = super().construct_object(node, deep)
             except (AttributeError, OverflowError, ValueError) as error:
                 why = str(error) if isinstance(error, ValueError) else "it is not what its tag says"
                 raise yaml.MarkedYAMLError(None, None, why, node.start_mark) from error
+            is_other = isinstance(value, float) and str(value) != node.value
+            return WrittenNumber(value, node.value) if is_other else value
 
         def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> str:
             if isinstance(node.value, str) and _HALF_CHARACTER.search(node.value):
@@ -93,10 +111,12 @@ def _named_once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     return value
 
 
-def _is_no_decimal(node: "yaml.ScalarNode") -> bool:
-    """Whether YAML 1.1 takes for a number to another base what a person wrote: 010, 1:30."""
+def _is_text_as_written(node: "yaml.ScalarNode") -> bool:
+    """Whether YAML 1.1 takes for a date, or a number to another base, what a person wrote."""
+    if node.tag == "tag:yaml.org,2002:timestamp":
+        return True
     is_number = node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-    return is_number and bool(_OTHER_BASE.fullmatch(node.value))
+    return is_number and bool(_NO_DECIMAL.fullmatch(node.value))
 
 
 def _require_keys_once(keys: "Sequence[tuple[object, yaml.ScalarNode]]") -> None:

@@ -302,6 +302,13 @@ class Number(Flag):
         if problems := self.problems(self.initial()):
             raise ValueError(f"the default breaks its own bounds: {problems[0]}")
 
+    def read_entry(self, entry: object) -> int | float:
+        if isinstance(entry, bool) or not isinstance(entry, int | float | str):
+            raise ValueError("not a number")
+        if isinstance(entry, str) and "_" in entry:  # in which Python sees thousands
+            raise ValueError("no digits alone")
+        return self.kind(entry)
+
     def problem(self, entry: Any) -> str | None:
         if isinstance(entry, float) and not math.isfinite(entry):
             return f"--{self.name} must be a finite number, not {entry}."
@@ -323,10 +330,8 @@ class Whole(Number):
     noun: ClassVar[str] = "a whole number"
     kind: ClassVar[type] = int
 
-    def read_entry(self, entry: object) -> int:
-        if isinstance(entry, bool) or not isinstance(entry, int | float | str):
-            raise ValueError("not a number")
-        whole = int(entry)
+    def read_entry(self, entry: object) -> int | float:
+        whole = super().read_entry(entry)
         if isinstance(entry, float) and whole != entry:
             raise ValueError("not whole")
         return whole
@@ -337,11 +342,6 @@ class Real(Number):
 
     noun: ClassVar[str] = "a number"
     kind: ClassVar[type] = float
-
-    def read_entry(self, entry: object) -> float:
-        if isinstance(entry, bool) or not isinstance(entry, int | float | str):
-            raise ValueError("not a number")
-        return float(entry)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,10 +11,11 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-import yaml
-
+import parameters
 from utilities import log_file, run_folder
+from utilities.documents import from_yaml
 from utilities.errors import UserError, on_one_line
+from utilities.flags import read_stored
 from utilities.paths import absent, expanded
 from utilities.run_names import NAMED_BY_GROUP
 
@@ -282,15 +283,15 @@ def _is_run(folders: Sequence[str], files: Sequence[str]) -> bool:
 
 
 def _settings(file: Path) -> dict[str, Any]:
-    """Of a run that has not ended, or not yet; libyaml reads hundreds in a second."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    """Of a run that has not ended, or not yet."""
     try:
-        settings = yaml.load(file.read_bytes(), Loader=loader)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        settings = from_yaml(file.read_bytes())
+    except (OSError, ValueError) as error:
         raise UserError(f"The settings {file} of a run cannot be read.") from error
     if not isinstance(settings, dict):
         raise UserError(f"{file} holds no settings of a run.")
-    return settings
+    known, _ = read_stored(settings, parameters.FLAGS)
+    return settings | known
 
 
 def _mapping(facts: dict[str, Any], name: str) -> dict[str, Any]:

@@ -108,6 +108,8 @@ class Document:
                 self.wrong(f"YAML reads a name as {key}; write it in quotes.", *place)
                 continue
             here = (*place, str(key))
+            if str(key) in found:
+                self.wrong(f"{key} is there twice, with quotes and without.", *here)
             is_deeper = isinstance(value, dict) and len(here) < DEPTH
             found[str(key)] = self._by_text(value, here) if is_deeper else value
         return found

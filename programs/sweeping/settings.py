@@ -17,6 +17,7 @@ from utilities.flags import (
 # Flags that a sweep gives to its runs itself, and how.
 OWN = {
     "group": "the name of a variant is the group of its runs",
+    "group_by": "the name of a variant is the group of its runs",
     "savename": "a run is named by its variant and seed",
     "completed": "finished runs are left out by themselves",
     "resume": "interrupted runs go on by themselves",

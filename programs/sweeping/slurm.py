@@ -72,7 +72,7 @@ def _options(study: Study, runs: Sequence[Planned]) -> dict[str, str | None]:
     return {
         "job-name": name,
         "array": f"0-{len(runs) - 1}{at_once}",
-        "output": f"{_folder(runs)}/{name}-%a.log",
+        "output": f"{_folder(runs)}/{name}-%A-%a.log",  # task 0 is another run next time
         **USUAL,
         **study.slurm,
     }

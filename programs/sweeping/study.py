@@ -37,12 +37,14 @@ class Planned:
 
     Attributes:
         entry: of `datasets`, empty without. words: the flags that state its settings.
+        own: names of the settings that its variant states.
     """
 
     entry: str
     variant: str
     settings: parameters.Settings
     words: list[str]
+    own: frozenset[str]
 
     @property
     def name(self) -> str:
@@ -107,6 +109,11 @@ class _Draft(NamedTuple):
         for layer in self.layers:
             named |= layer.values
         return named if self.seed is None else named | {"seed": self.seed}
+
+    def own(self) -> frozenset[str]:
+        """Names of the settings that the variant states, here or on all datasets."""
+        layers = [layer for layer in self.layers if layer.place[-2:-1] == (VARIANTS,)]
+        return frozenset(itertools.chain(*(layer.values for layer in layers)))
 
     def place_of(self, names: Sequence[str]) -> Place:
         """Where one of some settings is stated last, or else where the variant is."""
@@ -256,7 +263,7 @@ def _checked(document: Document, draft: _Draft, group: str, further: Sequence[st
     if own:
         words += own
         examined, _ = parameters.examine(words)
-    return Planned(draft.entry, draft.variant, examined, words)
+    return Planned(draft.entry, draft.variant, examined, words, draft.own())
 
 
 def _not_of_config(examined: parameters.Settings) -> list[str]:
@@ -276,11 +283,22 @@ def _tell(document: Document, draft: _Draft, sentence: str, further: Sequence[st
 
 
 def _require_apart(document: Document, runs: Sequence[Planned]) -> None:
-    """No two runs of one folder, as a seed or a dataset behind -- would make them."""
-    first: dict[tuple[str, str], Planned] = {}
+    """No two runs of one name, by which they are told apart wherever they lie.
+
+    A seed or a dataset behind -- would make them, and names that run into each other: cub_x with y
+    and cub with x_y.
+    """
+    first: dict[str, Planned] = {}
     for run in runs:
-        other = first.setdefault((run.settings.save_path, run.label), run)
-        if other is not run:
+        other = first.setdefault(run.label, run)
+        if other.variant != run.variant:
+            document.wrong(
+                f"{run.label} would be the name of two runs: of variant {other.variant} on "
+                f"{other.entry}, and of {run.variant} on {run.entry}; rename one of these.",
+                "variants",
+                run.variant,
+            )
+        elif other is not run:
             document.wrong(
                 f"several of its runs come to be {run.label}, which one only can be; seeds and "
                 "datasets stand in the file, not behind --."

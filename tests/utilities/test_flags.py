@@ -226,8 +226,8 @@ def test_a_file_is_read(tmp_path, text, values):
         ("secret: x", "there is no setting 'secret'"),
         ("size: many", "size: 'many' is not a whole number"),
         ("size: 2.5", "size: 2.5 is not a whole number"),
-        ("size: .inf", "size: inf is not a whole number"),
-        ("size: .nan", "size: nan is not a whole number"),
+        ("size: .inf", "size: .inf is not a whole number"),
+        ("size: .nan", "size: .nan is not a whole number"),
         ("size: true", "size: True is not a whole number"),
         ("size: null", "size: None is not a whole number"),
         ("rate: true", "rate: True is not a number"),
@@ -240,7 +240,10 @@ def test_a_file_is_read(tmp_path, text, values):
         ("title: [a]", "is not a text"),
         ("title: true", "is not a text"),
         ("size: " + "9" * 5000, "is not valid YAML"),
-        ("title: 2024-99-99", "is not valid YAML"),
+        ("size: 2024-99-99", "size: '2024-99-99' is not a whole number"),
+        ("size: 0x10", "size: '0x10' is not a whole number"),
+        ("size: 1_000", "size: '1_000' is not a whole number"),
+        ("rate: 1_0.5", "rate: '1_0.5' is not a number"),
         ("- size", "flag: value"),
         ("size: [", "settings.yaml is not valid YAML: line 1: while parsing a flow"),
         ("rate: 1\nsize: b: c", "is not valid YAML: line 2: mapping values are not allowed"),
@@ -252,7 +255,7 @@ def test_a_file_is_read(tmp_path, text, values):
         ("title: a\0b", "is not valid YAML: position 8"),
         ('rate: 1\ntitle: "a\\ud800"', "is not valid YAML: line 2: \\ud800 is half a character"),
         ('"\\ud800": a', "\\ud800 is half a character"),
-        ("size: !!timestamp x", "is not valid YAML: line 1"),
+        ("size: !!timestamp x", "size: 'x' is not a whole number"),
         ("size: !!int x", "is not valid YAML: line 1"),
         ("size: !!python/name:os.system", "is not valid YAML: line 1"),
         ("size: &all [*all]", "]]] is not a whole number"),
@@ -265,6 +268,13 @@ def test_a_wrong_file_is_a_sentence_each(tmp_path, text, part):
     assert not values
     (problem,) = problems
     assert part in problem and len(problem) < 600 and "\n" not in problem
+
+
+def test_a_text_of_digits_is_the_one_that_is_written(tmp_path):
+    file = file_with(tmp_path, "target: 1.50\ntitle: 0x10\nrate: 0.50\nsize: +5")
+    values, problems = read_settings_file(file, FLAGS)
+    assert values == {"target": "1.50", "title": "0x10", "rate": 0.5, "size": 5} and not problems
+    assert type(values["rate"]) is float
 
 
 def test_a_file_that_is_not_there(tmp_path):

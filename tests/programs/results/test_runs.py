@@ -202,6 +202,19 @@ def test_a_damaged_run_has_a_problem_and_others_are_read(tmp_path):
         runs.read(no_settings)
 
 
+def test_settings_of_an_unfinished_run_are_those_of_a_finished_one(tmp_path):
+    """YAML writes a small number otherwise than JSON, and a name of digits may be edited in."""
+    folder = make_run(tmp_path, "a", 0)
+    unfinished(folder)
+    text = "seed: 0\nlr: 1.0e-05\nminer_parametric_support_lim: [1.0e-05, 1]\ngroup: 1.50\nold: 1"
+    (folder / "args.yaml").write_text(text)
+    settings = runs.read(folder).settings
+    lr, limits = 1e-05, [1e-05, 1.0]
+    assert str(settings) == str(
+        {"seed": 0, "lr": lr, "miner_parametric_support_lim": limits, "group": "1.50", "old": 1}
+    )
+
+
 @pytest.mark.parametrize(
     "three",
     [

@@ -79,8 +79,24 @@ def test_further_parameters_of_the_file_are_swept(written):
     path = written(text)
     assert yaml.safe_load(path.read_text())["project"] == "mine"
     settings = [parameters.parse(words[3:]) for words in commands(path)]
-    swept = {(one.group, one.no_figures, one.lr) for one in settings}
-    assert swept == set(itertools.product(["base", "guided"], [True, False], [0.1, 0.2]))
+    swept = itertools.product(["base", "guided"], [True, False], [0.1, 0.2])
+    assert {(one.group, one.no_figures, one.lr) for one in settings} == {
+        (f"{variant}_no_figures{figures}_lr{lr}", figures, lr) for variant, figures, lr in swept
+    }
+
+
+def test_numbers_reach_readers_of_yaml_as_numbers(written):
+    text = "settings: {{save_path: {here}/r}}\nvariants: {{a: }}\nwandb: {{parameters: {{" + (
+        "lr: {{distribution: log_uniform_values, min: 1e-5, max: 1e-3}}, decay: {{values: [1e-4]}},"
+        "bs: {{min: 8, max: 16}}, gamma: {{distribution: log_uniform, min: -3, max: -1.50}}}}, "
+        "early_terminate: {{eta: 2.50}}}}"
+    )
+    path = written(text)
+    assert "eta: 2.50\n" in path.read_text()
+    swept = yaml.safe_load(path.read_text())["parameters"]
+    assert swept["lr"] == {"distribution": "log_uniform_values", "min": 1e-5, "max": 1e-3}
+    assert swept["decay"] == {"values": [1e-4]} and swept["bs"] == {"min": 8, "max": 16}
+    assert swept["gamma"] == {"distribution": "log_uniform", "min": -3, "max": -1.5}
 
 
 def test_variants_of_their_own_seeds_are_not_crossed_with_others(written):
@@ -89,10 +105,40 @@ def test_variants_of_their_own_seeds_are_not_crossed_with_others(written):
     assert [(one.group, one.seed) for one in settings] == [("a", 3), ("b", 4)]
 
 
+def test_each_variant_of_each_dataset_has_a_file_of_its_own(written):
+    text = "settings: {{save_path: {here}/r}}\nvariants: {{half_x: , x: {{bs: 16}}}}\n" + (
+        "datasets: [cars196, cars196_half]\nseeds: [1]"
+    )
+    settings = [parameters.parse(words[3:]) for words in commands(written(text))]
+    ran = {(one.dataset, one.group) for one in settings}
+    assert ran == set(itertools.product(["cars196", "cars196_half"], ["half_x", "x"]))
+
+
 def test_a_parameter_that_is_no_flag_is_refused(tmp_path, capsys):
     (tmp_path / "a.yaml").write_text("variants: {a: }\nwandb: {parameters: {lrr: {value: 1}}}")
     assert sweep.main([str(tmp_path / "a.yaml"), "--wandb"]) == 2
     assert "there is no setting lrr (did you mean lr?)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "variants: {a: , b: {bs: 16}}",
+        "variants: {b: --bs 16}",
+        "variants: {b: }\ndatasets: {cub200: {variants: {b: {bs: 16}}}}",
+        "variants: {a: , b: {config: CONFIG}}",
+        "variants: {b: }\ndatasets: {cars196: {bs: 8}, cub200: {bs: 16}}",
+    ],
+)
+def test_what_tells_runs_apart_is_not_swept(tmp_path, capsys, rest):
+    (tmp_path / "c.yaml").write_text("bs: 16")
+    (tmp_path / "a.yaml").write_text(
+        "wandb: {parameters: {bs: {values: [8, 16]}}}\n"
+        + rest.replace("CONFIG", str(tmp_path / "c.yaml"))
+    )
+    assert sweep.main([str(tmp_path / "a.yaml"), "--wandb", "--dry_run"]) == 2
+    why = "bs is no parameter of a sweep: b on cub200 has bs of its own; leave it out"
+    assert why in capsys.readouterr().err
 
 
 def test_a_dry_run_shows_the_sweep(tmp_path, capsys):
@@ -108,7 +154,15 @@ def test_a_dry_run_shows_the_sweep(tmp_path, capsys):
     [
         ("config: {values: [x]}", "config is no parameter of a sweep: its values are the variants"),
         ("lr: 5", "parameter lr must say its values"),
+        ("lr: {values: 5}", "parameter lr must say its values"),
         ("lr: {values: [abc]}", "lr: 'abc' is not a number"),
+        ("lr: {values: [-1]}", "lr: --lr must be above 0, not -1"),
+        ("lr: {min: abc, max: 1}", "lr: 'abc' is not a number"),
+        ("bs: {min: 1.5, max: 8}", "bs: 1.5 is not a whole number"),
+        ("optim: {min: 1, max: 2}", "optim: min is for numbers, and this is a text"),
+        ("class_text: {values: [null]}", "class_text: None is not a path"),
+        ("tau: {values: [[10, 20], [30]]}", "tau: [10, 20] is a list, and an agent hands over"),
+        ("evaluation_metrics: {value: [nmi]}", "evaluation_metrics: ['nmi'] is a list"),
     ],
 )
 def test_parameters_that_no_agent_could_hand_over_are_refused(tmp_path, capsys, parameter, why):

@@ -93,7 +93,7 @@ def test_the_script_is_shown(tmp_path, capsys, monkeypatch):
     assert options == [
         "--job-name=paper",
         "--array=0-3%2",
-        f"--output={tmp_path}/runs/slurm/paper-%a.log",
+        f"--output={tmp_path}/runs/slurm/paper-%A-%a.log",
         "--requeue",
         "--open-mode=append",
         "--signal=B:USR1@120",

@@ -169,6 +169,9 @@ def test_what_stands_behind_counts_over_the_file(read, wrong):
         ("variants:\n  a: 3", ", line 2: a must hold lines of the form 'name: value'."),
         ("variants:\n  no: {}", ", line 1: YAML reads a name as False; write it in quotes."),
         ("variants: {a: }\nseeds: 3", ", line 2: seeds must be a list of whole numbers"),
+        ("variants: {a: }\nseeds: [0x2, 1_2]", ", line 2: seeds must be a list of whole numbers"),
+        ("variants: {a: {bs: 1_6}}", ", line 1: bs: '1_6' is not a whole number."),
+        ("variants: {1: , '1': }", ", line 1: 1 is there twice, with quotes and without."),
         ("variants: {a: }\nseeds: [-1]", ", line 2: --seed must be at least 0, not -1."),
         ("variants: {a: {seed: 1}}\nseeds: [1]", ", line 1: seed: the seeds of all runs stand in"),
         ("variants: {one: }\nbaseline: onne", ", line 2: baseline: there is no variant onne (did"),
@@ -237,6 +240,32 @@ def test_runs_of_one_folder_are_refused(wrong):
     text = "variants: {a: {lr: 1}}\nseeds: [0, 1]"
     (told,) = wrong(text, "--seed", "3")
     assert "several of its runs come to be" in told and "a_s3" in told
+
+
+def test_numbers_as_names_are_those_that_are_written(read):
+    planned = read("""
+        settings: {notes: 1.50, tags: [1.50, 2026-01-01T00:00:00, 010]}
+        variants: {1.50: {lr: 1.50}, 1.5e-3: {lr: 2}, 0x10: {lr: 3}, 1_000: {lr: 4}}
+        baseline: 1.5e-3
+    """)
+    assert [run.group for run in planned.runs] == ["1.50", "1.5e-3", "0x10", "1_000"]
+    settings = planned.runs[0].settings
+    assert settings.notes == "1.50" and settings.tags == ["1.50", "2026-01-01T00:00:00", "010"]
+    assert type(settings.lr) is float and settings.lr == 1.5 and planned.baseline == "1.5e-3"
+
+
+def test_names_that_run_into_each_other_are_refused(wrong):
+    """Wherever the runs lie: a sweep tells them apart by their names."""
+    told = wrong("""
+        variants: {a_b: , b: {lr: 1}}
+        datasets:
+          mine: {dataset: folder, source_path: A, save_path: A}
+          mine_a: {dataset: folder, source_path: B, save_path: B}
+    """)
+    assert told == [
+        ", line 2: folder/mine_a_b_s0 would be the name of two runs: of variant a_b on mine, and "
+        "of b on mine_a; rename one of these."
+    ]
 
 
 def test_what_is_no_flag_behind_the_dashes_is_no_value_of_a_flag_before_them(wrong):
