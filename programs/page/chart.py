@@ -12,6 +12,7 @@ STYLES = 8  # colours, dashes and marks that the style sheet tells apart
 MOST_MARKS = 40  # epochs of a line: more marks hide it
 NOTHING = "-"  # in the place of a value
 MOST_ROWS = 50  # of a table of values
+TINY = 1e-300  # of what is nearer no decimal step can be told
 
 Scale = Callable[[float], float]  # from a number to its place
 
@@ -115,8 +116,8 @@ def drawn(chart: Chart) -> Drawing | None:
 
 def ticks(low: float, high: float, most: int, *, whole: bool = False) -> list[float]:
     """Round numbers, about as many as asked, from at most `low` to at least `high`."""
-    if low == high:
-        margin = 1.0 if whole else abs(low) / 10 or 1.0
+    if high - low < TINY:
+        margin = 1.0 if whole or abs(low) < TINY else abs(low) / 10
         low, high = low - margin, high + margin
     rough = (high - low) / (most - 1)
     power = 10.0 ** math.floor(math.log10(rough))

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as some
 
 from programs.page import chart
@@ -28,6 +28,8 @@ def test_values_stand_where_the_labels_say():
 
 
 @given(FINITE, FINITE, some.integers(3, 8))
+@example(0.0, 5e-324, 3)
+@example(-1e-322, 1e-310, 8)
 def test_ticks_are_round_and_reach_around(one, other, most):
     low, high = sorted((one, other))
     found = chart.ticks(low, high, most)
