@@ -109,7 +109,7 @@ def parse(argv: list[str] | None) -> Flags:
         parser.error("argument --expand_alpha: it weighs the neighbours of --expand, which is 0")
     if flags.save_index and (problem := _not_kept(flags, flags.save_index)):
         parser.error(f"argument --save_index: {problem}")
-    if not (flags.index / SAVED_INDEX).is_file() and list(flags.index.glob("*.faiss")):
+    if _is_bare_index(flags.index):
         parser.error(
             f"argument --index: {flags.index} holds an index without its embeddings; give the "
             f"folder of programs.embed that it is of, with --save_index {flags.index}"
@@ -192,6 +192,12 @@ def _not_kept(flags: Flags, folder: Path) -> str | None:
     if flags.index_kind == "flat" and (index / GALLERY).is_file():
         return f"--index_kind flat needs no index, and {index} holds the embeddings already"
     return None
+
+
+def _is_bare_index(folder: Path) -> bool:
+    """Whether it is what --save_index made for shards that lie elsewhere."""
+    endings = {file.suffix for file in folder.glob("*")}
+    return ".faiss" in endings and endings <= {".faiss", ".json"}
 
 
 def _kept_in(flags: Flags) -> Path | None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from evaluation import faiss_library
 from programs import embed, embedding_file, image_index, images, search, trained
-from programs.constants import GALLERY
+from programs.constants import GALLERY, SAVED_INDEX
 from utilities.errors import UserError
 
 QUICK = ["--kernels", "0", "--device", "cpu"]
@@ -303,6 +303,14 @@ def test_wrong_flags_are_told_at_once(run_folder, photos, tmp_path, capsys, flag
     with pytest.raises(SystemExit) as stopped:
         search.main([str(run_folder), "--index", __file__, "--query", __file__, *given])
     assert stopped.value.code == 2 and part in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("beside", [(GALLERY, "shard_00000.npy"), (SAVED_INDEX,), ("a.jpg",)])
+def test_an_index_may_lie_beside_what_it_is_of(run_folder, tmp_path, beside):
+    for name in ("ivf.faiss", "ivf.json", *beside):
+        (tmp_path / name).touch()
+    flags = search.parse([str(run_folder), "--index", str(tmp_path), "--query", "x.jpg"])
+    assert flags.index == tmp_path
 
 
 def test_embeddings_that_are_not_finite_are_not_searched(
