@@ -12,6 +12,7 @@ import numpy as np
 from evaluation import faiss_library, large_search
 from evaluation.large_search import Found, Rows
 from programs.constants import GALLERY
+from programs.page.text import counted
 from utilities import durable, memory
 from utilities.errors import UserError, reason
 from utilities.progress import progress
@@ -134,14 +135,13 @@ class OpenIndex:
             _keep_known(self.kind, known, self.use.folder)
         if recall.queries:
             LOG.info(
-                "%s finds %.4f of the %d nearest: it loses %.2f %%, measured%s with %d %s.",
+                "%s finds %.4f of the %d nearest: it loses %.2f %%, measured%s with %s.",
                 self.kind,
                 recall.share,
                 k,
                 100 * (1 - recall.share),
                 before,
-                recall.queries,
-                "query" if recall.queries == 1 else "queries",
+                counted(recall.queries, "query", "queries"),
             )
 
     def _measured(self, vectors: np.ndarray, own_places: np.ndarray, k: int) -> Recall:
