@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -32,7 +32,7 @@ MET_WITHIN = 1800.0  # seconds that machines may take to start, one after the ot
 SILENT_FOR = 20.0  # seconds after which a process says that it waits for the others to start
 MAIN_SPEAKS_WITHIN = 1.0  # seconds that others leave to the first process to say what ended the run
 MAIN_STOPS_WITHIN = 5.0  # the same where it has been told to stop too, and may write a checkpoint
-KEPT_WITHIN = timedelta(minutes=1)  # for the last checkpoint
+KEPT_WITHIN = 60.0  # seconds that others leave to the first process for the last checkpoint
 STARTED_WITH = "/proc/{}/environ"  # the environment that a process, torchrun, was started with
 NUMBERS_AT_ONCE = 2**24  # of gradients that are summed in one message
 # In what torch raises where a process has lost another.
@@ -81,6 +81,7 @@ class _Group:
     store: "Store | None" = None
     on_gpus: "ProcessGroup | None" = None
     alone = 0  # how many `_alone` are around the current line
+    is_stopped = False  # whether all have agreed to stop at this step
 
 
 def place() -> Place:
@@ -252,6 +253,7 @@ def leave() -> None:
 
     dist.destroy_process_group()
     _Group.place, _Group.store, _Group.on_gpus = Place(), None, None
+    _Group.is_stopped = False
     cores.share(1)
 
 
@@ -492,6 +494,7 @@ class _Stops:
         for work, number in self.asked:
             work.wait()
             if number:
+                _Group.is_stopped = True
                 signals.answer(int(number))
         number = torch.tensor(signals.arrived())
         self.asked = [(dist.all_reduce(number, dist.ReduceOp.MAX, async_op=True), number)]
@@ -500,19 +503,32 @@ class _Stops:
 def after_main(work: Callable[[], None]) -> None:
     """Where all processes stop, the first does what is left to do, and the others wait for it.
 
-    They do not wait long, nor for ever: it may be gone.
+    They do not wait long, nor for ever: it may be gone. Nobody waits who stops alone, between two
+    agreements: the first process may be waiting for this one, in torch, where it hears no signal.
     """
     if is_main():
-        work()
-    if _Group.store is None:
-        return
-    try:
-        if is_main():
-            _Group.store.set("kept", "1")
-        else:
-            _Group.store.wait(["kept"], KEPT_WITHIN)
-    except RuntimeError:  # torch's, where the store has ended
-        pass
+        try:
+            work()
+        finally:
+            _say("kept")
+    elif _Group.is_stopped:
+        _await_said("kept", KEPT_WITHIN)
+
+
+def _say(word: str) -> None:
+    if _Group.store is not None:
+        with suppress(RuntimeError):  # torch's, where the store has ended
+            _Group.store.set(word, "1")
+
+
+def _await_said(word: str, seconds: float) -> None:
+    """In Python, where a second Ctrl-C is heard."""
+    until = time.monotonic() + seconds
+    with suppress(RuntimeError):  # torch's, where the store has ended
+        while _Group.store is not None and time.monotonic() < until:
+            if _Group.store.check([word]):
+                return
+            time.sleep(LOOKS)
 
 
 def is_first_to_tell(sentence: str, *, of_signal: bool = False) -> bool:
@@ -526,10 +542,8 @@ def is_first_to_tell(sentence: str, *, of_signal: bool = False) -> bool:
     if _Group.store is None:
         return speaks_for_machine()
     try:
-        patience = MAIN_STOPS_WITHIN if of_signal else MAIN_SPEAKS_WITHIN
-        until = time.monotonic() + (0 if is_main() else patience)
-        while time.monotonic() < until and not _Group.store.check(["told"]):
-            time.sleep(LOOKS)
+        if not is_main():
+            _await_said("told", MAIN_STOPS_WITHIN if of_signal else MAIN_SPEAKS_WITHIN)
         if _Group.store.add("telling", 1) > 1:
             return False
         _Group.store.set("told", sentence)

@@ -82,12 +82,16 @@ def held() -> Iterator[None]:
 
 @contextmanager
 def postponed() -> Iterator[None]:
-    """Inside, signals are noted: several processes answer them together, by `answer`."""
+    """Inside, signals are noted: several processes answer them together, by `answer`.
+
+    Raises Stopped or KeyboardInterrupt behind it for what has come too late for that.
+    """
     _State.holding += 1
     try:
         yield
     finally:
         _State.holding -= 1
+    _raise_arrived()
 
 
 def arrived() -> int:

@@ -7,7 +7,10 @@ from unittest import mock
 
 import main
 from training import Learner
+from utilities import processes
+from utilities.checkpoints import Keeper
 
+AN_HOUR = 3600.0
 TINY = """
     --dataset birds --arch test_resnet_frozen_normalize --not_pretrained --image_size 32
     --embed_dim 8 --loss margin --batch_mining distance --bs 8 --lr 1e-3 --kernels 0
@@ -37,6 +40,31 @@ def signalled(argv: list[str], rank: int, step: int, number: int) -> int:
 
 def killed(argv: list[str], rank: int, step: int) -> int:
     return signalled(argv, rank, step, signal.SIGKILL)
+
+
+def interrupted_at_the_start(argv: list[str], rank: int) -> int:
+    """Ctrl-C comes to one process before the third epoch, of which the others make a step."""
+    original = Learner.start_epoch
+
+    def start_and_signal(self, epoch):
+        original(self, epoch)
+        if epoch == 2 and os.environ["RANK"] == str(rank):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with (
+        mock.patch.object(Learner, "start_epoch", start_and_signal),
+        mock.patch.object(processes, "KEPT_WITHIN", AN_HOUR),
+    ):
+        return main.main(argv)
+
+
+def interrupted_twice(argv: list[str]) -> int:
+    """The second Ctrl-C comes to the first process while it writes its last checkpoint."""
+    with (
+        mock.patch.object(Keeper, "keep_begun", side_effect=KeyboardInterrupt),
+        mock.patch.object(processes, "KEPT_WITHIN", AN_HOUR),
+    ):
+        return signalled([*argv, "--evaluate_every", "3"], 1, 2, signal.SIGINT)
 
 
 def program(words: list[str]) -> int:

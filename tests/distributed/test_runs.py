@@ -95,6 +95,23 @@ def test_a_signal_to_one_process_stops_all_at_one_step(whole, photos, tmp_path, 
     assert_alike(tmp_path, whole)
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_stops_alone_waits_for_none_that_waits_for_it(photos, tmp_path, rank):
+    group = Group(
+        2, tmp_path / "said", runs.interrupted_at_the_start, flags(photos, tmp_path), rank
+    )
+    statuses = group.statuses(120)
+    assert statuses[rank] == 130 and statuses[1 - rank] == 2, group.errors()
+    (sentence,) = group.errors()
+    assert "go on with: torchrun --nproc_per_node 2 main.py --config" in sentence
+
+
+def test_a_second_ctrl_c_of_the_first_process_leaves_nobody_waiting(photos, tmp_path):
+    group = Group(2, tmp_path / "said", runs.interrupted_twice, flags(photos, tmp_path))
+    assert group.statuses(120) == [130, 130], group.errors()
+    assert "Nothing of epoch 1 is kept" in group.said()
+
+
 def test_a_stored_network_is_evaluated_by_two(whole, photos, tmp_path):
     argv = ["--evaluate_only", str(whole / "birds" / "r"), *flags(photos, tmp_path)]
     argv.remove("--resume")

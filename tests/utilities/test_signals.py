@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from utilities import report, signals
-from utilities.signals import Stopped, answered, held
+from utilities.signals import Stopped, answered, held, postponed
 
 pytestmark = pytest.mark.usefixtures("terminal")
 
@@ -68,6 +68,13 @@ def test_a_signal_that_a_finaliser_swallowed_is_not_lost():
             send()
         with held():
             pytest.fail("not stopped")
+
+
+def test_what_came_too_late_for_an_agreement_is_answered_behind_it():
+    with pytest.raises(Stopped), answered():
+        with postponed():
+            send()
+        pytest.fail("not stopped")
 
 
 def test_an_ending_program_is_left_alone():
