@@ -287,7 +287,7 @@ def build_network(
         opt.crop_scale_min, opt.crop_ratio_min, opt.color_jitter, opt.rand_augment
     )
     seen = (opt.augmentation, opt.image_size, network.mean, network.std)
-    return network, transforms.select(*seen, strength)
+    return network, transforms.select(*seen, strength, opt.interpolation)
 
 
 def _freeze(network: EmbeddingNetwork, stage: str) -> None:

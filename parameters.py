@@ -841,6 +841,15 @@ FLAGS: tuple[Flag, ...] = (
                 "red": "random crops of the scaled image",
             },
         ),
+        Choice(
+            "interpolation",
+            "bilinear",
+            "How images are resized, in training and evaluation.",
+            {
+                "bilinear": "as the paper does",
+                "bicubic": "as most transformers and towers of CLIP were trained",
+            },
+        ),
         Real(
             "crop_scale_min",
             0.08,

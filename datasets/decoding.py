@@ -202,8 +202,10 @@ def orientation_tag(turn: int) -> Image.Exif:
     return exif
 
 
-def resized(values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """uint8 [h, w, 3] -> [*size, 3], bilinear with antialiasing.
+def resized(
+    values: torch.Tensor, size: tuple[int, int], interpolation: str = "bilinear"
+) -> torch.Tensor:
+    """uint8 [h, w, 3] -> [*size, 3], bilinear or bicubic, with antialiasing.
 
     The same as Pillow's resize to within one level of 255.
     """
@@ -211,7 +213,7 @@ def resized(values: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         return values
     # [1, 3, h, w] in the strides that torch recognises as channels last, a quarter faster
     images = values[None].permute(0, 3, 1, 2)
-    scaled = torch.nn.functional.interpolate(images, size=size, mode="bilinear", antialias=True)
+    scaled = torch.nn.functional.interpolate(images, size=size, mode=interpolation, antialias=True)
     return scaled[0].permute(1, 2, 0)
 
 

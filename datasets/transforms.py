@@ -39,6 +39,7 @@ class Crops(NamedTuple):
     flips: bool  # mirror half of them
     mean: tuple[float, ...]  # of channels in 0..1
     std: tuple[float, ...]
+    interpolation: str = "bilinear"  # or bicubic
 
     def crop(
         self, source: Source, random: np.random.Generator, box: Box | None = None
@@ -55,7 +56,7 @@ class Crops(NamedTuple):
         reduction = largest_reduction(height, width, placement.scaled)
         values, down, across = source.pixels(reduction, top + height)
         rows, columns = _span(top * down, height * down), _span(left * across, width * across)
-        scaled = resized(values[rows, columns], placement.scaled)
+        scaled = resized(values[rows, columns], placement.scaled, self.interpolation)
         row, column = placement.corner
         crop = scaled[row : row + self.size, column : column + self.size]
         return self.colour(crop, random) if self.colour else crop
@@ -103,14 +104,18 @@ def select(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     strength: Strength = PAPER,
+    interpolation: str = "bilinear",
 ) -> Transforms:
     """The named augmentation and the evaluation transform that goes with it.
 
     Args:
         image_size: pixels of a crop, but see `crop_size`. mean, std: of channels in 0..1.
+        interpolation: bilinear or bicubic.
     """
     image_format = (augmentation, image_size, mean, std)
-    return Transforms(training(*image_format, strength), evaluation(*image_format))
+    return Transforms(
+        training(*image_format, strength, interpolation), evaluation(*image_format, interpolation)
+    )
 
 
 def short_side(image_size: int) -> int:
@@ -136,6 +141,7 @@ def training(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     strength: Strength = PAPER,
+    interpolation: str = "bilinear",
 ) -> Crops:
     """The named augmentation.
 
@@ -148,7 +154,8 @@ def training(
     )
     if augmentation == "red":
         place = partial(_random_window, short_side(image_size), size)
-    return Crops(size, place, _colour(augmentation == "adv", strength, mean), True, mean, std)
+    colour = _colour(augmentation == "adv", strength, mean)
+    return Crops(size, place, colour, True, mean, std, interpolation)
 
 
 def _colour(
@@ -162,11 +169,16 @@ def _colour(
 
 
 def evaluation(
-    augmentation: str, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]
+    augmentation: str,
+    image_size: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    interpolation: str = "bilinear",
 ) -> Crops:
     """Short side to N * 256/224, centre crop."""
     size = crop_size(augmentation, image_size)
-    return Crops(size, partial(_centre, short_side(image_size), size), None, False, mean, std)
+    place = partial(_centre, short_side(image_size), size)
+    return Crops(size, place, None, False, mean, std, interpolation)
 
 
 def _random_resized(

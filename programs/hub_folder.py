@@ -174,7 +174,7 @@ def _preprocessing(network: "Trained") -> dict[str, Any]:
         "input_size": (3, crop, crop),
         "crop_pct": _crop_share(crop, transforms.short_side(network.settings["image_size"])),
         "crop_mode": "center",
-        "interpolation": "bilinear",
+        "interpolation": network.transform.interpolation,
         "mean": network.network.mean,
         "std": network.network.std,
     }

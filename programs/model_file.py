@@ -29,7 +29,8 @@ PREPARATION = (
     f"p = json.load(open('{PREPROCESSING}'))",
     "width, height = (int(p['resize_short_side'] * side / min(image.size)) for side in image.size)",
     "left, top = (round((side - p['center_crop']) / 2) for side in (width, height))",
-    "image = image.resize((width, height), Image.Resampling.BILINEAR)"
+    "resample = Image.Resampling[p['interpolation'].partition(',')[0].upper()]",
+    "image = image.resize((width, height), resample)"
     ".crop((left, top, left + p['center_crop'], top + p['center_crop']))",
     "pixels = (np.asarray(image) / 255 - p['mean']) / p['std']",
     "images = pixels.astype(np.float32).transpose(2, 0, 1)[None]",
@@ -161,7 +162,7 @@ def preprocessing(network: Trained, made: Format) -> dict[str, Any]:
             "unit_length": embedder.unit_norm,
         },
         "resize_short_side": transforms.short_side(network.settings["image_size"]),
-        "interpolation": "bilinear, antialiased",
+        "interpolation": f"{network.transform.interpolation}, antialiased",
         "center_crop": crop,
         "scale": 1 / 255,
         "mean": list(embedder.mean),

@@ -39,6 +39,8 @@ from utilities.runtime import Runtime, select_device, use_own_cores
 LOG = logging.getLogger(__name__)
 # Beside the weights, what an embedding depends on.
 SHAPING = ("arch", "embed_dim", "augmentation", "image_size")
+# The same, with what runs did that were made before they could say it.
+SHAPING_SINCE = {"exif_orientation": "ignore", "interpolation": "bilinear"}
 FLAG = "CHECKPOINT"
 
 
@@ -120,8 +122,8 @@ class Trained:
         )
 
     def oriented(self) -> bool:
-        """Whether EXIF orientation is applied; runs from before the flag saw pixels as they lie."""
-        return self.settings.get("exif_orientation", "ignore") == "apply"
+        """Whether EXIF orientation is applied."""
+        return self.settings["exif_orientation"] == "apply"
 
     def require_finite_weights(self) -> None:
         """Raises UserError for weights that give no embedding."""
@@ -171,7 +173,7 @@ def load(
     checkpoint = checkpoints.load(path, FLAG)
     if checkpoint.within:
         LOG.info("%s is of a run that was left within an epoch, %s.", path, checkpoint.stage())
-    settings = checkpoint.settings
+    settings = SHAPING_SINCE | checkpoint.settings
     if missing := [name for name in SHAPING if name not in settings]:
         raise UserError(
             f"{FLAG} {path} does not say its {', '.join(missing)}; it is of another version of "
@@ -189,14 +191,16 @@ def load(
     )
     checkpoints.restore({checkpoint.evaluated: network}, checkpoint, FLAG)
     network.merge_adapters()
-    transform = transforms.evaluation(augmentation, image_size, network.mean, network.std)
+    transform = transforms.evaluation(
+        augmentation, image_size, network.mean, network.std, settings["interpolation"]
+    )
     network.to(runtime.device).eval()
-    return Trained(network, transform, settings, _identity(checkpoint), runtime)
+    return Trained(network, transform, settings, _identity(checkpoint, settings), runtime)
 
 
 def _require_possible(path: Path, settings: dict[str, Any]) -> None:
     """Raises UserError for a checkpoint whose settings no run can have had."""
-    for name in SHAPING:
+    for name in (*SHAPING, *SHAPING_SINCE):
         flag, value = parameters.BY_NAME[name], settings[name]
         try:
             problems = flag.problems(flag.read(value))
@@ -214,11 +218,13 @@ def _adapters(settings: dict) -> architectures.LowRank | None:
     return architectures.LowRank(rank, settings["lora_alpha"]) if rank else None
 
 
-def _identity(checkpoint: checkpoints.Checkpoint) -> str:
-    shaping = [checkpoint.settings[name] for name in SHAPING]
-    shaping.append(checkpoint.settings.get("exif_orientation", "ignore"))
-    if adapters := _adapters(checkpoint.settings):
+def _identity(checkpoint: checkpoints.Checkpoint, settings: dict) -> str:
+    """Options that are off are no part of it: that of a run made before them stays the same."""
+    shaping = [settings[name] for name in (*SHAPING, "exif_orientation")]
+    if adapters := _adapters(settings):
         shaping.append(adapters)
+    if settings["interpolation"] != SHAPING_SINCE["interpolation"]:
+        shaping.append(settings["interpolation"])
     digest = hashlib.sha256(json.dumps(shaping).encode())
     for name, tensor in sorted(checkpoint.tensors[checkpoint.evaluated].items()):
         digest.update(name.encode())

@@ -89,6 +89,32 @@ def test_evaluation_is_torchvisions(width, height, name):
     assert (found - expected).abs().max() <= 1.01 * LEVEL
 
 
+@pytest.mark.parametrize("side", [110, 73, 300])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_images_are_resized_as_pillow_does(interpolation, side):
+    """Black beside white too, where bicubic weights go beyond both."""
+    values = np.array(picture(150, 130))
+    values[::2, 50:] = np.where(values[::2, 50:] > 128, 255, 0)
+    image = Image.fromarray(values)
+    pair = transforms.select("red", side, MEAN, STD, interpolation=interpolation)
+    short, place = transforms.short_side(side), Image.Resampling[interpolation.upper()]
+    expected = np.asarray(image.resize((int(short * 150 / 130), short), place)).astype(int)
+    for crops in pair:
+        found = crops.crop(source(image), np.random.default_rng(0)).numpy()
+        top, left = crops.place(130, 150, np.random.default_rng(0)).corner
+        window = expected[top : top + side, left : left + side]
+        assert np.abs(found - window).max() <= 1
+
+
+def test_interpolations_are_not_the_same():
+    image = picture(150, 130)
+    crops = [
+        transforms.evaluation("base", 96, MEAN, STD, each).crop(source(image), None)
+        for each in ("bilinear", "bicubic")
+    ]
+    assert not torch.equal(*crops)
+
+
 @pytest.mark.parametrize("width, height", [(500, 375), (30, 300), (300, 30)])
 def test_crops_are_distributed_as_torchvisions(width, height):
     """Means of area, log ratio, centre, each within five standard errors."""

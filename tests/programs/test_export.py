@@ -32,12 +32,12 @@ def by_the_description(folder: Path, image: Path) -> np.ndarray:
     [
         ("test_resnet_frozen_double_normalize", "onnx", {}),
         ("test_vit_double", "onnx", {}),
-        ("test_vit_normalize", "torch", {}),
+        ("test_vit_normalize", "torch", {"interpolation": "bicubic"}),
         ("test_resnet_double", "torch", {"augmentation": "big"}),
         ("test_resnet_normalize", "hub", {"exif_orientation": "apply"}),
         ("test_resnet_normalize", "hub", {"exif_orientation": "ignore"}),
         ("test_resnet_double_normalize", "hub", {}),
-        ("test_vit_normalize", "hub", {}),
+        ("test_vit_normalize", "hub", {"interpolation": "bicubic"}),
     ],
 )
 def test_the_file_and_its_description_give_the_checkpoints_embeddings(
@@ -60,6 +60,11 @@ def test_the_file_and_its_description_give_the_checkpoints_embeddings(
     assert np.abs(given - expected).max() <= 1e-2 * np.abs(expected).max()
     described = json.loads((target / "preprocessing.json").read_text())
     assert described["exif_orientation"] == flags.get("exif_orientation", "apply")
+    interpolation = flags.get("interpolation", "bilinear")
+    assert described["interpolation"] == f"{interpolation}, antialiased"
+    if file_format == "hub":
+        configuration = json.loads((target / "config.json").read_text())
+        assert configuration["pretrained_cfg"]["interpolation"] == interpolation
     output = described["output"]
     assert output["shape"] == ["batch", 12] and output["unit_length"] == arch.endswith("normalize")
     shape = (5, *described["input"]["shape"][1:])  # a batch of another size
@@ -271,7 +276,7 @@ def test_the_card_tells_what_results_hold(run_folder, tmp_path, fact):
 
 def test_the_card_of_a_checkpoint_that_says_little(run_folder, tmp_path):
     network = trained.load(run_folder, "cpu")
-    settings = {name: network.settings[name] for name in trained.SHAPING}
+    settings = {name: network.settings[name] for name in (*trained.SHAPING, *trained.SHAPING_SINCE)}
     for left in (settings, settings | {"dataset": "my_*data*\n| x", "loss": "pml:A_b_"}):
         card = hub_folder.card(tmp_path / "x.pth.tar", replace(network, settings=left), "other")
         title = r"# test\_resnet\_normalize"

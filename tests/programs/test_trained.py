@@ -26,6 +26,24 @@ def test_the_identity_tells_networks_apart_not_files(make_checkpoint, tmp_path):
     assert len(set(identities)) == 4
 
 
+def test_the_identity_of_a_run_from_before_a_setting_is_that_of_its_default(
+    make_checkpoint, tmp_path
+):
+    whole = make_checkpoint("test_resnet_normalize", exif_orientation="ignore")
+    state = torch.load(whole, weights_only=True)
+    older = {
+        name: value
+        for name, value in state["settings"].items()
+        if name not in ("interpolation", "exif_orientation")
+    }
+    bicubic = state["settings"] | {"interpolation": "bicubic"}
+    identities = []
+    for settings in (state["settings"], older, bicubic):
+        torch.save(state | {"settings": settings}, tmp_path / "other.pt")
+        identities.append(trained.load(tmp_path / "other.pt", "cpu").identity)
+    assert identities[0] == identities[1] != identities[2]
+
+
 def test_the_network_is_ready_to_embed(make_checkpoint):
     checkpoint = make_checkpoint("test_resnet_frozen_normalize", augmentation="big")
     loaded = trained.load(checkpoint, "cpu")
@@ -47,6 +65,7 @@ def test_foreign_and_damaged_files_are_refused(make_checkpoint, tmp_path):
     torch.save(state | {"settings": {}}, older)
     torch.save(state | {"settings": state["settings"] | {"embed_dim": 13}}, other)
     odd = {"image_size": -1, "augmentation": "x", "arch": None, "embed_dim": "many"}
+    odd |= {"interpolation": "nearest", "exif_orientation": 6}
     for name, value in odd.items():
         torch.save(state | {"settings": state["settings"] | {name: value}}, tmp_path / "odd.pt")
         with pytest.raises(UserError, match=f"odd.pt is damaged .* among its settings, --{name}"):

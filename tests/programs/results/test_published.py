@@ -70,6 +70,7 @@ def test_a_row_has_its_numbers(flags, expected):
         {"use_tv_split": True, "tv_split_perc": 0.5},
         {"image_size": 64},
         {"augmentation": "adv"},
+        {"interpolation": "bicubic"},
         {"color_jitter": 0.1},
         {"rand_augment": 2},
         {"data_sampler": "random"},
