@@ -1,10 +1,13 @@
 """A sweep of Weights & Biases: its YAML, and a file of settings for each variant.
 
 The agents of W&B combine parameters freely, while a variant sets several at once and has a name; so
-each variant is a file for `--config`, one value of the parameter `config`.
+each variant is a file for `--config`, one value of the parameter `config`. An agent reads it when a
+run begins: a sweep of other variants has a folder of its own, so that nothing changes below it.
 """
 
+import hashlib
 import itertools
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from utilities.flags import LARGEST, Bounds, Flag, Number, Real, Whole, abridged
 # A switch reaches main.py as its bare flag, or not at all.
 COMMAND = ["${env}", "${interpreter}", "${program}", "${args_no_boolean_flags}"]
 GIVEN = {"config": "its values are the variants", "seed": "its values are the seeds"}
+DIGITS = 8  # of the digest in a folder's name
 NUMBERS = ("min", "max", "mu", "sigma", "q")  # of distributions
 ANY_NUMBER = Real("number", 0, "Of a distribution: perhaps an exponent.", Bounds(-LARGEST))
 SWITCHES = ("log_online", "completed")
@@ -29,20 +33,25 @@ SWITCHES = ("log_online", "completed")
 
 def files(study: Study, runs: Sequence[Planned]) -> dict[Path, str]:
     """What is written: the sweep first, then the settings of each variant."""
-    folder = Path(runs[0].settings.save_path) / "wandb_sweeps" / study.file.stem
     seeds = _seeds_of_all(runs)
     swept = _swept(study)
     _require_shared(study, runs, swept)
     given = {*swept, *(["seed"] if seeds else [])}
     apart = {"group_by": [KNOWN[name].name for name in swept]} if swept else {}
-    settings: dict[Path, Planned] = {}
+    variants: dict[str, str] = {}
     for run in runs:
         name = run.group if seeds else run.name
-        settings.setdefault(folder / run.settings.dataset / f"{name}.yaml", run)
-    return {
-        folder / "sweep.yaml": _as_yaml(_sweep(study, runs, seeds, list(settings))),
-        **{path: _as_yaml(_stated(run, given) | apart) for path, run in settings.items()},
-    }
+        text = _as_yaml(_stated(run, given) | apart)
+        variants.setdefault(f"{run.settings.dataset}/{name}.yaml", text)
+    folder = _folder(study, runs, variants)
+    paths = {folder / name: text for name, text in variants.items()}
+    return {folder / "sweep.yaml": _as_yaml(_sweep(study, runs, seeds, paths)), **paths}
+
+
+def _folder(study: Study, runs: Sequence[Planned], variants: Mapping[str, str]) -> Path:
+    digest = hashlib.sha256(json.dumps(variants).encode()).hexdigest()[:DIGITS]
+    name = f"{study.file.stem}-{digest}"
+    return Path(runs[0].settings.save_path) / "wandb_sweeps" / name
 
 
 def write(contents: Mapping[Path, str]) -> None:

@@ -69,10 +69,11 @@ def _options(study: Study, runs: Sequence[Planned]) -> dict[str, str | None]:
     """Of sbatch; those of the file come last."""
     name = on_one_line(study.file.stem)
     at_once = f"%{study.jobs}" if study.jobs else ""
+    beginning = f"{_folder(runs)}/{name}".replace("%", "%%")  # % begins what sbatch fills in
     return {
         "job-name": name,
         "array": f"0-{len(runs) - 1}{at_once}",
-        "output": f"{_folder(runs)}/{name}-%A-%a.log",  # task 0 is another run next time
+        "output": f"{beginning}-%A-%a.log",  # task 0 is another run next time
         **USUAL,
         **study.slurm,
     }

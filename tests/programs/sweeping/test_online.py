@@ -70,6 +70,16 @@ def test_an_agent_runs_what_the_sweep_would(written, tmp_path):
     assert runs.keys() == set(itertools.product(["cub200", "cars196"], ["base", "guided"], [0, 7]))
 
 
+def test_other_variants_change_nothing_below_the_agents_of_a_sweep(written):
+    """An agent reads a variant's file when its run begins, days later."""
+    first = written(STUDY)
+    before = {path: path.read_bytes() for path in first.parent.rglob("*.yaml")}
+    assert written(STUDY) == first
+    other = written(STUDY.replace("language_distill_w: 5", "language_distill_w: 6"))
+    assert other.parent != first.parent
+    assert {path: path.read_bytes() for path in first.parent.rglob("*.yaml")} == before
+
+
 def test_further_parameters_of_the_file_are_swept(written):
     """Switches too: each value reaches main.py, and none is held by the variant's file."""
     text = STUDY.replace("[cub200, cars196]", "[cub200]").replace("[0, 7]", "[0]") + (

@@ -105,6 +105,13 @@ def test_the_script_is_shown(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_percent_sign_in_a_path_is_none_of_sbatchs_patterns(tmp_path, capsys):
+    assert (
+        sweep.main([write(tmp_path, "x"), "--slurm", "--dry_run", "--", "--save_path", "50%j"]) == 0
+    )
+    assert "#SBATCH --output=50%%j/slurm/paper-%A-%a.log\n" in capsys.readouterr().out
+
+
 def test_without_a_cluster_the_script_is_left_for_one(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert sweep.main([write(tmp_path, "x"), "--slurm"]) == 2
