@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from criteria.base import Criterion
-from criteria.smooth_ap import one_minus_mean, ranked_above
+from criteria.soft_ranks import counted_above, one_minus_mean
 from utilities.functional import Constant, listed_pairs, pair_masks
 from utilities.types import ModelOutput
 
@@ -37,7 +37,8 @@ class RecallAtKLoss(Criterion):
         # Every (query, positive), M of them.
         queries, matches, real = listed_pairs(positives, width=len(labels))
         temperature = self.similarity_temperature
-        ranks = 1 + ranked_above(output.embeddings, queries, matches, temperature).sum(1)
+        above, _ = counted_above(output.embeddings, queries, matches, temperature)
+        ranks = 1 + above
         limits = self.limits.like(ranks)[:, None]
         within = ((limits - ranks) / self.rank_temperature).sigmoid().mean(0)  # [M]
         return one_minus_mean(within, queries, real, positives)

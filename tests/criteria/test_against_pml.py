@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 import batchminer
 import criteria
 from criteria.npair import tuples
-from criteria.smooth_ap import ranked_above
+from criteria.soft_ranks import counted_above
 from utilities.errors import UserError
 from utilities.types import ModelOutput
 
@@ -207,11 +207,9 @@ def test_smooth_ap_but_for_the_query_among_its_positives():
     x, labels = rows()[:9], torch.arange(9) // 3
     same, itself = labels[:, None] == labels[None, :], torch.eye(9, dtype=torch.bool)
     queries, matches = (same & ~itself).nonzero(as_tuple=True)
-    above = ranked_above(x, queries, matches, 0.01)
+    above, same_above = counted_above(x, queries, matches, 0.01, among=same)
     query_above = ((1 - (x[queries] * x[matches]).sum(1)) / 0.01).sigmoid()
-    precision = (1 + query_above + (above * same[queries]).sum(1)) / (
-        1 + query_above + above.sum(1)
-    )
+    precision = (1 + query_above + same_above) / (1 + query_above + above)
     above_the_query = ((x @ x.T - 1) / 0.01).sigmoid().masked_fill(itself, 0)
     of_the_query = (1 + (above_the_query * same).sum(1)) / (1 + above_the_query.sum(1))
     expected = 1 - (precision.sum() + of_the_query.sum()) / 27
