@@ -4,6 +4,7 @@ Each part gets plain, named values.
 """
 
 import logging
+import math
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -368,11 +369,17 @@ def in_order(opt: parameters.Settings, images: ImageSplit, runtime: Runtime) -> 
     """Every image once; of several processes each gets its part of the batches."""
     return loading.evaluation_batches(
         images,
-        batch_size=opt.bs,
+        batch_size=images_at_a_time(opt, runtime),
         workers=opt.kernels,
         pin=runtime.pins_batches,
         part=runtime.part,
     )
+
+
+def images_at_a_time(opt: parameters.Settings, runtime: Runtime) -> int:
+    """How many pass the network of a process together, in evaluation as in training."""
+    share = math.ceil(opt.bs / runtime.world_size)
+    return min(share, opt.micro_batch or share)
 
 
 def build_guidance(

@@ -50,6 +50,25 @@ TWO = Runtime(world_size=2)
 
 
 @pytest.mark.parametrize(
+    "flags, runtime, size",
+    [
+        ([], Runtime(), 7),
+        (["--micro_batch", "3"], Runtime(), 3),
+        ([], TWO, 4),
+        (["--micro_batch", "3"], TWO, 3),
+        (["--micro_batch", "5"], TWO, 4),
+    ],
+)
+def test_evaluation_passes_no_more_images_at_a_time_than_training(photos, flags, runtime, size):
+    place = ["--dataset", "birds", "--source_path", str(photos), "--kernels", "0"]
+    opt = settings(*place, "--bs", "7", "--samples_per_class", "1", *flags)
+    splits, _ = build.build_splits(opt)
+    _, transform = build.build_network(opt, runtime, load_weights=True)
+    images = splits.testing.with_transform(transform.evaluation)
+    assert len(next(iter(build.in_order(opt, images, runtime))).labels) == size
+
+
+@pytest.mark.parametrize(
     "arch, is_told",
     [("test_resnet_normalize", True), ("test_resnet_frozen_normalize", False), ("test_vit", False)],
 )

@@ -58,8 +58,8 @@ class MemoryAdvice(NamedTuple):
 
 
 OF_A_RUN = MemoryAdvice(
-    host="lower --bs, --image_size, --embed_dim or --cache_limit",
-    gpu="lower --bs (or --image_size in training), or use --precision bf16",
+    host="lower --bs or --micro_batch, --image_size, --embed_dim or --cache_limit",
+    gpu="lower --bs or --micro_batch (or --image_size in training), or use --precision bf16",
 )
 
 
