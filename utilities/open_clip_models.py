@@ -18,6 +18,7 @@ from utilities.paths import expanded, require_readable
 
 HUB = "hf-hub:"
 CONFIGURATION = "open_clip_config.json"
+QUICK = "-quickgelu"  # behind the name of a model: with the activation that OpenAI trained with
 # What a message calls the model, and what else can be taken, by the flag that takes its weights.
 ALTERNATIVES = {
     "--language_weights": ("language model", "--language_model minilm"),
@@ -68,10 +69,11 @@ def source(name: str, weights: str | None, **flags: str) -> OpenClip:
     Raises UserError for what open_clip does not know. `flags` as in `OpenClip`.
     """
     found = named(name, weights, **flags)
-    if not found.arch.startswith(HUB):
-        require_model(found)
-        _require_tag(found)
-    return found
+    if found.arch.startswith(HUB):
+        return found
+    require_model(found)
+    _require_tag(found)
+    return _with_activation(found)
 
 
 def named(name: str, weights: str | None, **flags: str) -> OpenClip:
@@ -83,6 +85,18 @@ def named(name: str, weights: str | None, **flags: str) -> OpenClip:
     is_file = bool(given) and Path(path).exists()
     tag, file = (None, path) if is_file else (given, None)
     return OpenClip(arch, tag, weights or file, **flags)
+
+
+def _with_activation(wanted: OpenClip) -> OpenClip:
+    """The same with the activation that weights of its tag were trained with.
+
+    open_clip has another model for it, and computes other vectors where it is given the plain one.
+    """
+    import open_clip
+
+    quick = f"{wanted.arch}{QUICK}"
+    is_quick = _published(wanted).get("quick_gelu") and quick in open_clip.list_models()
+    return wanted._replace(arch=quick) if is_quick else wanted
 
 
 def identity(name: str, origin: str) -> str:
