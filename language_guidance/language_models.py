@@ -206,7 +206,7 @@ def text_tower(source: OpenClip) -> LanguageModel:
 def _word_vectors(file: str, weights: str | None) -> LanguageModel:
     """Vectors of words, averaged over those of a text; `--language_weights` has no meaning."""
     return LanguageModel(
-        identity("vectors", file),
+        " ".join(identity("vectors", str(part)) for part in word_vectors.files_of(file)),
         lambda device: lambda texts: word_vectors.encode(file, texts),
         knows_sentences=False,
     )

@@ -21,6 +21,7 @@ LOG = logging.getLogger(__name__)
 JOINT = "['\N{RIGHT SINGLE QUOTATION MARK}.-]"
 WORD = re.compile(rf"\w+(?:{JOINT}\w+)*")
 JOINTS = re.compile(JOINT)
+WORDS = ".txt"  # the end of the file beside an `.npy`, a word a line
 
 
 def encode(file: str, texts: Sequence[str]) -> torch.Tensor:
@@ -37,7 +38,7 @@ def encode(file: str, texts: Sequence[str]) -> torch.Tensor:
     """
     words = [WORD.findall(text) for text in texts]
     wanted = {form for found in words for word in found for form in _forms(word)}
-    vectors = _read(Path(expanded(file)), wanted)
+    vectors = _read(files_of(file)[0], wanted)
     missing: dict[str, None] = {}
     rows = []
     for text, found in zip(texts, words):
@@ -59,6 +60,12 @@ def encode(file: str, texts: Sequence[str]) -> torch.Tensor:
             "%s lacks %d of the words, which count for nothing: %s.", file, len(missing), shown
         )
     return torch.from_numpy(np.stack(rows).astype(np.float32))
+
+
+def files_of(file: str) -> list[Path]:
+    """What is read: the file, and the one that has the words of an `.npy`."""
+    path = Path(expanded(file))
+    return [path, path.with_suffix(WORDS)] if path.suffix.lower() == ".npy" else [path]
 
 
 def _forms(word: str) -> list[str]:
@@ -120,7 +127,7 @@ def _of_array(file: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
     array = np.load(file, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise ValueError("it holds no array of numbers")
-    words = text_file.lines_of(file.with_suffix(".txt"))
+    words = text_file.lines_of(file.with_suffix(WORDS))
     if array.ndim != 2 or len(words) != len(array):
         raise ValueError(f"{len(words)} words, and an array of shape {array.shape}")
     for number, (word, row) in enumerate(zip(words, array), start=1):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from language_guidance import language_models, word_vectors
+from language_guidance import GuidanceSettings, class_vectors, language_models, word_vectors
 from utilities.errors import UserError
 
 VECTORS: dict[str, list[float]] = {
@@ -40,6 +40,15 @@ def test_the_mean_over_the_words(file):
     found = word_vectors.encode(str(file), texts)
     expected = [[0.5, 1, 0], [1, 0, 0], [0, 1, 1.5], [2.25, 0.25, 2]]
     assert found.dtype == torch.float32 and found.tolist() == expected
+
+
+def test_vectors_that_are_kept_follow_the_words_of_an_array(tmp_path):
+    np.save(tmp_path / "words.npy", np.eye(2, dtype=np.float32))
+    settings = GuidanceSettings(model=f"vectors:{tmp_path / 'words.npy'}")
+    for words in (["red", "dog"], ["dog", "red"]):
+        (tmp_path / "words.txt").write_text("\n".join(words))
+        found = class_vectors(settings, [("red",)], cache=tmp_path, device=torch.device("cpu"))
+        assert found.argmax().item() == words.index("red")
 
 
 def test_a_word_that_is_missing_counts_by_its_parts_or_is_told(file, caplog):
