@@ -397,6 +397,14 @@ def build_guidance(
     )
 
 
+def digests_of_texts(opt: parameters.Settings, training: ImageSplit) -> dict[str, str]:
+    """By what it is noticed that a resumed run reads other texts; none without guidance."""
+    if not opt.language_distill_w:
+        return {}
+    vocabulary = opt.language_pseudoclass_vocabulary if parameters.is_zero_shot(opt) else None
+    return language_guidance.digests_of_texts(guidance_settings(opt), training.captions, vocabulary)
+
+
 def build_classifier(
     opt: parameters.Settings, training: ImageSplit, runtime: Runtime
 ) -> language_guidance.Classifier:

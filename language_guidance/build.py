@@ -11,7 +11,14 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from language_guidance import class_matrix, controls, language_models, pseudolabels
+from language_guidance import (
+    class_matrix,
+    controls,
+    language_models,
+    pseudolabels,
+    word_vectors,
+    zero_shot,
+)
 from language_guidance.cache import digest, remember
 from language_guidance.guide import ContrastiveGuide, Guide, LanguageGuide, SquaredGuide
 from language_guidance.similarities import BankSimilarities, Blend, MatrixSimilarities, Source
@@ -201,6 +208,38 @@ def build(
         read = _by_texts(settings, encoder, captions, labels, classifier)
     guide = _guide(settings, read.source, embed_dim)
     return Guidance(guide.to(device), *read[1:])
+
+
+def digests_of_texts(
+    settings: GuidanceSettings, captions: list[tuple[str, ...]], vocabulary: str | None = None
+) -> dict[str, str]:
+    """By what it is noticed that files say something else than before: a digest of each source.
+
+    Args:
+        captions: as for `build`. vocabulary: file of the words of a zero-shot classifier.
+    Raises:
+        UserError: a file that cannot be read.
+    """
+    if settings.control in controls.WITHOUT_TEXTS:
+        return {}
+    kind, _, file = settings.model.partition(":")
+    if kind == class_matrix.KIND:
+        return {"similarities": _digest_of(class_matrix.files_of(file), settings.model)}
+    digests = {}
+    if kind == word_vectors.KIND:
+        digests["word vectors"] = _digest_of(word_vectors.files_of(file), settings.model)
+    if settings.reads_names:
+        digests["class texts"] = digest(captions)
+    if settings.reads_pseudolabels and vocabulary:
+        digests["vocabulary"] = digest(zero_shot.read_vocabulary(vocabulary))
+    return digests
+
+
+def _digest_of(files: list[Path], model: str) -> str:
+    try:
+        return digest(*files)
+    except OSError as error:
+        raise UserError(f"--language_model {model} cannot be read ({error.strerror}).") from error
 
 
 def _without_texts(settings: GuidanceSettings, classes: int) -> _Read:

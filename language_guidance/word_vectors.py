@@ -21,6 +21,7 @@ LOG = logging.getLogger(__name__)
 JOINT = "['\N{RIGHT SINGLE QUOTATION MARK}.-]"
 WORD = re.compile(rf"\w+(?:{JOINT}\w+)*")
 JOINTS = re.compile(JOINT)
+KIND = "vectors"
 WORDS = ".txt"  # the end of the file beside an `.npy`, a word a line
 
 
