@@ -473,7 +473,8 @@ def _tell_of_idle_rates(opt: parameters.Settings, criterion: criteria.Criterion)
     """Of flags for what an objective learns itself, which of a pml: one only the library knows."""
     if not opt.loss.startswith(parameters.PML) or any(True for _ in criterion.parameters()):
         return
-    given = {"loss_pml_lr": opt.loss_pml_lr >= 0, "criterion_decay": opt.criterion_decay > 0}
+    is_decaying = opt.criterion_decay > 0 and not parameters.maps_to_texts(opt)
+    given = {"loss_pml_lr": opt.loss_pml_lr >= 0, "criterion_decay": is_decaying}
     for name in (name for name, is_given in given.items() if is_given):
         LOG.info(
             "--%s %g has no effect, because --loss %s has no parameters of its own.",
