@@ -3100,6 +3100,11 @@ def _advice(opt: argparse.Namespace) -> list[str]:
             "--class_text does not guide beside --language_pseudoclass; only figures and metrics "
             "read it."
         )
+    if _is_guided(opt) and not maps_to_texts(opt) and "normalize" not in opt.arch.split("_"):
+        said.append(
+            "Guidance compares dot products of embeddings of any length, not their cosines, with "
+            f"the similarities of texts, because --arch {opt.arch} has no _normalize."
+        )
     if has_given_similarities(opt) and _is_guided_by_texts(opt) and _draws(opt):
         said.append(
             "Figures do not compare classes with language, because --language_model "

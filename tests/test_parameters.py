@@ -765,6 +765,10 @@ def shown(opt) -> dict[str, str]:
             ],
             ["--class_text", "has no effect"],
         ),
+        (
+            ["--language_distill_w", "1", "--arch", "resnet50_frozen"],
+            ["not their cosines", "--arch resnet50_frozen has no _normalize"],
+        ),
         (["--batch_mining", "intra_random"], ["--samples_per_class above 2"]),
         (["--project", "p"], ["--project p", "--log_online"]),
         (["--tags", "a", "b"], ["--tags a b has no effect", "--log_online is not given"]),
