@@ -211,7 +211,7 @@ def _clip(weights: str | None) -> LanguageModel:
 
 
 def _any_clip(name: str, weights: str | None) -> LanguageModel:
-    return text_tower(open_clip_models.source(name, weights))
+    return text_tower(open_clip_models.with_activation(open_clip_models.source(name, weights)))
 
 
 def text_tower(source: OpenClip) -> LanguageModel:

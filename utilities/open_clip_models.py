@@ -69,11 +69,10 @@ def source(name: str, weights: str | None, **flags: str) -> OpenClip:
     Raises UserError for what open_clip does not know. `flags` as in `OpenClip`.
     """
     found = named(name, weights, **flags)
-    if found.arch.startswith(HUB):
-        return found
-    require_model(found)
-    _require_tag(found)
-    return _with_activation(found)
+    if not found.arch.startswith(HUB):
+        require_model(found)
+        _require_tag(found)
+    return found
 
 
 def named(name: str, weights: str | None, **flags: str) -> OpenClip:
@@ -87,16 +86,18 @@ def named(name: str, weights: str | None, **flags: str) -> OpenClip:
     return OpenClip(arch, tag, weights or file, **flags)
 
 
-def _with_activation(wanted: OpenClip) -> OpenClip:
-    """The same with the activation that weights of its tag were trained with.
+def with_activation(wanted: OpenClip) -> OpenClip:
+    """The same with the activation that its weights were trained with, as far as they tell it.
 
-    open_clip has another model for it, and computes other vectors where it is given the plain one.
+    Tags do, and OpenAI's archives of TorchScript. open_clip has another model for it, and computes
+    other vectors where it is given the plain one.
     """
     import open_clip
 
+    file = wanted.weights if wanted.weights and Path(wanted.weights).is_file() else None
+    is_quick = _published(wanted).get("quick_gelu") or (file and torchscript.is_torchscript(file))
     quick = f"{wanted.arch}{QUICK}"
-    is_quick = _published(wanted).get("quick_gelu") and quick in open_clip.list_models()
-    return wanted._replace(arch=quick) if is_quick else wanted
+    return wanted._replace(arch=quick) if is_quick and quick in open_clip.list_models() else wanted
 
 
 def identity(name: str, origin: str) -> str:
