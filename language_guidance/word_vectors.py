@@ -29,38 +29,35 @@ def encode(file: str, texts: Sequence[str]) -> torch.Tensor:
     """[T, E] float32: the mean vector of the words of each text.
 
     A word counts as it is written, else in lower case, else by its parts. Words that the file lacks
-    are left out, and told.
+    are left out, and told; a text of which it has no word gets zeros.
 
     Args:
         file: text, a word and its numbers a line, with or without a first line that counts them; or
             `.npy` with the rows of the words of the file beside it that ends in `.txt`.
     Raises:
-        UserError: a file of another form, or a text of which it has no word.
+        UserError: a file of another form.
     """
     words = [WORD.findall(text) for text in texts]
     wanted = {form for found in words for word in found for form in _forms(word)}
     vectors = _read(files_of(file)[0], wanted)
     missing: dict[str, None] = {}
-    rows = []
-    for text, found in zip(texts, words):
+    rows: list[np.ndarray | None] = []
+    for found in words:
         known = []
         for word in found:
             own = _vectors_of(word, vectors)
             known += own
             if not own:
                 missing[word] = None
-        if not known:
-            raise UserError(
-                f"--language_model vectors:{file} has no word of {text!r}; give other texts with "
-                "--class_text."
-            )
-        rows.append(np.mean(known, axis=0))
+        rows.append(np.mean(known, axis=0) if known else None)
     if missing:
         shown = named(list(missing), 8)
         LOG.warning(
             "%s lacks %d of the words, which count for nothing: %s.", file, len(missing), shown
         )
-    return torch.from_numpy(np.stack(rows).astype(np.float32))
+    width = next((len(row) for row in rows if row is not None), 1)
+    whole = [np.zeros(width) if row is None else row for row in rows]
+    return torch.from_numpy(np.stack(whole).astype(np.float32))
 
 
 def files_of(file: str) -> list[Path]:

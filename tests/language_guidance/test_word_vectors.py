@@ -58,9 +58,11 @@ def test_a_word_that_is_missing_counts_by_its_parts_or_is_told(file, caplog):
     assert "lacks 2 of the words" in caplog.text and "unicorn, zebra" in caplog.text
 
 
-def test_a_text_without_any_known_word_is_refused(file):
-    with pytest.raises(UserError, match="no word of 'unicorn'.*--class_text"):
-        word_vectors.encode(str(file), ["red", "unicorn"])
+def test_a_text_without_any_known_word_is_refused(file, tmp_path):
+    settings, texts = GuidanceSettings(model=f"vectors:{file}"), [("red",), ("unicorn",)]
+    with pytest.raises(UserError, match="'unicorn' is zero, as where none of its words.*_text"):
+        class_vectors(settings, texts, cache=tmp_path / "cache", device=torch.device("cpu"))
+    assert not word_vectors.encode(str(file), ["unicorn"]).any()
 
 
 @pytest.mark.parametrize(
