@@ -404,6 +404,14 @@ def build_guidance(
     )
 
 
+def digests_of_texts(opt: parameters.Settings, training: ImageSplit) -> dict[str, str]:
+    """By what it is noticed that a resumed run reads other texts; none without guidance."""
+    if not opt.language_distill_w:
+        return {}
+    vocabulary = opt.language_pseudoclass_vocabulary if parameters.is_zero_shot(opt) else None
+    return language_guidance.digests_of_texts(guidance_settings(opt), training.captions, vocabulary)
+
+
 def build_classifier(
     opt: parameters.Settings, training: ImageSplit, runtime: Runtime
 ) -> language_guidance.Classifier:
@@ -472,7 +480,8 @@ def _tell_of_idle_rates(opt: parameters.Settings, criterion: criteria.Criterion)
     """Of flags for what an objective learns itself, which of a pml: one only the library knows."""
     if not opt.loss.startswith(parameters.PML) or any(True for _ in criterion.parameters()):
         return
-    given = {"loss_pml_lr": opt.loss_pml_lr >= 0, "criterion_decay": opt.criterion_decay > 0}
+    is_decaying = opt.criterion_decay > 0 and not parameters.maps_to_texts(opt)
+    given = {"loss_pml_lr": opt.loss_pml_lr >= 0, "criterion_decay": is_decaying}
     for name in (name for name, is_given in given.items() if is_given):
         LOG.info(
             "--%s %g has no effect, because --loss %s has no parameters of its own.",

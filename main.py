@@ -64,9 +64,10 @@ def run(opt: parameters.Settings, command: str) -> None:
     settings = parameters.stored(opt)
     seeding.seed_everything(opt.seed)
     data = build.build_data(opt)
-    identity = data.fingerprint()
+    identity, texts = data.fingerprint(), build.digests_of_texts(opt, data.splits.training)
     if resumed:
         checkpoints.require_same_data(resumed, identity)
+        checkpoints.tell_other_texts(resumed, texts)
     network, transform = build.build_network(opt, runtime, load_weights=resumed is None)
     # The criterion comes before the language models: these may draw random numbers as they load.
     criterion = build.build_criterion(opt, data, network, runtime)
@@ -90,7 +91,7 @@ def run(opt: parameters.Settings, command: str) -> None:
             learner.state_dict,
             records,
             settings=settings,
-            data=identity,
+            data=identity | texts,
             minutes=opt.checkpoint_every,
             started=started,
         )

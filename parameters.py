@@ -481,6 +481,11 @@ def _reads_texts(settings: argparse.Namespace) -> bool:
     return by_texts or _draws_texts(settings) or _measures_semantics(settings)
 
 
+def maps_to_texts(settings: argparse.Namespace) -> bool:
+    """Whether guidance learns a map from embeddings to texts."""
+    return _is_guided(settings) and settings.language_loss == "contrastive"
+
+
 def _reads_names(settings: argparse.Namespace) -> bool:
     """Whether guidance by texts reads names of classes, alone or beside pseudolabels."""
     return not settings.language_pseudoclass or settings.language_pseudoclass_share < 1
@@ -536,6 +541,7 @@ MINES = Need(
 )
 GUIDED = (TRAINS, needs_above_zero("language_distill_w"))
 PSEUDOLABELS = needs_on("language_pseudoclass")
+OF_PSEUDOLABELS = (PSEUDOLABELS, needs_above_zero("language_pseudoclass_share"))
 BY_TEXTS = needs_other_than("language_control", *WITHOUT_TEXTS)
 OF_CLASSES = needs_one_of("language_pseudoclass_level", "class")
 OF_SENTENCES = Need(
@@ -568,10 +574,10 @@ READS_CLASS_TEXTS = Need(
     "neither guidance (--language_distill_w {language_distill_w}), figures nor a metric reads "
     "class texts",
 )
-LEARNING_OBJECTIVE = Need(
-    lambda settings, _: _objective_learns(settings),
-    "an objective with parameters of its own",
-    "the objective has no parameters of its own (--loss {loss})",
+LEARNS_BESIDE_NETWORK = Need(
+    lambda settings, _: _objective_learns(settings) or maps_to_texts(settings),
+    "an objective with parameters of its own, or guidance with --language_loss contrastive",
+    "neither the objective (--loss {loss}) nor guidance has parameters of its own",
 )
 LOGGED = Need(
     lambda settings, _: settings.log_online or settings.tensorboard,
@@ -1858,9 +1864,10 @@ FLAGS: tuple[Flag, ...] = (
             "criterion_decay",
             0,
             "Weight decay of what the objective learns itself (class margins, proxies, class "
-            "weights, networks beside the trunk); the paper's code has none there.",
+            "weights, networks beside the trunk), and guidance (the map of --language_loss "
+            "contrastive); the paper's code has none there.",
             at_least(0),
-            needs=(LEARNING_OBJECTIVE,),
+            needs=(LEARNS_BESIDE_NETWORK,),
         ),
         Choice(
             "scheduler",
@@ -2214,28 +2221,28 @@ FLAGS: tuple[Flag, ...] = (
             5,
             "Number of pseudolabels per class.",
             within(1, 1000),
-            needs=(*GUIDED, BY_TEXTS, PSEUDOLABELS),
+            needs=(*GUIDED, BY_TEXTS, *OF_PSEUDOLABELS),
         ),
         Choice(
             "language_pseudoclass_level",
             "class",
             "Whose pseudolabels guide.",
             {"class": "those of each class", "sample": "those of each image"},
-            needs=(*GUIDED, BY_TEXTS, PSEUDOLABELS),
+            needs=(*GUIDED, BY_TEXTS, *OF_PSEUDOLABELS),
         ),
         Choice(
             "language_pseudoclass_ranks",
             "equal",
             "What each of the top pseudolabels counts.",
             {"equal": "as much as the others", "probability": "its probability among them"},
-            needs=(*GUIDED, BY_TEXTS, PSEUDOLABELS),
+            needs=(*GUIDED, BY_TEXTS, *OF_PSEUDOLABELS),
         ),
         Choice(
             "language_pseudoclass_mean",
             "logits",
             "What is averaged over the images of a class.",
             {"logits": "as in the paper", "probabilities": "each image counts the same"},
-            needs=(*GUIDED, BY_TEXTS, PSEUDOLABELS, OF_CLASSES),
+            needs=(*GUIDED, BY_TEXTS, *OF_PSEUDOLABELS, OF_CLASSES),
         ),
         Text(
             "language_pseudoclass_arch",
@@ -2244,7 +2251,7 @@ FLAGS: tuple[Flag, ...] = (
             "22k), or clip:<model/weights>, an open_clip model over "
             "--language_pseudoclass_vocabulary.",
             metavar="NAME",
-            needs=(*GUIDED, BY_TEXTS, PSEUDOLABELS),
+            needs=(*GUIDED, BY_TEXTS, *OF_PSEUDOLABELS),
         ),
         Place(
             "language_pseudoclass_vocabulary",
@@ -2253,7 +2260,7 @@ FLAGS: tuple[Flag, ...] = (
             "--language_primer is put around each.",
             metavar="FILE",
             existing="file",
-            needs=(*GUIDED, BY_TEXTS, PSEUDOLABELS, ZERO_SHOT),
+            needs=(*GUIDED, BY_TEXTS, *OF_PSEUDOLABELS, ZERO_SHOT),
         ),
         Place(
             "language_pseudoclass_weights",
@@ -2262,7 +2269,7 @@ FLAGS: tuple[Flag, ...] = (
             "set of ImageNet's classes.",
             metavar="FILE",
             existing="file",
-            needs=(*GUIDED, BY_TEXTS, PSEUDOLABELS),
+            needs=(*GUIDED, BY_TEXTS, *OF_PSEUDOLABELS),
         ),
         Choice(
             "language_loss", "kl", "How language is taken in.", LANGUAGE_LOSS_LINES, needs=GUIDED
@@ -2882,7 +2889,7 @@ def _contradictions(opt: Settings) -> list[str]:
         ("--evaluate_only", opt.evaluate_only, "--resume", opt.resume),
         (
             "--language_loss contrastive",
-            opt.language_loss == "contrastive" and _is_guided(opt),
+            maps_to_texts(opt),
             "--language_control onehot",
             opt.language_control == "onehot",
         ),
@@ -3093,6 +3100,11 @@ def _advice(opt: argparse.Namespace) -> list[str]:
         said.append(
             "--class_text does not guide beside --language_pseudoclass; only figures and metrics "
             "read it."
+        )
+    if _is_guided(opt) and not maps_to_texts(opt) and "normalize" not in opt.arch.split("_"):
+        said.append(
+            "Guidance compares dot products of embeddings of any length, not their cosines, with "
+            f"the similarities of texts, because --arch {opt.arch} has no _normalize."
         )
     if has_given_similarities(opt) and _is_guided_by_texts(opt) and _draws(opt):
         said.append(

@@ -5,6 +5,7 @@ Expert names, captions, or what a language model wrote about each class.
 
 import csv
 import io
+import logging
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from utilities.documents import from_json
 from utilities.errors import UserError, named
 from utilities.rows import as_written
 
+LOG = logging.getLogger(__name__)
 FORMS = (
     'a .json file {"class": "text"} or {"class": ["text", "text"]}, '
     "or a .csv file with the columns class and text, a row a text"
@@ -23,8 +25,9 @@ FORMS = (
 def with_captions(listing: Listing, path: str) -> Listing:
     """The listing with the file's texts as captions.
 
-    A class is named in the file as in the dataset, or by its text. Raises UserError for classes of
-    the file that the dataset does not have, and for training classes that the file lacks.
+    A class is named in the file as in the dataset, or by its text. Other classes than those that
+    train may lack a text, which is told. Raises UserError for classes of the file that the dataset
+    does not have, and for training classes that the file lacks.
     """
     texts = read(path)
     class_names = [category.name for category in listing.categories]
@@ -43,6 +46,13 @@ def with_captions(listing: Listing, path: str) -> Listing:
         classes = "class" if len(missing) == 1 else "classes"
         raise UserError(
             f"--class_text {path} has no text for the training {classes} {named(missing)}."
+        )
+    if named_only := [each.name for each in categories if not each.captions]:
+        LOG.info(
+            "--class_text %s has no text for classes that do not train (%s): metrics and figures "
+            "that compare classes with language read their names.",
+            path,
+            named(named_only),
         )
     return listing._replace(categories=categories)
 

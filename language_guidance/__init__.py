@@ -9,6 +9,7 @@ from language_guidance.build import (
     GuidanceSettings,
     build,
     class_vectors,
+    digests_of_texts,
 )
 from language_guidance.guide import (
     ContrastiveGuide,
@@ -34,6 +35,7 @@ __all__ = [
     "build",
     "class_similarities",
     "class_vectors",
+    "digests_of_texts",
     "distillation_loss",
     "nearest_classes",
 ]

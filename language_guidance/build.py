@@ -11,13 +11,20 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from language_guidance import class_matrix, controls, language_models, pseudolabels
+from language_guidance import (
+    class_matrix,
+    controls,
+    language_models,
+    pseudolabels,
+    word_vectors,
+    zero_shot,
+)
 from language_guidance.cache import digest, remember
 from language_guidance.guide import ContrastiveGuide, Guide, LanguageGuide, SquaredGuide
 from language_guidance.similarities import BankSimilarities, Blend, MatrixSimilarities, Source
 from language_guidance.text_bank import TextBank
 from utilities import processes
-from utilities.errors import UserError
+from utilities.errors import UserError, named
 from utilities.fingerprint import stamps
 from utilities.report import duration
 from utilities.types import Batch, PixelBatch
@@ -131,9 +138,19 @@ class _Encoder(NamedTuple):
     cache: Path
     device: torch.device
 
-    def vectors(self, texts: list[str]) -> torch.Tensor:
-        """[T, E] float32, on the CPU; of several primers the mean of the unit vectors."""
+    def vectors(self, texts: list[str], *, may_lack: bool = False) -> torch.Tensor:
+        """[T, E] float32, on the CPU; of several primers the mean of the unit vectors.
+
+        Args:
+            may_lack: zeros stay of texts of which word vectors have no word.
+        Raises:
+            UserError: a text whose vector has no direction.
+        """
         of_primers, seconds = zip(*(self._vectors(texts, primer) for primer in self.primers))
+        for vectors in of_primers:
+            _require_directions(
+                vectors, texts, may_be_zero=may_lack and not self.model.knows_sentences
+            )
         _tell(f"{len(texts):,} texts encoded", sum(seconds))
         if len(of_primers) == 1:
             return of_primers[0]
@@ -154,18 +171,21 @@ class _Encoder(NamedTuple):
 
         key = digest(language_models.ENCODING_VERSION, self.model.identity, texts, primer)
         vectors = remember(self.cache, "text", key, compute, shape=(len(texts), None))
-        _require_directions(vectors, texts)
         return vectors, seconds
 
 
-def _require_directions(vectors: torch.Tensor, texts: list[str]) -> None:
+def _require_directions(
+    vectors: torch.Tensor, texts: list[str], *, may_be_zero: bool = False
+) -> None:
     """Raises UserError for a vector without direction: similarities by it would mean nothing."""
     is_unit = (normalize(vectors, dim=1).norm(dim=1) - 1).abs() < UNIT_TOLERANCE
-    if not is_unit.all():
-        row = int(is_unit.int().argmin())
+    is_fine = is_unit | ~vectors.bool().any(dim=1) if may_be_zero else is_unit
+    if not is_fine.all():
+        row = int(is_fine.int().argmin())
         raise UserError(
-            f"--language_model: the vector of the text {texts[row]!r} is zero, or beyond what can "
-            "be computed with; give another text with --class_text, or take another model."
+            f"--language_model: the vector of the text {texts[row]!r} is zero, as where none of "
+            "its words is known, or beyond what can be computed with; give another text with "
+            "--class_text, or take another model."
         )
 
 
@@ -201,6 +221,38 @@ def build(
         read = _by_texts(settings, encoder, captions, labels, classifier)
     guide = _guide(settings, read.source, embed_dim)
     return Guidance(guide.to(device), *read[1:])
+
+
+def digests_of_texts(
+    settings: GuidanceSettings, captions: list[tuple[str, ...]], vocabulary: str | None = None
+) -> dict[str, str]:
+    """By what it is noticed that files say something else than before: a digest of each source.
+
+    Args:
+        captions: as for `build`. vocabulary: file of the words of a zero-shot classifier.
+    Raises:
+        UserError: a file that cannot be read.
+    """
+    if settings.control in controls.WITHOUT_TEXTS:
+        return {}
+    kind, _, file = settings.model.partition(":")
+    if kind == class_matrix.KIND:
+        return {"similarities": _digest_of(class_matrix.files_of(file), settings.model)}
+    digests = {}
+    if kind == word_vectors.KIND:
+        digests["word vectors"] = _digest_of(word_vectors.files_of(file), settings.model)
+    if settings.reads_names:
+        digests["class texts"] = digest(captions)
+    if settings.reads_pseudolabels and vocabulary:
+        digests["vocabulary"] = digest(zero_shot.read_vocabulary(vocabulary))
+    return digests
+
+
+def _digest_of(files: list[Path], model: str) -> str:
+    try:
+        return digest(*files)
+    except OSError as error:
+        raise UserError(f"--language_model {model} cannot be read ({error.strerror}).") from error
 
 
 def _without_texts(settings: GuidanceSettings, classes: int) -> _Read:
@@ -348,24 +400,26 @@ def _pseudolabel_texts(
 ) -> _Texts:
     """The classes of the classifier that the images show, by class or by image."""
     names = pseudolabels.class_names() if classifier.names is None else classifier.names
-    _require_enough(names, settings.pseudoclass_topk)
     vocabulary = sorted(set(names))
     # Before the classification, which may take an hour: a language model that cannot be had
     # should fail first.
-    vectors = encoder.vectors(vocabulary)
+    vectors = encoder.vectors(vocabulary, may_lack=True)
     row_of = {name: row for row, name in enumerate(vocabulary)}
     text_rows = torch.tensor([row_of[name] for name in names])  # [V] of the classifier's classes
+    is_known = vectors.bool().any(dim=1)[text_rows]
+    _require_enough(is_known, names, settings.pseudoclass_topk)
     if classifier.texts is None:
         logits = _outputs(classifier, encoder, (len(labels), len(names)))
     else:
         primers = language_models.primers(settings.primer)
-        named = encoder._replace(model=classifier.texts, primers=primers).vectors(names)
-        images = _outputs(classifier, encoder, (len(labels), named.shape[1]))
-        logits = images @ normalize(named, dim=1).T
+        of_names = encoder._replace(model=classifier.texts, primers=primers).vectors(names)
+        images = _outputs(classifier, encoder, (len(labels), of_names.shape[1]))
+        logits = images @ normalize(of_names, dim=1).T
     by_image = settings.pseudoclass_level == "sample"
     if not by_image:
         logits = pseudolabels.class_means(logits, labels, settings.pseudoclass_mean)
-    ranked = pseudolabels.top_samples(logits, settings.pseudoclass_topk)
+    of_known = logits if is_known.all() else logits.masked_fill(~is_known, -torch.inf)
+    ranked = pseudolabels.top_samples(of_known, settings.pseudoclass_topk)
     is_equal = settings.pseudoclass_ranks == "equal"
     shares = None if is_equal else pseudolabels.rank_shares(logits, ranked)
     assignment = text_rows[ranked]
@@ -378,11 +432,27 @@ def _pseudolabel_texts(
     return _Texts(bank, [[vocabulary[row] for row in of_class] for of_class in rows], times)
 
 
-def _require_enough(names: list[str], topk: int) -> None:
-    if topk > len(names):
+def _require_enough(is_known: torch.Tensor, names: list[str], topk: int) -> None:
+    """Raises UserError for more ranks than classes; tells those that are no pseudolabels.
+
+    Args:
+        is_known: [V], whether the language model has words of a class.
+    """
+    unknown = [name for name, known in zip(names, is_known.tolist()) if not known]
+    count = len(names) - len(unknown)
+    if topk > count:
+        which = " that --language_model has words of" if unknown else ""
         raise UserError(
-            f"--language_pseudoclass_topk {topk} is more than the {len(names)} classes of the "
-            "classifier."
+            f"--language_pseudoclass_topk {topk} is more than the {count} classes of the "
+            f"classifier{which}."
+        )
+    if unknown:
+        LOG.warning(
+            "%d of the %d classes of the classifier are never pseudolabels, because "
+            "--language_model has no word of them: %s.",
+            len(unknown),
+            len(names),
+            named(unknown),
         )
 
 

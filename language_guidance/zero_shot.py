@@ -72,7 +72,8 @@ def select(arch: str, weights: str | None, vocabulary: str) -> ZeroShot:
         UserError: a model that there is not, or a file without words.
     """
     _, _, name = arch.partition(":")
-    return ZeroShot(open_clip_models.source(name, weights, **FLAGS), read_vocabulary(vocabulary))
+    source = open_clip_models.with_activation(open_clip_models.source(name, weights, **FLAGS))
+    return ZeroShot(source, read_vocabulary(vocabulary))
 
 
 def preprocessing(network: nn.Module) -> Callable[[Image.Image], torch.Tensor]:

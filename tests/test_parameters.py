@@ -601,7 +601,7 @@ def meeting(need: Need, flag: Flag, file: str) -> tuple[list[str], list[str]] | 
             ["--savename", "other"],
         ),
         "neither --log_online nor --tensorboard is given": (["--tensorboard"], []),
-        "the objective has no parameters of its own (--loss {loss})": (
+        "neither the objective (--loss {loss}) nor guidance has parameters of its own": (
             ["--loss", "arcface"],
             ["--loss", "supcon"],
         ),
@@ -764,6 +764,10 @@ def shown(opt) -> dict[str, str]:
                 __file__,
             ],
             ["--class_text", "has no effect"],
+        ),
+        (
+            ["--language_distill_w", "1", "--arch", "resnet50_frozen"],
+            ["not their cosines", "--arch resnet50_frozen has no _normalize"],
         ),
         (["--batch_mining", "intra_random"], ["--samples_per_class above 2"]),
         (["--project", "p"], ["--project p", "--log_online"]),
@@ -1178,6 +1182,15 @@ def test_sources_of_language_that_do_not_fit(capsys, argv, part):
 def test_what_is_said_of_sources_of_language(argv, said):
     notices = parameters.notices(parameters.parse(argv))
     assert len(notices) == bool(said) and all(re.search(said, line) for line in notices), notices
+
+
+@pytest.mark.parametrize("loss, is_told", [("kl", True), ("contrastive", False)])
+def test_the_decay_of_the_map_to_texts_has_an_effect(loss, is_told):
+    argv = [*GUIDED, "--language_loss", loss, "--loss", "multisimilarity", "--criterion_decay", "1"]
+    settings = parameters.parse(argv)
+    said = any(line.startswith("--criterion_decay") for line in parameters.notices(settings))
+    assert said == is_told
+    assert parameters.matters("criterion_decay", settings, 0) != is_told
 
 
 def test_a_key_is_not_shown_where_it_is_wrong(capsys):

@@ -52,6 +52,24 @@ def losses(folder: Path) -> list[str]:
     return (folder / "CSV_Logs" / "Data_Train_loss.csv").read_text().splitlines()[1:]
 
 
+def test_a_file_of_texts_that_has_changed_is_told(call, photos, tmp_path, capsys):
+    file = tmp_path / "texts.json"
+    names = sorted(path.name for path in (photos / "birds" / "images").iterdir())
+    file.write_text(json.dumps({name: f"bird {number}" for number, name in enumerate(names)}))
+    vectors = tmp_path / "words.vec"
+    vectors.write_text("bird 1 0 0\nsea 0 1 0\n0 0 0 1\n1 1 0 1\n2 1 1 0\n3 2 0 1\n")
+    texts = ["--class_text", str(file), "--language_model", f"vectors:{vectors}"]
+    guided = [*texts, "--language_distill_w", "1", "--cache_path", str(tmp_path / "cache")]
+    assert call(*guided) == call(*guided, "--n_epochs", "2", "--resume", "auto") == 0
+    assert "was guided by" not in capsys.readouterr().out
+    file.write_text(file.read_text().replace('"bird', '"sea'))
+    assert call(*guided, "--n_epochs", "3", "--resume", "auto") == 0
+    assert "was guided by other class texts until now" in capsys.readouterr().out
+    vectors.write_text(vectors.read_text().replace("sea 0", "sea 1"))
+    assert call(*guided, "--n_epochs", "4", "--resume", "auto") == 0
+    assert "was guided by other word vectors until now" in capsys.readouterr().out
+
+
 def test_other_rates_and_decays_are_used_told_and_recorded(call, folder, capsys):
     assert call() == 0
     rates = ["--lr", "0.004", "--fc_lr", "0.002", "--decay", "0.3", "--criterion_decay", "0.2"]

@@ -284,6 +284,16 @@ def require_same_data(checkpoint: Checkpoint, data: dict) -> None:
     )
 
 
+def tell_other_texts(checkpoint: Checkpoint, texts: dict) -> None:
+    """A warning where files of texts say something else than when the checkpoint was written."""
+    if other := differences(checkpoint.data or {}, texts):
+        LOG.warning(
+            "--resume %s was guided by %s until now: their files have changed.",
+            checkpoint.path,
+            " and ".join(other),
+        )
+
+
 def load(path: Path, flag: str = "--resume") -> Checkpoint:
     """Raises UserError, naming the flag, for a file that is no checkpoint of this program."""
     try:

@@ -18,6 +18,7 @@ from utilities.paths import expanded, require_readable
 
 HUB = "hf-hub:"
 CONFIGURATION = "open_clip_config.json"
+QUICK = "-quickgelu"  # behind the name of a model: with the activation that OpenAI trained with
 # What a message calls the model, and what else can be taken, by the flag that takes its weights.
 ALTERNATIVES = {
     "--language_weights": ("language model", "--language_model minilm"),
@@ -83,6 +84,20 @@ def named(name: str, weights: str | None, **flags: str) -> OpenClip:
     is_file = bool(given) and Path(path).exists()
     tag, file = (None, path) if is_file else (given, None)
     return OpenClip(arch, tag, weights or file, **flags)
+
+
+def with_activation(wanted: OpenClip) -> OpenClip:
+    """The same with the activation that its weights were trained with, as far as they tell it.
+
+    Tags do, and OpenAI's archives of TorchScript. open_clip has another model for it, and computes
+    other vectors where it is given the plain one.
+    """
+    import open_clip
+
+    file = wanted.weights if wanted.weights and Path(wanted.weights).is_file() else None
+    is_quick = _published(wanted).get("quick_gelu") or (file and torchscript.is_torchscript(file))
+    quick = f"{wanted.arch}{QUICK}"
+    return wanted._replace(arch=quick) if is_quick and quick in open_clip.list_models() else wanted
 
 
 def identity(name: str, origin: str) -> str:

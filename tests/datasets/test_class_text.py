@@ -54,6 +54,21 @@ def test_texts_by_folder_name_or_readable_name(source, tmp_path, name, content):
     assert splits.training.class_texts == ["Black footed Albatross", "Crested Auklet"]
 
 
+def test_classes_that_keep_their_names_beside_texts_are_told(source, tmp_path, caplog):
+    texts = {"Black footed Albatross": "a large seabird", "Crested Auklet": "a small one"}
+    texts["Gray Catbird"] = "a grey bird"
+    (tmp_path / "a.json").write_text(json.dumps(texts))
+    with caplog.at_level("INFO"):
+        testing = select(source, tmp_path / "a.json").testing
+    assert testing.captions == [("a grey bird",), ("Eastern Towhee",)]
+    assert "has no text for classes that do not train (004.Eastern_Towhee)" in caplog.text
+    caplog.clear()
+    (tmp_path / "a.json").write_text(json.dumps(texts | {"Eastern Towhee": "a sparrow"}))
+    with caplog.at_level("INFO"):
+        select(source, tmp_path / "a.json")
+    assert "has no text" not in caplog.text
+
+
 def test_without_a_file_the_names_are_read(source):
     assert datasets.select("birds", source).training.captions == [
         ("Black footed Albatross",),

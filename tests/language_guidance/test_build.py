@@ -236,6 +236,32 @@ def test_pseudolabels_of_samples(tmp_path, files, monkeypatch):
         assert times[c] == sorted(times[c], reverse=True)
 
 
+@pytest.mark.parametrize("level", ["class", "sample"])
+def test_what_word_vectors_have_no_word_of_is_no_pseudolabel(
+    tmp_path, files, monkeypatch, caplog, level
+):
+    """GloVe lacks 23 of ImageNet's 1000 names: none of them could be had beside it."""
+    names = pseudolabels.class_names()
+    lacking = {names[row] for row in logits()[0].argsort(descending=True)[:2].tolist()}
+    lacking |= {names[row] for row in logits()[:2].mean(0).argsort(descending=True)[:1].tolist()}
+
+    def load(device):
+        return lambda texts: torch.tensor([[text not in lacking, 0.0] for text in texts])
+
+    words = LanguageModel("words", load, knows_sentences=False)
+    monkeypatch.setattr(language_models, "select", lambda *_: words)
+    classifier, _ = counted_classifier(monkeypatch, files)
+    flags: dict[str, Any] = {"pseudoclass": True, "pseudoclass_level": level}
+    found = build(tmp_path / "cache", classifier, pseudoclass_topk=2, **flags)
+    assert not lacking & {text for texts in found.texts for text in texts}
+    rows = logits() if level == "sample" else logits()[:2].mean(0, keepdim=True)
+    order = [names[row] for row in rows[0].argsort(descending=True).tolist()]
+    expected = [name for name in order if name not in lacking][:2]
+    assert set(expected) <= set(found.texts[0]) and "are never pseudolabels" in caplog.text
+    with pytest.raises(UserError, match=r"topk 999 .* classifier that --language_model has words"):
+        build(tmp_path / "cache", classifier, pseudoclass_topk=999, **flags)
+
+
 def test_images_are_classified_once_and_again_when_they_change(tmp_path, files, monkeypatch):
     classifier, seen = counted_classifier(monkeypatch, files)
     for topk in (1, 5):

@@ -294,6 +294,23 @@ def test_identity_tells_models_apart_that_read_one_file(clip):
     assert len({language_models.select(name).identity for name in names}) == 2
 
 
+def test_published_weights_get_the_activation_that_they_were_trained_with(clip, tmp_path):
+    """open_clip gives the plain model another one, and no more than a warning."""
+    identities = {
+        language_models.select(name).identity for name in ("clip", "clip:ViT-B-32/openai")
+    }
+    assert len(identities) == 1
+    file = str(clip / "open_clip_model.safetensors")
+    tower = language_models.select("clip:ViT-L-14/metaclip_400m", file)
+    assert "ViT-L-14-quickgelu" in tower.identity
+    torch.jit.script(tree_of({"weight": torch.ones(1)})).save(str(tmp_path / "ViT-B-32.pt"))
+    assert (
+        "ViT-B-32-quickgelu" in language_models.select(f"clip:ViT-B-32/{tmp_path}/ViT-B-32.pt")[0]
+    )
+    plain = language_models.select("clip:ViT-B-32/laion2b_s34b_b79k")
+    assert plain.identity.startswith("clip ViT-B-32 laion2b_s34b_b79k")
+
+
 def test_the_folder_called_datasets_does_not_break_transformers():
     """A package of that name exists too, and transformers looks for it."""
     from transformers import AutoModel, AutoTokenizer

@@ -61,7 +61,7 @@ def towers(kind: str, folder: Path) -> Path:
     vision = {"image_size": 32, "patch_size": 16, "num_hidden_layers": 1, **SIZES}
     config = getattr(transformers, f"{kind}Config")(text_config=text, vision_config=vision)
     if kind == "CLIP":
-        config.projection_dim = 12
+        config.projection_dim = config.text_config.projection_dim = 12
     return saved(folder, getattr(transformers, f"{kind}Model")(config))
 
 
@@ -125,6 +125,33 @@ def test_towers_go_through_their_projection(tmp_path, kind, dim):
             pooled = model.text_model(**tokens).pooler_output
             expected = model.text_projection(pooled) if kind == "CLIP" else pooled
         torch.testing.assert_close(vector, expected[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "kind", ["CLIPTextModel", "CLIPTextModelWithProjection", "SiglipTextModel"]
+)
+def test_a_side_of_texts_alone_gives_the_vectors_of_the_whole(tmp_path, kind):
+    """People save it without the side of images, as a part of something else."""
+    import transformers
+
+    whole = towers(kind.partition("Text")[0], tmp_path / "whole")
+    getattr(transformers, kind).from_pretrained(whole).save_pretrained(tmp_path / "side")
+    tokenizer(tmp_path / "side")
+    given = found(tmp_path / "side")
+    if kind == "CLIPTextModel":  # which comes without its projection
+        weight = transformers.CLIPModel.from_pretrained(whole).text_projection.weight
+        given = given @ weight.detach().T
+    torch.testing.assert_close(given, found(whole), atol=1e-5, rtol=0)
+
+
+def test_an_encoder_without_its_decoder_gives_the_vectors_of_the_whole(tmp_path):
+    """Sentence models of T5 are published so."""
+    from transformers import T5EncoderModel
+
+    whole = t5(tmp_path / "whole")
+    T5EncoderModel.from_pretrained(whole).save_pretrained(tmp_path / "encoder")
+    tokenizer(tmp_path / "encoder")
+    torch.testing.assert_close(found(tmp_path / "encoder"), found(whole))
 
 
 def sentence_model(folder: Path, modes: dict[str, bool], dense: bool = False) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from language_guidance import language_models, word_vectors
+from language_guidance import GuidanceSettings, class_vectors, language_models, word_vectors
 from utilities.errors import UserError
 
 VECTORS: dict[str, list[float]] = {
@@ -42,6 +42,15 @@ def test_the_mean_over_the_words(file):
     assert found.dtype == torch.float32 and found.tolist() == expected
 
 
+def test_vectors_that_are_kept_follow_the_words_of_an_array(tmp_path):
+    np.save(tmp_path / "words.npy", np.eye(2, dtype=np.float32))
+    settings = GuidanceSettings(model=f"vectors:{tmp_path / 'words.npy'}")
+    for words in (["red", "dog"], ["dog", "red"]):
+        (tmp_path / "words.txt").write_text("\n".join(words))
+        found = class_vectors(settings, [("red",)], cache=tmp_path, device=torch.device("cpu"))
+        assert found.argmax().item() == words.index("red")
+
+
 def test_a_word_that_is_missing_counts_by_its_parts_or_is_told(file, caplog):
     with caplog.at_level(logging.WARNING):
         found = word_vectors.encode(str(file), ["red-dog", "red unicorn", "dog unicorn zebra"])
@@ -49,9 +58,11 @@ def test_a_word_that_is_missing_counts_by_its_parts_or_is_told(file, caplog):
     assert "lacks 2 of the words" in caplog.text and "unicorn, zebra" in caplog.text
 
 
-def test_a_text_without_any_known_word_is_refused(file):
-    with pytest.raises(UserError, match="no word of 'unicorn'.*--class_text"):
-        word_vectors.encode(str(file), ["red", "unicorn"])
+def test_a_text_without_any_known_word_is_refused(file, tmp_path):
+    settings, texts = GuidanceSettings(model=f"vectors:{file}"), [("red",), ("unicorn",)]
+    with pytest.raises(UserError, match="'unicorn' is zero, as where none of its words.*_text"):
+        class_vectors(settings, texts, cache=tmp_path / "cache", device=torch.device("cpu"))
+    assert not word_vectors.encode(str(file), ["unicorn"]).any()
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,12 @@ def test_vectors_depend_on_the_model_that_a_file_is_read_into(clip, images, voca
     torch.testing.assert_close(guide.source.shares[0], score.softmax(0), atol=1e-4, rtol=0)
 
 
+def test_the_activation_is_that_of_the_weights(clip, vocabulary):
+    for tag, arch in (("openai", "ViT-B-16-quickgelu"), ("laion2b_s34b_b88k", "ViT-B-16")):
+        chosen = zero_shot.select(f"clip:ViT-B-16/{tag}", str(clip), str(vocabulary))
+        assert chosen.source.arch == arch
+
+
 def test_weights_may_stand_beside_the_name(clip, images, vocabulary):
     found = zero_shot.select("clip:tiny-words/openai", str(clip), str(vocabulary)).load()
     expected = zero_shot.select(f"clip:tiny-words/{clip}", None, str(vocabulary)).load()
