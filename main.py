@@ -66,8 +66,7 @@ def run(opt: parameters.Settings, command: str) -> None:
     data = build.build_data(opt)
     identity, texts = data.fingerprint(), build.digests_of_texts(opt, data.splits.training)
     if resumed:
-        checkpoints.require_same_data(resumed, identity)
-        checkpoints.tell_other_texts(resumed, texts)
+        checkpoints.require_same_data(resumed, identity, texts)
     network, transform = build.build_network(opt, runtime, load_weights=resumed is None)
     # The criterion comes before the language models: these may draw random numbers as they load.
     criterion = build.build_criterion(opt, data, network, runtime)

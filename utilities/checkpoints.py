@@ -265,8 +265,12 @@ def require_fitting(checkpoint: Checkpoint, settings: dict, free: Collection[str
         LOG.info("Resuming under other settings than the checkpoint's %s.", ", ".join(changed))
 
 
-def require_same_data(checkpoint: Checkpoint, data: dict) -> None:
-    """Raises UserError where the training split is another than the checkpoint's."""
+def require_same_data(checkpoint: Checkpoint, data: dict, texts: dict) -> None:
+    """Raises UserError where the training split is another than the checkpoint's.
+
+    Other texts that guide are told: both are digests of what is read, by its name.
+    """
+    _tell_other_texts(checkpoint, texts)
     if checkpoint.data is None or not (other := differences(checkpoint.data, data)):
         return
     if set(other) <= {"other file sizes", "other file contents"}:
@@ -284,7 +288,7 @@ def require_same_data(checkpoint: Checkpoint, data: dict) -> None:
     )
 
 
-def tell_other_texts(checkpoint: Checkpoint, texts: dict) -> None:
+def _tell_other_texts(checkpoint: Checkpoint, texts: dict) -> None:
     """A warning where files of texts say something else than when the checkpoint was written."""
     if other := differences(checkpoint.data or {}, texts):
         LOG.warning(
