@@ -44,6 +44,7 @@ def create(
     open_clip_models.require_model(wanted)
     if pretrained or file:
         wanted = open_clip_models.source(name.removeprefix(KIND), file, **FLAGS)
+        _require_activation(wanted, name)
     seen_by = open_clip_models.vision_configuration(wanted)
     trained_at = seen_by.get("image_size", 224)
     is_resnet = isinstance(seen_by.get("layers"), list)
@@ -197,6 +198,21 @@ class ProjectedTimm(nn.Module):
 
 def _named(name: str, file: str | None) -> OpenClip:
     return open_clip_models.named(name.removeprefix(KIND), file, **FLAGS)
+
+
+def _require_activation(wanted: OpenClip, name: str) -> None:
+    """Raises UserError for an archive of OpenAI under the name of a model with another activation.
+
+    The name says the activation, because the trunk is built again where the archive is gone; with a
+    tag it is the tag that does.
+    """
+    fitting = open_clip_models.with_activation(wanted)
+    if not wanted.tag and fitting.arch != wanted.arch:
+        right = name.replace(wanted.arch, fitting.arch, 1)
+        raise UserError(
+            f"--arch {name}: {wanted.weights} is an archive of OpenAI, which was trained with "
+            f"QuickGELU; write --arch {right}."
+        )
 
 
 def _as_trunk(tower: Any, name: str, *, projected: bool) -> Any:

@@ -210,6 +210,16 @@ def test_preprocessing_and_activation_are_those_of_the_weights(files, monkeypatc
     )
 
 
+@pytest.mark.parametrize("by_flag", [False, True])
+def test_an_archive_of_openai_wants_the_name_that_says_its_activation(tmp_path, by_flag):
+    archive = tmp_path / "ViT-B-32.pt"
+    torch.jit.script(torch.nn.Linear(1, 1)).save(str(archive))
+    behind, file = ("", str(archive)) if by_flag else (f"/{archive}", None)
+    with pytest.raises(UserError) as told:
+        network(f"clip:ViT-B-32{behind}_normalize", weights_file=file)
+    assert str(told.value).endswith(f"write --arch clip:ViT-B-32-quickgelu{behind}.")
+
+
 def test_what_cannot_be_is_a_sentence(files):
     cases = {
         ("clip:tiny-vti/x", 32): "--arch clip:tiny-vti: open_clip has no such model; did you mean",
