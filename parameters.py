@@ -2558,6 +2558,11 @@ def notices_of_length(opt: Settings, iterations: int) -> list[str]:
     """A sentence for each part of a run that would begin after its last iteration."""
     delays = {
         "language_delay": (_is_guided(opt), opt.language_delay, "language never guides"),
+        "language_rise": (
+            _is_guided(opt) and opt.language_rise > 0 and opt.language_delay <= iterations,
+            max(opt.language_delay, 1) + opt.language_rise,
+            "guidance never has its whole weight",
+        ),
         "loss_s2sd_feat_distill_delay": (
             opt.loss == "s2sd" and opt.loss_s2sd_feat_distill and opt.loss_s2sd_feat_w > 0,
             opt.loss_s2sd_feat_distill_delay + 1,

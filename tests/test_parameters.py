@@ -846,6 +846,13 @@ def test_what_a_run_recorded_brings_no_notice_and_what_is_given_beside_it_does(t
         (["--language_distill_w", "1", "--language_delay", "61"], 60, ["--language_delay 61"]),
         (["--language_distill_w", "1", "--language_delay", "60"], 60, []),
         (["--language_delay", "61"], 60, []),
+        (["--language_distill_w", "1", "--language_rise", "60"], 60, ["--language_rise 60"]),
+        (["--language_distill_w", "1", "--language_rise", "59"], 60, []),
+        (
+            ["--language_distill_w", "1", "--language_delay", "9", "--language_rise", "52"],
+            60,
+            ["--language_rise 52"],
+        ),
         (
             ["--loss", "s2sd", "--loss_s2sd_feat_distill"],
             1000,
