@@ -1,6 +1,7 @@
 """A trunk with a linear embedding head, as the paper's `--arch` describes it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import timm
@@ -12,7 +13,7 @@ from torch.nn.functional import normalize
 from architectures import clip_tower, low_rank, stages, trunks
 from architectures.low_rank import LowRank
 from architectures.trunks import Trunk
-from utilities.errors import UserError
+from utilities.errors import UserError, of_memory, reason
 from utilities.types import ModelOutput
 
 if TYPE_CHECKING:
@@ -52,31 +53,53 @@ def select(
 ) -> "EmbeddingNetwork":
     """The network of `--arch`; with adapters nothing else of its trunk learns.
 
-    Raises UserError for an unknown trunk, a foreign weights file, or no network.
+    It has seen an image of its size once, in evaluation.
+
+    Raises UserError for an unknown trunk, a foreign weights file, no network, or a trunk that gives
+    no features of such images.
     """
     spec = parse_arch(arch)
-    trunk = trunks.create(
-        spec.trunk,
-        image_size=image_size,
-        projected=spec.projected,
-        pretrained=pretrained,
-        file=weights_file,
-    )
-    if spec.double and _pools_to_another_width(trunk):
-        raise UserError(
-            f"--arch {arch}: features of another width than the map have no maximum beside them; "
-            "leave _double out."
+    with _failures_told(arch, image_size):
+        trunk = trunks.create(
+            spec.trunk,
+            image_size=image_size,
+            projected=spec.projected,
+            pretrained=pretrained,
+            file=weights_file,
         )
-    if adapters:
-        low_rank.insert(trunk, adapters, arch, image_size)
-    return EmbeddingNetwork(
-        trunk,
-        embed_dim,
-        frozen=spec.frozen,
-        double=spec.double,
-        unit_norm=spec.normalize,
-        adapted=adapters is not None,
-    )
+        if spec.double and _pools_to_another_width(trunk):
+            raise UserError(
+                f"--arch {arch}: features of another width than the map have no maximum beside "
+                "them; leave _double out."
+            )
+        if adapters:
+            low_rank.insert(trunk, adapters, arch, image_size)
+        network = EmbeddingNetwork(
+            trunk,
+            embed_dim,
+            frozen=spec.frozen,
+            double=spec.double,
+            unit_norm=spec.normalize,
+            adapted=adapters is not None,
+        )
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, 3, image_size, image_size))
+    return network.train()
+
+
+@contextmanager
+def _failures_told(arch: str, image_size: int) -> Iterator[None]:
+    """A UserError in the place of whatever a trunk raises that is no trunk, or not at this size."""
+    try:
+        yield
+    except Exception as error:  # timm's models raise many types
+        if isinstance(error, UserError | OSError) or of_memory(error):
+            raise
+        raise UserError(
+            f"--arch {arch} gives no features of images of {image_size} pixels "
+            f"({reason(error) or type(error).__name__}); take another --image_size or another "
+            "trunk."
+        ) from error
 
 
 def require_known(arch: str) -> None:

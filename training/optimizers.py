@@ -140,7 +140,11 @@ class PlainOptimizer:
 
 
 def _lay_out(values: dict[str, Any], weights: torch.Tensor) -> None:
-    """Give what lies beside weights their layout in memory, which a fused kernel asks for."""
-    for name, value in values.items():
+    """Give what lies beside weights their layout in memory, which a fused kernel asks for.
+
+    Optimisers of timm keep plain numbers there, too.
+    """
+    tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+    for name, value in tensors.items():
         if value.shape == weights.shape and value.stride() != weights.stride():
             values[name] = torch.empty_like(weights, dtype=value.dtype).copy_(value)

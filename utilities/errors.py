@@ -15,6 +15,7 @@ GPU_IS_FULL = (
     "cudaMalloc",
 )
 HOST_IS_FULL = ("DefaultCPUAllocator", "std::bad_alloc")
+LONE_VALUE = "Expected more than 1 value per channel when training"  # a BatchNorm of torch
 
 
 class UserError(Exception):
@@ -48,6 +49,20 @@ def _name_of_signal(said: str) -> str:
     """SIGKILL for "Killed", as the system words it."""
     names = {signal.strsignal(number): number.name for number in signal.Signals}
     return names.get(said, f"signal {said}")
+
+
+def of_norms(error: BaseException) -> str | None:
+    """A sentence, without its point, where a BatchNorm has nothing to normalise by; None otherwise.
+
+    A map of a single pixel, as small images leave one, has that of one image.
+    """
+    if not str(error).startswith(LONE_VALUE):
+        return None
+    return (
+        "a BatchNorm that learns got one image whose map is a single pixel, by which it cannot "
+        "normalise; let --bs leave no process, nor --micro_batch any chunk, with one image, or use "
+        "--arch with _frozen"
+    )
 
 
 class MemoryAdvice(NamedTuple):

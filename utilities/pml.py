@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -60,7 +60,9 @@ def build(asked: Asked, given: dict[str, int]) -> nn.Module:
         if not isinstance(arguments, dict):
             raise TypeError("it is no JSON object")
         further = {name: _value(value, asked.args_flag) for name, value in arguments.items()}
-        return cls(**of_the_run | further)
+        built = cls(**of_the_run | further)
+    _store_places(built)
+    return built
 
 
 def require_working(asked: Asked, part: nn.Module, n_classes: int, embed_dim: int) -> None:
@@ -88,6 +90,25 @@ def _refusing(sentence: str, asked: Asked, accepted: str = "") -> Iterator[None]
             f"{sentence} {asked.args_flag} {abridged(asked.args)} "
             f"({reason(error) or type(error).__name__}){further}."
         ) from error
+
+
+def _store_places(part: nn.Module) -> None:
+    """Also the place in the ring of a CrossBatchMemory is of its state; the library forgets it."""
+    for memory in part.modules():
+        if hasattr(memory, "queue_idx"):
+            memory.register_state_dict_post_hook(_store_place)
+            memory.register_load_state_dict_pre_hook(_restore_place)
+
+
+def _store_place(memory: Any, state: dict[str, Any], prefix: str, *ignored: object) -> None:
+    place = memory.queue_idx, int(memory.has_been_filled)
+    state[f"{prefix}place"] = torch.tensor(place)
+
+
+def _restore_place(memory: Any, state: dict[str, Any], prefix: str, *ignored: object) -> None:
+    """Of a checkpoint from before it was stored, the memory begins anew."""
+    place = state.pop(f"{prefix}place", torch.tensor((0, 0))).tolist()
+    memory.queue_idx, memory.has_been_filled = place[0], bool(place[1])
 
 
 def triplets(mined: tuple[torch.Tensor, ...], labels: torch.Tensor) -> tuple[torch.Tensor, ...]:

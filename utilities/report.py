@@ -19,6 +19,7 @@ from utilities.errors import (
     UserError,
     of_loading,
     of_memory,
+    of_norms,
     on_one_line,
     reason,
 )
@@ -131,7 +132,7 @@ def _exit_status(
     except OSError as error:  # a file, a disk or a network that fails unexpectedly
         what = f"{error.filename}: " if error.filename else ""
         message, status = f"error: {what}{error.strerror or reason(error)}.", 2
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, ValueError, MemoryError) as error:
         if not (sentence := _known(error, advice)):
             raise
         message, status = f"error: {sentence}.", 2
@@ -147,7 +148,8 @@ def _exit_status(
 
 def _known(error: BaseException, advice: MemoryAdvice) -> str | None:
     """What has happened, as a sentence without its point, where that is not a fault of ours."""
-    return of_loading(error) or processes.of_others(error) or of_memory(error, advice)
+    of_run = of_loading(error) or processes.of_others(error) or of_norms(error)
+    return of_run or of_memory(error, advice)
 
 
 def _tell(sentence: str, *, of_signal: bool) -> None:

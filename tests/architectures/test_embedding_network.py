@@ -323,6 +323,16 @@ def test_unknown_trunk_suggests_known_ones():
     assert "resnt50" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "arch, size", [("crossvit_9_240_normalize", 64), ("efficientvim_m1", 64), ("nest_tiny", 100)]
+)
+def test_what_is_no_trunk_or_not_at_this_size_is_a_sentence(arch, size):
+    """Positions for other sizes, a list of maps, blocks that do not fit."""
+    sizes = {"embed_dim": 8, "image_size": size, "pretrained": False, "weights_file": None}
+    with pytest.raises(UserError, match=f"--arch {arch} gives no features of images of {size}"):
+        architectures.select(arch, **sizes)
+
+
 @pytest.mark.parametrize("pretrained", [True, False])
 def test_unknown_tag_is_a_user_error(pretrained):
     with pytest.raises(UserError, match="nonsense"):

@@ -326,6 +326,18 @@ def test_trying_an_objective_leaves_it_and_the_random_numbers_as_they_were():
     assert torch.equal(bridged(rows(), LABELS), theirs(rows(), LABELS))
 
 
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_a_memory_of_the_library_goes_on_where_it_was_stored(steps):
+    """Its ring of 30 is partly filled, nearly so, or gone round."""
+    memory = {"loss": {"pml": "losses.NTXentLoss"}, "memory_size": 30}
+    stored, restored = (ours("pml:CrossBatchMemory", args=json.dumps(memory)) for _ in range(2))
+    for seed in range(steps):
+        stored(rows(seed), LABELS)
+    restored.load_state_dict(stored.state_dict())
+    for seed in range(5, 8):
+        assert torch.equal(stored(rows(seed), LABELS), restored(rows(seed), LABELS))
+
+
 def test_objects_of_the_library_may_stand_in_a_list():
     args = '{"losses": [{"pml": "losses.NTXentLoss"}, {"pml": "losses.SupConLoss"}]}'
     expected = losses.NTXentLoss()(rows(), LABELS) + losses.SupConLoss()(rows(), LABELS)

@@ -5,6 +5,7 @@ import logging
 import re
 
 import pytest
+import torch
 
 from utilities import report
 from utilities.costs import Costs, Pace
@@ -136,6 +137,16 @@ def test_memory_that_cannot_be_had_is_a_sentence(capsys, error):
 
     assert report.exit_status(run) == 2
     assert capsys.readouterr().err.startswith("main.py: error: the memory of this machine is too")
+
+
+def test_a_norm_of_one_value_is_a_sentence_and_other_faults_of_values_are_none(capsys):
+    norm = torch.nn.BatchNorm2d(2)
+    assert report.exit_status(lambda: norm(torch.ones(1, 2, 1, 1))) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("main.py: error: a BatchNorm that learns got one image")
+    assert said.count("\n") == 1 and "--micro_batch" in said and "_frozen" in said
+    with pytest.raises(ValueError, match="invalid literal"):
+        report.exit_status(lambda: int("a"))
 
 
 def test_all_that_a_run_wrote_is_named(tmp_path):
