@@ -23,7 +23,7 @@ from language_guidance.cache import digest, remember
 from language_guidance.guide import ContrastiveGuide, Guide, LanguageGuide, SquaredGuide
 from language_guidance.similarities import BankSimilarities, Blend, MatrixSimilarities, Source
 from language_guidance.text_bank import TextBank
-from utilities import processes
+from utilities import processes, text_file
 from utilities.errors import UserError, named
 from utilities.fingerprint import stamps
 from utilities.report import duration
@@ -237,10 +237,10 @@ def digests_of_texts(
         return {}
     kind, _, file = settings.model.partition(":")
     if kind == class_matrix.KIND:
-        return {"similarities": _digest_of(class_matrix.files_of(file), settings.model)}
+        return {"similarities": _digest_of(file, settings.model)}
     digests = {}
     if kind == word_vectors.KIND:
-        digests["word vectors"] = _digest_of(word_vectors.files_of(file), settings.model)
+        digests["word vectors"] = _digest_of(file, settings.model)
     if settings.reads_names:
         digests["class texts"] = digest(captions)
     if settings.reads_pseudolabels and vocabulary:
@@ -248,9 +248,9 @@ def digests_of_texts(
     return digests
 
 
-def _digest_of(files: list[Path], model: str) -> str:
+def _digest_of(file: str, model: str) -> str:
     try:
-        return digest(*files)
+        return digest(*text_file.with_rows(file))
     except OSError as error:
         raise UserError(f"--language_model {model} cannot be read ({error.strerror}).") from error
 

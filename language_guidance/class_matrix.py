@@ -25,7 +25,6 @@ FORMS = (
     "a .csv or .tsv with the names of classes in its first row and its first column, or .npy with "
     "the names in a .txt beside it, one a line"
 )
-NAMES = ".txt"  # the end of the file beside an `.npy`, a name a line
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 TOLERANCE = 1e-6  # of a symmetric matrix, whose halves may have been rounded
 
@@ -49,12 +48,6 @@ def file_of(model: str) -> str | None:
     """FILE of `matrix:FILE`; None of another `--language_model`."""
     kind, _, file = model.partition(":")
     return file if kind == KIND else None
-
-
-def files_of(file: str) -> list[Path]:
-    """What is read: the file, and the one that has the names of an `.npy`."""
-    path = Path(expanded(file))
-    return [path, path.with_suffix(NAMES)] if path.suffix.lower() == ".npy" else [path]
 
 
 def read(file: str, classes: Sequence[tuple[str, ...]]) -> ClassMatrix:
@@ -86,7 +79,7 @@ def read(file: str, classes: Sequence[tuple[str, ...]]) -> ClassMatrix:
 
 
 def _table(file: str) -> _Table:
-    path = files_of(file)[0]
+    path = Path(expanded(file))
     try:
         require_readable(path)
         table = _of_array(path) if path.suffix.lower() == ".npy" else _of_cells(path)
@@ -111,7 +104,7 @@ def _of_array(path: Path) -> _Table:
     values = np.load(path, allow_pickle=False)
     if not isinstance(values, np.ndarray):
         raise ValueError("it holds several arrays")
-    names = [name.strip() for name in text_file.lines_of(path.with_suffix(NAMES))]
+    names = [name.strip() for name in text_file.rows_of(path)]
     if values.shape != (len(names), len(names)) or values.dtype.kind not in "fiub":
         raise ValueError(f"{len(names)} names, and {values.dtype} of shape {values.shape}")
     return _Table(names, values.astype(np.float64))

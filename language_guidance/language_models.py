@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from language_guidance import pooling, word_vectors
-from utilities import open_clip_models, packages
+from utilities import open_clip_models, packages, text_file
 from utilities.choices import part_of
 from utilities.errors import UserError, in_escapes
 from utilities.hub import offline_unless_reachable
@@ -228,7 +228,7 @@ def text_tower(source: OpenClip) -> LanguageModel:
 def _word_vectors(file: str, weights: str | None) -> LanguageModel:
     """Vectors of words, averaged over those of a text; `--language_weights` has no meaning."""
     return LanguageModel(
-        " ".join(identity("vectors", str(part)) for part in word_vectors.files_of(file)),
+        " ".join(identity("vectors", str(part)) for part in text_file.with_rows(file)),
         lambda device: lambda texts: word_vectors.encode(file, texts),
         knows_sentences=False,
     )

@@ -22,7 +22,6 @@ JOINT = "['\N{RIGHT SINGLE QUOTATION MARK}.-]"
 WORD = re.compile(rf"\w+(?:{JOINT}\w+)*")
 JOINTS = re.compile(JOINT)
 KIND = "vectors"
-WORDS = ".txt"  # the end of the file beside an `.npy`, a word a line
 
 
 def encode(file: str, texts: Sequence[str]) -> torch.Tensor:
@@ -39,7 +38,7 @@ def encode(file: str, texts: Sequence[str]) -> torch.Tensor:
     """
     words = [WORD.findall(text) for text in texts]
     wanted = {form for found in words for word in found for form in _forms(word)}
-    vectors = _read(files_of(file)[0], wanted)
+    vectors = _read(Path(expanded(file)), wanted)
     missing: dict[str, None] = {}
     rows: list[np.ndarray | None] = []
     for found in words:
@@ -58,12 +57,6 @@ def encode(file: str, texts: Sequence[str]) -> torch.Tensor:
     width = next((len(row) for row in rows if row is not None), 1)
     whole = [np.zeros(width) if row is None else row for row in rows]
     return torch.from_numpy(np.stack(whole).astype(np.float32))
-
-
-def files_of(file: str) -> list[Path]:
-    """What is read: the file, and the one that has the words of an `.npy`."""
-    path = Path(expanded(file))
-    return [path, path.with_suffix(WORDS)] if path.suffix.lower() == ".npy" else [path]
 
 
 def _forms(word: str) -> list[str]:
@@ -125,7 +118,7 @@ def _of_array(file: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
     array = np.load(file, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise ValueError("it holds no array of numbers")
-    words = text_file.lines_of(file.with_suffix(WORDS))
+    words = text_file.rows_of(file)
     if array.ndim != 2 or len(words) != len(array):
         raise ValueError(f"{len(words)} words, and an array of shape {array.shape}")
     for number, (word, row) in enumerate(zip(words, array), start=1):

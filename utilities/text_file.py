@@ -3,7 +3,7 @@
 import codecs
 from pathlib import Path
 
-from utilities.paths import require_readable
+from utilities.paths import expanded, require_readable
 
 # Those of UTF-32 begin with those of UTF-16.
 MARKS = (
@@ -13,6 +13,21 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+
+
+def with_rows(file: str) -> list[Path]:
+    """A file of numbers and, of an `.npy`, the `.txt` beside it that names its rows, one a line."""
+    path = Path(expanded(file))
+    return [path, _rows_beside(path)] if path.suffix.lower() == ".npy" else [path]
+
+
+def rows_of(array: Path) -> list[str]:
+    """The lines of the file beside an `.npy`; raises as `lines_of`."""
+    return lines_of(_rows_beside(array))
+
+
+def _rows_beside(array: Path) -> Path:
+    return array.with_suffix(".txt")
 
 
 def read_text(path: str | Path, errors: str = "strict") -> str:
