@@ -74,8 +74,11 @@ class Data(NamedTuple):
 
     def fingerprint(self) -> dict[str, int | str]:
         """By what the training split is recognised again."""
-        training = self.splits.training
-        return fingerprint(training.files, training.labels, training.class_texts, training.boxes)
+        return _fingerprint_of(self.splits.training)
+
+
+def _fingerprint_of(split: ImageSplit) -> dict[str, int | str]:
+    return fingerprint(split.files, split.labels, split.class_texts, split.boxes)
 
 
 def build_runtime(opt: parameters.Settings) -> Runtime:
@@ -410,6 +413,21 @@ def digests_of_texts(opt: parameters.Settings, training: ImageSplit) -> dict[str
         return {}
     vocabulary = opt.language_pseudoclass_vocabulary if parameters.is_zero_shot(opt) else None
     return language_guidance.digests_of_texts(guidance_settings(opt), training.captions, vocabulary)
+
+
+def tell_other_texts(
+    opt: parameters.Settings, checkpoint: Checkpoint, training: ImageSplit
+) -> None:
+    """A warning where metrics read other texts of the same classes than guided a stored network.
+
+    None where other texts were asked for.
+    """
+    reads_texts = any(metrics.parse(name).texts for name in opt.evaluation_metrics)
+    if not reads_texts or opt.stated & {"class_text", "language_model"}:
+        return
+    reading = guidance_settings(opt)._replace(control="none", pseudoclass=False)
+    texts = language_guidance.digests_of_texts(reading, training.captions)
+    checkpoints.tell_measured_by(checkpoint, _fingerprint_of(training), texts)
 
 
 def build_classifier(

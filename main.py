@@ -154,6 +154,7 @@ def evaluate_only(opt: parameters.Settings, command: str) -> None:
     runtime = build.build_runtime(opt)
     seeding.seed_everything(opt.seed)
     splits, left_out = build.build_splits(opt)
+    build.tell_other_texts(opt, checkpoint, splits.training)
     network, transform = build.build_network(opt, runtime, load_weights=False)
     checkpoints.restore({checkpoint.evaluated: network}, checkpoint, "--evaluate_only")
     evaluator = build.build_evaluator(opt, splits, transform, runtime)
@@ -166,14 +167,8 @@ def evaluate_only(opt: parameters.Settings, command: str) -> None:
         processes.on_main(draw_figures, opt, records, evaluator, evaluated, splits.testing)
         facts |= {"peak_memory": costs.peak_memory(runtime.device)}  # of no epoch of a training
         records.finish(facts, time.monotonic() - started)
-    LOG.log(
-        report.RESULT,
-        "%s of %s, %s, on %s:",
-        path,
-        opt.arch,
-        checkpoint.stage(),
-        opt.dataset,
-    )
+    evaluated_network = f"{path} of {opt.arch}, {checkpoint.stage()}, on {opt.dataset}"
+    LOG.log(report.RESULT, "%s:", evaluated_network)
     report.print_values(opt.evaltypes, values, report.RESULT)
     LOG.log(report.RESULT, "%s", report.results_in(records.folder))
     integrity.report(left_out)

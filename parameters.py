@@ -2411,7 +2411,8 @@ def without_secrets(words: list[str]) -> list[str]:
 def inherit(opt: Settings, checkpoint: Mapping[str, object]) -> Settings:
     """The settings with those of a checkpoint in the place of the flags' own defaults.
 
-    What is no flag any more, or NOT_INHERITED, is passed over. Ends the program as `parse` does.
+    What is no flag any more, or NOT_INHERITED, is passed over, and so are files that are not read:
+    a network goes where they are not. Ends the program as `parse` does.
     """
     inherited, problems = read_stored(_inherited(_with_layout(checkpoint)), FLAGS)
     stated = {name: value for name, value in vars(opt).items() if name in opt.stated}
@@ -2419,6 +2420,10 @@ def inherit(opt: Settings, checkpoint: Mapping[str, object]) -> Settings:
     settings = Settings(
         values, given=opt.given, stated=opt.stated, spelled=opt.spelled, repeated=opt.repeated
     )
+    for flag in FLAGS:
+        is_file = isinstance(flag, Place) and flag.existing and flag.name not in opt.stated
+        if is_file and not flag.effective(getattr(settings, flag.name), settings):
+            setattr(settings, flag.name, flag.initial())
     return _checked(settings, problems)
 
 
@@ -2981,7 +2986,8 @@ def _model_that_is_not_there(opt: argparse.Namespace) -> list[str]:
     path = os.path.expanduser(source)
     if source.startswith("~") and path.startswith("~"):
         return [f"--language_model {kind}:{without_home(source)}"]
-    is_read = kind == "vectors" or (kind == "matrix" and _is_guided_by_texts(opt))
+    reads = {"vectors": _reads_texts, "matrix": _is_guided_by_texts}
+    is_read = kind in reads and reads[kind](opt)
     if source and is_read and not os.path.isfile(path):
         return [f"--language_model {kind}:{abridged(source)}: {absent(path)}"]
     return []

@@ -18,6 +18,7 @@ from utilities.choices import part_of
 from utilities.errors import UserError, in_escapes
 from utilities.hub import offline_unless_reachable
 from utilities.open_clip_models import OpenClip, identity, unavailable
+from utilities.paths import expanded
 from utilities.progress import progress
 
 LOG = logging.getLogger(__name__)
@@ -101,10 +102,26 @@ def encode(
     return torch.cat(chunks).clone()  # usable with gradients, unlike a tensor of inference
 
 
-def _of_hub(name: str, weights: str | None) -> LanguageModel:
-    """An encoder of the Hugging Face hub, or a folder as transformers saves one."""
+def _any_of_hub(name: str, weights: str | None) -> LanguageModel:
+    """The encoder of `hf:<name or folder>`, a folder of which holds its weights itself.
+
+    Raises UserError where weights are given beside them.
+    """
+    given_as = f"--language_model hf:{name}"
+    if weights and Path(expanded(name)).exists():
+        raise open_clip_models.two_places(given_as, "--language_weights")
+    return _of_hub(name, weights, None if weights else given_as)
+
+
+def _of_hub(name: str, weights: str | None, given_as: str | None = None) -> LanguageModel:
+    """An encoder of the Hugging Face hub, or a folder as transformers saves one.
+
+    Messages call a folder as it was `given_as`, by default with `--language_weights`.
+    """
     source = weights or name
-    return LanguageModel(identity(name, source), lambda device: _huggingface(source, device))
+    return LanguageModel(
+        identity(name, source), lambda device: _huggingface(source, device, given_as)
+    )
 
 
 def _minilm(weights: str | None) -> LanguageModel:
@@ -122,7 +139,7 @@ def _minilm(weights: str | None) -> LanguageModel:
     return LanguageModel(f"minilm {MINILM_SHA256}", lambda device: _huggingface(folder, device))
 
 
-def _huggingface(source: str, device: torch.device) -> Encoder:
+def _huggingface(source: str, device: torch.device, given_as: str | None = None) -> Encoder:
     """A vector for each sentence as the model was trained to give one: `pooling` says which."""
     from transformers import AutoTokenizer
     from transformers.utils import logging as transformers_logging
@@ -139,7 +156,7 @@ def _huggingface(source: str, device: torch.device) -> Encoder:
         head = pooling.sentence_head(partial(_file_of, source))
     except Exception as error:  # transformers and the hub client raise types of their own
         expected = "a folder with config.json, model.safetensors and the tokenizer's files"
-        raise unavailable(source, error, expected) from error
+        raise unavailable(source, error, expected, given_as=given_as) from error
     config = model.config
     model = model.eval().to(device)
     # Decoders are trained without one; the mask hides it.
@@ -211,7 +228,7 @@ def _clip(weights: str | None) -> LanguageModel:
 
 
 def _any_clip(name: str, weights: str | None) -> LanguageModel:
-    return text_tower(open_clip_models.with_activation(open_clip_models.source(name, weights)))
+    return text_tower(open_clip_models.of_one_place(name, weights))
 
 
 def text_tower(source: OpenClip) -> LanguageModel:
@@ -250,7 +267,7 @@ REGISTRY: dict[str, Callable[[str | None], LanguageModel]] = {
 }
 # By what stands before the colon of `--language_model <kind>:<name or file>`.
 OPEN: dict[str, Callable[[str, str | None], LanguageModel]] = {
-    "hf": _of_hub,
+    "hf": _any_of_hub,
     "clip": _any_clip,
     "vectors": _word_vectors,
     "matrix": _given_similarities,

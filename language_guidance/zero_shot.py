@@ -72,7 +72,7 @@ def select(arch: str, weights: str | None, vocabulary: str) -> ZeroShot:
         UserError: a model that there is not, or a file without words.
     """
     _, _, name = arch.partition(":")
-    source = open_clip_models.with_activation(open_clip_models.source(name, weights, **FLAGS))
+    source = open_clip_models.of_one_place(name, weights, **FLAGS)
     return ZeroShot(source, read_vocabulary(vocabulary))
 
 

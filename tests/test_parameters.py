@@ -920,6 +920,44 @@ def test_what_a_checkpoint_says_was_not_given():
     assert (opt.language_temp, opt.no_figures, opt.given) == (3.0, False, frozenset())
 
 
+@pytest.mark.parametrize(
+    ("stored", "further", "complaint"),
+    [
+        ({"arch_weights": "/gone.pt"}, [], None),
+        ({"language_model": "vectors:/gone.vec", "language_distill_w": 1.0}, [], None),
+        ({"class_text": "/gone.csv", "language_distill_w": 1.0}, [], None),
+        (
+            {"language_weights": "/gone", "language_model": "bert", "language_distill_w": 1.0},
+            [],
+            None,
+        ),
+        (
+            {"class_text": "/gone.csv"},
+            ["--evaluation_metrics", "semantic_consistency"],
+            "--class_text /gone.csv",
+        ),
+        (
+            {"language_model": "vectors:/gone.vec"},
+            ["--evaluation_metrics", "semantic_consistency"],
+            "--language_model vectors:/gone.vec",
+        ),
+        ({}, ["--arch_weights", "/gone.pt"], "--arch_weights /gone.pt"),
+    ],
+)
+def test_an_evaluation_needs_of_the_files_of_a_training_those_that_it_reads(
+    tmp_path, capsys, stored, further, complaint
+):
+    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint.touch()
+    argv = ["--evaluate_only", str(checkpoint), "--no_figures", *further]
+    if complaint is None:
+        parameters.inherit(parameters.parse(argv), stored)
+        return
+    with pytest.raises(SystemExit):
+        parameters.inherit(parameters.parse(argv), stored)
+    assert f"{complaint}: there is no such file" in capsys.readouterr().err
+
+
 def test_a_checkpoint_with_settings_of_another_kind(capsys):
     with pytest.raises(SystemExit):
         parameters.inherit(parameters.parse([]), {"bs": "many"})

@@ -70,6 +70,30 @@ def test_a_file_of_texts_that_has_changed_is_told(call, photos, tmp_path, capsys
     assert "was guided by other word vectors until now" in capsys.readouterr().out
 
 
+def test_an_evaluation_tells_that_its_texts_are_not_those_that_guided(
+    call, folder, photos, tmp_path, capsys
+):
+    file, vectors = tmp_path / "texts.json", tmp_path / "words.vec"
+    names = sorted(path.name for path in (photos / "birds" / "images").iterdir())
+    file.write_text(json.dumps({name: f"bird {number}" for number, name in enumerate(names)}))
+    vectors.write_text("bird 1 0 0\nsea 0 1 0\n0 0 0 1\n1 1 0 1\n2 1 1 0\n3 2 0 1\n")
+    texts = ["--class_text", str(file), "--language_model", f"vectors:{vectors}"]
+    cache = ["--cache_path", str(tmp_path / "cache")]
+    assert call(*texts, *cache, "--language_distill_w", "1") == 0
+
+    def told(*further: str) -> str:
+        assert main.main(["--evaluate_only", str(folder), "--no_figures", *further]) == 0
+        return capsys.readouterr().out
+
+    by_texts = ["--evaluation_metrics", "e_recall@1", "semantic_consistency"]
+    assert "was guided by" not in told(*by_texts)
+    file.write_text(file.read_text().replace('"bird', '"sea'))
+    assert "was guided by other class texts than metrics are measured with" in told(*by_texts)
+    assert "was guided by" not in told(*by_texts, "--class_text", str(file))  # asked for
+    vectors.unlink()
+    assert "was guided by" not in told("--evaluation_metrics", "e_recall@1")  # reads no text
+
+
 def test_other_rates_and_decays_are_used_told_and_recorded(call, folder, capsys):
     assert call() == 0
     rates = ["--lr", "0.004", "--fc_lr", "0.002", "--decay", "0.3", "--criterion_decay", "0.2"]

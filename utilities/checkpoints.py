@@ -298,6 +298,23 @@ def _tell_other_texts(checkpoint: Checkpoint, texts: dict) -> None:
         )
 
 
+def tell_measured_by(checkpoint: Checkpoint, data: dict, texts: dict) -> None:
+    """A warning where metrics read other texts of its training classes than guided a network.
+
+    Args:
+        data: fingerprint of the training split. texts: digests of what the metrics read.
+    """
+    guided_by = checkpoint.data or {}
+    has_its_classes = not differences(guided_by, {"class names": data["class names"]})
+    if has_its_classes and (other := differences(guided_by, texts)):
+        LOG.warning(
+            "--evaluate_only %s was guided by %s than metrics are measured with: their files have "
+            "changed.",
+            checkpoint.path,
+            " and ".join(other),
+        )
+
+
 def load(path: Path, flag: str = "--resume") -> Checkpoint:
     """Raises UserError, naming the flag, for a file that is no checkpoint of this program."""
     try:

@@ -40,6 +40,7 @@ class OpenClip(NamedTuple):
     weights: str | None  # a file, or a folder with an open_clip_config.json
     flag: str = "--language_model"  # named in messages
     file_flag: str = "--language_weights"
+    given_as: str | None = None  # the flag and value that name the weights, if not of `file_flag`
 
     @property
     def identity(self) -> str:
@@ -83,7 +84,25 @@ def named(name: str, weights: str | None, **flags: str) -> OpenClip:
     path = expanded(given)
     is_file = bool(given) and Path(path).exists()
     tag, file = (None, path) if is_file else (given, None)
-    return OpenClip(arch, tag, weights or file, **flags)
+    found = OpenClip(arch, tag, weights or file, **flags)
+    is_of_name = is_file and not weights
+    return found._replace(given_as=f"{found.flag} clip:{name}") if is_of_name else found
+
+
+def of_one_place(name: str, weights: str | None, **flags: str) -> OpenClip:
+    """As `source`, with the activation of its weights.
+
+    Raises UserError where both say where they lie, too.
+    """
+    by_name = named(name, None, **flags)
+    if weights and by_name.given_as:
+        raise two_places(by_name.given_as, by_name.file_flag)
+    return with_activation(source(name, weights, **flags))
+
+
+def two_places(model: str, file_flag: str) -> UserError:
+    """For a model that lies at the place of its name while a flag gives another."""
+    return UserError(f"{model} says where its weights lie; give {file_flag} or that, not both.")
 
 
 def with_activation(wanted: OpenClip) -> OpenClip:
@@ -258,16 +277,24 @@ def _unavailable(wanted: OpenClip, error: Exception) -> UserError:
     published = f" ({wanted.tag})" if wanted.tag else ""
     expected = f"the open_clip checkpoint file of {wanted.arch}{published}"
     origin = wanted.weights or f"clip:{wanted.arch}"
-    return unavailable(origin, error, expected, wanted.file_flag)
+    return unavailable(origin, error, expected, wanted.file_flag, wanted.given_as)
 
 
 def unavailable(
-    origin: str, error: Exception, expected: str, file_flag: str = "--language_weights"
+    origin: str,
+    error: Exception,
+    expected: str,
+    file_flag: str = "--language_weights",
+    given_as: str | None = None,
 ) -> UserError:
-    """A sentence for weights that cannot be had from a file or by a download."""
+    """A sentence for weights that cannot be had from a file or by a download.
+
+    `given_as` as in `OpenClip`.
+    """
     why = f"{type(error).__name__}: {reason(error)}"
     if Path(origin).exists():
-        return UserError(f"{file_flag} {origin} cannot be loaded ({why}); expected is {expected}.")
+        place = given_as or f"{file_flag} {origin}"
+        return UserError(f"{place} cannot be loaded ({why}); expected is {expected}.")
     model, other = ALTERNATIVES[file_flag]
     return UserError(
         f"The {model} {origin} could not be downloaded ({why}): fetch it on a machine with "

@@ -228,7 +228,7 @@ def test_what_cannot_be_is_a_sentence(files):
         (f"clip:tiny-siglip/{files['tiny-siglip']}_projected", 32): "has no projection",
         (f"clip:tiny-resnet/{files['tiny-resnet']}_projected", 64): "give --image_size 32",
         (f"clip:tiny-vit/{files['tiny-vit']}_projected_double", 32): "leave _double out",
-        (f"clip:tiny-vit/{files['tiny-resnet']}", 32): "--arch_weights .* cannot be loaded",
+        (f"clip:tiny-vit/{files['tiny-resnet']}", 32): "--arch clip:tiny-vit.* cannot be loaded",
     }
     for (arch, size), sentence in cases.items():
         with pytest.raises(UserError, match=sentence):

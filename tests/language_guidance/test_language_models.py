@@ -253,6 +253,26 @@ def test_foreign_weights_are_named(tmp_path, name, content):
     assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["hf:", "clip:ViT-B-32/"])
+def test_weights_that_come_with_the_name_are_named_as_they_were_given(tmp_path, name):
+    place = tmp_path / "weights.pt"
+    if name == "hf:":
+        place.mkdir()
+    else:
+        place.write_text("no weights")
+    with pytest.raises(UserError, match=rf"^--language_model {name}{place} cannot be loaded"):
+        encode(f"{name}{place}", ["dog"])
+
+
+@pytest.mark.parametrize("name", ["hf:", "clip:ViT-B-32/"])
+def test_weights_at_two_places_are_refused(tmp_path, name):
+    named, given = tmp_path / "named", tmp_path / "given"
+    named.mkdir()
+    given.mkdir()
+    with pytest.raises(UserError, match=rf"^--language_model {name}{named} says where .* not both"):
+        language_models.select(f"{name}{named}", str(given))
+
+
 def test_a_bert_folder_without_weights_of_the_model_is_refused(bert, tmp_path):
     for file in bert.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
