@@ -143,6 +143,7 @@ class EmbeddingNetwork(nn.Module):
         # Trunks whose head begins with layers of its own give features of another width.
         self.feature_dim: int = getattr(trunk, "head_hidden_size", trunk.num_features)
         self.head = nn.Linear(self.feature_dim, embed_dim)
+        self.prefix_tokens = _prefix_tokens(trunk)
         config = timm.data.resolve_model_data_config(trunk)
         self.mean, self.std = config["mean"], config["std"]
         self.fixed: frozenset[str] = frozenset()  # what of the trunk never learns, by name
@@ -230,7 +231,8 @@ class EmbeddingNetwork(nn.Module):
             width = self.trunk.num_features
             channels_last = tokens.shape[1] != width and tokens.shape[-1] == width
             return tokens.permute(0, 3, 1, 2) if channels_last else tokens
-        patches = tokens[:, getattr(self.trunk, "num_prefix_tokens", 0) :].transpose(1, 2)
+        has_patches = tokens.shape[1] > self.prefix_tokens  # PiT gives its class token alone
+        patches = tokens[:, self.prefix_tokens if has_patches else 0 :].transpose(1, 2)
         return patches.unflatten(-1, self._token_grid(patches.shape[-1], image))
 
     def _token_grid(self, count: int, image: Sequence[int]) -> tuple[int, int]:
@@ -252,6 +254,12 @@ class EmbeddingNetwork(nn.Module):
         if feature_map is not tokens:
             pooled = pooled.permute(0, 2, 3, 1)
         return self.trunk.forward_head(pooled, pre_logits=True)
+
+
+def _prefix_tokens(trunk: Trunk) -> int:
+    """How many tokens stand before those of the patches; VOLO and CoaT of timm do not say it."""
+    has_class_token = any(name.startswith("cls_token") for name, _ in trunk.named_parameters())
+    return getattr(trunk, "num_prefix_tokens", int(has_class_token))
 
 
 def _near_square(count: int) -> tuple[int, int]:

@@ -59,3 +59,20 @@ def test_a_trunk_that_pads_takes_any_image():
     network = EmbeddingNetwork(model, 8).eval()
     with torch.inference_mode():
         assert network(torch.randn(1, 3, 40, 40)).feature_map.shape == (1, 64, 3, 3)
+
+
+@pytest.mark.parametrize("name", ["coat_lite_tiny", "volo_d1_224"])
+def test_a_class_token_that_a_model_does_not_declare_is_no_patch(name):
+    model = select(name, 224).eval()
+    images = torch.randn(1, 3, 224, 224)
+    with torch.inference_mode():
+        tokens, feature_map = model.trunk.forward_features(images), model(images).feature_map
+    side = feature_map.shape[-1]
+    assert tokens.shape[1] == 1 + side * side
+    assert torch.equal(feature_map.flatten(2), tokens[:, 1:].transpose(1, 2))
+
+
+def test_a_class_token_without_patches_is_the_whole_map():
+    model = select("pit_ti_224", 224).eval()
+    with torch.inference_mode():
+        assert model(torch.randn(1, 3, 224, 224)).feature_map.shape == (1, 256, 1, 1)
