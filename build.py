@@ -33,7 +33,7 @@ from evaluation import Evaluator, figures, language
 from evaluation.embedding import embed
 from language_guidance import Guidance, GuidanceSettings, pseudolabels, zero_shot
 from training import CrossBatchMemory, Learner, Updates, WeightedGuide, optimizers, schedules
-from utilities import checkpoints, compilation, costs, log_file, processes, run_folder
+from utilities import checkpoints, compilation, costs, log_file, pml, processes, run_folder
 from utilities.checkpoints import Checkpoint
 from utilities.environment import device_name, environment
 from utilities.errors import UserError
@@ -381,8 +381,19 @@ def in_order(opt: parameters.Settings, images: ImageSplit, runtime: Runtime) -> 
 
 def images_at_a_time(opt: parameters.Settings, runtime: Runtime) -> int:
     """How many pass the network of a process together, in evaluation as in training."""
-    share = math.ceil(opt.bs / runtime.world_size)
+    share = _share(opt, runtime)
     return min(share, opt.micro_batch or share)
+
+
+def _share(opt: parameters.Settings, runtime: Runtime) -> int:
+    """The most images of a batch that a process has."""
+    return math.ceil(opt.bs / runtime.world_size)
+
+
+def _tell_of_idle_micro_batch(opt: parameters.Settings, runtime: Runtime) -> None:
+    if (share := _share(opt, runtime)) <= opt.micro_batch < opt.bs:
+        message = "--micro_batch %d has no effect: of a batch each process has %d images at most."
+        LOG.info(message, opt.micro_batch, share)
 
 
 def build_guidance(
@@ -491,6 +502,7 @@ def build_criterion(
         miner=miner,
     )
     _tell_of_idle_rates(opt, criterion)
+    pml.require_room(criterion, opt.bs)
     return criterion.to(runtime.device)
 
 
@@ -541,6 +553,7 @@ def build_learner(
         memory=CrossBatchMemory(criterion, opt.xbm_size, opt.xbm_start) if opt.xbm_size else None,
     )
     learner.begin_alike()
+    _tell_of_idle_micro_batch(opt, runtime)
     if opt.compile:
         compilation.compile_forward(network)
         if learner.average:
@@ -768,7 +781,7 @@ def summary(
         "miner": opt.batch_mining if is_mined else "none (the objective uses the whole batch)",
         "sampler": opt.data_sampler,
         "trunk": f"{opt.arch}, {weights:,} weights{_adapted(opt)}{_frozen(opt, learner)}",
-        "optimiser": _recipe(opt, splits),
+        "optimiser": _recipe(opt, splits, learner.runtime),
         **_optimiser_summary(learner),
         "device": f"{learner.runtime.describe()}; {evaluator.describe()}",
     }
@@ -786,7 +799,7 @@ def _frozen(opt: parameters.Settings, learner: Learner) -> str:
     return f", of which {learnt:,} learn, from {opt.freeze_until} on"
 
 
-def _recipe(opt: parameters.Settings, splits: Splits) -> str:
+def _recipe(opt: parameters.Settings, splits: Splits, runtime: Runtime) -> str:
     """The optimiser with its schedule, and what else is done to gradients and rates."""
     parts = [opt.optim]
     if opt.scheduler == "cosine":
@@ -797,7 +810,7 @@ def _recipe(opt: parameters.Settings, splits: Splits) -> str:
         parts.append(f"rates times {opt.gamma:g} where {watched} is on a plateau")
     if opt.lr_rise:
         parts.append(f"rates rising over {opt.lr_rise:,} steps")
-    if 0 < opt.micro_batch < opt.bs:
+    if 0 < opt.micro_batch < _share(opt, runtime):
         parts.append(f"{opt.micro_batch:,} images at a time")
     if opt.xbm_size:
         megabytes = 4 * opt.xbm_size * opt.embed_dim / 2**20

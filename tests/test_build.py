@@ -69,6 +69,17 @@ def test_evaluation_passes_no_more_images_at_a_time_than_training(photos, flags,
 
 
 @pytest.mark.parametrize(
+    "micro_batch, runtime, is_told",
+    [(3, TWO, False), (4, TWO, True), (6, TWO, True), (7, TWO, False), (6, Runtime(), False)],
+)
+def test_a_micro_batch_that_no_process_divides_by_is_told(caplog, micro_batch, runtime, is_told):
+    with caplog.at_level("INFO"):
+        opt = settings("--bs", "7", "--samples_per_class", "1", "--micro_batch", str(micro_batch))
+        build._tell_of_idle_micro_batch(opt, runtime)
+    assert ("of a batch each process has 4 images at most" in caplog.text) == is_told
+
+
+@pytest.mark.parametrize(
     "arch, is_told",
     [("test_resnet_normalize", True), ("test_resnet_frozen_normalize", False), ("test_vit", False)],
 )

@@ -71,10 +71,27 @@ def require_working(asked: Asked, part: nn.Module, n_classes: int, embed_dim: in
     That library looks at few arguments before it computes with them. A copy is tried, on random
     numbers that are not the run's.
     """
-    labels = n_classes - 1 - torch.arange(TRIED_IMAGES) // 2 % n_classes
+    images = min([TRIED_IMAGES, *(memory.memory_size for memory in _memories(part))])
+    labels = n_classes - 1 - torch.arange(images) // 2 % n_classes
     with _refusing(f"{asked} cannot work with", asked), randomness_kept():
-        rows = normalize(torch.randn(TRIED_IMAGES, embed_dim), dim=1)
+        rows = normalize(torch.randn(images, embed_dim), dim=1)
         deepcopy(part)(rows.requires_grad_(), labels)
+
+
+def require_room(part: nn.Module, batch_size: int) -> None:
+    """Raises UserError for a memory, as of CrossBatchMemory, that a batch does not fit into."""
+    for memory in _memories(part):
+        if memory.memory_size < batch_size:
+            raise UserError(
+                f"--loss_pml_args: the memory_size {memory.memory_size} of "
+                f"{type(memory).__name__} is less than a batch, which is stored in it whole; give "
+                f"at least --bs {batch_size}."
+            )
+
+
+def _memories(part: nn.Module) -> list[Any]:
+    """Of earlier batches, as CrossBatchMemory keeps one."""
+    return [module for module in part.modules() if hasattr(module, "queue_idx")]
 
 
 @contextmanager
@@ -94,10 +111,9 @@ def _refusing(sentence: str, asked: Asked, accepted: str = "") -> Iterator[None]
 
 def _store_places(part: nn.Module) -> None:
     """Also the place in the ring of a CrossBatchMemory is of its state; the library forgets it."""
-    for memory in part.modules():
-        if hasattr(memory, "queue_idx"):
-            memory.register_state_dict_post_hook(_store_place)
-            memory.register_load_state_dict_pre_hook(_restore_place)
+    for memory in _memories(part):
+        memory.register_state_dict_post_hook(_store_place)
+        memory.register_load_state_dict_pre_hook(_restore_place)
 
 
 def _store_place(memory: Any, state: dict[str, Any], prefix: str, *ignored: object) -> None:

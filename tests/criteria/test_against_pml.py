@@ -15,6 +15,7 @@ import batchminer
 import criteria
 from criteria.npair import tuples
 from criteria.soft_ranks import counted_above
+from utilities import pml
 from utilities.errors import UserError
 from utilities.types import ModelOutput
 
@@ -324,6 +325,14 @@ def test_trying_an_objective_leaves_it_and_the_random_numbers_as_they_were():
     assert torch.equal(torch.rand(3), following)
     assert not bridged.objective.has_been_filled and bridged.objective.queue_idx == 0
     assert torch.equal(bridged(rows(), LABELS), theirs(rows(), LABELS))
+
+
+def test_a_memory_that_a_batch_does_not_fit_into_is_refused():
+    memory = {"loss": {"pml": "losses.NTXentLoss"}, "memory_size": 6}
+    bridged = ours("pml:CrossBatchMemory", args=json.dumps(memory))
+    pml.require_room(bridged, 6)
+    with pytest.raises(UserError, match="the memory_size 6 of CrossBatchMemory .* --bs 7"):
+        pml.require_room(bridged, 7)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
