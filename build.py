@@ -58,6 +58,7 @@ LOG = logging.getLogger(__name__)
 SHOWN_CLASSES = 3  # of which the summary shows what guidance reads
 SHOWN_TEXTS = 5  # of a class whose images have texts of their own
 SHARED_FILES = "all machines of a run need the same files"
+TITLES = {"Train": "train", "Val": "validation", "Test": "test"}  # of the splits
 PICTURED_CLASSES, THUMBNAIL = 100, 160  # in the table of class texts, and pixels of a picture
 
 
@@ -229,6 +230,12 @@ def build_splits(opt: parameters.Settings) -> tuple[Splits, dict[str, str]]:
     splits, left_out = integrity.checked(
         splits, decode=opt.check_images, skip=opt.on_bad_image == "skip"
     )
+    if processes.joined().world_size > 1:
+        things: dict[str, object] = {
+            f"{TITLES[name]} images": _fingerprint_of(split)
+            for name, split in _by_name(splits).items()
+        }
+        processes.require_same(things, SHARED_FILES)
     in_memory = opt.cache == "ram"  # of each process for itself; a file is of all
     cached = cache.attached(
         splits,
@@ -259,10 +266,7 @@ def build_data(opt: parameters.Settings) -> Data:
     )
     for sentence in parameters.notices_of_length(opt, opt.n_epochs * len(sampler)):
         LOG.info("%s", sentence)
-    data = Data(splits, sampler, left_out)
-    if processes.joined().world_size > 1:
-        processes.require_same({"training images": data.fingerprint()}, SHARED_FILES)
-    return data
+    return Data(splits, sampler, left_out)
 
 
 def build_network(
@@ -769,9 +773,8 @@ def summary(
 ) -> dict[str, str]:
     """What is about to run, line by line."""
     splits = data.splits
-    titles = {"Train": "train", "Val": "validation", "Test": "test"}
     lines = {
-        f"{opt.dataset} ({titles[name]})": split.describe()
+        f"{opt.dataset} ({TITLES[name]})": split.describe()
         for name, split in _by_name(splits).items()
     }
     weights = _count(learner.network)

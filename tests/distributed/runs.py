@@ -24,6 +24,11 @@ def run(argv: list[str]) -> int:
     return main.main(argv)
 
 
+def with_own_images(argv: list[str], places: list[str]) -> int:
+    """The images of each process lie at its own place, as on machines of their own."""
+    return main.main([*argv, "--source_path", places[int(os.environ["RANK"])]])
+
+
 def signalled(argv: list[str], rank: int, step: int, number: int) -> int:
     """A signal comes to one process in the middle of a step, counted from 1 over all epochs."""
     original, calls = Learner.step, []

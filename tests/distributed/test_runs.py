@@ -162,6 +162,20 @@ def test_what_is_wrong_for_one_process_is_said_once(photos, tmp_path):
     assert str(broken) in sentence and "cannot be read" in sentence
 
 
+@pytest.mark.parametrize("split, row", [("train", 0), ("test", -1)])
+def test_machines_with_other_images_are_told(photos, tmp_path, split, row):
+    shutil.copytree(photos, tmp_path / "data")
+    image = sorted((tmp_path / "data" / "birds" / "images").rglob("*.png"))[row]
+    image.with_name(f"a_{image.name}").write_bytes(image.read_bytes())
+    places = [str(photos), str(tmp_path / "data")]
+    group = Group(
+        2, tmp_path / "said", runs.with_own_images, flags(photos, tmp_path / "runs"), places
+    )
+    assert group.statuses() == [2, 2]
+    (sentence,) = group.errors()
+    assert f"process 1 has not the same {split} images as the first" in sentence
+
+
 @pytest.mark.parametrize(
     "more, problem", [("--bs 2", "--bs 2: a batch is shared by 3"), ("--lr x", "--lr")]
 )
