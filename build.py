@@ -215,16 +215,7 @@ def is_finished(opt: parameters.Settings, resumed: Checkpoint) -> bool:
 def build_splits(opt: parameters.Settings) -> tuple[Splits, dict[str, str]]:
     """The splits, and the broken images that were left out of them."""
     architectures.require_known(opt.arch)  # a cheap check, before images are read
-    splits = datasets.select(
-        opt.dataset,
-        opt.source_path,
-        allow_partial=opt.allow_partial,
-        class_texts=opt.class_text,
-        validation=opt.use_tv_split,
-        training_share=opt.tv_split_perc,
-        by_samples=opt.tv_split_by_samples,
-        validation_classes=opt.tv_split_classes,
-    )
+    splits = _selected(opt)
     oriented = opt.exif_orientation == "apply"
     splits = splits.changed(partial(datasets.shown, oriented=oriented))
     splits, left_out = integrity.checked(
@@ -246,6 +237,39 @@ def build_splits(opt: parameters.Settings) -> tuple[Splits, dict[str, str]]:
         fast=opt.decoding == "fast",
     )
     return cached, left_out
+
+
+def _selected(opt: parameters.Settings) -> Splits:
+    """The splits of the dataset.
+
+    Where an evaluated network was trained on other data, files that name classes of those are
+    passed over, which is told.
+    """
+    try:
+        return _select(opt)
+    except UserError as error:
+        inherited = {"class_text", "tv_split_classes"} - opt.stated
+        files = {name: file for name in sorted(inherited) if (file := getattr(opt, name))}
+        if not opt.evaluate_only or not files:
+            raise
+        vars(opt).update(dict.fromkeys(files))
+        splits = _select(opt)
+        passed_over = " and ".join(f"--{name} {file}" for name, file in files.items())
+        LOG.warning("%s Of the training, %s is passed over here.", error, passed_over)
+        return splits
+
+
+def _select(opt: parameters.Settings) -> Splits:
+    return datasets.select(
+        opt.dataset,
+        opt.source_path,
+        allow_partial=opt.allow_partial,
+        class_texts=opt.class_text if parameters.reads_class_texts(opt) else None,
+        validation=opt.use_tv_split,
+        training_share=opt.tv_split_perc,
+        by_samples=opt.tv_split_by_samples,
+        validation_classes=opt.tv_split_classes,
+    )
 
 
 def build_data(opt: parameters.Settings) -> Data:
@@ -1048,7 +1072,7 @@ def _shown_class_vectors(
     runtime: Runtime,
 ) -> torch.Tensor | None:
     """Vectors of the classes in the figures of a guided run, where the model has any."""
-    if not opt.language_distill_w or parameters.has_given_similarities(opt):
+    if not parameters.draws_texts(opt):
         return None
     shown = figures.shown_classes(protocol.labels).tolist()
     try:

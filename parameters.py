@@ -466,10 +466,32 @@ def is_zero_shot(settings: argparse.Namespace) -> bool:
     return settings.language_pseudoclass_arch.startswith("clip:")
 
 
-def _draws_texts(settings: argparse.Namespace) -> bool:
+def draws_texts(settings: argparse.Namespace) -> bool:
     """Whether figures compare classes with language, which those of a guided network do."""
+    return _should_draw_texts(settings) and not _texts_left_behind(settings)
+
+
+def _should_draw_texts(settings: argparse.Namespace) -> bool:
     is_guided = settings.language_distill_w > 0
     return is_guided and _draws(settings) and not has_given_similarities(settings)
+
+
+def _texts_left_behind(settings: argparse.Namespace) -> list[str]:
+    """What is wrong with the files of texts that an evaluated network was guided by.
+
+    Figures do without them, unless they are asked for again.
+    """
+    if not settings.evaluate_only:
+        return []
+    names = (
+        {"class_text", "language_weights"} if _model_reads_sentences(settings) else {"class_text"}
+    )
+    wrong = [
+        problem
+        for name in sorted(names - settings.typed)
+        for problem in BY_NAME[name].problems(getattr(settings, name))
+    ]
+    return wrong + ([] if "language_model" in settings.typed else _absent_model(settings))
 
 
 def _is_guided_by_texts(settings: argparse.Namespace) -> bool:
@@ -478,7 +500,7 @@ def _is_guided_by_texts(settings: argparse.Namespace) -> bool:
 
 def _reads_texts(settings: argparse.Namespace) -> bool:
     by_texts = _is_guided_by_texts(settings)
-    return by_texts or _draws_texts(settings) or _measures_semantics(settings)
+    return by_texts or draws_texts(settings) or _measures_semantics(settings)
 
 
 def maps_to_texts(settings: argparse.Namespace) -> bool:
@@ -491,11 +513,11 @@ def _reads_names(settings: argparse.Namespace) -> bool:
     return not settings.language_pseudoclass or settings.language_pseudoclass_share < 1
 
 
-def _reads_class_texts(settings: argparse.Namespace) -> bool:
+def reads_class_texts(settings: argparse.Namespace) -> bool:
     """Whether texts of classes are read, as pseudolabels are not."""
     by_texts = _is_guided_by_texts(settings) and not has_given_similarities(settings)
     by_class_texts = by_texts and _reads_names(settings)
-    return by_class_texts or _draws_texts(settings) or _measures_semantics(settings)
+    return by_class_texts or draws_texts(settings) or _measures_semantics(settings)
 
 
 def _reads_pseudolabels(settings: argparse.Namespace) -> bool:
@@ -568,7 +590,7 @@ READS_TEXTS = Need(
     "neither guidance (--language_distill_w {language_distill_w}) nor a metric reads texts",
 )
 READS_CLASS_TEXTS = Need(
-    lambda settings, _: _reads_class_texts(settings),
+    lambda settings, _: reads_class_texts(settings),
     "--language_distill_w above 0 without --language_pseudoclass, figures of a guided run, or the "
     "metric semantic_consistency or mistake_severity",
     "neither guidance (--language_distill_w {language_distill_w}), figures nor a metric reads "
@@ -2411,19 +2433,19 @@ def without_secrets(words: list[str]) -> list[str]:
 def inherit(opt: Settings, checkpoint: Mapping[str, object]) -> Settings:
     """The settings with those of a checkpoint in the place of the flags' own defaults.
 
-    What is no flag any more, or NOT_INHERITED, is passed over, and so are files that are not read:
-    a network goes where they are not. Ends the program as `parse` does.
+    What is no flag any more, or NOT_INHERITED, is passed over. Ends the program as `parse` does.
     """
     inherited, problems = read_stored(_inherited(_with_layout(checkpoint)), FLAGS)
     stated = {name: value for name, value in vars(opt).items() if name in opt.stated}
     values = {flag.name: flag.initial() for flag in FLAGS} | _beneath(stated, inherited) | stated
     settings = Settings(
-        values, given=opt.given, stated=opt.stated, spelled=opt.spelled, repeated=opt.repeated
+        values,
+        given=opt.given,
+        stated=opt.stated,
+        typed=opt.typed,
+        spelled=opt.spelled,
+        repeated=opt.repeated,
     )
-    for flag in FLAGS:
-        is_file = isinstance(flag, Place) and flag.existing and flag.name not in opt.stated
-        if is_file and not flag.effective(getattr(settings, flag.name), settings):
-            setattr(settings, flag.name, flag.initial())
     return _checked(settings, problems)
 
 
@@ -2538,10 +2560,24 @@ def hyperparameters(opt: argparse.Namespace, kind: str, name: str) -> dict[str, 
 
 def validate(opt: Settings) -> list[str]:
     """All problems of the settings, a sentence each; only the existence of files is read."""
-    problems = [problem for flag in FLAGS for problem in flag.problems(getattr(opt, flag.name))]
+    problems = [
+        problem
+        for flag in FLAGS
+        if not _is_left_behind(flag, opt)
+        for problem in flag.problems(getattr(opt, flag.name))
+    ]
     for rule in COMBINATIONS:
         problems += rule(opt)
     return problems
+
+
+def _is_left_behind(flag: Flag, opt: Settings) -> bool:
+    """Whether it names a file that nothing reads: a network goes to places where it is not.
+
+    What is typed must be there all the same, or is mistyped.
+    """
+    is_file = isinstance(flag, Place) and bool(flag.existing) and flag.name not in opt.typed
+    return is_file and not flag.effective(getattr(opt, flag.name), opt)
 
 
 def notices(opt: Settings) -> list[str]:
@@ -2755,6 +2791,7 @@ def _read(words: Sequence[str]) -> tuple[Settings, list[str]]:
         {flag.name: flag.initial() for flag in FLAGS} | config | typed,
         given=_chosen(config) | typed.keys(),
         stated=config.keys() | typed.keys(),
+        typed=typed,
         spelled=spellings(FLAGS, words),
         repeated=repetitions(FLAGS, words),
     )
@@ -2983,14 +3020,19 @@ def _whole_group(opt: argparse.Namespace) -> str:
 
 def _model_that_is_not_there(opt: argparse.Namespace) -> list[str]:
     kind, _, source = opt.language_model.partition(":")
-    path = os.path.expanduser(source)
-    if source.startswith("~") and path.startswith("~"):
+    if source.startswith("~") and os.path.expanduser(source).startswith("~"):
         return [f"--language_model {kind}:{without_home(source)}"]
     reads = {"vectors": _reads_texts, "matrix": _is_guided_by_texts}
-    is_read = kind in reads and reads[kind](opt)
-    if source and is_read and not os.path.isfile(path):
-        return [f"--language_model {kind}:{abridged(source)}: {absent(path)}"]
-    return []
+    return _absent_model(opt) if kind in reads and reads[kind](opt) else []
+
+
+def _absent_model(opt: argparse.Namespace) -> list[str]:
+    """That there is no such file, of a model which is one."""
+    kind, _, source = opt.language_model.partition(":")
+    path = os.path.expanduser(source)
+    if not source or kind not in ("vectors", "matrix") or os.path.isfile(path):
+        return []
+    return [f"--language_model {kind}:{abridged(source)}: {absent(path)}"]
 
 
 def _beyond_given_similarities(opt: argparse.Namespace) -> list[str]:
@@ -3096,7 +3138,7 @@ COMBINATIONS = (
 def _advice(opt: argparse.Namespace) -> list[str]:
     """What follows from several settings and is easily missed, given or not."""
     if opt.evaluate_only:
-        return []
+        return _figures_without_texts(opt)
     said = []
     if opt.warmup >= opt.n_epochs:
         said.append(
@@ -3107,7 +3149,7 @@ def _advice(opt: argparse.Namespace) -> list[str]:
             "--loss s2sd distils nothing, because --loss_s2sd_w is 0 and features are not "
             "distilled (--loss_s2sd_feat_distill)."
         )
-    if opt.class_text and not _reads_names(opt) and _reads_class_texts(opt):
+    if opt.class_text and not _reads_names(opt) and reads_class_texts(opt):
         said.append(
             "--class_text does not guide beside --language_pseudoclass; only figures and metrics "
             "read it."
@@ -3128,6 +3170,11 @@ def _advice(opt: argparse.Namespace) -> list[str]:
             "raise --samples_per_class above 2."
         )
     return said
+
+
+def _figures_without_texts(opt: argparse.Namespace) -> list[str]:
+    lost = _texts_left_behind(opt) if _should_draw_texts(opt) else []
+    return [f"Figures do not compare classes with language: {problem}" for problem in lost]
 
 
 if __name__ == "__main__":
