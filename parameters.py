@@ -124,8 +124,9 @@ SAME_MEANING = {
 }
 # auto is what the device is best at. A run stores what that was, and another machine keeps to it.
 BY_DEVICE = ("precision", "memory_format")
-# Of an evaluated checkpoint's settings: what the evaluation itself must ask for, or against.
-NOT_INHERITED = ("log_online", "tensorboard", "no_figures", "no_test_metrics")
+# Of an evaluated checkpoint's settings: what the evaluation itself must ask for, or against, and
+# which GPU of its machine it was trained on.
+NOT_INHERITED = ("log_online", "tensorboard", "no_figures", "no_test_metrics", "gpu")
 
 # Components by name, with a line each
 
@@ -2017,8 +2018,8 @@ FLAGS: tuple[Flag, ...] = (
             "evaluate_only",
             None,
             "Train nothing: evaluate this checkpoint, or the last one of this run folder, under "
-            "its own settings (but --log_online, --tensorboard, --no_figures and "
-            "--no_test_metrics) where no flag says otherwise.",
+            "its own settings (but --log_online, --tensorboard, --no_figures, --no_test_metrics, "
+            "--gpu, and on the CPU where there is no GPU) where no flag says otherwise.",
             metavar="CHECKPOINT",
             stored=False,
         ),
@@ -2566,18 +2567,22 @@ def validate(opt: Settings) -> list[str]:
         if not _is_left_behind(flag, opt)
         for problem in flag.problems(getattr(opt, flag.name))
     ]
-    for rule in COMBINATIONS:
+    rules = COMBINATIONS if opt.evaluate_only else (*COMBINATIONS, *COMBINATIONS_OF_TRAINING)
+    for rule in rules:
         problems += rule(opt)
     return problems
 
 
 def _is_left_behind(flag: Flag, opt: Settings) -> bool:
-    """Whether it names a file that nothing reads: a network goes to places where it is not.
+    """Whether nothing reads its value, and nobody typed it, which must be right all the same.
 
-    What is typed must be there all the same, or is mistyped.
+    A run goes to places without some of its files; an evaluated network may have been trained by
+    what another version knows.
     """
     is_file = isinstance(flag, Place) and bool(flag.existing) and flag.name not in opt.typed
-    return is_file and not flag.effective(getattr(opt, flag.name), opt)
+    is_of_checkpoint = bool(opt.evaluate_only) and flag.name not in opt.stated
+    is_passed_over = is_file or is_of_checkpoint
+    return is_passed_over and not flag.effective(getattr(opt, flag.name), opt)
 
 
 def notices(opt: Settings) -> list[str]:
@@ -2852,8 +2857,9 @@ def _with_layout(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def _inherited(defaults: Mapping[str, object]) -> dict[str, object]:
-    """Of a checkpoint's settings those that an evaluation goes by."""
-    return {name: value for name, value in defaults.items() if name not in NOT_INHERITED}
+    """Of a checkpoint's settings those that an evaluation goes by, with or without a GPU."""
+    kept = {name: value for name, value in defaults.items() if name not in NOT_INHERITED}
+    return kept | ({"device": "auto"} if kept.get("device") == "cuda" else {})
 
 
 def _checked(settings: Settings, problems: list[str]) -> Settings:
@@ -2952,7 +2958,7 @@ def _nothing_evaluated(opt: argparse.Namespace) -> list[str]:
     if _evaluates(opt):
         return []
     problems = []
-    if opt.store_improvements:
+    if opt.store_improvements and not opt.evaluate_only:
         problems.append(
             "--store_improvements has nothing to compare with --no_test_metrics and "
             "--no_train_metrics; drop one of the three."
@@ -3090,7 +3096,7 @@ def _growing_rates(opt: argparse.Namespace) -> list[str]:
 
 
 def _objective_without_memory(opt: argparse.Namespace) -> list[str]:
-    if not opt.xbm_size or opt.evaluate_only or opt.loss in ANCHORED:
+    if not opt.xbm_size or opt.loss in ANCHORED:
         return []
     return [
         f"--xbm_size adds positives and negatives, which --loss {opt.loss} cannot take one by one; "
@@ -3116,22 +3122,24 @@ def _missing_checkpoints(opt: argparse.Namespace) -> list[str]:
 
 
 COMBINATIONS = (
-    _storage_of_other_metrics,
     _metrics_of_other_evaltypes,
-    _batches_of_other_sizes,
     _contradictions,
     _nothing_evaluated,
     _named_classes_without_split,
     _cache_below_crops,
-    _support_limits,
     _group_as_folder,
     _model_that_is_not_there,
     _beyond_given_similarities,
     _vocabulary_missing,
+    _missing_checkpoints,
+)
+COMBINATIONS_OF_TRAINING = (
+    _storage_of_other_metrics,
+    _batches_of_other_sizes,
+    _support_limits,
     _unfit_miners,
     _growing_rates,
     _objective_without_memory,
-    _missing_checkpoints,
 )
 
 

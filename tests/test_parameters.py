@@ -974,6 +974,39 @@ def test_figures_of_an_evaluation_do_without_the_texts_of_its_training(tmp_path,
     assert f"--{name} {file}: there is no such file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {
+            "loss": "of_another_version",
+            "optim": "gone",
+            "batch_mining": "gone",
+            "scheduler": "gone",
+        },
+        {"samples_per_class": 5},
+        {"store_improvements": True, "storage_metrics": ["nmi"]},
+        {"loss": "histogram", "batch_mining": "random", "xbm_size": 100, "gamma": 7.0},
+    ],
+)
+def test_an_evaluation_minds_no_setting_of_the_training(tmp_path, stored):
+    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint.touch()
+    argv = ["--evaluate_only", str(checkpoint), "--bs", "7", "--evaluation_metrics", "mAP@R"]
+    opt = parameters.inherit(parameters.parse(argv), stored)
+    assert {name: getattr(opt, name) for name in stored} == stored
+
+
+def test_an_evaluation_needs_no_gpu_that_the_training_had(tmp_path):
+    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint.touch()
+    argv, stored = ["--evaluate_only", str(checkpoint)], {"device": "cuda", "gpu": [3, 5]}
+    opt = parameters.inherit(parameters.parse(argv), stored)
+    assert (opt.device, opt.gpu) == ("auto", [0])
+    opt = parameters.inherit(parameters.parse([*argv, "--device", "cuda", "--gpu", "1"]), stored)
+    assert (opt.device, opt.gpu) == ("cuda", [1])
+    assert parameters.inherit(parameters.parse(argv), {"device": "cpu"}).device == "cpu"
+
+
 @pytest.mark.parametrize("flag", ["--resume", "--evaluate_only"])
 def test_a_settings_file_may_name_weights_that_nothing_reads(tmp_path, capsys, flag):
     checkpoint, config = tmp_path / "checkpoint.pt", tmp_path / "args.yaml"

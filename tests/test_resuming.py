@@ -125,6 +125,22 @@ def test_an_evaluation_goes_where_texts_and_classes_of_the_training_are_not(
     assert runs.read(evaluated).values()["embeds_e_recall: e_recall@1"].last == measured
 
 
+def test_an_evaluation_that_could_not_be_kept_does_not_begin(call, folder, tmp_path, capsys):
+    assert call() == 0
+    (tmp_path / "file").touch()
+    place = str(tmp_path / "file" / "runs")
+    assert main.main(["--evaluate_only", str(folder), "--save_path", place]) == 2
+    said = capsys.readouterr().err
+    assert f"--save_path {place}: no run folder can be made there" in said
+
+
+def test_an_evaluation_says_where_its_checkpoint_lies(call, folder, tmp_path, monkeypatch):
+    assert call() == 0
+    monkeypatch.chdir(folder.parent)
+    assert main.main(["--evaluate_only", folder.name, "--no_figures"]) == 0
+    assert runs.read(folder.with_name("g_s0_evaluation")).facts["checkpoint"] == str(folder)
+
+
 def test_other_rates_and_decays_are_used_told_and_recorded(call, folder, capsys):
     assert call() == 0
     rates = ["--lr", "0.004", "--fc_lr", "0.002", "--decay", "0.3", "--criterion_decay", "0.2"]
