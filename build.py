@@ -454,19 +454,19 @@ def digests_of_texts(opt: parameters.Settings, training: ImageSplit) -> dict[str
     return language_guidance.digests_of_texts(guidance_settings(opt), training.captions, vocabulary)
 
 
-def tell_other_texts(
-    opt: parameters.Settings, checkpoint: Checkpoint, training: ImageSplit
-) -> None:
-    """A warning where metrics read other texts of the same classes than guided a stored network.
+def tell_other_data(opt: parameters.Settings, checkpoint: Checkpoint, training: ImageSplit) -> None:
+    """Warnings where the classes of a stored network have other images than it was trained on.
 
-    None where other texts were asked for.
+    The same of texts, where metrics read any; none where other texts were asked for.
     """
+    identity = _fingerprint_of(training)
+    checkpoints.tell_other_images(checkpoint, identity)
     reads_texts = any(metrics.parse(name).texts for name in opt.evaluation_metrics)
     if not reads_texts or opt.stated & {"class_text", "language_model"}:
         return
     reading = guidance_settings(opt)._replace(control="none", pseudoclass=False)
     texts = language_guidance.digests_of_texts(reading, training.captions)
-    checkpoints.tell_measured_by(checkpoint, _fingerprint_of(training), texts)
+    checkpoints.tell_measured_by(checkpoint, identity, texts)
 
 
 def build_classifier(

@@ -156,7 +156,7 @@ def evaluate_only(opt: parameters.Settings, command: str) -> None:
     processes.on_main(run_folder.require_place, opt.save_path, opt.dataset)
     seeding.seed_everything(opt.seed)
     splits, left_out = build.build_splits(opt)
-    build.tell_other_texts(opt, checkpoint, splits.training)
+    build.tell_other_data(opt, checkpoint, splits.training)
     network, transform = build.build_network(opt, runtime, load_weights=False)
     checkpoints.restore({checkpoint.evaluated: network}, checkpoint, "--evaluate_only")
     evaluator = build.build_evaluator(opt, splits, transform, runtime)

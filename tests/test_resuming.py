@@ -125,6 +125,28 @@ def test_an_evaluation_goes_where_texts_and_classes_of_the_training_are_not(
     assert runs.read(evaluated).values()["embeds_e_recall: e_recall@1"].last == measured
 
 
+def test_an_evaluation_tells_that_its_classes_have_other_images(
+    call, folder, photos, tmp_path, capsys
+):
+    assert call() == 0
+    shutil.copytree(photos, tmp_path / "photos")
+    others = sorted((tmp_path / "photos" / "birds" / "images").iterdir())
+
+    def told() -> str:
+        place = ["--source_path", str(tmp_path / "photos")]
+        assert main.main(["--evaluate_only", str(folder), "--no_figures", *place]) == 0
+        return capsys.readouterr().out
+
+    assert "was trained on other images" not in told()
+    first, *_ = sorted(others[0].iterdir())
+    first.write_bytes(next(others[1].iterdir()).read_bytes() + b" ")
+    assert "other images of these classes: other file sizes, other file contents" in told()
+    first.unlink()
+    assert "other images of these classes: 24 images (here 23)" in told()
+    shutil.rmtree(others[0])
+    assert "was trained on other images" not in told()  # of other classes
+
+
 def test_an_evaluation_that_could_not_be_kept_does_not_begin(call, folder, tmp_path, capsys):
     assert call() == 0
     (tmp_path / "file").touch()

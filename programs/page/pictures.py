@@ -68,6 +68,7 @@ def look(run: Run, checkpoint: Path, asked: Asked, classes: Iterable[str]) -> Se
     network = trained.load(checkpoint, asked.device, gpu=asked.gpu, precision=asked.precision)
     splits, missing = _splits(settings, network, asked.source_path)
     testing = images.whole(splits.testing, "--source_path", asked.on_bad_image)
+    other_data = _other_data(run, testing)
     embeddings = _embedded(network, testing, settings["evaltypes"][0], asked)
     protocol = Protocol.of(testing, [])
     texts = None
@@ -79,7 +80,7 @@ def look(run: Run, checkpoint: Path, asked: Asked, classes: Iterable[str]) -> Se
         _trained(settings, asked),
         _similarities(embeddings, protocol.labels, testing.class_texts, texts),
         _of_classes(splits.training, set(classes)),
-        missing,
+        [*other_data, *missing],
     )
 
 
@@ -129,6 +130,18 @@ def _splits(
             raise
         without = run_data.splits(settings | {"class_text": None}, network, source_path)
         return without, [f"{WITHOUT_TEXTS}: {error}"]
+
+
+def _other_data(run: Run, testing: ImageSplit) -> list[str]:
+    """That the data which is there is not that of the run, as far as its records count it."""
+    tested, here = run.counts.get("Test", {}), testing.counts()
+    if all(tested.get(name, count) == count for name, count in here.items()):
+        return []
+    counts = ", ".join(f"{count:,} {name}" for name, count in here.items())
+    then = ", ".join(f"{tested[name]:,}" for name in here if name in tested)
+    return [
+        f"The data that is there is not that of the run: its test split has {counts} (then {then})."
+    ]
 
 
 def _trained(settings: Mapping[str, Any], asked: Asked) -> int:
