@@ -55,6 +55,7 @@ from utilities.tensorboard import EventFiles
 from utilities.types import Trainable
 
 LOG = logging.getLogger(__name__)
+FOLDER = "local-dir:"  # before the folder of a trunk
 SHOWN_CLASSES = 3  # of which the summary shows what guidance reads
 SHOWN_TEXTS = 5  # of a class whose images have texts of their own
 SHARED_FILES = "all machines of a run need the same files"
@@ -158,6 +159,8 @@ def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
         for sentence in kept:
             LOG.info("%s", sentence)
     settings = parameters.stored(opt)
+    if _has_moved_trunk(opt.arch, checkpoint.settings.get("arch")):
+        checkpoint = checkpoint._replace(settings=checkpoint.settings | {"arch": opt.arch})
     checkpoints.require_fitting(checkpoint, settings, parameters.FREE)
     shaping = [
         change
@@ -175,6 +178,15 @@ def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
     for sentence in parameters.keep_beginning(opt, checkpoint.settings):
         LOG.info("%s", sentence)
     return checkpoint._replace(earlier=_earlier_settings(opt, begun))
+
+
+def _has_moved_trunk(arch: str, begun: object) -> bool:
+    """Whether two trunks are of folders, which may be one that was moved: weights must fit both."""
+    if not isinstance(begun, str):
+        return False
+    here, there = map(architectures.parse_arch, (arch, begun))
+    are_folders = here.trunk.startswith(FOLDER) and there.trunk.startswith(FOLDER)
+    return are_folders and here._replace(trunk=there.trunk) == there
 
 
 def _earlier_settings(opt: parameters.Settings, begun: Checkpoint) -> list[dict[str, object]]:
@@ -215,16 +227,7 @@ def is_finished(opt: parameters.Settings, resumed: Checkpoint) -> bool:
 def build_splits(opt: parameters.Settings) -> tuple[Splits, dict[str, str]]:
     """The splits, and the broken images that were left out of them."""
     architectures.require_known(opt.arch)  # a cheap check, before images are read
-    splits = datasets.select(
-        opt.dataset,
-        opt.source_path,
-        allow_partial=opt.allow_partial,
-        class_texts=opt.class_text,
-        validation=opt.use_tv_split,
-        training_share=opt.tv_split_perc,
-        by_samples=opt.tv_split_by_samples,
-        validation_classes=opt.tv_split_classes,
-    )
+    splits = _selected(opt)
     oriented = opt.exif_orientation == "apply"
     splits = splits.changed(partial(datasets.shown, oriented=oriented))
     splits, left_out = integrity.checked(
@@ -246,6 +249,39 @@ def build_splits(opt: parameters.Settings) -> tuple[Splits, dict[str, str]]:
         fast=opt.decoding == "fast",
     )
     return cached, left_out
+
+
+def _selected(opt: parameters.Settings) -> Splits:
+    """The splits of the dataset.
+
+    Where an evaluated network was trained on other data, files that name classes of those are
+    passed over, which is told.
+    """
+    try:
+        return _select(opt)
+    except UserError as error:
+        inherited = {"class_text", "tv_split_classes"} - opt.stated
+        files = {name: file for name in sorted(inherited) if (file := getattr(opt, name))}
+        if not opt.evaluate_only or not files:
+            raise
+        vars(opt).update(dict.fromkeys(files))
+        splits = _select(opt)
+        passed_over = " and ".join(f"--{name} {file}" for name, file in files.items())
+        LOG.warning("%s Of the training, %s is passed over here.", error, passed_over)
+        return splits
+
+
+def _select(opt: parameters.Settings) -> Splits:
+    return datasets.select(
+        opt.dataset,
+        opt.source_path,
+        allow_partial=opt.allow_partial,
+        class_texts=opt.class_text if parameters.reads_class_texts(opt) else None,
+        validation=opt.use_tv_split,
+        training_share=opt.tv_split_perc,
+        by_samples=opt.tv_split_by_samples,
+        validation_classes=opt.tv_split_classes,
+    )
 
 
 def build_data(opt: parameters.Settings) -> Data:
@@ -430,19 +466,19 @@ def digests_of_texts(opt: parameters.Settings, training: ImageSplit) -> dict[str
     return language_guidance.digests_of_texts(guidance_settings(opt), training.captions, vocabulary)
 
 
-def tell_other_texts(
-    opt: parameters.Settings, checkpoint: Checkpoint, training: ImageSplit
-) -> None:
-    """A warning where metrics read other texts of the same classes than guided a stored network.
+def tell_other_data(opt: parameters.Settings, checkpoint: Checkpoint, training: ImageSplit) -> None:
+    """Warnings where the classes of a stored network have other images than it was trained on.
 
-    None where other texts were asked for.
+    The same of texts, where metrics read any; none where other texts were asked for.
     """
+    identity = _fingerprint_of(training)
+    checkpoints.tell_other_images(checkpoint, identity)
     reads_texts = any(metrics.parse(name).texts for name in opt.evaluation_metrics)
     if not reads_texts or opt.stated & {"class_text", "language_model"}:
         return
     reading = guidance_settings(opt)._replace(control="none", pseudoclass=False)
     texts = language_guidance.digests_of_texts(reading, training.captions)
-    checkpoints.tell_measured_by(checkpoint, _fingerprint_of(training), texts)
+    checkpoints.tell_measured_by(checkpoint, identity, texts)
 
 
 def build_classifier(
@@ -1048,7 +1084,7 @@ def _shown_class_vectors(
     runtime: Runtime,
 ) -> torch.Tensor | None:
     """Vectors of the classes in the figures of a guided run, where the model has any."""
-    if not opt.language_distill_w or parameters.has_given_similarities(opt):
+    if not parameters.draws_texts(opt):
         return None
     shown = figures.shown_classes(protocol.labels).tolist()
     try:

@@ -13,6 +13,7 @@ if __name__ == "__main__":
     parameters.answer()  # --help, --list and wrong settings, before anything else is loaded
 
 import logging
+import os
 import shlex
 import sys
 import time
@@ -152,9 +153,10 @@ def evaluate_only(opt: parameters.Settings, command: str) -> None:
         LOG.info("%s", notice)
     build.require_boards(opt)
     runtime = build.build_runtime(opt)
+    processes.on_main(run_folder.require_place, opt.save_path, opt.dataset)
     seeding.seed_everything(opt.seed)
     splits, left_out = build.build_splits(opt)
-    build.tell_other_texts(opt, checkpoint, splits.training)
+    build.tell_other_data(opt, checkpoint, splits.training)
     network, transform = build.build_network(opt, runtime, load_weights=False)
     checkpoints.restore({checkpoint.evaluated: network}, checkpoint, "--evaluate_only")
     evaluator = build.build_evaluator(opt, splits, transform, runtime)
@@ -163,7 +165,8 @@ def evaluate_only(opt: parameters.Settings, command: str) -> None:
     savename = f"{parameters.run_name_of(opt)}_evaluation"
     with build.build_records(opt, command, runtime, savename=savename) as records:
         records.log(checkpoint.epoch, values_of_epoch({}, values, {}))
-        facts = build.facts(opt, command, splits, left_out, runtime) | {"checkpoint": path}
+        facts = build.facts(opt, command, splits, left_out, runtime)
+        facts |= {"checkpoint": os.path.abspath(path)}  # which is read from other folders too
         processes.on_main(draw_figures, opt, records, evaluator, evaluated, splits.testing)
         facts |= {"peak_memory": costs.peak_memory(runtime.device)}  # of no epoch of a training
         records.finish(facts, time.monotonic() - started)

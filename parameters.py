@@ -124,8 +124,9 @@ SAME_MEANING = {
 }
 # auto is what the device is best at. A run stores what that was, and another machine keeps to it.
 BY_DEVICE = ("precision", "memory_format")
-# Of an evaluated checkpoint's settings: what the evaluation itself must ask for, or against.
-NOT_INHERITED = ("log_online", "tensorboard", "no_figures", "no_test_metrics")
+# Of an evaluated checkpoint's settings: what the evaluation itself must ask for, or against, and
+# which GPU of its machine it was trained on.
+NOT_INHERITED = ("log_online", "tensorboard", "no_figures", "no_test_metrics", "gpu")
 
 # Components by name, with a line each
 
@@ -466,10 +467,32 @@ def is_zero_shot(settings: argparse.Namespace) -> bool:
     return settings.language_pseudoclass_arch.startswith("clip:")
 
 
-def _draws_texts(settings: argparse.Namespace) -> bool:
+def draws_texts(settings: argparse.Namespace) -> bool:
     """Whether figures compare classes with language, which those of a guided network do."""
+    return _should_draw_texts(settings) and not _texts_left_behind(settings)
+
+
+def _should_draw_texts(settings: argparse.Namespace) -> bool:
     is_guided = settings.language_distill_w > 0
     return is_guided and _draws(settings) and not has_given_similarities(settings)
+
+
+def _texts_left_behind(settings: argparse.Namespace) -> list[str]:
+    """What is wrong with the files of texts that an evaluated network was guided by.
+
+    Figures do without them, unless they are asked for again.
+    """
+    if not settings.evaluate_only:
+        return []
+    names = (
+        {"class_text", "language_weights"} if _model_reads_sentences(settings) else {"class_text"}
+    )
+    wrong = [
+        problem
+        for name in sorted(names - settings.typed)
+        for problem in BY_NAME[name].problems(getattr(settings, name))
+    ]
+    return wrong + ([] if "language_model" in settings.typed else _absent_model(settings))
 
 
 def _is_guided_by_texts(settings: argparse.Namespace) -> bool:
@@ -478,7 +501,7 @@ def _is_guided_by_texts(settings: argparse.Namespace) -> bool:
 
 def _reads_texts(settings: argparse.Namespace) -> bool:
     by_texts = _is_guided_by_texts(settings)
-    return by_texts or _draws_texts(settings) or _measures_semantics(settings)
+    return by_texts or draws_texts(settings) or _measures_semantics(settings)
 
 
 def maps_to_texts(settings: argparse.Namespace) -> bool:
@@ -491,11 +514,11 @@ def _reads_names(settings: argparse.Namespace) -> bool:
     return not settings.language_pseudoclass or settings.language_pseudoclass_share < 1
 
 
-def _reads_class_texts(settings: argparse.Namespace) -> bool:
+def reads_class_texts(settings: argparse.Namespace) -> bool:
     """Whether texts of classes are read, as pseudolabels are not."""
     by_texts = _is_guided_by_texts(settings) and not has_given_similarities(settings)
     by_class_texts = by_texts and _reads_names(settings)
-    return by_class_texts or _draws_texts(settings) or _measures_semantics(settings)
+    return by_class_texts or draws_texts(settings) or _measures_semantics(settings)
 
 
 def _reads_pseudolabels(settings: argparse.Namespace) -> bool:
@@ -568,7 +591,7 @@ READS_TEXTS = Need(
     "neither guidance (--language_distill_w {language_distill_w}) nor a metric reads texts",
 )
 READS_CLASS_TEXTS = Need(
-    lambda settings, _: _reads_class_texts(settings),
+    lambda settings, _: reads_class_texts(settings),
     "--language_distill_w above 0 without --language_pseudoclass, figures of a guided run, or the "
     "metric semantic_consistency or mistake_severity",
     "neither guidance (--language_distill_w {language_distill_w}), figures nor a metric reads "
@@ -1995,8 +2018,8 @@ FLAGS: tuple[Flag, ...] = (
             "evaluate_only",
             None,
             "Train nothing: evaluate this checkpoint, or the last one of this run folder, under "
-            "its own settings (but --log_online, --tensorboard, --no_figures and "
-            "--no_test_metrics) where no flag says otherwise.",
+            "its own settings (but --log_online, --tensorboard, --no_figures, --no_test_metrics, "
+            "--gpu, and on the CPU where there is no GPU) where no flag says otherwise.",
             metavar="CHECKPOINT",
             stored=False,
         ),
@@ -2411,19 +2434,19 @@ def without_secrets(words: list[str]) -> list[str]:
 def inherit(opt: Settings, checkpoint: Mapping[str, object]) -> Settings:
     """The settings with those of a checkpoint in the place of the flags' own defaults.
 
-    What is no flag any more, or NOT_INHERITED, is passed over, and so are files that are not read:
-    a network goes where they are not. Ends the program as `parse` does.
+    What is no flag any more, or NOT_INHERITED, is passed over. Ends the program as `parse` does.
     """
     inherited, problems = read_stored(_inherited(_with_layout(checkpoint)), FLAGS)
     stated = {name: value for name, value in vars(opt).items() if name in opt.stated}
     values = {flag.name: flag.initial() for flag in FLAGS} | _beneath(stated, inherited) | stated
     settings = Settings(
-        values, given=opt.given, stated=opt.stated, spelled=opt.spelled, repeated=opt.repeated
+        values,
+        given=opt.given,
+        stated=opt.stated,
+        typed=opt.typed,
+        spelled=opt.spelled,
+        repeated=opt.repeated,
     )
-    for flag in FLAGS:
-        is_file = isinstance(flag, Place) and flag.existing and flag.name not in opt.stated
-        if is_file and not flag.effective(getattr(settings, flag.name), settings):
-            setattr(settings, flag.name, flag.initial())
     return _checked(settings, problems)
 
 
@@ -2538,10 +2561,28 @@ def hyperparameters(opt: argparse.Namespace, kind: str, name: str) -> dict[str, 
 
 def validate(opt: Settings) -> list[str]:
     """All problems of the settings, a sentence each; only the existence of files is read."""
-    problems = [problem for flag in FLAGS for problem in flag.problems(getattr(opt, flag.name))]
-    for rule in COMBINATIONS:
+    problems = [
+        problem
+        for flag in FLAGS
+        if not _is_left_behind(flag, opt)
+        for problem in flag.problems(getattr(opt, flag.name))
+    ]
+    rules = COMBINATIONS if opt.evaluate_only else (*COMBINATIONS, *COMBINATIONS_OF_TRAINING)
+    for rule in rules:
         problems += rule(opt)
     return problems
+
+
+def _is_left_behind(flag: Flag, opt: Settings) -> bool:
+    """Whether nothing reads its value, and nobody typed it, which must be right all the same.
+
+    A run goes to places without some of its files; an evaluated network may have been trained by
+    what another version knows.
+    """
+    is_file = isinstance(flag, Place) and bool(flag.existing) and flag.name not in opt.typed
+    is_of_checkpoint = bool(opt.evaluate_only) and flag.name not in opt.stated
+    is_passed_over = is_file or is_of_checkpoint
+    return is_passed_over and not flag.effective(getattr(opt, flag.name), opt)
 
 
 def notices(opt: Settings) -> list[str]:
@@ -2755,6 +2796,7 @@ def _read(words: Sequence[str]) -> tuple[Settings, list[str]]:
         {flag.name: flag.initial() for flag in FLAGS} | config | typed,
         given=_chosen(config) | typed.keys(),
         stated=config.keys() | typed.keys(),
+        typed=typed,
         spelled=spellings(FLAGS, words),
         repeated=repetitions(FLAGS, words),
     )
@@ -2815,8 +2857,9 @@ def _with_layout(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def _inherited(defaults: Mapping[str, object]) -> dict[str, object]:
-    """Of a checkpoint's settings those that an evaluation goes by."""
-    return {name: value for name, value in defaults.items() if name not in NOT_INHERITED}
+    """Of a checkpoint's settings those that an evaluation goes by, with or without a GPU."""
+    kept = {name: value for name, value in defaults.items() if name not in NOT_INHERITED}
+    return kept | ({"device": "auto"} if kept.get("device") == "cuda" else {})
 
 
 def _checked(settings: Settings, problems: list[str]) -> Settings:
@@ -2915,7 +2958,7 @@ def _nothing_evaluated(opt: argparse.Namespace) -> list[str]:
     if _evaluates(opt):
         return []
     problems = []
-    if opt.store_improvements:
+    if opt.store_improvements and not opt.evaluate_only:
         problems.append(
             "--store_improvements has nothing to compare with --no_test_metrics and "
             "--no_train_metrics; drop one of the three."
@@ -2983,14 +3026,19 @@ def _whole_group(opt: argparse.Namespace) -> str:
 
 def _model_that_is_not_there(opt: argparse.Namespace) -> list[str]:
     kind, _, source = opt.language_model.partition(":")
-    path = os.path.expanduser(source)
-    if source.startswith("~") and path.startswith("~"):
+    if source.startswith("~") and os.path.expanduser(source).startswith("~"):
         return [f"--language_model {kind}:{without_home(source)}"]
     reads = {"vectors": _reads_texts, "matrix": _is_guided_by_texts}
-    is_read = kind in reads and reads[kind](opt)
-    if source and is_read and not os.path.isfile(path):
-        return [f"--language_model {kind}:{abridged(source)}: {absent(path)}"]
-    return []
+    return _absent_model(opt) if kind in reads and reads[kind](opt) else []
+
+
+def _absent_model(opt: argparse.Namespace) -> list[str]:
+    """That there is no such file, of a model which is one."""
+    kind, _, source = opt.language_model.partition(":")
+    path = os.path.expanduser(source)
+    if not source or kind not in ("vectors", "matrix") or os.path.isfile(path):
+        return []
+    return [f"--language_model {kind}:{abridged(source)}: {absent(path)}"]
 
 
 def _beyond_given_similarities(opt: argparse.Namespace) -> list[str]:
@@ -3048,7 +3096,7 @@ def _growing_rates(opt: argparse.Namespace) -> list[str]:
 
 
 def _objective_without_memory(opt: argparse.Namespace) -> list[str]:
-    if not opt.xbm_size or opt.evaluate_only or opt.loss in ANCHORED:
+    if not opt.xbm_size or opt.loss in ANCHORED:
         return []
     return [
         f"--xbm_size adds positives and negatives, which --loss {opt.loss} cannot take one by one; "
@@ -3074,29 +3122,31 @@ def _missing_checkpoints(opt: argparse.Namespace) -> list[str]:
 
 
 COMBINATIONS = (
-    _storage_of_other_metrics,
     _metrics_of_other_evaltypes,
-    _batches_of_other_sizes,
     _contradictions,
     _nothing_evaluated,
     _named_classes_without_split,
     _cache_below_crops,
-    _support_limits,
     _group_as_folder,
     _model_that_is_not_there,
     _beyond_given_similarities,
     _vocabulary_missing,
+    _missing_checkpoints,
+)
+COMBINATIONS_OF_TRAINING = (
+    _storage_of_other_metrics,
+    _batches_of_other_sizes,
+    _support_limits,
     _unfit_miners,
     _growing_rates,
     _objective_without_memory,
-    _missing_checkpoints,
 )
 
 
 def _advice(opt: argparse.Namespace) -> list[str]:
     """What follows from several settings and is easily missed, given or not."""
     if opt.evaluate_only:
-        return []
+        return _figures_without_texts(opt)
     said = []
     if opt.warmup >= opt.n_epochs:
         said.append(
@@ -3107,7 +3157,7 @@ def _advice(opt: argparse.Namespace) -> list[str]:
             "--loss s2sd distils nothing, because --loss_s2sd_w is 0 and features are not "
             "distilled (--loss_s2sd_feat_distill)."
         )
-    if opt.class_text and not _reads_names(opt) and _reads_class_texts(opt):
+    if opt.class_text and not _reads_names(opt) and reads_class_texts(opt):
         said.append(
             "--class_text does not guide beside --language_pseudoclass; only figures and metrics "
             "read it."
@@ -3128,6 +3178,11 @@ def _advice(opt: argparse.Namespace) -> list[str]:
             "raise --samples_per_class above 2."
         )
     return said
+
+
+def _figures_without_texts(opt: argparse.Namespace) -> list[str]:
+    lost = _texts_left_behind(opt) if _should_draw_texts(opt) else []
+    return [f"Figures do not compare classes with language: {problem}" for problem in lost]
 
 
 if __name__ == "__main__":

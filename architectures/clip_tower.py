@@ -4,6 +4,7 @@ Features are what the tower pools, or, projected, the vectors that it compares w
 """
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from torch import nn
 from architectures import weights
 from utilities import open_clip_models
 from utilities.errors import UserError
-from utilities.open_clip_models import OpenClip
+from utilities.open_clip_models import CONFIGURATION, OpenClip
 from utilities.paths import expanded
 
 LOG = logging.getLogger(__name__)
 KIND = "clip:"
+FILES = (".pt", ".pth", ".bin", ".safetensors", ".tar", ".ckpt")  # with weights and nothing else
 POSITIONS = "tower.positional_embedding"
 FLAGS = {"flag": "--arch", "file_flag": "--arch_weights"}
 
@@ -41,6 +43,7 @@ def create(
             take.
     """
     wanted = _named(name, file)
+    _require_folder(wanted, name)
     open_clip_models.require_model(wanted)
     if pretrained or file:
         wanted = open_clip_models.source(name.removeprefix(KIND), file, **FLAGS)
@@ -62,6 +65,8 @@ def create(
         None if is_resnet else image_size,
         with_weights=bool(pretrained or file) and not is_of_run,
     )
+    if file and wanted.is_folder:
+        _require_seen_alike(tower, wanted, name)
     trunk = _as_trunk(tower, name, projected=projected)
     if file and is_of_run:
         weights.load_file(trunk, file, name, FLAGS["file_flag"])
@@ -212,6 +217,39 @@ def _require_activation(wanted: OpenClip, name: str) -> None:
         raise UserError(
             f"--arch {name}: {wanted.weights} is an archive of OpenAI, which was trained with "
             f"QuickGELU; write --arch {right}."
+        )
+
+
+def _require_folder(wanted: OpenClip, name: str) -> None:
+    """Raises UserError where a folder of the name is gone, which says how images are seen.
+
+    A file that is gone says nothing but weights, which a checkpoint has.
+    """
+    place = wanted.tag or ""
+    if os.sep in place and not wanted.weights and not place.endswith(FILES):
+        raise UserError(
+            f"--arch {name}: there is no folder {expanded(place)}, whose "
+            f"{CONFIGURATION} says what the trunk is and how it sees images."
+        )
+
+
+def _require_seen_alike(tower: Any, wanted: OpenClip, name: str) -> None:
+    """Raises UserError for a folder of `--arch_weights` that says otherwise than the name.
+
+    The trunk is built again by the name alone, where a checkpoint brings the weights.
+    """
+    by_name = _named(name, None)
+    again = open_clip_models.image_tower(by_name, None, with_weights=False).preprocess_cfg
+    other = [
+        part for part in ("mean", "std") if tuple(again[part]) != tuple(tower.preprocess_cfg[part])
+    ]
+    if open_clip_models.is_quick(wanted) != open_clip_models.is_quick(by_name):
+        other.append("activation")
+    if other:
+        raise UserError(
+            f"--arch_weights {wanted.weights} has another {' and '.join(other)} than "
+            f"--arch {name}; write --arch {KIND}{by_name.arch}/{wanted.weights} without "
+            "--arch_weights."
         )
 
 

@@ -85,7 +85,7 @@ def opener(
         where = f"--cache_path {folder}" if kind == "disk" else "memory"
         raise UserError(
             f"--cache {kind}: {limit:g} GB of images cannot be kept in {where} ({error.strerror}); "
-            "lower --cache_limit or drop --cache."
+            "lower --cache_limit, or give --cache none."
         ) from error
     return images.open_image
 

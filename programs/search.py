@@ -158,7 +158,7 @@ def _weight(text: str) -> float:
 
 
 def run(flags: Flags) -> None:
-    """Open or make the index, embed the queries, search, draw, print."""
+    """Open or make the index, embed the queries, search, print, draw."""
     from evaluation.refinement import Expansion
     from programs import image_index, images, trained
     from programs.kept_index import Indexing
@@ -173,13 +173,13 @@ def run(flags: Flags) -> None:
     indexing = Indexing(flags.index_kind, _kept_in(flags), flags.recall_sample)
     refining = image_index.Refining(Expansion(flags.expand, flags.expand_alpha), flags.rerank)
     neighbours = image_index.search(network, queries, index, flags.k, loading, indexing, refining)
-    if flags.picture:
-        image_index.draw(flags.picture, queries.files, neighbours)
-        LOG.info("Drawn: %s", flags.picture)
     results = []
     for query, nearest_to_it in zip(queries.files, neighbours):
         results.append({"query": query, "neighbours": list(map(_as_json, nearest_to_it))})
-    print(json.dumps(results, indent=1))
+    print(json.dumps(results, indent=1), flush=True)
+    if flags.picture:  # last, because images of an index may lie elsewhere by now
+        image_index.draw(flags.picture, queries.files, neighbours)
+        LOG.info("Drawn: %s", flags.picture)
 
 
 def _not_kept(flags: Flags, folder: Path) -> str | None:

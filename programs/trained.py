@@ -181,14 +181,7 @@ def load(
         )
     _require_possible(path, settings)
     augmentation, image_size = settings["augmentation"], settings["image_size"]
-    network = architectures.select(
-        settings["arch"],
-        embed_dim=settings["embed_dim"],
-        pretrained=False,
-        weights_file=None,
-        image_size=transforms.crop_size(augmentation, image_size),
-        adapters=_adapters(settings),
-    )
+    network = _network(path, settings)
     checkpoints.restore({checkpoint.evaluated: network}, checkpoint, FLAG)
     network.merge_adapters()
     transform = transforms.evaluation(
@@ -196,6 +189,24 @@ def load(
     )
     network.to(runtime.device).eval()
     return Trained(network, transform, settings, _identity(checkpoint, settings), runtime)
+
+
+def _network(path: Path, settings: dict[str, Any]) -> EmbeddingNetwork:
+    """That of the settings, with random weights.
+
+    Raises UserError for a trunk that there is not, whose folder may have been left behind.
+    """
+    try:
+        return architectures.select(
+            settings["arch"],
+            embed_dim=settings["embed_dim"],
+            pretrained=False,
+            weights_file=None,
+            image_size=transforms.crop_size(settings["augmentation"], settings["image_size"]),
+            adapters=_adapters(settings),
+        )
+    except UserError as error:
+        raise UserError(f"{FLAG} {path} cannot be used without its trunk: {error}") from error
 
 
 def _require_possible(path: Path, settings: dict[str, Any]) -> None:

@@ -958,6 +958,68 @@ def test_an_evaluation_needs_of_the_files_of_a_training_those_that_it_reads(
     assert f"{complaint}: there is no such file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "lost", [("class_text", "/gone.csv"), ("language_model", "vectors:/gone.vec")]
+)
+def test_figures_of_an_evaluation_do_without_the_texts_of_its_training(tmp_path, capsys, lost):
+    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint.touch()
+    name, file = lost
+    stored, argv = {name: file, "language_distill_w": 1.0}, ["--evaluate_only", str(checkpoint)]
+    opt = parameters.inherit(parameters.parse(argv), stored)
+    said = f"Figures do not compare classes with language: --{name} {file}: there is no such file"
+    assert not parameters.draws_texts(opt) and said in " ".join(parameters.notices(opt))
+    with pytest.raises(SystemExit):
+        parameters.inherit(parameters.parse([*argv, f"--{name}", file]), stored)
+    assert f"--{name} {file}: there is no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {
+            "loss": "of_another_version",
+            "optim": "gone",
+            "batch_mining": "gone",
+            "scheduler": "gone",
+        },
+        {"samples_per_class": 5},
+        {"store_improvements": True, "storage_metrics": ["nmi"]},
+        {"loss": "histogram", "batch_mining": "random", "xbm_size": 100, "gamma": 7.0},
+    ],
+)
+def test_an_evaluation_minds_no_setting_of_the_training(tmp_path, stored):
+    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint.touch()
+    argv = ["--evaluate_only", str(checkpoint), "--bs", "7", "--evaluation_metrics", "mAP@R"]
+    opt = parameters.inherit(parameters.parse(argv), stored)
+    assert {name: getattr(opt, name) for name in stored} == stored
+
+
+def test_an_evaluation_needs_no_gpu_that_the_training_had(tmp_path):
+    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint.touch()
+    argv, stored = ["--evaluate_only", str(checkpoint)], {"device": "cuda", "gpu": [3, 5]}
+    opt = parameters.inherit(parameters.parse(argv), stored)
+    assert (opt.device, opt.gpu) == ("auto", [0])
+    opt = parameters.inherit(parameters.parse([*argv, "--device", "cuda", "--gpu", "1"]), stored)
+    assert (opt.device, opt.gpu) == ("cuda", [1])
+    assert parameters.inherit(parameters.parse(argv), {"device": "cpu"}).device == "cpu"
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--evaluate_only"])
+def test_a_settings_file_may_name_weights_that_nothing_reads(tmp_path, capsys, flag):
+    checkpoint, config = tmp_path / "checkpoint.pt", tmp_path / "args.yaml"
+    checkpoint.touch()
+    config.write_text("arch_weights: /gone.pt")
+    argv = ["--config", str(config)]
+    assert parameters.parse([*argv, flag, str(checkpoint)]).arch_weights == "/gone.pt"
+    for words in (argv, [*argv, flag, str(checkpoint), "--arch_weights", "/gone.pt"]):
+        with pytest.raises(SystemExit):
+            parameters.parse(words)
+        assert "--arch_weights /gone.pt: there is no such file" in capsys.readouterr().err
+
+
 def test_a_checkpoint_with_settings_of_another_kind(capsys):
     with pytest.raises(SystemExit):
         parameters.inherit(parameters.parse([]), {"bs": "many"})

@@ -94,6 +94,75 @@ def test_an_evaluation_tells_that_its_texts_are_not_those_that_guided(
     assert "was guided by" not in told("--evaluation_metrics", "e_recall@1")  # reads no text
 
 
+def test_an_evaluation_goes_where_texts_and_classes_of_the_training_are_not(
+    call, folder, photos, tmp_path, capsys
+):
+    """Nothing but figures would read them; of other data they say nothing."""
+    texts, vectors = tmp_path / "texts.json", tmp_path / "words.vec"
+    names = sorted(path.name for path in (photos / "birds" / "images").iterdir())
+    texts.write_text(json.dumps(dict.fromkeys(names, "bird")))
+    vectors.write_text("bird 1 0 0\nsea 0 1 0\n")
+    guided = ["--class_text", str(texts), "--language_model", f"vectors:{vectors}"]
+    assert call(*guided, "--cache_path", str(tmp_path / "cache"), "--language_distill_w", "1") == 0
+    measured = runs.read(folder).values()["embeds_e_recall: e_recall@1"].last
+
+    others = tmp_path / "others"
+    for number, name in enumerate(names):
+        shutil.copytree(photos / "birds" / "images" / name, others / f"sea{number}")
+    vectors.write_text("".join(f"sea{number} {number} 1 0\n" for number in range(len(names))))
+    on_others = ["--dataset", "folder", "--source_path", str(others)]
+    assert main.main(["--evaluate_only", str(folder), *on_others]) == 0
+    assert f"Of the training, --class_text {texts} is passed over here" in capsys.readouterr().out
+    evaluated = tmp_path / "runs" / "folder" / "g_s0_evaluation"
+    assert (evaluated / "Figures" / "class_similarity.png").is_file()
+    assert runs.read(evaluated).settings["class_text"] is None
+    assert main.main(["--evaluate_only", str(folder), *on_others, *guided]) == 2  # asked for
+
+    texts.unlink()
+    assert main.main(["--evaluate_only", str(folder)]) == 0
+    assert f"with language: --class_text {texts}: there is no" in capsys.readouterr().out
+    evaluated = folder.with_name("g_s0_evaluation")
+    assert runs.read(evaluated).values()["embeds_e_recall: e_recall@1"].last == measured
+
+
+def test_an_evaluation_tells_that_its_classes_have_other_images(
+    call, folder, photos, tmp_path, capsys
+):
+    assert call() == 0
+    shutil.copytree(photos, tmp_path / "photos")
+    others = sorted((tmp_path / "photos" / "birds" / "images").iterdir())
+
+    def told() -> str:
+        place = ["--source_path", str(tmp_path / "photos")]
+        assert main.main(["--evaluate_only", str(folder), "--no_figures", *place]) == 0
+        return capsys.readouterr().out
+
+    assert "was trained on other images" not in told()
+    first, *_ = sorted(others[0].iterdir())
+    first.write_bytes(next(others[1].iterdir()).read_bytes() + b" ")
+    assert "other images of these classes: other file sizes, other file contents" in told()
+    first.unlink()
+    assert "other images of these classes: 24 images (here 23)" in told()
+    shutil.rmtree(others[0])
+    assert "was trained on other images" not in told()  # of other classes
+
+
+def test_an_evaluation_that_could_not_be_kept_does_not_begin(call, folder, tmp_path, capsys):
+    assert call() == 0
+    (tmp_path / "file").touch()
+    place = str(tmp_path / "file" / "runs")
+    assert main.main(["--evaluate_only", str(folder), "--save_path", place]) == 2
+    said = capsys.readouterr().err
+    assert f"--save_path {place}: no run folder can be made there" in said
+
+
+def test_an_evaluation_says_where_its_checkpoint_lies(call, folder, tmp_path, monkeypatch):
+    assert call() == 0
+    monkeypatch.chdir(folder.parent)
+    assert main.main(["--evaluate_only", folder.name, "--no_figures"]) == 0
+    assert runs.read(folder.with_name("g_s0_evaluation")).facts["checkpoint"] == str(folder)
+
+
 def test_other_rates_and_decays_are_used_told_and_recorded(call, folder, capsys):
     assert call() == 0
     rates = ["--lr", "0.004", "--fc_lr", "0.002", "--decay", "0.3", "--criterion_decay", "0.2"]

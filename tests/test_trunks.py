@@ -12,6 +12,7 @@ import architectures
 import main
 from programs import export, trained
 from utilities import checkpoints
+from utilities.errors import UserError
 from utilities.run_folder import LAST_CHECKPOINT
 
 STEP = """
@@ -134,6 +135,24 @@ def test_weights_of_a_folder_of_timm_are_its_own(tmp_path):
     found = network.trunk.state_dict()
     assert found.keys() == {name for name in stored if not name.startswith("head.")}
     assert all(torch.equal(found[name], stored[name]) for name in found)
+
+
+def test_the_folder_of_a_trunk_may_be_moved(call, photos, tmp_path, capsys):
+    folder = a_folder_of_timm(tmp_path)
+    assert call("--arch", f"local-dir:{folder}_normalize") == 0
+    run, moved = tmp_path / "runs" / "birds" / "g_s0", folder.rename(tmp_path / "moved")
+    with pytest.raises(
+        UserError, match=rf"CHECKPOINT {run}.* without its trunk: --arch local-dir:"
+    ):
+        trained.load(run, "cpu")
+    evaluation = ["--evaluate_only", str(run), "--no_figures", "--kernels", "0"]
+    assert main.main([*evaluation, "--arch", f"local-dir:{moved}_normalize"]) == 0
+    further = ["--resume", str(run), "--n_epochs", "2"]
+    assert call(*further, "--arch", f"local-dir:{moved}") == 2
+    assert "was trained with --arch" in capsys.readouterr().err
+    assert call(*further, "--arch", f"local-dir:{moved}_normalize") == 0
+    (earlier,) = json.loads((run / "results.json").read_text())["earlier_settings"]
+    assert earlier["settings"] == {"n_epochs": 1}
 
 
 def test_another_rank_is_another_network(call, tmp_path, capsys):

@@ -298,6 +298,23 @@ def _tell_other_texts(checkpoint: Checkpoint, texts: dict) -> None:
         )
 
 
+def tell_other_images(checkpoint: Checkpoint, data: dict) -> None:
+    """A warning where the classes of a network's training have other images than it was trained on.
+
+    Of other classes nothing is told: they are asked for. `data` is the fingerprint of the training
+    split.
+    """
+    trained_on = checkpoint.data or {}
+    is_of_its_classes = trained_on.get("class names") == data["class names"]
+    if is_of_its_classes and (other := differences(trained_on, data)):
+        LOG.warning(
+            "--evaluate_only %s was trained on other images of these classes: %s. What is measured "
+            "here need not be what its run has measured.",
+            checkpoint.path,
+            ", ".join(other),
+        )
+
+
 def tell_measured_by(checkpoint: Checkpoint, data: dict, texts: dict) -> None:
     """A warning where metrics read other texts of its training classes than guided a network.
 

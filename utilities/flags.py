@@ -26,22 +26,24 @@ class Settings(argparse.Namespace):
     """The value of each flag by its name.
 
     `stated` names those on the command line or in `--config`, `given` those of them that a person
-    chose: the args.yaml of a finished run states everything. `spelled` has the other name by which
-    a flag was typed, `repeated` has as typed what was typed again with another value.
+    chose: the args.yaml of a finished run states everything. `typed` names those on the command
+    line; of these `spelled` has the other name by which a flag was typed, `repeated` has as typed
+    what was typed again with another value.
     """
 
-    __slots__ = ("given", "repeated", "spelled", "stated")
+    __slots__ = ("given", "repeated", "spelled", "stated", "typed")
 
     def __init__(
         self,
         values: Mapping[str, object],
         given: Iterable[str] = (),
         stated: Iterable[str] = (),
+        typed: Iterable[str] = (),
         spelled: Mapping[str, str] | None = None,
         repeated: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(**values)
-        self.given, self.stated = frozenset(given), frozenset(stated)
+        self.given, self.stated, self.typed = map(frozenset, (given, stated, typed))
         self.spelled, self.repeated = dict(spelled or {}), dict(repeated or {})
 
     def as_typed(self, sentence: str) -> str:

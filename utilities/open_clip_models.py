@@ -224,21 +224,32 @@ def image_tower(wanted: OpenClip, image_size: int | None, *, with_weights: bool)
 
 def vision_configuration(wanted: OpenClip) -> dict[str, Any]:
     """What open_clip knows of the tower of images; raises UserError where that cannot be had."""
+    return _configuration(wanted)["vision_cfg"]
+
+
+def is_quick(wanted: OpenClip) -> bool:
+    """Whether its configuration has OpenAI's activation; raises UserError likewise."""
+    published = _published(wanted).get("quick_gelu")
+    return bool(published or _configuration(wanted).get("quick_gelu"))
+
+
+def _configuration(wanted: OpenClip) -> dict[str, Any]:
+    """Of both towers; raises UserError where it cannot be had."""
     import open_clip
 
     try:
         if wanted.is_folder:
             content = json.loads((Path(str(wanted.weights)) / CONFIGURATION).read_text())
-            return content["model_cfg"]["vision_cfg"]
+            return content["model_cfg"]
         if wanted.arch.startswith(HUB):
             from huggingface_hub import hf_hub_download
 
             offline_unless_reachable()
             file = hf_hub_download(wanted.arch.removeprefix(HUB), CONFIGURATION)
-            return json.loads(Path(file).read_text())["model_cfg"]["vision_cfg"]
+            return json.loads(Path(file).read_text())["model_cfg"]
     except Exception as error:  # of the hub client, of json
         raise _unavailable(wanted, error) from error
-    return open_clip.get_model_config(wanted.arch)["vision_cfg"]
+    return open_clip.get_model_config(wanted.arch)
 
 
 def _blank(wanted: OpenClip, **options: Any) -> Any:

@@ -104,6 +104,21 @@ def create(save_path: str, dataset: str, savename: str) -> Path:
     return folder
 
 
+def require_place(save_path: str, dataset: str) -> None:
+    """Raises UserError where no folder can be made, before what is to lie there has taken hours.
+
+    The place may be inherited from a run of another machine, or of somebody else.
+    """
+    nearest = Path(save_path) / dataset
+    while not os.path.exists(nearest):  # nor may be looked at
+        nearest = nearest.parent
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+        why = f"{nearest} cannot be written" if nearest.is_dir() else f"{nearest} is no folder"
+        raise UserError(
+            f"--save_path {save_path}: no run folder can be made there ({why}); name another place."
+        )
+
+
 def begun(save_path: str, dataset: str, savename: str) -> Path | None:
     """The newest folder of that name, if its run was left before it had any result to keep."""
     folder = next(reversed(runs_named(save_path, dataset, savename)), None)

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 import datasets
 import language_guidance
 import metrics
-from datasets import ImageSplit
+from datasets import ImageSplit, Splits
 from evaluation import Protocol, figures
 from evaluation.neighbours import Gallery, nearest
 from evaluation.retrieval import per_query
@@ -36,6 +36,7 @@ PRECISION = metrics.parse("c_mAP@R")  # by which queries are ordered
 QUERIES = 6000  # whose average precision is compared
 NEAREST = 8  # neighbours of each
 EACH = 10  # panels of each kind at most, each of another class
+WITHOUT_TEXTS = "Classes are not compared with language"
 SIDE, QUALITY = 112, 72  # pixels of a picture at most, and of WebP
 
 
@@ -65,18 +66,21 @@ def look(run: Run, checkpoint: Path, asked: Asked, classes: Iterable[str]) -> Se
     """
     settings = run_data.with_defaults(run.settings)
     network = trained.load(checkpoint, asked.device, gpu=asked.gpu, precision=asked.precision)
-    splits = run_data.splits(settings, network, asked.source_path)
+    splits, missing = _splits(settings, network, asked.source_path)
     testing = images.whole(splits.testing, "--source_path", asked.on_bad_image)
+    other_data = _other_data(run, testing)
     embeddings = _embedded(network, testing, settings["evaltypes"][0], asked)
     protocol = Protocol.of(testing, [])
-    texts, missing = _text_vectors(settings, testing, protocol)
+    texts = None
+    if settings["language_distill_w"] and not missing:
+        texts, missing = _text_vectors(settings, testing, protocol)
     return Seen(
         _panels(embeddings, protocol, testing, asked.panels),
         len(protocol.labels.unique()),
         _trained(settings, asked),
         _similarities(embeddings, protocol.labels, testing.class_texts, texts),
         _of_classes(splits.training, set(classes)),
-        missing,
+        [*other_data, *missing],
     )
 
 
@@ -111,6 +115,33 @@ def encoded(image: Image.Image) -> Picture:
     small.save(file, "WEBP", quality=QUALITY)
     data = base64.b64encode(file.getvalue()).decode()
     return Picture(f"data:image/webp;base64,{data}", small.width, small.height)
+
+
+def _splits(
+    settings: dict[str, Any], network: Trained, source_path: str | None
+) -> tuple[Splits, list[str]]:
+    """Those of a run, and why they are without the texts of its classes, if they cannot be had."""
+    if not settings["language_distill_w"]:
+        settings = settings | {"class_text": None}  # which nothing here reads
+    try:
+        return run_data.splits(settings, network, source_path), []
+    except UserError as error:
+        if not settings["class_text"]:
+            raise
+        without = run_data.splits(settings | {"class_text": None}, network, source_path)
+        return without, [f"{WITHOUT_TEXTS}: {error}"]
+
+
+def _other_data(run: Run, testing: ImageSplit) -> list[str]:
+    """That the data which is there is not that of the run, as far as its records count it."""
+    tested, here = run.counts.get("Test", {}), testing.counts()
+    if all(tested.get(name, count) == count for name, count in here.items()):
+        return []
+    counts = ", ".join(f"{count:,} {name}" for name, count in here.items())
+    then = ", ".join(f"{tested[name]:,}" for name in here if name in tested)
+    return [
+        f"The data that is there is not that of the run: its test split has {counts} (then {then})."
+    ]
 
 
 def _trained(settings: Mapping[str, Any], asked: Asked) -> int:
@@ -226,9 +257,7 @@ def _of_different_classes(places: np.ndarray, labels: np.ndarray, count: int) ->
 def _text_vectors(
     settings: Mapping[str, Any], split: ImageSplit, protocol: Protocol
 ) -> tuple[torch.Tensor | None, list[str]]:
-    """[S, E] unit vectors of the classes in figures, of a guided run, or why there are none."""
-    if not settings["language_distill_w"]:
-        return None, []
+    """[S, E] unit vectors of the classes in figures, or why there are none."""
     names = GuidanceSettings._fields
     guidance = GuidanceSettings(**{name: settings[f"language_{name}"] for name in names})
     classes = figures.shown_classes(protocol.labels).tolist()
@@ -238,7 +267,7 @@ def _text_vectors(
     try:
         vectors = language_guidance.class_vectors(guidance, captions, cache=cache, device=CPU)
     except UserError as error:
-        return None, [f"Classes are not compared with language: {error}"]
+        return None, [f"{WITHOUT_TEXTS}: {error}"]
     return vectors, []
 
 

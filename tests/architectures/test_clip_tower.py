@@ -132,6 +132,34 @@ def test_weights_may_be_given_beside_the_name_or_as_a_folder(files, tmp_path):
     assert (of_folder.mean, of_folder.std) == ((0.1, 0.2, 0.3), (0.4,) * 3)
 
 
+def test_a_trunk_that_could_not_be_built_again_as_it_sees_is_refused(files, tmp_path):
+    """A checkpoint has no weights file beside it: the name alone says what images go through."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    torch.save(
+        torch.load(files["tiny-vit"], weights_only=True), folder / "open_clip_pytorch_model.bin"
+    )
+    model = MODELS["tiny-vit"] | {"text_cfg": TEXTS}
+    for changes, what in (
+        ({"preprocess_cfg": {"mean": [0.1, 0.2, 0.3]}}, "mean"),
+        ({"model_cfg": model | {"quick_gelu": True}}, "activation"),
+        ({}, None),
+    ):
+        (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model} | changes))
+        if what:
+            told = rf"--arch_weights {folder} has another {what} .* clip:tiny-vit/{folder} without"
+            with pytest.raises(UserError, match=told):
+                network("clip:tiny-vit", weights_file=str(folder))
+        else:
+            trained = network("clip:tiny-vit", weights_file=str(folder))
+            assert network("clip:tiny-vit", pretrained=False).mean == trained.mean
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(
+        UserError, match=f"there is no folder {folder}, whose open_clip_config.json"
+    ):
+        network(f"clip:tiny-vit/{folder}", pretrained=False)
+
+
 def test_a_checkpoint_is_read_without_the_file_that_it_began_with(files, tmp_path):
     gone = tmp_path / "gone.pt"
     gone.write_bytes(files["tiny-vit"].read_bytes())

@@ -256,6 +256,27 @@ def test_classes_that_training_and_test_share_are_told(
     assert "1 of the 2 classes of this split were trained on too, with other images." in page.text
 
 
+def test_a_page_without_the_texts_of_classes_shows_retrieval(run_folder, show, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    facts = json.loads((folder / "results.json").read_text())
+    facts["settings"]["class_text"] = "/gone.json"
+    (folder / "results.json").write_text(json.dumps(facts))
+    page, _ = show(folder)
+    assert "Classes are not compared with language: --class_text /gone.json" in page.text
+    assert page.all("article", class_="panel") and "could not be embedded" not in page.text
+
+
+def test_a_page_tells_that_the_data_is_not_that_of_the_run(run_folder, show, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "photos")
+    last = sorted((tmp_path / "photos" / "birds" / "images").iterdir())[-1]
+    sorted(last.iterdir())[0].unlink()
+    page, _ = show(run_folder, "--source_path", tmp_path / "photos")
+    assert "test split has 3 classes, 23 images (then 3, 24)" in page.text
+    page, _ = show(run_folder)
+    assert "not that of the run" not in page.text
+
+
 def test_a_page_without_data_has_the_figures_of_the_run(run_folder, show, tmp_path):
     page, _ = show(run_folder, "--source_path", tmp_path)
     assert "Images could not be embedded for this page: " in page.text

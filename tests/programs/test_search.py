@@ -242,6 +242,22 @@ def test_the_picture_shows_query_and_neighbours(photos, find, tmp_path):
         )
 
 
+def test_what_was_found_is_printed_where_the_images_of_an_index_lie_elsewhere(
+    own_photos, run_folder, tmp_path, capsys
+):
+    index, query = tmp_path / "photos.index", tmp_path / "query.png"
+    shutil.copy(own_photos / "birds" / "images" / "Dove" / "Dove_3.png", query)
+    quick = ["--query", str(query), "--k", "2", "--device", "cpu", "--kernels", "0"]
+    asked = [str(run_folder), *quick, "--save_index", str(index)]
+    assert search.main([*asked, "--index", str(own_photos)]) == 0
+    found = capsys.readouterr().out
+    own_photos.rename(tmp_path / "elsewhere")
+    picture = ["--picture", str(tmp_path / "found.png")]
+    assert search.main([str(run_folder), *quick, "--index", str(index), *picture]) == 2
+    said = capsys.readouterr()
+    assert said.out == found and "--picture" in said.err and "cannot be drawn" in said.err
+
+
 def test_broken_images_stay_out_of_index_and_queries_when_told(
     own_photos, run_folder, find, capsys
 ):
