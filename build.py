@@ -55,7 +55,6 @@ from utilities.tensorboard import EventFiles
 from utilities.types import Trainable
 
 LOG = logging.getLogger(__name__)
-FOLDER = "local-dir:"  # before the folder of a trunk
 SHOWN_CLASSES = 3  # of which the summary shows what guidance reads
 SHOWN_TEXTS = 5  # of a class whose images have texts of their own
 SHARED_FILES = "all machines of a run need the same files"
@@ -159,7 +158,7 @@ def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
         for sentence in kept:
             LOG.info("%s", sentence)
     settings = parameters.stored(opt)
-    if _has_moved_trunk(opt.arch, checkpoint.settings.get("arch")):
+    if architectures.may_be_moved(opt.arch, str(checkpoint.settings.get("arch"))):
         checkpoint = checkpoint._replace(settings=checkpoint.settings | {"arch": opt.arch})
     checkpoints.require_fitting(checkpoint, settings, parameters.FREE)
     shaping = [
@@ -178,15 +177,6 @@ def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
     for sentence in parameters.keep_beginning(opt, checkpoint.settings):
         LOG.info("%s", sentence)
     return checkpoint._replace(earlier=_earlier_settings(opt, begun))
-
-
-def _has_moved_trunk(arch: str, begun: object) -> bool:
-    """Whether two trunks are of folders, which may be one that was moved: weights must fit both."""
-    if not isinstance(begun, str):
-        return False
-    here, there = map(architectures.parse_arch, (arch, begun))
-    are_folders = here.trunk.startswith(FOLDER) and there.trunk.startswith(FOLDER)
-    return are_folders and here._replace(trunk=there.trunk) == there
 
 
 def _earlier_settings(opt: parameters.Settings, begun: Checkpoint) -> list[dict[str, object]]:

@@ -6,7 +6,13 @@ from architectures.classifier import (
     classifier_transform,
     load_classifier,
 )
-from architectures.embedding_network import EmbeddingNetwork, parse_arch, require_known, select
+from architectures.embedding_network import (
+    EmbeddingNetwork,
+    may_be_moved,
+    parse_arch,
+    require_known,
+    select,
+)
 from architectures.low_rank import LowRank
 
 __all__ = [
@@ -16,6 +22,7 @@ __all__ = [
     "classifier_subset",
     "classifier_transform",
     "load_classifier",
+    "may_be_moved",
     "parse_arch",
     "require_known",
     "select",

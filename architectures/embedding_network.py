@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from architectures import clip_tower, low_rank, stages, trunks
 from architectures.low_rank import LowRank
 from architectures.trunks import Trunk
+from architectures.weights import FOLDER
 from utilities.errors import UserError, of_memory, reason
 from utilities.types import ModelOutput
 
@@ -40,6 +41,13 @@ def parse_arch(arch: str) -> ArchSpec:
     while len(parts) > 1 and parts[-1] in OPTIONS and parts[-1] not in options:
         options.add(parts.pop())
     return ArchSpec("_".join(parts), *(option in options for option in OPTIONS))
+
+
+def may_be_moved(arch: str, other: str) -> bool:
+    """Whether two values of `--arch` may be of one trunk whose folder lies elsewhere by now."""
+    here, there = map(parse_arch, (arch, other))
+    are_folders = here.trunk.startswith(FOLDER) and there.trunk.startswith(FOLDER)
+    return are_folders and here._replace(trunk=there.trunk) == there
 
 
 def select(
