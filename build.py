@@ -316,12 +316,21 @@ def build_adapters(opt: parameters.Settings) -> architectures.LowRank | None:
 
 
 def _see_to_norms(opt: parameters.Settings, network: EmbeddingNetwork, runtime: Runtime) -> None:
-    """What BatchNorms normalise by where a process has a part of the batch.
+    """What BatchNorms normalise by where a part of the batch passes the network at a time.
 
     Raises UserError where `--sync_bn` cannot be had.
     """
     is_alone = runtime.world_size == 1
-    if is_alone or network.frozen or not network.batch_norms():
+    have_norms = not network.frozen and bool(network.batch_norms())
+    if have_norms and 0 < opt.micro_batch < _share(opt, runtime):
+        LOG.info(
+            "The BatchNorms of --arch %s normalise by --micro_batch %d images, not by the whole "
+            "batch; _frozen makes the run the same as in one pass.",
+            opt.arch,
+            opt.micro_batch,
+        )
+        return
+    if is_alone or not have_norms:
         if opt.sync_bn:
             why = "a process by itself has whole batches" if is_alone else "no BatchNorm learns"
             LOG.info("--sync_bn has no effect, because %s.", why)

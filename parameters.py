@@ -1820,8 +1820,9 @@ FLAGS: tuple[Flag, ...] = (
             "micro_batch",
             0,
             "Images that pass the network at a time, in two passes, where the activations of a "
-            "whole batch do not fit in memory; losses stay those of the whole batch. Evaluation "
-            "takes as many at a time. 0: all.",
+            "whole batch do not fit in memory; losses stay those of the whole batch, but a "
+            "BatchNorm without _frozen normalises by these images alone. Evaluation takes as many "
+            "at a time. 0: all.",
             at_least(0),
             needs=(SMALLER_THAN_BATCH,),
         ),

@@ -89,6 +89,24 @@ def test_norms_of_several_processes_are_told(caplog, arch, is_told):
     assert (f"The BatchNorms of --arch {arch} normalise by the images" in caplog.text) == is_told
 
 
+@pytest.mark.parametrize(
+    "arch, micro_batch, runtime, is_told",
+    [
+        ("test_resnet_normalize", 3, Runtime(), True),
+        ("test_resnet_normalize", 3, TWO, True),
+        ("test_resnet_normalize", 4, TWO, False),
+        ("test_resnet_normalize", 0, Runtime(), False),
+        ("test_resnet_frozen_normalize", 3, Runtime(), False),
+        ("test_vit", 3, Runtime(), False),
+    ],
+)
+def test_norms_of_a_batch_in_chunks_are_told(caplog, arch, micro_batch, runtime, is_told):
+    chunks = ["--bs", "8", "--micro_batch", str(micro_batch)]
+    with caplog.at_level("INFO"):
+        build.build_network(settings("--arch", arch, *chunks), runtime, load_weights=True)
+    assert ("normalise by --micro_batch 3 images" in caplog.text) == is_told
+
+
 def test_norms_are_not_synchronised_on_the_cpu(caplog):
     opt = settings("--arch", "test_resnet_normalize", "--sync_bn")
     with pytest.raises(UserError, match="--sync_bn: torch has no BatchNorm"):
