@@ -287,9 +287,9 @@ def build_network(
     if network.frozen and not network.batch_norms():
         LOG.info("--arch %s: _frozen has no effect, because this trunk has no BatchNorm.", opt.arch)
     if not opt.evaluate_only:
-        _see_to_norms(opt, network, runtime)
         if opt.freeze_until:
             _freeze(network, opt.freeze_until)
+        _see_to_norms(opt, network, runtime)
     network.to(runtime.device).to(memory_format=runtime.memory_format)
     strength = transforms.Strength(
         opt.crop_scale_min, opt.crop_ratio_min, opt.color_jitter, opt.rand_augment
@@ -321,8 +321,8 @@ def _see_to_norms(opt: parameters.Settings, network: EmbeddingNetwork, runtime: 
     Raises UserError where `--sync_bn` cannot be had.
     """
     is_alone = runtime.world_size == 1
-    have_norms = not network.frozen and bool(network.batch_norms())
-    if have_norms and 0 < opt.micro_batch < _share(opt, runtime):
+    norms_learn = any(norm.training for norm in network.batch_norms())
+    if norms_learn and 0 < opt.micro_batch < _share(opt, runtime):
         LOG.info(
             "The BatchNorms of --arch %s normalise by --micro_batch %d images, not by the whole "
             "batch; _frozen makes the run the same as in one pass.",
@@ -330,7 +330,7 @@ def _see_to_norms(opt: parameters.Settings, network: EmbeddingNetwork, runtime: 
             opt.micro_batch,
         )
         return
-    if is_alone or not have_norms:
+    if is_alone or not norms_learn:
         if opt.sync_bn:
             why = "a process by itself has whole batches" if is_alone else "no BatchNorm learns"
             LOG.info("--sync_bn has no effect, because %s.", why)

@@ -81,11 +81,18 @@ def test_a_micro_batch_that_no_process_divides_by_is_told(caplog, micro_batch, r
 
 @pytest.mark.parametrize(
     "arch, is_told",
-    [("test_resnet_normalize", True), ("test_resnet_frozen_normalize", False), ("test_vit", False)],
+    [
+        ("test_resnet_normalize", True),
+        ("test_resnet_frozen_normalize", False),
+        ("test_resnet_normalize --freeze_until layer4", True),
+        ("test_maxvit --lora_rank 2", False),
+        ("test_vit", False),
+    ],
 )
 def test_norms_of_several_processes_are_told(caplog, arch, is_told):
     with caplog.at_level("INFO"):
-        build.build_network(settings("--arch", arch), TWO, load_weights=True)
+        build.build_network(settings("--arch", *arch.split()), TWO, load_weights=True)
+    arch = arch.split()[0]
     assert (f"The BatchNorms of --arch {arch} normalise by the images" in caplog.text) == is_told
 
 
