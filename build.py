@@ -266,7 +266,21 @@ def build_data(opt: parameters.Settings) -> Data:
     )
     for sentence in parameters.notices_of_length(opt, opt.n_epochs * len(sampler)):
         LOG.info("%s", sentence)
+    if opt.data_sampler != "random":
+        _tell_of_small_classes(sampler)
     return Data(splits, sampler, left_out)
+
+
+def _tell_of_small_classes(sampler: datasampler.BatchSampler) -> None:
+    """A positive of an image may be the image itself, in another crop."""
+    if small := int((sampler.counts < sampler.samples_per_class).sum()):
+        LOG.info(
+            "Training classes with fewer images than a batch draws of each (%d): %s of %s; their "
+            "images come in it more than once.",
+            sampler.samples_per_class,
+            f"{small:,}",
+            f"{len(sampler.counts):,}",
+        )
 
 
 def build_network(

@@ -46,6 +46,18 @@ def test_a_stage_that_leaves_nothing_to_freeze_or_to_learn_is_told(caplog, flags
     assert (told in caplog.text) if told else ("--freeze_until" not in caplog.text)
 
 
+@pytest.mark.parametrize(
+    "each, sampler, is_told",
+    [("8", "class_random", False), ("9", "class_random", True), ("9", "random", False)],
+)
+def test_classes_too_small_for_a_batch_are_told(photos, caplog, each, sampler, is_told):
+    """Three classes of eight images train."""
+    place = ["--dataset", "birds", "--source_path", str(photos), "--data_sampler", sampler]
+    with caplog.at_level("INFO"):
+        build.build_data(settings(*place, "--samples_per_class", each, "--bs", each))
+    assert ("than a batch draws of each (9): 3 of 3; their images" in caplog.text) == is_told
+
+
 TWO = Runtime(world_size=2)
 
 
