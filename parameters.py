@@ -564,15 +564,17 @@ BY_KL = needs_one_of("language_loss", "kl")
 BY_MAP = needs_one_of("language_loss", "contrastive")
 READS_TEXTS = Need(
     lambda settings, _: _reads_texts(settings),
-    "--language_distill_w above 0, or the metric semantic_consistency or mistake_severity",
-    "neither guidance (--language_distill_w {language_distill_w}) nor a metric reads texts",
+    "--language_distill_w above 0 with --language_control none or shuffle, figures of a guided run, "
+    "or the metric semantic_consistency or mistake_severity",
+    "neither guidance (--language_distill_w {language_distill_w}, --language_control "
+    "{language_control}), figures nor a metric reads texts",
 )
 READS_CLASS_TEXTS = Need(
     lambda settings, _: _reads_class_texts(settings),
     "--language_distill_w above 0 without --language_pseudoclass, figures of a guided run, or the "
     "metric semantic_consistency or mistake_severity",
-    "neither guidance (--language_distill_w {language_distill_w}), figures nor a metric reads "
-    "class texts",
+    "neither guidance (--language_distill_w {language_distill_w}, --language_control "
+    "{language_control}), figures nor a metric reads class texts",
 )
 LEARNS_BESIDE_NETWORK = Need(
     lambda settings, _: _objective_learns(settings) or maps_to_texts(settings),
