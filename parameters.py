@@ -564,8 +564,8 @@ BY_KL = needs_one_of("language_loss", "kl")
 BY_MAP = needs_one_of("language_loss", "contrastive")
 READS_TEXTS = Need(
     lambda settings, _: _reads_texts(settings),
-    "--language_distill_w above 0 with --language_control none or shuffle, figures of a guided run, "
-    "or the metric semantic_consistency or mistake_severity",
+    "--language_distill_w above 0 with --language_control none or shuffle, figures of a guided "
+    "run, or the metric semantic_consistency or mistake_severity",
     "neither guidance (--language_distill_w {language_distill_w}, --language_control "
     "{language_control}), figures nor a metric reads texts",
 )
