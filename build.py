@@ -292,7 +292,21 @@ def build_data(opt: parameters.Settings) -> Data:
     )
     for sentence in parameters.notices_of_length(opt, opt.n_epochs * len(sampler)):
         LOG.info("%s", sentence)
+    if opt.data_sampler != "random":
+        _tell_of_small_classes(sampler)
     return Data(splits, sampler, left_out)
+
+
+def _tell_of_small_classes(sampler: datasampler.BatchSampler) -> None:
+    """A positive of an image may be the image itself, in another crop."""
+    if small := int((sampler.counts < sampler.samples_per_class).sum()):
+        LOG.info(
+            "Training classes with fewer images than a batch draws of each (%d): %s of %s; their "
+            "images come in it more than once.",
+            sampler.samples_per_class,
+            f"{small:,}",
+            f"{len(sampler.counts):,}",
+        )
 
 
 def build_network(
@@ -313,9 +327,9 @@ def build_network(
     if network.frozen and not network.batch_norms():
         LOG.info("--arch %s: _frozen has no effect, because this trunk has no BatchNorm.", opt.arch)
     if not opt.evaluate_only:
-        _see_to_norms(opt, network, runtime)
         if opt.freeze_until:
             _freeze(network, opt.freeze_until)
+        _see_to_norms(opt, network, runtime)
     network.to(runtime.device).to(memory_format=runtime.memory_format)
     strength = transforms.Strength(
         opt.crop_scale_min, opt.crop_ratio_min, opt.color_jitter, opt.rand_augment
@@ -342,12 +356,21 @@ def build_adapters(opt: parameters.Settings) -> architectures.LowRank | None:
 
 
 def _see_to_norms(opt: parameters.Settings, network: EmbeddingNetwork, runtime: Runtime) -> None:
-    """What BatchNorms normalise by where a process has a part of the batch.
+    """What BatchNorms normalise by where a part of the batch passes the network at a time.
 
     Raises UserError where `--sync_bn` cannot be had.
     """
     is_alone = runtime.world_size == 1
-    if is_alone or network.frozen or not network.batch_norms():
+    norms_learn = any(norm.training for norm in network.batch_norms())
+    if norms_learn and 0 < opt.micro_batch < _share(opt, runtime):
+        LOG.info(
+            "The BatchNorms of --arch %s normalise by --micro_batch %d images, not by the whole "
+            "batch; _frozen makes the run the same as in one pass.",
+            opt.arch,
+            opt.micro_batch,
+        )
+        return
+    if is_alone or not norms_learn:
         if opt.sync_bn:
             why = "a process by itself has whole batches" if is_alone else "no BatchNorm learns"
             LOG.info("--sync_bn has no effect, because %s.", why)

@@ -587,15 +587,17 @@ BY_KL = needs_one_of("language_loss", "kl")
 BY_MAP = needs_one_of("language_loss", "contrastive")
 READS_TEXTS = Need(
     lambda settings, _: _reads_texts(settings),
-    "--language_distill_w above 0, or the metric semantic_consistency or mistake_severity",
-    "neither guidance (--language_distill_w {language_distill_w}) nor a metric reads texts",
+    "--language_distill_w above 0 with --language_control none or shuffle, figures of a guided "
+    "run, or the metric semantic_consistency or mistake_severity",
+    "neither guidance (--language_distill_w {language_distill_w}, --language_control "
+    "{language_control}), figures nor a metric reads texts",
 )
 READS_CLASS_TEXTS = Need(
     lambda settings, _: reads_class_texts(settings),
     "--language_distill_w above 0 without --language_pseudoclass, figures of a guided run, or the "
     "metric semantic_consistency or mistake_severity",
-    "neither guidance (--language_distill_w {language_distill_w}), figures nor a metric reads "
-    "class texts",
+    "neither guidance (--language_distill_w {language_distill_w}, --language_control "
+    "{language_control}), figures nor a metric reads class texts",
 )
 LEARNS_BESIDE_NETWORK = Need(
     lambda settings, _: _objective_learns(settings) or maps_to_texts(settings),
@@ -1843,8 +1845,9 @@ FLAGS: tuple[Flag, ...] = (
             "micro_batch",
             0,
             "Images that pass the network at a time, in two passes, where the activations of a "
-            "whole batch do not fit in memory; losses stay those of the whole batch. Evaluation "
-            "takes as many at a time. 0: all.",
+            "whole batch do not fit in memory; losses stay those of the whole batch, but a "
+            "BatchNorm without _frozen normalises by these images alone. Evaluation takes as many "
+            "at a time. 0: all.",
             at_least(0),
             needs=(SMALLER_THAN_BATCH,),
         ),

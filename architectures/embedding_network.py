@@ -1,5 +1,6 @@
 """A trunk with a linear embedding head, as the paper's `--arch` describes it."""
 
+import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -111,8 +112,16 @@ def _failures_told(arch: str, image_size: int) -> Iterator[None]:
 
 
 def require_known(arch: str) -> None:
-    """Raises UserError for a trunk of `--arch` that there is not."""
-    trunks.require_known(parse_arch(arch).trunk)
+    """Raises UserError for a trunk of `--arch` that there is not, and for a misspelt option."""
+    trunk = parse_arch(arch).trunk
+    try:
+        trunks.require_known(trunk)
+    except UserError:
+        last = trunk.rpartition("_")[2]
+        close = difflib.get_close_matches(last, OPTIONS, n=1, cutoff=0.8)
+        if not close or last in OPTIONS:
+            raise
+        raise UserError(f"--arch {arch}: did you mean _{close[0]} by _{last}?") from None
 
 
 def _pools_to_another_width(trunk: Trunk) -> bool:

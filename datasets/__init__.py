@@ -105,25 +105,34 @@ def read(name: str, source: Path) -> listing.Listing:
     if name in OWN_DATA:
         return OWN_DATA[name].read(source)
     home = source / name
-    if name in BENCHMARKS:
-        if not home.is_dir():
-            raise UserError(_without_benchmark(name, source))
-        return BENCHMARKS[name].read(home)
     if name == "shapes":
         _render_shapes(home, source)
     if not home.is_dir():
-        _suggest_name(name, home)
-    return folder.read_classes(home)
+        raise UserError(_without(name, source))
+    return BENCHMARKS[name].read(home) if name in BENCHMARKS else folder.read_classes(home)
 
 
-def _without_benchmark(name: str, source: Path) -> str:
-    """A sentence for a folder that does not hold it, but may be it, or what has it below."""
+def _without(name: str, source: Path) -> str:
+    """A sentence for a folder that does not hold the dataset."""
     sentence = f"--source_path/--dataset: there is no folder {source / name}"
-    if source.absolute().name == name and source.is_dir():
-        return f"{sentence}; is --source_path {source.absolute().parent} meant?"
-    if below := sorted(found for found in source.glob(f"*/{name}") if found.is_dir()):
-        return f"{sentence}; is --source_path {below[0].parent} meant?"
-    return f"{sentence}; `python -m programs.prepare {name} --help` says how to make it."
+    if meant := _place_of(name, source):
+        return f"{sentence}; is --source_path {meant} meant?"
+    if name in BENCHMARKS:
+        return f"{sentence}; `python -m programs.prepare {name} --help` says how to make it."
+    beside = sorted(images.parent.name for images in source.glob("*/images"))
+    known = [*beside, *BENCHMARKS, *OWN_DATA, "shapes"]
+    if close := difflib.get_close_matches(name.lower(), known, n=1):
+        return f"{sentence}; did you mean --dataset {close[0]}?"
+    return f"{sentence}; expected are images in {source / name / 'images'}/<class folder>/."
+
+
+def _place_of(name: str, source: Path) -> Path | None:
+    """What holds the dataset where `source` is the dataset or a folder in it, or lies above."""
+    for within in (source.absolute(), source.absolute().parent):
+        if within.name == name and within.is_dir():
+            return within.parent
+    below = sorted(found.parent for found in source.glob(f"*/{name}") if found.is_dir())
+    return below[0] if below else None
 
 
 def _render_shapes(home: Path, source: Path) -> None:
@@ -134,16 +143,6 @@ def _render_shapes(home: Path, source: Path) -> None:
             f"--source_path {source}: the shapes dataset cannot be rendered there "
             f"({error.strerror or error})."
         ) from error
-
-
-def _suggest_name(name: str, home: Path) -> None:
-    """Raises UserError where the name is close to that of a dataset."""
-    known = [*BENCHMARKS, *OWN_DATA, "shapes"]
-    if close := difflib.get_close_matches(name.lower(), known, n=1):
-        raise UserError(
-            f"--source_path/--dataset: there is no folder {home}; "
-            f"did you mean --dataset {close[0]}?"
-        )
 
 
 def _require_whole(name: str, data: listing.Listing, *, allow_partial: bool) -> None:

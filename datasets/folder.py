@@ -69,7 +69,8 @@ def read_classes(root: Path) -> Listing:
     if not images.is_dir():
         raise UserError(
             f"--source_path/--dataset: there is no folder {images}; "
-            f"expected are images in {images}/<class folder>/."
+            f"expected are images in {images}/<class folder>/, or, in folders of another form, "
+            f"--dataset folder --source_path {root}."
         )
     return _listing(f"--source_path/--dataset: {images}", scan.class_folders(images))
 

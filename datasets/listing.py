@@ -4,6 +4,7 @@ Readers make a `Listing`, splits are cut from it.
 """
 
 import logging
+import math
 import os
 import re
 import stat
@@ -168,7 +169,8 @@ def hold_out_classes(listing: Listing, share: float) -> Listing:
     if remaining < 2 or len(classes) - remaining < 2:
         raise UserError(
             f"--tv_split_perc {share} of {len(classes)} training classes leaves {remaining} "
-            f"for training and {len(classes) - remaining} for validation; both need at least 2."
+            f"for training and {len(classes) - remaining} for validation; both need at least 2"
+            f"{_other_share(len(classes), share)}."
         )
     return _held_out(listing, np.isin(listing.labels, classes[remaining:]))
 
@@ -191,6 +193,14 @@ def hold_out_samples(listing: Listing, share: float) -> Listing:
     chosen = np.zeros(len(listing.parts), dtype=bool)
     chosen[rows] = True
     return _held_out(listing, chosen)
+
+
+def _other_share(classes: int, share: float) -> str:
+    """What leaves both sides enough classes where a share does not, as the end of a sentence."""
+    if classes < 4:
+        return " (--tv_split_by_samples splits within each class)"
+    remaining = 2 if classes * share < 2 else classes - 2
+    return f", as with --tv_split_perc {math.ceil(1000 * remaining / classes) / 1000}"
 
 
 def hold_out_named(listing: Listing, path: str) -> Listing:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -50,6 +51,8 @@ def write(network: "Trained", example: torch.Tensor, file: Path) -> None:
         data_config=_preprocessing(network),
         safe_serialization=True,
     )
+    # Weights by safetensors are for their owner alone, whatever the umask grants to others.
+    shutil.copymode(file.with_name(CONFIGURATION), file)
 
 
 def open_folder(file: Path) -> Any:

@@ -46,6 +46,18 @@ def test_a_stage_that_leaves_nothing_to_freeze_or_to_learn_is_told(caplog, flags
     assert (told in caplog.text) if told else ("--freeze_until" not in caplog.text)
 
 
+@pytest.mark.parametrize(
+    "each, sampler, is_told",
+    [("8", "class_random", False), ("9", "class_random", True), ("9", "random", False)],
+)
+def test_classes_too_small_for_a_batch_are_told(photos, caplog, each, sampler, is_told):
+    """Three classes of eight images train."""
+    place = ["--dataset", "birds", "--source_path", str(photos), "--data_sampler", sampler]
+    with caplog.at_level("INFO"):
+        build.build_data(settings(*place, "--samples_per_class", each, "--bs", each))
+    assert ("than a batch draws of each (9): 3 of 3; their images" in caplog.text) == is_told
+
+
 TWO = Runtime(world_size=2)
 
 
@@ -81,12 +93,37 @@ def test_a_micro_batch_that_no_process_divides_by_is_told(caplog, micro_batch, r
 
 @pytest.mark.parametrize(
     "arch, is_told",
-    [("test_resnet_normalize", True), ("test_resnet_frozen_normalize", False), ("test_vit", False)],
+    [
+        ("test_resnet_normalize", True),
+        ("test_resnet_frozen_normalize", False),
+        ("test_resnet_normalize --freeze_until layer4", True),
+        ("test_maxvit --lora_rank 2", False),
+        ("test_vit", False),
+    ],
 )
 def test_norms_of_several_processes_are_told(caplog, arch, is_told):
     with caplog.at_level("INFO"):
-        build.build_network(settings("--arch", arch), TWO, load_weights=True)
+        build.build_network(settings("--arch", *arch.split()), TWO, load_weights=True)
+    arch = arch.split()[0]
     assert (f"The BatchNorms of --arch {arch} normalise by the images" in caplog.text) == is_told
+
+
+@pytest.mark.parametrize(
+    "arch, micro_batch, runtime, is_told",
+    [
+        ("test_resnet_normalize", 3, Runtime(), True),
+        ("test_resnet_normalize", 3, TWO, True),
+        ("test_resnet_normalize", 4, TWO, False),
+        ("test_resnet_normalize", 0, Runtime(), False),
+        ("test_resnet_frozen_normalize", 3, Runtime(), False),
+        ("test_vit", 3, Runtime(), False),
+    ],
+)
+def test_norms_of_a_batch_in_chunks_are_told(caplog, arch, micro_batch, runtime, is_told):
+    chunks = ["--bs", "8", "--micro_batch", str(micro_batch)]
+    with caplog.at_level("INFO"):
+        build.build_network(settings("--arch", arch, *chunks), runtime, load_weights=True)
+    assert ("normalise by --micro_batch 3 images" in caplog.text) == is_told
 
 
 def test_norms_are_not_synchronised_on_the_cpu(caplog):

@@ -633,12 +633,11 @@ def meeting(need: Need, flag: Flag, file: str) -> tuple[list[str], list[str]] | 
             [],
             ["--language_model", f"vectors:{__file__}"],
         ),
-        "neither guidance (--language_distill_w {language_distill_w}) nor a metric reads texts": (
+        parameters.READS_TEXTS.because: (
             ["--evaluation_metrics", "e_recall@1", "semantic_consistency"],
             [],
         ),
-        "neither guidance (--language_distill_w {language_distill_w}), figures nor a metric reads "
-        "class texts": (["--language_distill_w", "1"], []),
+        parameters.READS_CLASS_TEXTS.because: (["--language_distill_w", "1"], []),
         parameters.HAS_MOMENTUM.because: (["--optim", "sgd"], ["--optim", "adamw"]),
         parameters.SMALLER_THAN_BATCH.because: (["--bs", "112"], ["--bs", "4"]),
         parameters.DECAYS.because: ([], ["--decay", "0"]),
@@ -690,6 +689,12 @@ def giving(flag: Flag, file: str) -> list[str]:
         return [f"--{flag.name}", file]
     value = flag.initial() if isinstance(flag.initial(), list) else [flag.initial()]
     return [f"--{flag.name}", *GIVEN.get(flag.name, map(str, value))]
+
+
+def test_the_control_is_named_under_which_no_texts_are_read():
+    argv = ["--language_distill_w", "5", "--language_control", "random", "--no_figures"]
+    (said,) = parameters.notices(parameters.parse([*argv, "--language_model", "minilm"]))
+    assert "--language_model minilm has no effect" in said and "--language_control random" in said
 
 
 def said_of(flag: Flag, argv: list[str]) -> list[str]:

@@ -15,7 +15,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 from utilities.documents import from_yaml
-from utilities.paths import absent, require_readable, unreachable, without_home
+from utilities.paths import absent, require_readable, unreachable, unread_yaml, without_home
 
 # Single precision and the indices of tensors end not far beyond it; nothing means anything there.
 LARGEST = 10**9
@@ -581,7 +581,7 @@ def read_settings_file(path: str, flags: Iterable[Flag]) -> tuple[dict[str, obje
         with open(path, "rb") as file:
             content = from_yaml(file.read())
     except OSError as error:
-        return {}, [f"--config {path} cannot be read: {error.strerror or error}."]
+        return {}, [f"--config {path}: {unread_yaml(path, error)}"]
     except ValueError as error:
         why = abridged(" ".join(str(error).split()), 300)
         return {}, [f"--config {path} is not valid YAML: {why}."]

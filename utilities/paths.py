@@ -68,7 +68,17 @@ def absent(path: str | os.PathLike[str], wanted: str = "file") -> str:
     return f"there is no such {wanted}."
 
 
-def _some_names(folder: str, wanted: str) -> list[str]:
+def unread_yaml(path: str | os.PathLike[str], error: OSError) -> str:
+    """Why a file of settings was not read, as the end of a sentence; a run folder has one."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
+        return f"it cannot be read ({error.strerror or error})."
+    within = [name for name in _some_names(path, "file") if name.endswith(".yaml")]
+    if len(within) == 1:
+        return f"it is a folder, not a file; is {on_one_line(os.path.join(path, *within))} meant?"
+    return absent(path)
+
+
+def _some_names(folder: str | os.PathLike[str], wanted: str) -> list[str]:
     """Of what lies in a folder, which may hold millions or be closed to us."""
     unwanted = {"file": os.DirEntry.is_dir, "folder": os.DirEntry.is_file}.get(wanted)
     try:

@@ -9,7 +9,7 @@ import yaml
 from utilities.documents import from_yaml
 from utilities.errors import reason
 from utilities.flags import abridged, nearest
-from utilities.paths import require_readable
+from utilities.paths import require_readable, unread_yaml
 
 DEPTH = 5  # datasets, one of them, its variants, one of them, a setting
 
@@ -93,7 +93,7 @@ class Document:
             text = self.path.read_bytes()
             content = from_yaml(text)
         except OSError as error:
-            raise WrongFile([f"{self.path} cannot be read ({error.strerror or error})."]) from error
+            raise WrongFile([f"{self.path}: {unread_yaml(self.path, error)}"]) from error
         except ValueError as error:
             raise WrongFile([f"{self.path} is not valid YAML: {reason(error)}."]) from error
         if not isinstance(content, dict):

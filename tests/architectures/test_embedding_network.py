@@ -321,6 +321,8 @@ def test_unknown_trunk_suggests_known_ones():
     with pytest.raises(UserError, match="--arch: timm has no model 'resnet10t_frozen'"):
         network("resnet10t_frozen_normalize_frozen")
     assert "resnt50" in str(error.value)
+    with pytest.raises(UserError, match="did you mean _normalize by _normalise"):
+        architectures.require_known("resnet50_normalise_frozen")
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,21 @@ def test_missing_or_too_few_classes(tmp_path, classes, message):
     assert str(tmp_path / "made" / "images") in str(error.value)
 
 
+def test_a_dataset_that_lies_elsewhere_is_named(tmp_path):
+    make(tmp_path / "up", FOUR)
+    up = tmp_path / "up"
+    for name, place, meant in (
+        ("made", up / "made", f"is --source_path {up} meant"),
+        ("made", up / "made" / "images", f"is --source_path {up} meant"),
+        ("made", tmp_path, f"is --source_path {up} meant"),
+        ("Mode", up, "did you mean --dataset made"),
+        ("images", up / "made", f"--dataset folder --source_path {up / 'made' / 'images'}"),
+        ("other", up, f"expected are images in {up}/other/images/<class folder>/."),
+    ):
+        with pytest.raises(UserError, match=meant):
+            datasets.select(name, str(place))
+
+
 @pytest.mark.parametrize("count, training, testing", [(4, 2, 2), (5, 2, 3), (10, 5, 5)])
 def test_first_half_trains_second_half_tests(tmp_path, count, training, testing):
     make(tmp_path, [f"{number}.c{number}" for number in range(1, count + 1)], images=3)

@@ -97,6 +97,18 @@ def test_too_little_is_refused(cut):
         cut(made([1, 1, 1, 1]), 0.5)
 
 
+@pytest.mark.parametrize("share", [0.01, 0.8, 0.99])
+@pytest.mark.parametrize("classes", [4, 5, 7, 150])
+def test_a_share_that_leaves_enough_is_named(classes, share):
+    found = made([1] * 2 * classes)
+    try:
+        listing.hold_out_classes(found, share)
+    except UserError as error:
+        listing.hold_out_classes(found, float(str(error).rstrip(".").split()[-1]))
+    with pytest.raises(UserError, match="--tv_split_by_samples"):
+        listing.hold_out_classes(made([1] * 6), share)
+
+
 def test_classes_are_held_out_by_name_or_text(tmp_path):
     path = tmp_path / "classes.txt"
     path.write_text("003.c3\n\n  c1  \n")

@@ -235,6 +235,7 @@ def test_a_folder_of_the_hub_tells_of_its_run(run_folder, tmp_path, capsys):
     target = tmp_path / "folder"
     command = [str(run_folder), "--to", str(target), "--format", "hub", "--license", "apache-2.0"]
     assert export.main(command) == 0
+    assert len({file.stat().st_mode for file in target.iterdir()}) == 1  # readable to others
     card = (target / "README.md").read_text()
     results = json.loads((run_folder / "results.json").read_text())
     best = results["metrics"]["Test"]["embeds_e_recall: e_recall@1"]["best"]

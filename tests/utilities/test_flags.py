@@ -3,6 +3,7 @@
 import argparse
 import copy
 import math
+import os
 
 import pytest
 
@@ -278,8 +279,16 @@ def test_a_text_of_digits_is_the_one_that_is_written(tmp_path):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    assert "cannot be read" in read_settings_file(str(tmp_path / "none.yaml"), FLAGS)[1][0]
-    assert "cannot be read" in read_settings_file(str(tmp_path), FLAGS)[1][0]
+    def problem(name):
+        return read_settings_file(str(tmp_path / name), FLAGS)[1][0]
+
+    assert problem("") == f"--config {tmp_path}: it is a folder, not a file."
+    (tmp_path / "args.yaml").touch()
+    assert problem("arg.yaml").endswith("there is no such file; did you mean args.yaml?")
+    assert problem("args.yaml/x").endswith(f"the path leads no further than {tmp_path}/args.yaml.")
+    assert problem("").endswith(f"not a file; is {tmp_path}/args.yaml meant?")
+    os.mkfifo(tmp_path / "pipe")
+    assert problem("pipe").endswith("it cannot be read (It is a pipe or a device, not a file).")
 
 
 def test_stored_settings_of_flags_that_are_gone_are_passed_over():

@@ -194,8 +194,10 @@ def test_what_is_wrong_has_its_line(wrong, text, told):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(WrongFile, match="nowhere.yaml cannot be read"):
+    with pytest.raises(WrongFile, match="nowhere.yaml: there is no such file"):
         study.read(tmp_path / "nowhere.yaml")
+    with pytest.raises(WrongFile, match=f"{tmp_path}: it is a folder, not a file"):
+        study.read(tmp_path)
 
 
 def test_variants_of_the_same_settings_are_told(read):
