@@ -171,7 +171,8 @@ def _advised(indexing: Indexing, rows: Rows, queries: int) -> tuple[str, str]:
     if faiss_library.library() is None:
         return "flat", "faiss is not installed"
     if indexing.folder is None and queries < FEW_QUERIES:
-        return "flat", f"an index that is not kept (--save_index) is not worth {queries} queries"
+        number = counted(queries, "query", "queries")
+        return "flat", f"an index that is not kept (--save_index) is not worth {number}"
     room = memory.free() // 2
     needed = {
         kind: len(rows) * faiss_library.bytes_of_row(kind, rows.dimension)
