@@ -11,6 +11,7 @@ import numpy as np
 
 from datasets.listing import TRAIN, Listing
 from utilities import text_file
+from utilities.choices import hint
 from utilities.documents import from_json
 from utilities.errors import UserError, named
 from utilities.rows import as_written
@@ -31,11 +32,11 @@ def with_captions(listing: Listing, path: str) -> Listing:
     """
     texts = read(path)
     class_names = [category.name for category in listing.categories]
-    known = {*class_names, *(category.text for category in listing.categories)}
+    known = dict.fromkeys([*class_names, *(category.text for category in listing.categories)])
     if unknown := [name for name in texts if name not in known]:
         raise UserError(
             f"--class_text {path}: the dataset has no class {named(unknown)}; "
-            f"its classes are {named(class_names)}."
+            + hint(unknown, list(known), "its classes are")
         )
     categories = [
         category._replace(captions=texts.get(category.name) or texts.get(category.text, ()))

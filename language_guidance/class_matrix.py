@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from utilities import text_file
+from utilities.choices import hint
 from utilities.errors import UserError, named
 from utilities.paths import expanded, require_readable
 from utilities.rows import as_written
@@ -66,7 +67,7 @@ def read(file: str, classes: Sequence[tuple[str, ...]]) -> ClassMatrix:
         which = "class" if len(missing) == 1 else "classes"
         raise UserError(
             f"--language_model {KIND}:{file} has no row of the training {which} {named(missing)}; "
-            f"it has {named(table.names)}."
+            + hint(missing, table.names, "it has")
         )
     used = list(dict.fromkeys(name for name in found if name is not None))
     chosen = [row_of[name] for name in used]

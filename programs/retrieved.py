@@ -5,7 +5,6 @@ python -m programs.retrieved BASELINE GUIDED --to terns.svg --classes "Arctic Te
 """
 
 import argparse
-import difflib
 import logging
 import sys
 from collections import Counter
@@ -198,7 +197,8 @@ def _chosen(
     wanted: list[str], split: "ImageSplit", names: list[str], asked: list[int]
 ) -> list[int]:
     """The classes of some names. Raises UserError for one that has no queries."""
-    from utilities.errors import UserError, named
+    from utilities.choices import hint
+    from utilities.errors import UserError
 
     of_names: dict[str, list[int]] = {}
     for label in sorted(asked):
@@ -206,9 +206,10 @@ def _chosen(
             of_names.setdefault(name, []).append(label)
     for name in wanted:
         if name not in of_names:
-            close = difflib.get_close_matches(name, of_names, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"it has {named(list(of_names))}."
-            raise UserError(f"--classes: the test split has no queries of the class {name}; {hint}")
+            raise UserError(
+                f"--classes: the test split has no queries of the class {name}; "
+                + hint([name], list(of_names), "it has")
+            )
     return [label for name in wanted for label in of_names[name]]
 
 

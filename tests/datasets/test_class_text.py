@@ -84,6 +84,10 @@ def test_without_a_file_the_names_are_read(source):
             ["no class Eagle", "001.Black_footed_Albatross"],
         ),
         (
+            {"Black footed Albatross": "x", "Crestd Auklet": "y"},
+            ["no class Crestd Auklet; did you mean Crested Auklet?"],
+        ),
+        (
             {"Black footed Albatross": "x", "Gray Catbird": "y"},
             ["no text for the training class 002.Crested_Auklet"],
         ),

@@ -115,6 +115,8 @@ def test_missing_classes_are_named(tmp_path):
     file = written(tmp_path / "a.csv", table())
     with pytest.raises(UserError, match="no row of the training class 004.Wren; it has Owl, Eagle"):
         class_matrix.read(file, [*CLASSES, ("004.Wren", "Wren")])
+    with pytest.raises(UserError, match=r"training class Eagel; did you mean Eagle\?"):
+        class_matrix.read(file, [*CLASSES, ("Eagel", "Eagel")])
     with pytest.raises(UserError, match="training classes a, b;"):
         class_matrix.read(file, [("a", "a"), ("b", "b"), *CLASSES])
 
