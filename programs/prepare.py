@@ -162,7 +162,7 @@ def run(flags: Flags) -> None:
     """Fetch the archive if that is asked for, and make the dataset."""
     from datasets.prepare import prepare
 
-    processes.require_alone("prepare")
+    processes.require_alone("python -m programs.prepare")
     sources = list(flags.sources)
     if flags.download and not (flags.target / flags.name).exists():
         sources.append(_downloaded(flags.name, flags.target))
@@ -191,7 +191,7 @@ def _downloaded(name: str, folder: Path) -> Path:
 
 def _stop(message: str, status: int) -> int:
     if processes.speaks_for_machine():
-        print(f"prepare: {on_one_line(message)}", file=sys.stderr)
+        print(f"python -m programs.prepare: {on_one_line(message)}", file=sys.stderr)
     return status
 
 

@@ -47,7 +47,7 @@ def found(split) -> set[tuple[str, str]]:
 def refused(capsys, *argv) -> str:
     assert command.main([str(argument) for argument in argv]) == 2
     message = capsys.readouterr().err
-    assert message.startswith("prepare: error: ") and message.count("\n") == 1
+    assert message.startswith("python -m programs.prepare: error: ") and message.count("\n") == 1
     return message
 
 
