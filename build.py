@@ -484,14 +484,11 @@ def tell_other_data(opt: parameters.Settings, checkpoint: Checkpoint, training: 
 
     The same of texts, where metrics read any; none where other texts were asked for.
     """
-    identity = _fingerprint_of(training)
-    checkpoints.tell_other_images(checkpoint, identity)
-    reads_texts = any(metrics.parse(name).texts for name in opt.evaluation_metrics)
-    if not reads_texts or opt.stated & {"class_text", "language_model"}:
-        return
-    reading = guidance_settings(opt)._replace(control="none", pseudoclass=False)
-    texts = language_guidance.digests_of_texts(reading, training.captions)
-    checkpoints.tell_measured_by(checkpoint, identity, texts)
+    texts = {}
+    if parameters.measures_semantics(opt) and not opt.stated & {"class_text", "language_model"}:
+        reading = guidance_settings(opt)._replace(control="none", pseudoclass=False)
+        texts = language_guidance.digests_of_texts(reading, training.captions)
+    checkpoints.tell_other_data(checkpoint, _fingerprint_of(training), texts)
 
 
 def build_classifier(

@@ -448,7 +448,8 @@ def _draws(settings: argparse.Namespace) -> bool:
     return not (settings.no_figures or settings.no_test_metrics)
 
 
-def _measures_semantics(settings: argparse.Namespace) -> bool:
+def measures_semantics(settings: argparse.Namespace) -> bool:
+    """Whether a metric of what is evaluated reads texts."""
     return not TEXT_METRICS.isdisjoint(settings.evaluation_metrics) and _evaluates(settings)
 
 
@@ -501,7 +502,7 @@ def _is_guided_by_texts(settings: argparse.Namespace) -> bool:
 
 def _reads_texts(settings: argparse.Namespace) -> bool:
     by_texts = _is_guided_by_texts(settings)
-    return by_texts or draws_texts(settings) or _measures_semantics(settings)
+    return by_texts or draws_texts(settings) or measures_semantics(settings)
 
 
 def maps_to_texts(settings: argparse.Namespace) -> bool:
@@ -518,7 +519,7 @@ def reads_class_texts(settings: argparse.Namespace) -> bool:
     """Whether texts of classes are read, as pseudolabels are not."""
     by_texts = _is_guided_by_texts(settings) and not has_given_similarities(settings)
     by_class_texts = by_texts and _reads_names(settings)
-    return by_class_texts or draws_texts(settings) or _measures_semantics(settings)
+    return by_class_texts or draws_texts(settings) or measures_semantics(settings)
 
 
 def _reads_pseudolabels(settings: argparse.Namespace) -> bool:
@@ -3053,7 +3054,7 @@ def _beyond_given_similarities(opt: argparse.Namespace) -> list[str]:
         "--language_pseudoclass": by_matrix and opt.language_pseudoclass,
         "--language_loss contrastive": by_matrix and opt.language_loss == "contrastive",
         f"--evaluation_metrics {' '.join(sorted(TEXT_METRICS & {*opt.evaluation_metrics}))}": (
-            _measures_semantics(opt)
+            measures_semantics(opt)
         ),
     }
     return [

@@ -298,32 +298,25 @@ def _tell_other_texts(checkpoint: Checkpoint, texts: dict) -> None:
         )
 
 
-def tell_other_images(checkpoint: Checkpoint, data: dict) -> None:
-    """A warning where the classes of a network's training have other images than it was trained on.
+def tell_other_data(checkpoint: Checkpoint, data: dict, texts: dict) -> None:
+    """Warnings where an evaluated network's classes have other images or texts than in training.
 
-    Of other classes nothing is told: they are asked for. `data` is the fingerprint of the training
-    split.
+    Of other classes nothing is told: they are asked for.
+
+    Args:
+        data: fingerprint of the training split. texts: digests of what the metrics read.
     """
-    trained_on = checkpoint.data or {}
-    is_of_its_classes = trained_on.get("class names") == data["class names"]
-    if is_of_its_classes and (other := differences(trained_on, data)):
+    stored = checkpoint.data or {}
+    if stored.get("class names") != data["class names"]:
+        return
+    if other := differences(stored, data):
         LOG.warning(
             "--evaluate_only %s was trained on other images of these classes: %s. What is measured "
             "here need not be what its run has measured.",
             checkpoint.path,
             ", ".join(other),
         )
-
-
-def tell_measured_by(checkpoint: Checkpoint, data: dict, texts: dict) -> None:
-    """A warning where metrics read other texts of its training classes than guided a network.
-
-    Args:
-        data: fingerprint of the training split. texts: digests of what the metrics read.
-    """
-    guided_by = checkpoint.data or {}
-    has_its_classes = not differences(guided_by, {"class names": data["class names"]})
-    if has_its_classes and (other := differences(guided_by, texts)):
+    if other := differences(stored, texts):
         LOG.warning(
             "--evaluate_only %s was guided by %s than metrics are measured with: their files have "
             "changed.",

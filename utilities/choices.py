@@ -1,10 +1,10 @@
 """Names of which only some mean anything, for callers from Python; flags declare their own."""
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from utilities.errors import named
+from utilities.flags import nearest_of
 
 Part = TypeVar("Part")
 
@@ -14,9 +14,9 @@ def one_of(argument: str, name: str, names: Iterable[str]) -> str:
     known = tuple(names)
     if name in known:
         return name
-    close = difflib.get_close_matches(str(name), known, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise ValueError(f"{argument} must be one of {', '.join(known)}, not {name!r}{hint}")
+    close = nearest_of(str(name), known)
+    meant = f" (did you mean {close!r}?)" if close else ""
+    raise ValueError(f"{argument} must be one of {', '.join(known)}, not {name!r}{meant}")
 
 
 def hint(unknown: Sequence[str], known: Sequence[str], there_are: str) -> str:
@@ -25,8 +25,8 @@ def hint(unknown: Sequence[str], known: Sequence[str], there_are: str) -> str:
     Args:
         there_are: what stands before the first of the known, such as "it has".
     """
-    close = difflib.get_close_matches(unknown[0], known, n=1) if len(unknown) == 1 else []
-    return f"did you mean {close[0]}?" if close else f"{there_are} {named(known)}."
+    close = nearest_of(unknown[0], known) if len(unknown) == 1 else None
+    return f"did you mean {close}?" if close else f"{there_are} {named(known)}."
 
 
 def part_of(registry: Mapping[str, Part], argument: str, name: str) -> Part:
