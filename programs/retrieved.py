@@ -137,10 +137,10 @@ def _both(flags: Flags) -> "tuple[RetrievedClasses, RetrievedClasses, ImageSplit
     place = str(flags.source_path) if flags.source_path else None
     retrieved: list[RetrievedClasses] = []
     seen: list[dict[str, int | str]] = []
+    device = flags.device
     for checkpoint in flags.runs:
-        network = trained.load(
-            checkpoint, flags.device, gpu=flags.gpu_index, precision=flags.precision
-        )
+        network = trained.load(checkpoint, device, gpu=flags.gpu_index, precision=flags.precision)
+        device = network.runtime.device.type  # that `auto` finds no GPU is told once
         settings = run_data.with_defaults(network.settings) | {"class_text": None}
         splits = run_data.splits(settings, network, place)
         testing = images.whole(splits.testing, "--source_path", flags.on_bad_image)

@@ -700,10 +700,16 @@ def _outlined(value: object) -> str:
 def abridged(
     value: object, length: int = SHOWN_CHARACTERS, of: Callable[[object], str] = str
 ) -> str:
-    """A value for a sentence of readable length, on one line."""
+    """A value for a sentence of readable length, on one line.
+
+    Of what is longer the middle goes: a path says at its end which file is meant.
+    """
     try:
         text = of(value)
     except ValueError:  # Python writes no whole number of more than 4,300 digits
         return "a number of thousands of digits"
     text = text.replace("\n", " ") if text.strip() else repr(text)  # which would be a hole
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    if len(text) <= length:
+        return text
+    kept = length // 2
+    return f"{text[: length - 1 - kept]}…{text[-kept:]}"

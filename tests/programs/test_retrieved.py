@@ -65,6 +65,13 @@ def test_shares_of_both_runs_stand_side_by_side(run_folder, other, photos, tmp_p
     assert f"Written: {file}, 3 of 3 classes" in said.err
 
 
+def test_the_device_of_both_runs_is_told_once(run_folder, other, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    to = str(tmp_path / "both.svg")
+    assert retrieved.main([str(run_folder), str(other), "--to", to, "--kernels", "0"]) == 0
+    assert capsys.readouterr().err.count("No CUDA GPU found") == 1
+
+
 def test_classes_are_chosen_and_files_replaced(run_folder, other, tmp_path, capsys):
     argv = [str(other), str(run_folder), "--to", str(tmp_path / "a.png"), *QUICK]
     argv += ["--classes", "Finch"]

@@ -19,6 +19,7 @@ from utilities.flags import (
     Text,
     Whole,
     above,
+    abridged,
     at_least,
     in_block,
     needs_above_zero,
@@ -192,6 +193,14 @@ def test_all_wrong_words_are_told_and_the_others_are_read():
 def test_long_values_are_abridged():
     (problem,) = read("--size", "9" * 5000)[1]
     assert len(problem) < 200
+
+
+@pytest.mark.parametrize("length", [80, 81, 300])
+def test_of_a_long_value_both_ends_are_shown(length):
+    path = f"/data/{'x' * (length - 18)}/weights.pth"
+    shown = abridged(path)
+    assert len(shown) == 80 and ("…" in shown) == (length > 80)
+    assert shown.startswith("/data/x") and shown.endswith("x/weights.pth")
 
 
 @pytest.mark.parametrize(
