@@ -167,7 +167,7 @@ def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
         if parameters.shapes_epoch(name, opt, checkpoint.settings[name])
     ]
     begun = checkpoint
-    if checkpoint.within and shaping:
+    if checkpoint.has_steps_left and shaping:
         LOG.info(
             "The epoch in which the run was left begins anew, with what it has learned, because "
             "its steps were other ones: %s.",

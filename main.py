@@ -110,7 +110,6 @@ def run(opt: parameters.Settings, command: str) -> None:
                 checkpoints.restore_begun(resumed, training, data.sampler)
             elif isinstance(data.sampler, StorageSampler):
                 data.sampler.refresh(embed_training(network))
-            rates = learner.learning_rates()
             is_last = epoch == opt.n_epochs - 1
             is_due = costs.is_evaluated(epoch, opt.n_epochs, opt.evaluate_every)
             batches = loading.Batches(loader, training.seed, first=training.steps)
@@ -122,7 +121,7 @@ def run(opt: parameters.Settings, command: str) -> None:
             values = {split: evaluation.values for split, evaluation in evaluated.items()}
             learner.hear(losses, values.get("Val"))
             speed = training.images / losses["time"]
-            spent = costs.Costs(rates, speed, costs.peak_memory(runtime.device))
+            spent = costs.Costs(training.rates, speed, costs.peak_memory(runtime.device))
             with signals.held():
                 records.log(epoch, values_of_epoch(losses, values, spent.families()))
                 improved = []

@@ -26,7 +26,7 @@ TINY = """
     --dataset birds --arch test_resnet_normalize --not_pretrained --image_size 32 --embed_dim 8
     --loss margin --batch_mining distance --bs 4 --lr 1e-3 --kernels 0 --device cpu --n_epochs 3
     --no_figures --no_train_metrics --evaluation_metrics e_recall@1 --savename r
-    --evaluate_every 2 --resume auto
+    --evaluate_every 2 --resume auto --scheduler cosine
 """
 VARIANTS = {
     "plain": "",
@@ -213,6 +213,22 @@ def test_a_begun_epoch_of_other_steps_begins_anew(photos, tmp_path, monkeypatch,
     if other[0] == "--bs":  # what the network keeps of the steps before is on record
         (time,) = json.loads((last.parent / RESULTS).read_text())["earlier_settings"]
         assert (time["epochs"], time["steps"], time["settings"]["bs"]) == (1, 2, 4)
+
+
+@pytest.mark.parametrize(
+    "other", [["--bs", "8"], ["--data_sampler", "d2_coreset", "--data_batchmatch_bigbs", "12"]]
+)
+def test_an_epoch_whose_steps_are_made_does_not_begin_anew(photos, tmp_path, monkeypatch, other):
+    """Else the schedule would have counted it already, and the rates would fall too early."""
+    argv = flags(photos, tmp_path, "plain")
+    with monkeypatch.context() as patched:
+        stop_within(patched, Evaluator, "run", 1, signal.SIGTERM)
+        assert main.main(argv) == 143
+    assert main.main([*argv, *other]) == 0
+    state = checkpoint_of(tmp_path)
+    assert state["epoch"] == 2 and state["scheduler"]["last_epoch"] == 3
+    rates = state["history"]["Train"]["learning_rate"]["head"]
+    assert rates == pytest.approx([1e-3, 0.75e-3, 0.25e-3])
 
 
 @pytest.mark.parametrize("name, is_full", [("stdout", False), ("stderr", False), ("stdout", True)])

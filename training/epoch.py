@@ -28,6 +28,7 @@ class TrainingEpoch:
         self.is_over = False
         self.is_between_steps = True
         self.drawn: dict | None = None  # the random streams where it was left
+        self.rates: dict[str, float] = {}  # at which its steps are made, but for a rise
 
     @property
     def steps(self) -> int:
@@ -54,6 +55,7 @@ class TrainingEpoch:
             "seconds": self.seconds,
             "images": self.images,
             "is_over": self.is_over,
+            "rates": self.rates,
             "drawn": seeding.state() if self.steps else None,
         }
 
@@ -61,6 +63,7 @@ class TrainingEpoch:
         self.meter.load_state_dict(state["meter"])
         self.seconds, self.images = state["seconds"], state["images"]
         self.is_over = state["is_over"]
+        self.rates = state.get("rates") or self.learner.learning_rates()
         self.drawn = state["drawn"]
 
     def _make_steps(
@@ -96,6 +99,7 @@ class TrainingEpoch:
             seeding.seed_everything(self.seed)
         else:
             seeding.restore(self.drawn)
+        self.rates = self.learner.learning_rates()
         self.learner.start_epoch(self.number)
 
     def _step(self, batch: Batch | PixelBatch) -> dict[str, torch.Tensor]:

@@ -63,6 +63,11 @@ class Checkpoint(NamedTuple):
         steps = f" and {self.steps():,} steps" if self.within else ""
         return f"after {self.epoch + 1} epochs{steps}"
 
+    @property
+    def has_steps_left(self) -> bool:
+        """Whether the epoch that was begun was left before its last step, not after it."""
+        return self.within is not None and not self.within["training"]["is_over"]
+
     def steps(self) -> int:
         """Of the epoch that was begun."""
         return self.within["training"]["meter"]["steps"] if self.within else 0
@@ -366,10 +371,12 @@ def restore(parts: dict[str, Stateful], checkpoint: Checkpoint, flag: str = "--r
 def restore_begun(checkpoint: Checkpoint, training: Stateful, sampler: Stateful) -> None:
     """Go on within the epoch that the checkpoint's run had begun.
 
-    Raises UserError if it does not fit.
+    The sampler may be of other settings where it has no batch of it to give any more. Raises
+    UserError if something does not fit.
     """
     begun = checkpoint._replace(tensors=checkpoint.within or {})
-    restore({"training": training, "sampler": sampler}, begun)
+    drawing = {"sampler": sampler} if checkpoint.has_steps_left else {}
+    restore({"training": training} | drawing, begun)
 
 
 def _require_plain(plain: dict) -> None:
@@ -398,6 +405,8 @@ def _require_begun(epoch: int, within: dict | None) -> None:
         raise ValueError(f"epoch is {epoch}")
     if within is not None and not isinstance(within["training"]["meter"]["steps"], int):
         raise TypeError("within holds no number of steps")
+    if within is not None and not isinstance(within["training"]["is_over"], bool):
+        raise TypeError("within does not say whether the epoch is over")
 
 
 def _first_line(error: Exception) -> str:

@@ -89,10 +89,10 @@ def learner(
     torch.manual_seed(seed)
     network, criterion = Network(), Spread()
     groups = [
-        {"params": list(network.parameters()), "lr": 0.1, "weight_decay": 0.01},
-        {"params": [criterion.centre], "lr": 0.01, "weight_decay": 0.01},
+        {"params": list(network.parameters()), "lr": 0.1, "name": "network"},
+        {"params": [criterion.centre], "lr": 0.01, "name": "centre"},
     ]
-    optimizer = optimizers.select("adam", groups)
+    optimizer = optimizers.select("adam", [group | {"weight_decay": 0.01} for group in groups])
     schedule = schedules.select("step", optimizer, schedules.Course(5, tau=[2], gamma=0.5))
     return Learner(
         network,
