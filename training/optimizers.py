@@ -54,7 +54,18 @@ def of_timm(groups: ParameterGroups, momentum: float, *, name: str) -> Optimizer
         raise UserError(f"--optim {PREFIX}{name} cannot be made here: {why}.") from error
     if getattr(optimizer, "is_second_order", False) or hasattr(optimizer, "zero_hessian"):
         raise UserError(f"--optim {PREFIX}{name} needs second derivatives, which no step has.")
+    _correct_decay_by_own_rates(optimizer)
     return optimizer
+
+
+def _correct_decay_by_own_rates(optimizer: Optimizer) -> None:
+    """Decay that timm corrects for the schedule goes by the share of a group's rate that is left.
+
+    timm takes the rate that it was given for the whole of all groups, here that of the first one.
+    """
+    for group in optimizer.param_groups:
+        if "max_lr_snapshot" in group and group["lr"] > 0:
+            group["max_lr_snapshot"] = group["lr"]
 
 
 def _fuses(groups: ParameterGroups) -> bool | None:

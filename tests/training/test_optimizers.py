@@ -63,6 +63,20 @@ def test_a_restored_state_goes_on_as_the_stored_one(name):
     assert torch.equal(fast, again_fast) and torch.equal(slow, again_slow)
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5])
+@pytest.mark.parametrize("name", ["timm:adamc", "timm:sgdc", "timm:clionc"])
+def test_corrected_decay_goes_by_the_schedule_and_not_by_the_rates_of_other_groups(name, share):
+    """A rate that fell to a share of what it was decays by rate x share x decay."""
+    fast, slow, optimizer = made(name, weight_decay=0.1)
+    for group in optimizer.param_groups:
+        group["lr"] *= share
+    for vector in (fast, slow):
+        vector.grad = torch.zeros_like(vector)
+    optimizer.step()
+    for vector, rate in ((fast, 1e-2), (slow, 1e-4)):
+        torch.testing.assert_close(vector[0].item(), 1 - rate * share**2 * 0.1)
+
+
 def test_adam_is_that_of_torch_with_decay_in_the_gradient():
     fast, slow, optimizer = made("adam", weight_decay=0.1)
     descend(fast, slow, optimizer)
