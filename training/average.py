@@ -25,6 +25,9 @@ class Average:
     def __init__(self, network: Network, decay: float):
         assert isinstance(network, nn.Module)
         self.network: nn.Module = copy.deepcopy(network).eval().requires_grad_(False)
+        # Some trunks have a layer at several places, under as many names: one is enough.
+        state = self.network.state_dict(keep_vars=True)
+        self.names = list({id(value): name for name, value in state.items()}.values())
         self.merge = get_ema_multi_avg_fn(decay)
         self.has_begun = False
 
@@ -35,7 +38,8 @@ class Average:
 
     @torch.no_grad()
     def update(self, network: Network) -> None:
-        pairs = list(zip(self.network.state_dict().values(), network.state_dict().values()))
+        ours, theirs = self.network.state_dict(), network.state_dict()
+        pairs = [(ours[name], theirs[name]) for name in self.names]
         averages, values = zip(*(pair for pair in pairs if pair[0].is_floating_point()))
         self.merge(averages, values, None)
         for average, value in pairs:

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 
+import pytest
 import torch
 from small_learner import Network, batch, learner
 
@@ -39,6 +40,18 @@ def test_statistics_are_averaged_and_counts_taken_over():
     average.update(network)
     assert average.network.running_mean.tolist() == [0.5, 0.5]
     assert average.network.num_batches_tracked == 3
+
+
+def test_a_layer_at_two_places_is_averaged_once():
+    layer = torch.nn.Linear(1, 1)
+    network = torch.nn.Sequential(layer, torch.nn.Sequential(layer))
+    average = Average(network, 0.5)
+    average.begin(network)
+    expected = layer.weight.item() + 0.5
+    with torch.no_grad():
+        layer.weight += 1
+    average.update(network)
+    assert average.network[0].weight.item() == pytest.approx(expected)
 
 
 def test_a_stored_average_goes_on_and_one_that_has_not_begun_stores_nothing():
