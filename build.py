@@ -589,7 +589,7 @@ def build_learner(
         opt.gamma,
         opt.lr_floor,
         opt.plateau_patience,
-        validates=bool(data.splits.validation),
+        watched=opt.evaluation_metrics[0] if data.splits.validation else schedules.LOSS,
     )
     schedule = schedules.select(opt.scheduler, optimizer, course)
     learner = Learner(

@@ -7,13 +7,15 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR, ReduceLROnPlateau
 
 from utilities.choices import part_of
 from utilities.logger import LOWER_IS_BETTER, Families
+
+LOSS = "loss"  # of the training
 
 
 class Course(NamedTuple):
@@ -22,7 +24,7 @@ class Course(NamedTuple):
     Attributes:
         epochs: of the run. tau: epochs, and gamma: the factor after each of them. floor: the share
             of its rate that a falling schedule ends at. patience: measured epochs without a better
-            value that a plateau bears. validates: whether there is a validation part.
+            value that a plateau bears. watched: that value, LOSS or a metric of validation.
     """
 
     epochs: int
@@ -30,7 +32,7 @@ class Course(NamedTuple):
     gamma: float = 1.0
     floor: float = 0.0
     patience: int = 0
-    validates: bool = False
+    watched: str = LOSS
 
 
 def step(optimizer: Optimizer, course: Course) -> LRScheduler:
@@ -59,12 +61,12 @@ def cosine(optimizer: Optimizer, course: Course) -> LRScheduler:
 class Plateau:
     """Multiply by gamma, down to the floor, where a value has not become better for some epochs.
 
-    The value is the first metric of the validation part where there is one, else the training loss;
-    never one of the test part. An epoch without the value does not count.
+    The value is a metric of the validation part, or the training loss; never one of the test part.
+    An epoch without the value does not count.
     """
 
     def __init__(self, optimizer: Optimizer, course: Course):
-        self.optimizer, self.validates = optimizer, course.validates
+        self.optimizer, self.watched = optimizer, course.watched
         self.rates = [float(group["lr"]) for group in optimizer.param_groups]
         self.epochs, self.reductions = 0, 0
         self.reduce = ReduceLROnPlateau(
@@ -83,30 +85,36 @@ class Plateau:
 
     def hear(self, losses: Mapping[str, float], validation: Families | None) -> None:
         """What was measured after an epoch: mean losses, and metrics by family, if any were."""
-        if not self.validates:
-            self._hear("loss", losses["loss"])
-        elif validation:
-            self._hear(*next(iter(next(iter(validation.values())).items())))
+        for metrics in [losses] if self.watched == LOSS else (validation or {}).values():
+            if self.watched in metrics:
+                self._hear(metrics[self.watched])
+                return
 
-    def _hear(self, name: str, value: float) -> None:
+    def _hear(self, value: float) -> None:
         before = self.reduce.get_last_lr()
-        self.reduce.step(-value if name.startswith(LOWER_IS_BETTER) else value)
+        self.reduce.step(-value if self.watched.startswith(LOWER_IS_BETTER) else value)
         self.reductions += self.reduce.get_last_lr() != before
 
-    def state_dict(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, float | str]:
         """Also how many epochs are done, by which another schedule goes on."""
-        state = {"last_epoch": self.epochs, "best": float(self.reduce.best)}
-        return state | {"waited": self.reduce.num_bad_epochs, "reductions": self.reductions}
+        return {
+            "last_epoch": self.epochs,
+            "watched": self.watched,
+            "best": float(self.reduce.best),
+            "waited": self.reduce.num_bad_epochs,
+            "reductions": self.reductions,
+        }
 
-    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The rates are those of the settings after as many reductions.
 
-        Of another schedule only the epochs are known.
+        Of another schedule only the epochs are known, and the best of another value says nothing.
         """
         self.epochs = int(state_dict["last_epoch"])
         self.reductions = int(state_dict.get("reductions", 0))
-        self.reduce.best = state_dict.get("best", self.reduce.best)
-        self.reduce.num_bad_epochs = int(state_dict.get("waited", 0))
+        if state_dict.get("watched", self.watched) == self.watched:
+            self.reduce.best = state_dict.get("best", self.reduce.best)
+            self.reduce.num_bad_epochs = int(state_dict.get("waited", 0))
         rates = self.rates
         for _ in range(self.reductions):
             reduced = [rate * self.reduce.factor for rate in rates]

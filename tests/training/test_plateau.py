@@ -43,12 +43,12 @@ def test_rates_fall_after_more_epochs_without_a_better_loss_than_are_borne():
 @pytest.mark.parametrize(
     "name, values", [("e_recall@1", [0.3, 0.2, 0.1]), ("dists@intra", [1, 2, 3])]
 )
-def test_the_first_metric_of_the_validation_part_counts_where_there_is_one(name, values):
-    schedule = made(COURSE._replace(validates=True))
+def test_a_metric_of_the_validation_part_counts_where_one_is_watched(name, values):
+    schedule = made(COURSE._replace(watched=name))
     for loss, value in zip((3, 2, 1), values):
         schedule.hear({"loss": loss}, None)  # an epoch that is not evaluated does not count
         schedule.hear(
-            {"loss": loss}, {"embeds": {name: value, "nmi": loss}, "others": {"x": -loss}}
+            {"loss": loss}, {"others": {"x": -loss}, "embeds": {"nmi": loss, name: value}}
         )
     assert rates(schedule)[0] == 0.5
 
@@ -63,6 +63,19 @@ def test_it_goes_on_as_it_would_have(done):
     assert rates(restored) == rates(stored)
     assert go(restored, losses[done:]) == expected[done:]
     assert restored.state_dict() == whole.state_dict()
+
+
+def test_the_best_of_another_metric_is_none_of_this_one():
+    """A recall of 0.9 is beyond any NMI, and the rates would fall whatever is learned."""
+    stored, restored = (made(COURSE._replace(watched=name)) for name in ("e_recall@1", "nmi"))
+    stored.hear({}, {"embeds": {"e_recall@1": 0.9}})
+    PlainSchedule(restored).load_state_dict(PlainSchedule(stored).state_dict())
+    for value in (0.3, 0.4, 0.5):
+        restored.hear({}, {"embeds": {"nmi": value}})
+    assert rates(restored)[0] == 1
+    restored.hear({}, {"embeds": {"nmi": 0.5}})
+    restored.hear({}, {"embeds": {"nmi": 0.5}})
+    assert rates(restored)[0] == 0.5
 
 
 def test_other_settings_count_from_the_beginning():
