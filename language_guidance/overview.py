@@ -5,8 +5,10 @@ from typing import NamedTuple
 import torch
 
 from language_guidance.similarities import Source
+from utilities.functional import told_apart
 
 IMAGES = 8  # that stand for a class, at most, where each image has texts of its own
+EQUAL = 1e-5  # of the largest similarity: what differs by much less does so by rounding
 ROWS = 2000  # whose similarities are compared at once: 16 MB, and a second with several ranks
 
 
@@ -46,8 +48,11 @@ def class_similarities(
 
 
 def nearest_classes(similarities: torch.Tensor, count: int) -> torch.Tensor:
-    """[S, K] long: the other classes most similar to each, of [S, S]; K is S - 1 at most."""
-    others = similarities.clone().fill_diagonal_(-torch.inf)
+    """[S, K] long: the other classes most similar to each, of [S, S]; K is S - 1 at most.
+
+    Of equally similar ones the first come first.
+    """
+    others = told_apart(similarities.clone().fill_diagonal_(0), EQUAL).fill_diagonal_(-torch.inf)
     ranked = others.argsort(dim=1, descending=True, stable=True)
     return ranked[:, : min(count, len(similarities) - 1)]
 
@@ -81,7 +86,8 @@ def _are_among(places: torch.Tensor, classes: int) -> torch.Tensor:
 def _correlation(first: torch.Tensor, second: torch.Tensor) -> float:
     from scipy.stats import rankdata  # here, because it takes two seconds to load
 
-    ranks = [torch.from_numpy(rankdata(values.numpy())) for values in (first, second)]
+    told = [told_apart(values, EQUAL).numpy() for values in (first, second)]
+    ranks = [torch.from_numpy(rankdata(values)) for values in told]
     centred = [values - values.mean() for values in ranks]
     scale = centred[0].norm() * centred[1].norm()
     return (centred[0] @ centred[1] / scale).item() if scale > 0 else 0.0

@@ -4,9 +4,11 @@ import torch
 from torch.nn.functional import normalize
 
 from metrics.retrieval import ROWS_AT_ONCE, EmbeddedSplit
+from utilities.functional import told_apart
 
 CLASSES = 2000  # of more, so many at even steps: their pairs are two million
 SAME = 1e-6  # texts that are nearer by cosine are alike, up to the rounding of float32
+EQUAL = 1e-12  # likewise of means of images, which are float64 and in a young space very near
 
 
 def semantic_consistency(split: EmbeddedSplit) -> float:
@@ -14,7 +16,8 @@ def semantic_consistency(split: EmbeddedSplit) -> float:
 
     It is over all pairs of classes. Image side: cosine similarity of the mean embeddings of two
     classes; a class with a single image is its own mean. Language side: that of their texts. Ties
-    get their mean rank. 0 for fewer than three classes and where a side is constant.
+    get their mean rank, also where rounding has parted them. 0 for fewer than three classes and
+    where a side is constant.
 
     Raises:
         ValueError: a split without text vectors.
@@ -30,7 +33,8 @@ def semantic_consistency(split: EmbeddedSplit) -> float:
     class_texts = split.text_vectors.double().to(class_means.device)[split.present]
     similarities_in_images = _similarities(class_means[chosen])[first, second]
     similarities_in_texts = _similarities(class_texts[chosen])[first, second]
-    return _correlation(_ranks(similarities_in_images), _ranks(similarities_in_texts))
+    ranks_in_images = _ranks(told_apart(similarities_in_images, EQUAL))
+    return _correlation(ranks_in_images, _ranks(told_apart(similarities_in_texts, SAME)))
 
 
 def mistake_severity(split: EmbeddedSplit, space: str) -> float:

@@ -139,6 +139,17 @@ def row_distances(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return safe_sqrt((first - second).square().sum(-1))
 
 
+def told_apart(similarities: torch.Tensor, step: float) -> torch.Tensor:
+    """Similarities in float64, to be ranked, in steps of a share of the largest.
+
+    Equal ones become equal: the product of two vectors depends on their place in a matrix, by
+    rounding.
+    """
+    values = similarities.double()
+    unit = step * values.abs().amax() if values.any() else values.new_ones(())
+    return (values / unit).round() * unit
+
+
 class Constant:
     """Numbers that are copied to a device once, because that copy makes a step wait."""
 

@@ -172,6 +172,44 @@ def test_semantic_consistency_of_a_space_that_is_language():
     assert consistency(vectors[:2], torch.arange(2), texts) == 0
 
 
+def test_semantic_consistency_of_equal_texts_or_images_has_ties():
+    """Whatever a product of equal vectors is rounded to."""
+    random = torch.Generator().manual_seed(0)
+    texts = torch.nn.functional.normalize(torch.randn(50, 384, generator=random), dim=1)
+    rows = torch.nn.functional.normalize(torch.randn(50, 64, generator=random), dim=1)
+    labels = torch.arange(50)
+
+    def consistency(rows, texts) -> float:
+        return value("semantic_consistency", rows, labels, text_vectors=texts)
+
+    assert consistency(rows, texts[:1].expand(50, -1)) == 0
+    assert consistency(rows[:1].expand(50, -1), texts) == 0
+    kinds = labels % 7
+    of_kinds = (texts[:7].double() @ texts[:7].double().T).fill_diagonal_(1).round(decimals=9)
+    in_texts = of_kinds[kinds][:, kinds]
+    first, second = torch.triu_indices(50, 50, offset=1)
+    units = torch.nn.functional.normalize(rows.double(), dim=1)
+    in_images = units @ units.T
+    expected = spearmanr(in_images[first, second], in_texts[first, second])
+    assert consistency(rows, texts[kinds]) == pytest.approx(expected.statistic, abs=1e-9)
+
+
+def test_semantic_consistency_of_images_that_hardly_differ():
+    """The ranks of a space that has not spread yet are those of its differences."""
+    random = torch.Generator().manual_seed(0)
+    rows = torch.randn(9, 20, dtype=torch.float64, generator=random)
+    rows = (torch.ones(20) + 1e-3 * rows).float()
+    texts = torch.nn.functional.normalize(rows.double() - rows.double().mean(0), dim=1).float()
+    labels = torch.arange(9)
+    pairs = list(itertools.combinations(range(9), 2))
+    expected = spearmanr(
+        [-cosine_distance(rows[a].double(), rows[b].double()) for a, b in pairs],
+        [float(texts[a].double() @ texts[b].double()) for a, b in pairs],
+    ).statistic
+    found = value("semantic_consistency", rows, labels, text_vectors=texts)
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
 def test_semantic_consistency_without_texts_is_refused():
     embeddings, labels = data(20, 4)
     with pytest.raises(ValueError, match="text vectors"):

@@ -114,6 +114,20 @@ def test_what_is_wrong_is_told_before_any_work(wrong, said, capsys):
     assert capsys.readouterr().err.startswith(f"python -m programs.language: error: {said}")
 
 
+def test_classes_of_equal_texts_are_equally_near():
+    """In their order, whatever a product of equal vectors is rounded to."""
+    random = torch.Generator().manual_seed(0)
+    texts = torch.nn.functional.normalize(torch.randn(3, 384, generator=random), dim=1)
+    similarities = (texts @ texts.T).repeat(15, 15)
+    rounded = similarities + 1e-7 * torch.randn(similarities.shape, generator=random)
+    assert torch.equal(nearest_classes(rounded, 5), nearest_classes(similarities, 5))
+    assert nearest_classes(rounded, 5)[1].tolist() == [4, 7, 10, 13, 16]
+    agreed = agreement(rounded, similarities)
+    assert agreed.correlation == pytest.approx(1, abs=1e-9) and agreed.common == 1
+    assert agreement(rounded, 1 + 0 * rounded).correlation == 0
+    assert agreement(rounded, 1 + 0.1 * (rounded - similarities)).correlation == 0
+
+
 def test_agreement_against_loops():
     random = torch.Generator().manual_seed(0)
     vectors = torch.nn.functional.normalize(torch.randn(9, 4, generator=random), dim=1)
