@@ -77,6 +77,7 @@ def run(opt: parameters.Settings, command: str) -> None:
     loader = build.build_training_loader(opt, data, transform, runtime)
     embed_training = build.build_training_embedder(opt, data, transform, runtime)
     if resumed:
+        learner.count(resumed.steps_of_run(len(loader)))
         checkpoints.restore(learner.parts, resumed)
         started -= resumed.seconds
 

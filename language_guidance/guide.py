@@ -102,7 +102,7 @@ class Guide(nn.Module):
         super().__init__()
         self.source = BankSimilarities(source) if isinstance(source, TextBank) else source
         self.delay, self.rise, self.half_life = delay, rise, half_life
-        self.calls = 0
+        self.calls = 0  # also those before, where guidance begins as a run is resumed
 
     def forward(
         self, embeddings: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor

@@ -251,6 +251,18 @@ def test_what_follows_the_steps_may_begin_when_a_run_is_resumed(call, folder):
     assert state["rise"] == {"done": 2} and state["ema"].keys() == state["state_dict"].keys()
 
 
+def test_what_begins_with_a_step_of_the_run_counts_those_before_it(call, folder):
+    """Guidance and a memory that are asked for when the run is resumed, for a step behind it."""
+    assert call() == 0
+    steps = torch.load(folder / LAST_CHECKPOINT, weights_only=True)["optimizer"]["state"][0]["step"]
+    guided = ["--language_distill_w", "1", "--language_control", "random", "--language_delay", "2"]
+    memory = ["--xbm_size", "9", "--xbm_start", "2"]
+    assert call("--n_epochs", "2", *guided, *memory, "--resume", str(folder)) == 0
+    state = torch.load(folder / LAST_CHECKPOINT, weights_only=True)
+    assert state["guide"]["_extra_state"] == state["memory"]["steps"] == 2 * steps
+    assert state["memory"]["kept"] == 8 * steps
+
+
 def test_a_checkpoint_of_before_goes_on_without_decay_of_the_objective(call, folder):
     """Its groups have no names and the decay of the network, and it says nothing of its data."""
     assert call() == 0

@@ -88,6 +88,13 @@ class Learner:
         weights = [each.detach() for part in parts for each in part.parameters()]
         self.runtime.add_up([], weights)
 
+    def count(self, steps: int) -> None:
+        """So many were made before: what begins with a certain one may have its own behind it."""
+        if self.guide is not None:
+            self.guide.calls = steps
+        if self.memory:
+            self.memory.steps = steps
+
     def start_epoch(self, epoch: int) -> None:
         """Training mode, with the trunk learning once the warm-up is over."""
         self.network.train()

@@ -72,6 +72,10 @@ class Checkpoint(NamedTuple):
         """Of the epoch that was begun."""
         return self.within["training"]["meter"]["steps"] if self.within else 0
 
+    def steps_of_run(self, of_epoch: int) -> int:
+        """Of all epochs, each of so many."""
+        return (self.epoch + 1) * of_epoch + self.steps()
+
 
 def snapshot(
     states: dict[str, dict],

@@ -55,6 +55,8 @@ class Objective(Trainable, Protocol):
 class Guide(Trainable, Protocol):
     """Language guidance as training sees it."""
 
+    calls: int  # steps of the run, by which it begins and fades
+
     def __call__(
         self, embeddings: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor, /
     ) -> torch.Tensor: ...
