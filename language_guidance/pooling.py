@@ -15,6 +15,7 @@ from torch import nn
 # (states [T, L, E], mask [T, L] of tokens that are none of padding) -> [T, E]
 Pooling = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 MODULES = "modules.json"  # of a sentence model: its parts, one after the other
+LENGTHS = "sentence_bert_config.json"
 POOLING_KINDS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
@@ -98,6 +99,11 @@ def sentence_head(find: Callable[[str], Path | None]) -> SentenceHead | None:
         elif name not in ("Transformer", "Normalize"):  # guidance normalises
             raise ValueError(f"{MODULES} asks for a part {name}, which is not known here")
     return SentenceHead(kinds or ["mean"], layers)
+
+
+def token_limit(find: Callable[[str], Path | None]) -> int | None:
+    """How many tokens of a text a sentence model was made to read; None where it does not say."""
+    return (_json(find, LENGTHS) if find(LENGTHS) else {}).get("max_seq_length")
 
 
 def _kinds(config: Mapping[str, Any]) -> list[str]:

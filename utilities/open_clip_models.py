@@ -185,14 +185,26 @@ def load(wanted: OpenClip, device: torch.device, **options: Any) -> Any:
         raise _unavailable(wanted, error) from error
 
 
-def tokenizer(wanted: OpenClip) -> Callable[..., Any]:
-    """Raises UserError where it cannot be had."""
+def tokenizer(wanted: OpenClip) -> Any:
+    """Sentences -> tokens [T, L]; raises UserError where it cannot be had."""
     import open_clip
 
     try:
         return open_clip.get_tokenizer(wanted.name)
     except Exception as error:  # open_clip and the hub client raise types of their own
         raise _unavailable(wanted, error) from error
+
+
+def are_longer(tokenizer: Any, sentences: list[str]) -> list[bool]:
+    """Whether each has more tokens than the tokenizer's model reads.
+
+    Then its tokens are others where there is room for more, or go on behind the limit, where all
+    else is padding.
+    """
+    limit = tokenizer.context_length
+    read, whole = tokenizer(sentences), tokenizer(sentences, context_length=2 * limit)
+    is_other = (whole[:, :limit] != read).any(1)
+    return (is_other | (whole[:, limit:] != whole[:, -1:]).any(1)).tolist()
 
 
 def preprocessing(model: Any) -> Callable[[Image.Image], torch.Tensor]:

@@ -339,3 +339,27 @@ def test_the_folder_called_datasets_does_not_break_transformers():
 
     assert Path(datasets.__file__).parent == ROOT / "datasets"
     assert AutoModel is not None and AutoTokenizer is not None
+
+
+# Texts that are longer than what a model reads.
+
+
+@pytest.mark.parametrize("name, words", [("bert", 30), ("clip", 75)])
+def test_texts_that_are_not_read_to_their_end_are_told(request, name, words, caplog):
+    """Between the two marks around a text there is room for so many words."""
+    folder = request.getfixturevalue(name)
+    whole, longer = "cat " * words, "cat " * words + "dog"
+    found = encode(name, [whole, "red"], weights=folder)
+    assert not caplog.messages
+    assert torch.equal(encode(name, [longer, "red"], weights=folder), found)
+    (said,) = caplog.messages
+    assert f"1 of 2 texts are longer than the {words + 2} tokens that the text encoder" in said
+    assert "as that of 'cat cat cat" in said and len(said) < 260
+
+
+def test_a_sentence_model_reads_as_many_tokens_as_its_file_says(caplog):
+    """MiniLM has places for 512 and was made to read 256, as sentence_bert_config.json says."""
+    pytest.importorskip(language_models.MINILM_PACKAGE)
+    found = encode("minilm", ["cat " * 254 + "dog " * 9])
+    assert "256 tokens" in caplog.text
+    torch.testing.assert_close(found, encode("minilm", ["cat " * 254]), atol=1e-6, rtol=0)
