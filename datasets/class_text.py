@@ -11,7 +11,7 @@ import numpy as np
 
 from datasets.listing import TRAIN, Listing
 from utilities import text_file
-from utilities.choices import hint
+from utilities.choices import called_twice, hint
 from utilities.documents import from_json
 from utilities.errors import UserError, named
 from utilities.rows import as_written
@@ -28,7 +28,7 @@ def with_captions(listing: Listing, path: str) -> Listing:
 
     A class is named in the file as in the dataset, or by its text. Other classes than those that
     train may lack a text, which is told. Raises UserError for classes of the file that the dataset
-    does not have, and for training classes that the file lacks.
+    does not have or that it names in both ways, and for training classes that the file lacks.
     """
     texts = read(path)
     class_names = [category.name for category in listing.categories]
@@ -37,6 +37,11 @@ def with_captions(listing: Listing, path: str) -> Listing:
         raise UserError(
             f"--class_text {path}: the dataset has no class {named(unknown)}; "
             + hint(unknown, list(known), "its classes are")
+        )
+    if twice := called_twice(texts, [category[:2] for category in listing.categories]):
+        raise UserError(
+            f"--class_text {path} has texts of one class under two names, "
+            f"{' and '.join(map(repr, twice[0]))}; put them under one of them."
         )
     categories = [
         category._replace(captions=texts.get(category.name) or texts.get(category.text, ()))

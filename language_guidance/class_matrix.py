@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from utilities import text_file
-from utilities.choices import hint
+from utilities.choices import called_twice, hint
 from utilities.errors import UserError, named
 from utilities.paths import expanded, require_readable
 from utilities.rows import as_written
@@ -58,7 +58,7 @@ def read(file: str, classes: Sequence[tuple[str, ...]]) -> ClassMatrix:
     no cosine is like) is told.
 
     Raises:
-        UserError: a file of another form, or one that lacks a class.
+        UserError: a file of another form, or one that lacks a class or has two rows of it.
     """
     table = _table(file)
     row_of = {name: row for row, name in enumerate(table.names)}
@@ -68,6 +68,11 @@ def read(file: str, classes: Sequence[tuple[str, ...]]) -> ClassMatrix:
         raise UserError(
             f"--language_model {KIND}:{file} has no row of the training {which} {named(missing)}; "
             + hint(missing, table.names, "it has")
+        )
+    if twice := called_twice(row_of, classes):
+        raise UserError(
+            f"--language_model {KIND}:{file} has rows of one class under two names, "
+            f"{' and '.join(map(repr, twice[0]))}; leave one of them out."
         )
     used = list(dict.fromkeys(name for name in found if name is not None))
     chosen = [row_of[name] for name in used]

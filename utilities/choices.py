@@ -1,6 +1,7 @@
 """Names of which only some mean anything, for callers from Python; flags declare their own."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from utilities.errors import named
@@ -27,6 +28,16 @@ def hint(unknown: Sequence[str], known: Sequence[str], there_are: str) -> str:
     """
     close = nearest_of(unknown[0], known) if len(unknown) == 1 else None
     return f"did you mean {close}?" if close else f"{there_are} {named(known)}."
+
+
+def called_twice(given: Container[str], things: Sequence[Iterable[str]]) -> list[tuple[str, ...]]:
+    """The names of each thing that is given by several that no other thing has."""
+    bearers = Counter(name for names in things for name in set(names))
+    own = [
+        tuple(name for name in dict.fromkeys(names) if name in given and bearers[name] == 1)
+        for names in things
+    ]
+    return [names for names in own if len(names) > 1]
 
 
 def part_of(registry: Mapping[str, Part], argument: str, name: str) -> Part:

@@ -91,6 +91,10 @@ def test_without_a_file_the_names_are_read(source):
             {"Black footed Albatross": "x", "Gray Catbird": "y"},
             ["no text for the training class 002.Crested_Auklet"],
         ),
+        (
+            {"Black footed Albatross": "x", "Crested Auklet": "y", "002.Crested_Auklet": "z"},
+            ["one class under two names, '002.Crested_Auklet' and 'Crested Auklet'"],
+        ),
         ({}, ["no text for the training classes 001.Black_footed_Albatross, 002.Crested_Auklet"]),
     ],
 )

@@ -68,6 +68,15 @@ def test_classes_are_found_by_their_names_or_texts(tmp_path, name, caplog):
     assert not caplog.records
 
 
+def test_two_rows_of_a_class_are_refused_unless_others_share_one(tmp_path):
+    rows = table(names=["Robin", "Blue Jay", "002.Blue_Jay", "Owl"])
+    file = written(tmp_path / "a.csv", rows)
+    with pytest.raises(UserError, match="two names, '002.Blue_Jay' and 'Blue Jay'; leave one"):
+        class_matrix.read(file, CLASSES)
+    found = class_matrix.read(file, [*CLASSES, ("004.Jay", "Blue Jay")])
+    assert [found.names[row] for row in found.rows] == ["Robin", "002.Blue_Jay", "Owl", "Blue Jay"]
+
+
 def test_columns_may_have_another_order_than_rows(tmp_path):
     order = [2, 0, 3, 1]
     values = [[row[place] for place in order] for row in VALUES]
