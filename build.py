@@ -31,7 +31,13 @@ from datasets import ImageSplit, Splits, cache, decoding, integrity, loading, tr
 from datasets.transforms import Transforms
 from evaluation import Evaluator, figures, language
 from evaluation.embedding import embed
-from language_guidance import Guidance, GuidanceSettings, pseudolabels, zero_shot
+from language_guidance import (
+    Guidance,
+    GuidanceSettings,
+    language_models,
+    pseudolabels,
+    zero_shot,
+)
 from training import CrossBatchMemory, Learner, Updates, WeightedGuide, optimizers, schedules
 from utilities import checkpoints, compilation, costs, log_file, pml, processes, run_folder
 from utilities.checkpoints import Checkpoint
@@ -476,7 +482,13 @@ def digests_of_texts(opt: parameters.Settings, training: ImageSplit) -> dict[str
     if not opt.language_distill_w:
         return {}
     vocabulary = opt.language_pseudoclass_vocabulary if parameters.is_zero_shot(opt) else None
-    return language_guidance.digests_of_texts(guidance_settings(opt), training.captions, vocabulary)
+    arch, weights = opt.language_pseudoclass_arch, opt.language_pseudoclass_weights
+    return language_guidance.digests_of_texts(
+        guidance_settings(opt),
+        training.captions,
+        vocabulary,
+        language_models.weights_of(arch, weights),
+    )
 
 
 def tell_other_data(opt: parameters.Settings, checkpoint: Checkpoint, training: ImageSplit) -> None:

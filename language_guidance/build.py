@@ -25,7 +25,7 @@ from language_guidance.similarities import BankSimilarities, Blend, MatrixSimila
 from language_guidance.text_bank import TextBank
 from utilities import processes, text_file
 from utilities.errors import UserError, named
-from utilities.fingerprint import stamps
+from utilities.fingerprint import contents, stamps
 from utilities.report import duration
 from utilities.types import Batch, PixelBatch
 
@@ -224,12 +224,16 @@ def build(
 
 
 def digests_of_texts(
-    settings: GuidanceSettings, captions: list[tuple[str, ...]], vocabulary: str | None = None
+    settings: GuidanceSettings,
+    captions: list[tuple[str, ...]],
+    vocabulary: str | None = None,
+    classifier: Path | None = None,
 ) -> dict[str, str]:
     """By what it is noticed that files say something else than before: a digest of each source.
 
     Args:
         captions: as for `build`. vocabulary: file of the words of a zero-shot classifier.
+        classifier: file or folder of the weights of the classifier, if it is here.
     Raises:
         UserError: a file that cannot be read.
     """
@@ -241,10 +245,14 @@ def digests_of_texts(
     digests = {}
     if kind == word_vectors.KIND:
         digests["word vectors"] = _digest_of(file, settings.model)
+    elif weights := language_models.weights_of(settings.model, settings.weights):
+        digests["weights of the language model"] = digest(contents(weights))
     if settings.reads_names:
         digests["class texts"] = digest(captions)
     if settings.reads_pseudolabels and vocabulary:
         digests["vocabulary"] = digest(zero_shot.read_vocabulary(vocabulary))
+    if settings.reads_pseudolabels and classifier:
+        digests["weights of the classifier"] = digest(contents(classifier))
     return digests
 
 

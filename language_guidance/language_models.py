@@ -97,6 +97,15 @@ def select(name: str, weights: str | None = None) -> LanguageModel:
     return part_of(REGISTRY, "name", name)(weights)
 
 
+def weights_of(name: str, weights: str | None = None) -> Path | None:
+    """The file or folder here that an encoder of sentences comes from, if it does."""
+    kind, is_open, rest = name.partition(":")
+    if is_open and not weights:
+        weights = open_clip_models.named(rest, None).weights if kind == "clip" else rest
+    path = Path(expanded(weights)) if weights else None
+    return path if path and path.exists() else None
+
+
 def primers(names: Sequence[str]) -> list[str]:
     """Sentences with {} for a text, each once; `imagenet` stands for open_clip's 80 templates."""
     sentences = []

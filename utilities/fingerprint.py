@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -55,6 +56,16 @@ def stamps(paths: Sequence[str | os.PathLike[str]]) -> list[tuple[int, int, str]
     return stamps
 
 
+def contents(path: Path) -> list[tuple[str, int, str]]:
+    """Name, size and some bytes of a file, or of all below a folder: the same wherever it lies."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [
+        (str(file.relative_to(path)), _size(file), _content(file))
+        for file in files
+        if file.is_file()
+    ]
+
+
 def _looked_into(paths: Sequence[str | os.PathLike[str]]) -> range:
     """The rows of the files whose content is compared."""
     return range(0, len(paths), max(1, math.ceil(len(paths) / LOOKED_INTO)))
@@ -71,7 +82,7 @@ def _sample(path: str | os.PathLike[str]) -> str:
         os.close(file)
 
 
-def _content(path: str) -> str:
+def _content(path: str | os.PathLike[str]) -> str:
     try:
         return _sample(path)
     except OSError:
@@ -85,7 +96,7 @@ def _digest(texts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def _size(path: str) -> int:
+def _size(path: str | os.PathLike[str]) -> int:
     try:
         return os.path.getsize(path)
     except OSError:

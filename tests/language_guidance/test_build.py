@@ -527,3 +527,27 @@ def test_a_text_whose_vector_has_no_direction_is_refused(tmp_path, monkeypatch, 
 def test_classes_that_all_read_alike_are_told(tmp_path, caplog):
     build(tmp_path, texts=("owl", "owl", "owl"))
     assert "All classes have the text 'owl'" in caplog.text
+
+
+@pytest.mark.parametrize("way", ["hf", "clip", "weights", "classifier"])
+def test_other_weights_in_the_same_place_have_another_digest(tmp_path, way):
+    """Whatever time they bear, and the same ones the same digest elsewhere."""
+
+    def digests(place: Path) -> dict[str, str]:
+        file = place / "model.safetensors"
+        given = {"hf": f"hf:{place}", "clip": f"clip:ViT-B-32/{file}"}.get(way, "bert")
+        settings = GuidanceSettings(
+            model=given, weights=str(place) if way == "weights" else None, pseudoclass=True
+        )
+        classifier = file if way == "classifier" else None
+        return language_guidance.digests_of_texts(settings, [("a",)], None, classifier)
+
+    for name, content in (("here", "1 2 3"), ("there", "1 2 3")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_text(content)
+    found = digests(tmp_path / "here")
+    whose = "classifier" if way == "classifier" else "language model"
+    assert list(found) == [f"weights of the {whose}"]
+    assert digests(tmp_path / "there") == found
+    (tmp_path / "there" / "model.safetensors").write_text("1 2 4")
+    assert digests(tmp_path / "there") != found
