@@ -319,7 +319,11 @@ def _guide(settings: GuidanceSettings, source: Source, embed_dim: int | None) ->
         if embed_dim is None:
             raise ValueError("The loss contrastive needs the dimension of the embeddings.")
         return ContrastiveGuide(
-            source, embed_dim=embed_dim, temperature=settings.map_temp, **schedule
+            source,
+            embed_dim=embed_dim,
+            temperature=settings.map_temp,
+            seed=torch.initial_seed(),  # of the run, however much was drawn since
+            **schedule,
         )
     return LanguageGuide(
         source,

@@ -494,6 +494,21 @@ def test_a_contrastive_loss_needs_the_dimension_of_the_embeddings():
         )
 
 
+def test_the_map_of_a_contrastive_loss_begins_by_the_seed_of_the_run(tmp_path):
+    def first_weights(seed: int, draws: int = 0) -> torch.Tensor:
+        torch.manual_seed(seed)
+        torch.rand(draws)
+        settings = GuidanceSettings(loss="contrastive", control="random")
+        captions, labels = [("robin",), ("wren",)], torch.tensor([0, 1])
+        guide = language_guidance.build(
+            settings, captions, labels, cache=tmp_path, device=CPU, embed_dim=4
+        ).guide
+        return next(guide.parameters()).detach()
+
+    assert torch.equal(first_weights(0), first_weights(0, draws=5))
+    assert not torch.equal(first_weights(0), first_weights(1))
+
+
 def test_what_encoding_and_classifying_took_is_told_once(tmp_path, files, monkeypatch, caplog):
     classifier, _ = counted_classifier(monkeypatch, files)
     settings = {"pseudoclass": True, "pseudoclass_share": 0.5, "primer": ("a {}", "the {}")}
