@@ -121,7 +121,7 @@ def _is_completed(opt: parameters.Settings) -> bool:
     settings, is_another = parameters.stored(opt), False
     place = opt.save_path, opt.dataset, parameters.run_name_of(opt)
     for folder in run_folder.finished_runs(*place):
-        stored = run_folder.settings_in_results(folder)
+        stored = parameters.whole(run_folder.settings_in_results(folder))
         changed = checkpoints.changes(stored, settings)
         other = [
             change
@@ -187,10 +187,11 @@ def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
 
 def _earlier_settings(opt: parameters.Settings, begun: Checkpoint) -> list[dict[str, object]]:
     """By what the run was trained until now, as far as it makes another run of it."""
+    before = parameters.whole(begun.settings)
     given_up = {
-        name: begun.settings[name]
-        for name in checkpoints.changes(begun.settings, parameters.stored(opt))
-        if parameters.matters(name, opt, begun.settings[name])
+        name: before[name]
+        for name in checkpoints.changes(before, parameters.stored(opt))
+        if parameters.matters(name, opt, before[name])
     }
     return checkpoints.earlier_settings(begun, given_up)
 
@@ -206,7 +207,7 @@ def is_finished(opt: parameters.Settings, resumed: Checkpoint) -> bool:
             f"--resume {path} is within epoch {done + 1}: --n_epochs must be at least that."
         )
     folder = run_folder.home(path, resumed.losses())
-    lacks_results = folder is not None and not (folder / run_folder.RESULTS).is_file()
+    lacks_results = folder is not None and not run_folder.has_results(folder)
     if done < opt.n_epochs or (done == opt.n_epochs and lacks_results):
         begun = f", and {resumed.steps():,} steps of the next" if resumed.within else ""
         LOG.info("Resuming %s: %d of %d epochs are done%s.", path, done, opt.n_epochs, begun)
@@ -764,9 +765,10 @@ def _left_beginning(opt: parameters.Settings, name: str) -> Path | None:
     if folder is None or not log_file.is_left(folder):
         return None
     stored = run_folder.settings_begun(folder)
-    changed = checkpoints.changes(stored, parameters.stored(opt))
+    before = parameters.whole(stored)
     is_another = any(
-        parameters.matters(changed_name, opt, stored[changed_name]) for changed_name in changed
+        parameters.matters(changed, opt, before[changed])
+        for changed in checkpoints.changes(before, parameters.stored(opt))
     )
     return None if is_another or not stored else folder
 

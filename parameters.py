@@ -2552,6 +2552,12 @@ def stored(opt: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(opt).items() if name not in NOT_STORED}
 
 
+def whole(settings: Mapping[str, object]) -> dict[str, Any]:
+    """Stored settings with the default of each flag that they do not know: it came later."""
+    defaults = {flag.name: flag.initial() for flag in FLAGS if flag.stored}
+    return defaults | _with_layout(settings)
+
+
 def hyperparameters(opt: argparse.Namespace, kind: str, name: str) -> dict[str, Any]:
     """`--loss_margin_beta 1.2` gives `{"beta": 1.2}` for the `loss` or `miner` called margin."""
     component = name.split(":")[0]  # pml:<ClassName> has the flags of pml

@@ -150,8 +150,11 @@ def latest_checkpoint(save_path: str, dataset: str, savename: str) -> Path | Non
 
 def finished_runs(save_path: str, dataset: str, savename: str) -> list[Path]:
     """The finished runs of that name, the newest first."""
-    runs = runs_named(save_path, dataset, savename)
-    return [folder for folder in reversed(runs) if (folder / RESULTS).is_file()]
+    return [
+        folder
+        for folder in reversed(runs_named(save_path, dataset, savename))
+        if has_results(folder)
+    ]
 
 
 def finished_run(save_path: str, dataset: str, savename: str) -> Path | None:
@@ -168,6 +171,11 @@ def results(folder: Path) -> dict:
     return content if isinstance(content, dict) else {}
 
 
+def has_results(folder: Path) -> bool:
+    """Whether results.json is there and whole: a damaged one is of no finished run."""
+    return isinstance(results(folder).get("metrics"), dict)
+
+
 def settings_begun(folder: Path) -> dict:
     """The settings of a run that was begun; nothing where args.yaml does not say them."""
     try:
@@ -178,9 +186,9 @@ def settings_begun(folder: Path) -> dict:
 
 
 def settings_in_results(folder: Path) -> dict:
-    """The settings of a finished run; nothing where results.json does not say them."""
+    """The settings of a finished run; of args.yaml where results.json does not say them."""
     settings = results(folder).get("settings")
-    return settings if isinstance(settings, dict) else {}
+    return settings if isinstance(settings, dict) else settings_begun(folder)
 
 
 def home(checkpoint: Path, losses: list[float]) -> Path | None:

@@ -368,10 +368,11 @@ def _same_settings(runs: Sequence[Planned]) -> list[str]:
 
 def differing(stored: Mapping[str, Any], run: Planned) -> list[str]:
     """Names of the settings by which a run of those stored is another run than this one."""
+    whole = parameters.whole(stored)
     return [
         name
         for name, value in parameters.stored(run.settings).items()
-        if stored.get(name, value) != value and parameters.matters(name, run.settings, stored[name])
+        if whole[name] != value and parameters.matters(name, run.settings, whole[name])
     ]
 
 

@@ -75,7 +75,8 @@ def test_other_runs_whose_files_are_damaged_are_passed_over(tmp_path, content):
     touched(folder, run_folder.RESULTS)
     for name in ("args.yaml", run_folder.RESULTS):
         (folder / name).write_text(content)
-    assert run_folder.finished_runs(str(tmp_path), "cub200", "run") == [folder]
+    assert run_folder.runs_named(str(tmp_path), "cub200", "run") == [folder]
+    assert run_folder.finished_runs(str(tmp_path), "cub200", "run") == []
     assert run_folder.results(folder) == {}
 
 
@@ -83,6 +84,7 @@ def test_finished_run(tmp_path):
     assert run_folder.finished_run(str(tmp_path), "cub200", "run") is None
     for name in ("run_1", "run_3"):
         touched(tmp_path / "cub200" / name, run_folder.RESULTS)
+        (tmp_path / "cub200" / name / run_folder.RESULTS).write_text('{"metrics": {}}')
     (tmp_path / "cub200" / "run_4").mkdir()
     assert run_folder.finished_run(str(tmp_path), "cub200", "run").name == "run_3"
 

@@ -1,5 +1,6 @@
 """Which runs are finished, and how others begin."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,35 @@ def test_a_run_goes_on_with_its_own_settings_only(run, tmp_path, others, goes_on
     assert beginning.resume == expected
     assert beginning.beside == (None if goes_on == "auto" else folders[-1])
     assert standing.finished(run) is None
+
+
+@pytest.mark.parametrize(
+    "results, settings, is_finished",
+    [
+        ('{"metrics": {}}', {}, True),  # of before results.json had the settings
+        ('{"metrics": {}}', {"lr": 1.0}, False),
+        ('{"metrics": {"Te', {}, False),
+        ('{"settings": {}, "metrics": {}}', {}, False),  # n_epochs had another default
+    ],
+)
+def test_a_run_is_finished_if_its_records_say_so_themselves(run, results, settings, is_finished):
+    """Nothing that they leave open is taken to be as asked for."""
+    folder = begin(run, "v_s0", **settings)
+    (folder / "results.json").write_text(results)
+    assert standing.finished(run) == (folder if is_finished else None)
+
+
+def test_a_setting_that_came_later_had_its_default_in_a_run_before(tmp_path, run):
+    folder = begin(run, "v_s0")
+    stored = parameters.stored(run.settings)
+    del stored["layer_decay"]
+    (folder / "results.json").write_text(json.dumps({"settings": stored, "metrics": {}}))
+    assert standing.finished(run) == folder
+    (tmp_path / "b.yaml").write_text(
+        f"settings: {{save_path: {tmp_path}, dataset: birds, n_epochs: 4}}\n"
+        "variants: {v: {layer_decay: 0.5}}"
+    )
+    assert standing.finished(study.read(tmp_path / "b.yaml").runs[0]) is None
 
 
 def test_settings_that_cannot_be_read_are_not_gone_on_with(run):
