@@ -84,7 +84,9 @@ def open_index(
         return _read_shards(place, network)
     stored = place / SAVED_INDEX if (place / SAVED_INDEX).is_file() else place
     if stored.is_file():
-        return _read(stored, network, "--index")
+        index = _read(stored, network, "--index")
+        _tell_of_changes(network, index.source, stored)
+        return index
     split = images.whole(images.below(str(place), "--index"), "--index", loading.on_bad_image)
     if save_in:
         return _kept(network, split, loading, place, save_in / SAVED_INDEX)
@@ -197,7 +199,7 @@ def _kept(
 ) -> ImageIndex:
     """The embeddings of the images at a place as they are saved, or made anew and saved."""
     # Taken first, so that an image that is written while it is embedded has changed the next time.
-    fingerprint = images.fingerprint_here(split)
+    fingerprint = _fingerprint(network, split)
     if saved.is_file():
         index = _read(saved, network, "--save_index")
         if not (why := _why_not_current(index.source, fingerprint, split.files, place, saved)):
@@ -256,13 +258,36 @@ def _require_of(
         )
 
 
+def _fingerprint(network: Trained, split: ImageSplit) -> dict[str, int | str]:
+    """Of the images, and of how they are embedded."""
+    return {**images.fingerprint_here(split), "precision": network.runtime.precision}
+
+
+def _tell_of_changes(network: Trained, source: Source, saved: Path) -> None:
+    """Say where the images of an index are not what they were: it is searched all the same."""
+    if not source.images:  # a file of embeddings, or an index of an older version
+        return
+    split = ImageSplit(list(source.paths), source.labels, source.class_names)
+    try:
+        fingerprint = _fingerprint(network, split)
+        place = Path(str(fingerprint["folder"]))
+        why = _why_not_current(source, fingerprint, split.files, place, saved)
+    except UserError as error:
+        why = str(error).removesuffix(".")
+    if why:
+        LOG.info("%s: the index is searched as it was made.", why)
+
+
 def _why_not_current(
     source: Source, fingerprint: dict[str, int | str], files: list[str], place: Path, saved: Path
 ) -> str:
     """Why the index may not hold these files as they are now, as a sentence; "" where it does."""
     if not source.images:
         return f"{saved} is of an older version and does not say by what its images are recognised"
-    changed = differences(json.loads(source.images), fingerprint)
+    before, precision = json.loads(source.images), fingerprint["precision"]
+    if (other := before.get("precision", precision)) != precision:
+        return f"{saved} was made with --precision {other}"
+    changed = differences(before, fingerprint)
     # Of many files a fingerprint holds the content of some, and times of writing can be set.
     made_at = saved.stat().st_mtime
     if not changed and any(os.stat(file).st_ctime > made_at for file in files):
@@ -279,8 +304,13 @@ def _places(queries: list[str], paths: Sequence[str]) -> list[int]:
         may_be = paths.named(names)
     else:
         may_be = [place for place, path in enumerate(paths) if os.path.basename(path) in names]
+    # A link is a copy of what it leads to: of several such, the one that the query names is itself.
     place_of = {os.path.realpath(paths[place]): place for place in may_be}
-    return [place_of.get(os.path.realpath(query), -1) for query in queries]
+    named = {os.path.abspath(paths[place]): place for place in may_be}
+    return [
+        named.get(os.path.abspath(query), place_of.get(os.path.realpath(query), -1))
+        for query in queries
+    ]
 
 
 def _neighbours(

@@ -50,6 +50,14 @@ def test_a_query_is_not_its_own_neighbour_but_a_copy_of_it_is(own_photos, find, 
     assert found[1]["neighbours"][0]["similarity"] == pytest.approx(1, abs=1e-6)
 
 
+def test_a_query_is_not_its_own_neighbour_where_a_link_leads_to_it(own_photos, find):
+    query = own_photos / "birds" / "images" / "Dove" / "Dove_3.png"
+    link = own_photos / "birds" / "images" / "Egret" / "Dove_3.png"
+    link.symlink_to(query)
+    found, _ = find("--index", own_photos, "--query", query, link, "--k", "1")
+    assert [query["neighbours"][0]["path"] for query in found] == [str(link), str(query)]
+
+
 def test_torch_finds_the_same_as_faiss(photos, find, monkeypatch):
     asked = ("--index", photos, "--query", photos / "birds" / "images" / "Egret", "--k", "7")
     first, _ = find(*asked)
@@ -86,6 +94,32 @@ def test_a_saved_index_is_used_again_until_the_images_change(
         and embedded == [1, 1, 48, 1]
         and "have changed" in said
     )
+
+
+def test_a_saved_index_that_is_asked_alone_says_what_has_changed(own_photos, find, tmp_path):
+    saved, query = tmp_path / "index", own_photos / "birds" / "images" / "Dove" / "Dove_3.png"
+    first, _ = find("--index", own_photos, "--query", query, "--save_index", saved)
+    alone = ("--index", saved, "--query", query)
+    assert "as it was made" not in find(*alone)[1]
+    replaced = query.with_name("Dove_4.png")
+    shutil.copy(query, replaced)
+    found, said = find(*alone)
+    assert found == first and "have changed since" in said and "as it was made" in said
+    replaced.unlink()
+    found, said = find(*alone)
+    assert found == first and f"{replaced} cannot be read" in said and "as it was made" in said
+
+
+def test_a_saved_index_of_another_precision_is_made_anew(own_photos, find, tmp_path):
+    asked = ("--index", own_photos, "--query", own_photos / "birds" / "images" / "Dove")
+    saved = ("--save_index", tmp_path / "index")
+    exact, _ = find(*asked)
+    coarse, _ = find(*asked, *saved, "--precision", "bf16")
+    assert coarse != exact
+    _, said = find("--index", tmp_path / "index", *asked[2:])
+    assert "was made with --precision bf16: the index is searched as it was made." in said
+    found, said = find(*asked, *saved)
+    assert found == exact and "was made with --precision bf16: the images are embedded anew" in said
 
 
 @pytest.fixture
