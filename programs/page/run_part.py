@@ -366,4 +366,20 @@ def _reproduction(run: Run) -> Reproduction:
     command = run.facts.get("command")
     if not command:
         command = shlex.join(["python", "main.py", "--config", str(run.folder / "args.yaml")])
-    return Reproduction([*lines, str(command)], warnings)
+    return Reproduction([*lines, _anew(str(command))], warnings)
+
+
+def _anew(command: str) -> str:
+    """The command without the flags by which it goes on with the run, or leaves it as it is."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # not as a run writes it
+        return command
+    kept = [
+        word
+        for before, word in zip(["", *words], words)
+        if before != "--resume"
+        and word not in ("--resume", "--completed")
+        and not word.startswith("--resume=")
+    ]
+    return command if kept == words else shlex.join(kept)

@@ -236,6 +236,22 @@ def test_what_cannot_be_reproduced_is_told(tmp_path, show, revision, said):
     assert said in page.text and "-dirty" not in page.all("pre")[0].text
 
 
+@pytest.mark.parametrize(
+    "ending, shown",
+    [
+        (" --completed --resume auto", ""),
+        (" --resume 'my runs/a b' --lr 1", " --lr 1"),
+        (" '--resume=my runs/it'\"'\"'s' --completed", ""),
+        (" --resume=RUN --group 'a --completed b'", " --group 'a --completed b'"),
+    ],
+)
+def test_a_run_that_went_on_is_reproduced_from_its_beginning(tmp_path, show, ending, shown):
+    command = "python main.py --group g"
+    facts = {"command": command + ending, "git_revision": "abc123"}
+    page, _ = show(made_up_runs.finished(tmp_path / "run", facts=facts))
+    assert page.all("pre")[0].text.endswith(f"requirements.sh {command}{shown}")
+
+
 def test_classes_that_training_and_test_share_are_told(
     page_of_run, run_folder, photos, show, tmp_path
 ):
