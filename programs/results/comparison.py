@@ -123,7 +123,7 @@ def compare(
         }
         found.append(Group(dataset, name, seeds, differing[key], measured))
     left_out = [*chosen.left_out, *doubts.gaps(groups, values, baseline)]
-    warnings = doubts.warnings(groups, made_of, baseline)
+    warnings = doubts.warnings(groups, made_of, wanted, split, baseline)
     return Comparison(found, wanted, split, value, baseline, left_out, warnings)
 
 

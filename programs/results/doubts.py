@@ -1,13 +1,16 @@
 """What a reader of a comparison must know: what is missing from it, and what makes it doubtful."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from programs.results import settings
 from programs.results.groups import WITHOUT, Key, Seeds, in_words
-from programs.results.runs import Run
+from programs.results.metric_names import Metric
+from programs.results.runs import Run, Values
 from programs.results.settings import Effective
 from utilities.errors import named
 
+# By these a metric of language reads the classes.
+OF_TEXTS = ("language_model", "language_weights", "language_primer", "class_text")
 OfMetrics = Mapping[str, Mapping[str, Mapping[int, float]]]  # metric -> kind -> seed -> value
 
 
@@ -35,18 +38,26 @@ def gaps(
 def warnings(
     groups: Mapping[Key, Seeds],
     made_of: Mapping[Key, Mapping[int, Effective]],
+    metrics: Sequence[Metric],
+    split: str,
     baseline: str | None,
 ) -> list[str]:
     """A sentence for each group whose runs differ in more than their seed, in what is evaluated, or
-    from the baseline's in their data, and for each run that changed its settings."""
+    from the baseline's in their data or in the texts that metrics read; for each metric that a run
+    did not measure at its end, and for each run that changed its settings."""
     sentences = []
     for key, seeds in groups.items():
         sentences += _mixed_settings(key, made_of[key])
         sentences += _mixed_data(key, seeds)
         sentences += _mixed_checkpoints(key, seeds)
         sentences += _resumed_otherwise(key, seeds)
+        values = {seed: run.values(split) for seed, run in seeds.items()}
+        own = [metric for metric in metrics if any(metric.key in of for of in values.values())]
+        sentences += _measured_before_the_end(key, seeds, values, own)
         if baseline is not None and key[1] != baseline:
-            sentences += _data_of_another(key, seeds, groups.get((key[0], baseline), {}))
+            of_baseline = key[0], baseline
+            sentences += _data_of_another(key, seeds, groups.get(of_baseline, {}))
+            sentences += _texts_of_another(key, made_of[key], made_of.get(of_baseline, {}), own)
     return sentences
 
 
@@ -132,6 +143,53 @@ def _resumed_otherwise(key: Key, seeds: Seeds) -> list[str]:
         f"{in_words(key)}: {_seeds([seed])} was trained {time}, before it was resumed as it is."
         for seed, run in seeds.items()
         for time in settings.before_resuming(run.facts, run.settings)
+    ]
+
+
+def _measured_before_the_end(
+    key: Key,
+    seeds: Seeds,
+    values: Mapping[int, Mapping[str, Values]],
+    metrics: Sequence[Metric],
+) -> list[str]:
+    """Where the last value is of an epoch before, as of a run that was resumed without a metric."""
+    sentences = []
+    ends = {seed: run.facts.get("epochs", 0) for seed, run in seeds.items()}
+    for metric in metrics:
+        last = {seed: of[metric.key].last_epoch for seed, of in values.items() if metric.key in of}
+        early = {
+            seed: f"{epoch} of {ends[seed]}" for seed, epoch in last.items() if epoch < ends[seed]
+        }
+        if early:
+            which = _by_value(early)
+            sentences.append(f"{in_words(key)}: the last {metric.name} is of epoch {which}.")
+    return sentences
+
+
+def _texts_of_another(
+    key: Key,
+    runs: Mapping[int, Effective],
+    baseline: Mapping[int, Effective],
+    metrics: Sequence[Metric],
+) -> list[str]:
+    """Whether metrics of pairs of the difference compare images with other texts."""
+    names = [metric.name for metric in metrics if metric.reads_texts]
+    pairs = [(runs[seed], baseline[seed]) for seed in runs if seed in baseline]
+    other = {
+        name: (settings.typed(run[name]), settings.typed(base[name]))
+        for run, base in pairs
+        for name in OF_TEXTS
+        if run[name] != base[name]
+    }
+    if not names or not other:
+        return []
+    differing = [
+        f"--{name} {here or WITHOUT} (there {there or WITHOUT})"
+        for name, (here, there) in other.items()
+    ]
+    return [
+        f"{in_words(key)} measures {named(names)} by other texts than the baseline: "
+        f"{named(differing)}."
     ]
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from parameters import TEXT_METRICS
 from utilities.errors import UserError
 from utilities.flags import nearest
 from utilities.logger import LOWER_IS_BETTER
@@ -35,6 +36,10 @@ class Metric(NamedTuple):
     @property
     def lower_is_better(self) -> bool:
         return self._bare.startswith(LOWER_IS_BETTER)
+
+    @property
+    def reads_texts(self) -> bool:
+        return self._bare in TEXT_METRICS
 
     @property
     def _bare(self) -> str:

@@ -321,6 +321,32 @@ def test_evaluations_of_different_checkpoints_are_doubtful(tmp_path, checkpoints
     assert warnings == ([begin + doubt] if doubt else [])
 
 
+def test_a_last_value_of_an_earlier_epoch_is_doubtful(tmp_path):
+    """As of a run that was resumed without the metric."""
+    curves = {R1: [0.1, 0.2, 0.3], MAP: [0.4, 0.5]}
+    make_run(tmp_path, "a", 0, curves)
+    make_run(tmp_path, "a", 1, {R1: [0.1, 0.2], MAP: [0.4, 0.5]})
+    (doubt,) = [each for each in of(tmp_path).warnings if "the last" in each]
+    assert doubt == "shapes/a: the last mAP_1000 is of epoch 2 of 3 (seed 0)."
+
+
+@pytest.mark.parametrize("flags", [{"language_model": "minilm"}, {"language_primer": ["{}"]}])
+def test_metrics_that_read_other_texts_than_the_baseline_are_doubtful(tmp_path, flags):
+    metric = "semantic_consistency"
+    curves = {R1: [0.5], f"embeds_{metric}: {metric}": [0.5]}
+    evaluated = {"evaluation_metrics": ["e_recall@1", metric]}
+    make_run(tmp_path, "base", 0, curves, **evaluated)
+    make_run(tmp_path, "guided", 0, curves, language_distill_w=1.0, **evaluated)
+    make_run(tmp_path, "other", 0, curves, **evaluated, **flags)
+    make_run(tmp_path, "other", 1, curves, **evaluated)
+    make_run(tmp_path, "without", 0, **flags)
+    (doubt,) = of(tmp_path, "base", [metric]).warnings[1:]
+    (name,) = flags
+    assert doubt.startswith(f"shapes/other measures {metric} by other texts than the baseline: ")
+    assert f"--{name} " in doubt and "guided" not in doubt
+    assert not said(of(tmp_path, "base", ["e_recall@1"]).warnings, "by other texts")
+
+
 def test_settings_passed_over_are_flags():
     assert set(settings.PASSED_OVER) <= parameters.BY_NAME.keys()
 
