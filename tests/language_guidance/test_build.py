@@ -499,11 +499,9 @@ def test_the_map_of_a_contrastive_loss_begins_by_the_seed_of_the_run(tmp_path):
         torch.manual_seed(seed)
         torch.rand(draws)
         settings = GuidanceSettings(loss="contrastive", control="random")
-        captions, labels = [("robin",), ("wren",)], torch.tensor([0, 1])
-        guide = language_guidance.build(
-            settings, captions, labels, cache=tmp_path, device=CPU, embed_dim=4
-        ).guide
-        return next(guide.parameters()).detach()
+        labels, options = torch.tensor([0, 1]), {"cache": tmp_path, "device": CPU, "embed_dim": 4}
+        read = language_guidance.build(settings, [("robin",), ("wren",)], labels, **options)
+        return next(read.guide.parameters()).detach()
 
     assert torch.equal(first_weights(0), first_weights(0, draws=5))
     assert not torch.equal(first_weights(0), first_weights(1))
