@@ -63,9 +63,9 @@ def read(path: Path) -> Listing:
     """One row an image, with its path relative to the table.
 
     Columns: `label` is what two images of one class share; `split` is train, val or test, without
-    it the first half of the labels trains; `is_query` and `is_gallery` come together and divide the
-    test rows; `class_name` and `superclass` name the label; the different `caption`s of a label are
-    what guidance reads of it; `box` is "left top right bottom" in pixels.
+    it the first half of the labels trains; `is_query` and `is_gallery` come together and divide
+    test and val rows; `class_name` and `superclass` name the label; the different `caption`s of a
+    label are what guidance reads of it; `box` is "left top right bottom" in pixels.
 
     Raises UserError for a file or column that is not as described.
     """
@@ -89,8 +89,8 @@ def read(path: Path) -> Listing:
         categories=categories,
         parts=parts,
         boxes=_boxes(path, columns["box"]) if "box" in columns else None,
-        is_query=_flags(path, columns, "is_query"),
-        is_gallery=_flags(path, columns, "is_gallery"),
+        is_query=_flags(path, columns, "is_query", parts),
+        is_gallery=_flags(path, columns, "is_gallery", parts),
     )
     return _without_repeats(path, whole)
 
@@ -291,10 +291,13 @@ def _parts(
     return np.array(_mapped(table, "split", columns["split"], SPLITS), dtype=np.int8)
 
 
-def _flags(table: Path, columns: dict[str, list[str]], name: str) -> np.ndarray | None:
+def _flags(
+    table: Path, columns: dict[str, list[str]], name: str, parts: np.ndarray
+) -> np.ndarray | None:
+    """bool [N], false for training rows, which search among all others whatever they say."""
     if name not in columns:
         return None
-    return np.array(_mapped(table, name, columns[name], FLAGS))
+    return np.array(_mapped(table, name, columns[name], FLAGS)) & (parts != TRAIN)
 
 
 def _mapped(

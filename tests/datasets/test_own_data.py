@@ -280,6 +280,21 @@ def test_a_table_by_its_columns(tmp_path, kind):
     assert splits.testing.is_gallery.tolist() == [False, True] * 2
 
 
+@pytest.mark.parametrize("options", [{}, {"validation": True, "training_share": 0.5}])
+def test_queries_and_gallery_divide_no_training_rows(tmp_path, options):
+    """Where all rows say something, the training part was searched as the test part is."""
+    rows = [
+        {"path": f"{label}_{image}.jpg", "label": label, "is_query": image, "is_gallery": 1 - image}
+        for label in range(8)
+        for image in range(2)
+    ]
+    splits = datasets.select("table", written(tmp_path, rows), **options)
+    for split in filter(None, splits[:2]):
+        assert split.is_query is split.is_gallery is None
+    assert splits.testing.is_query.tolist() == [False, True] * 4
+    assert splits.testing.is_gallery.tolist() == [True, False] * 4
+
+
 def test_only_path_and_label_are_needed(tmp_path):
     rows = [{"path": row["path"], "label": "abcd"[number // 2]} for number, row in enumerate(ROWS)]
     splits = datasets.select("table", written(tmp_path, rows))
@@ -396,22 +411,23 @@ def test_labels_of_many_digits_are_in_the_order_of_numbers(tmp_path):
     assert [found.categories[label].name for label in found.labels] == labels
 
 
-@pytest.mark.parametrize("spelling", ["images/1_0.jpg", "./images/1_0.jpg", "images//1_0.jpg"])
+@pytest.mark.parametrize("spelling", ["images/10_0.jpg", "./images/10_0.jpg", "images//10_0.jpg"])
 @pytest.mark.parametrize("way", ["plain", "absolute", "link"])
 def test_repeated_rows_are_taken_once_and_told(tmp_path, caplog, way, spelling):
     if way == "absolute":
         spelling = f"{tmp_path}/{spelling}"
     rows = changed(is_query=0, is_gallery=1) + [
-        ROWS[0] | {"path": spelling, "is_query": 1, "is_gallery": 0}
+        ROWS[2] | {"path": spelling, "is_query": 1, "is_gallery": 0}
     ]
     path = written(tmp_path, rows)
     if way == "link":
-        (tmp_path / "images" / "again.jpg").symlink_to("1_0.jpg")
+        (tmp_path / "images" / "again.jpg").symlink_to("10_0.jpg")
         rows[-1]["path"] = "images/again.jpg"
         path = written(tmp_path, rows)
     found = table.read(Path(path))
     assert len(found.files) == 8 and "1 rows repeat" in caplog.text
-    assert found.is_query.tolist() == [True] + [False] * 7 and found.is_gallery.all()
+    assert found.is_query.tolist() == [row == 2 for row in range(8)]
+    assert found.is_gallery.tolist() == [row in (2, 3, 6, 7) for row in range(8)]  # of the test
 
 
 def test_boxes_of_one_image_are_several_images(tmp_path):
