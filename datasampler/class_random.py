@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from datasampler.base import BatchSampler
+from utilities.shares import whole_part
 
 
 class ClassRandomSampler(BatchSampler):
@@ -37,8 +38,8 @@ class ClassRandomSampler(BatchSampler):
         )
         self.repeats = 2 if repeat_half else 1
         self.draws = batch_size // (samples_per_class * self.repeats)
-        self.first_classes = max(1, int(len(self.counts) * internal_split))
-        self.first_draws = int(self.draws * internal_split)
+        self.first_classes = max(1, whole_part(len(self.counts), internal_split))
+        self.first_draws = whole_part(self.draws, internal_split)
 
     def __iter__(self) -> Iterator[list[int]]:
         random = self.generator()

@@ -18,6 +18,7 @@ import numpy as np
 from datasets.images import ImageSplit
 from utilities import text_file
 from utilities.errors import UserError, named
+from utilities.shares import whole_part
 
 LOG = logging.getLogger(__name__)
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -165,7 +166,7 @@ def hold_out_classes(listing: Listing, share: float) -> Listing:
     Raises UserError if a side gets fewer than two.
     """
     classes = np.unique(listing.labels[listing.parts == TRAIN])
-    remaining = int(len(classes) * share)
+    remaining = whole_part(len(classes), share)
     if remaining < 2 or len(classes) - remaining < 2:
         raise UserError(
             f"--tv_split_perc {share} of {len(classes)} training classes leaves {remaining} "
@@ -183,7 +184,7 @@ def hold_out_samples(listing: Listing, share: float) -> Listing:
     training = np.flatnonzero(listing.parts == TRAIN)
     labels = listing.labels[training]
     sizes = np.bincount(labels)
-    remaining = np.maximum(1, (sizes * share).astype(np.int64))  # [C] images of each class
+    remaining = np.maximum(1, whole_part(sizes, share))  # [C] images of each class
     rows = training[_rank_in_class(labels, sizes) >= remaining[labels]]
     if len(np.unique(listing.labels[rows])) < 2:
         raise UserError(

@@ -139,3 +139,11 @@ def test_repeat_half():
 def test_too_few_images():
     with pytest.raises(UserError, match="--bs 12.*11"):
         sampler(LABELS[:11])
+
+
+def test_internal_split_is_what_it_is_in_decimals():
+    """As floats 0.29 * 100 is less than 29."""
+    labels = np.arange(100)
+    chosen = sampler(labels, batch_size=100, samples_per_class=1, internal_split=0.29)
+    drawn = np.array([labels[batch] for number in range(20) for batch in epoch(chosen, number)])
+    assert drawn[:, :29].max() == 28 and drawn[:, 29:].min() == 29

@@ -71,6 +71,15 @@ def test_the_last_training_classes_are_held_out(share, kept):
     assert images(held, TEST) == images(found, TEST)
 
 
+@pytest.mark.parametrize("count, share, kept", [(100, 0.29, 29), (50, 0.58, 29), (90, 0.7, 63)])
+def test_shares_are_what_they_are_in_decimals(count, share, kept):
+    """As floats 0.29 * 100 is less than 29."""
+    by_classes = listing.hold_out_classes(made([1] * 2 * count), share)
+    assert (by_classes.parts == TRAIN).sum() == kept
+    by_samples = listing.hold_out_samples(made([count] * 4), share)
+    assert (by_samples.parts == TRAIN).sum() == 2 * kept
+
+
 def test_the_last_images_of_each_class_are_held_out_whatever_their_order():
     found = made([5, 1, 2, 3])
     order = np.random.default_rng(0).permutation(11)
