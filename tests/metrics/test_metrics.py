@@ -133,6 +133,21 @@ def test_rho_spectrum(count, dim, mode):
     assert found == pytest.approx(expected, abs=1e-9)
 
 
+def test_rho_spectrum_of_a_lower_rank_depends_on_no_rounding():
+    """A dead feature, one that is there twice, and the same images in another order."""
+    embeddings, labels = data(50, 3, dim=6)
+    embeddings[:, 0] = 0
+    found = value("rho_spectrum@1@embeds", embeddings, labels)
+    singular = np.linalg.svd(embeddings[:, 1:].double().numpy(), compute_uv=False)
+    shares = [*(singular / singular.sum()), 1e-14]
+    assert found == pytest.approx(np.mean(-np.log(shares)) - math.log(6), abs=1e-9)
+    embeddings[:, 0] = embeddings[:, 1]
+    twice = value("rho_spectrum@1@embeds", embeddings, labels)
+    assert twice == pytest.approx(found, abs=0.1)
+    turned = value("rho_spectrum@1@embeds", embeddings.flip(0), labels)
+    assert turned == pytest.approx(twice, abs=1e-9)
+
+
 def test_blocks_of_rows_give_the_same(monkeypatch):
     embeddings, labels = data(60, 5)
     names = ("rho_spectrum@1@embeds", "dists@intra", "dists@inter")
