@@ -207,7 +207,7 @@ def resized(
 ) -> torch.Tensor:
     """uint8 [h, w, 3] -> [*size, 3], bilinear or bicubic, with antialiasing.
 
-    The same as Pillow's resize to within one level of 255.
+    The same as Pillow's resize to within one level of 255, two of bicubic.
     """
     if values.shape[:2] == size:
         return values

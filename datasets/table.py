@@ -232,8 +232,8 @@ def _categories(path: Path, columns: dict[str, list[str]]) -> tuple[np.ndarray, 
     superclasses = _said_once(path, "superclass", columns, labels, names)
     if 0 < sum(map(bool, superclasses)) < len(names):
         LOG.warning(
-            "--source_path %s: super-classes are not used, because %d of the %d labels, such as "
-            "%s, have none.",
+            "--source_path %s: %d of the %d labels, such as %s, have no super-class; super-classes "
+            "are not used in the parts of the split that hold any of them.",
             path,
             superclasses.count(""),
             len(names),

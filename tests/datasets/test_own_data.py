@@ -438,11 +438,17 @@ def test_boxes_of_one_image_are_several_images(tmp_path):
 @pytest.mark.parametrize("column", ["class_name", "superclass"])
 def test_what_is_said_of_a_label(tmp_path, caplog, column):
     rows = changed(**{column: "x"})
-    rows[0][column] = rows[2][column] = rows[3][column] = ""
-    found = table.read(Path(written(tmp_path, rows)))
+    rows[0][column] = rows[4][column] = rows[5][column] = ""  # 4 and 5 are all of a class
+    path = written(tmp_path, rows)
+    found = table.read(Path(path))
     values = [getattr(found.categories[0], name) for name in ("text", "superclass")]
     assert values == (["x", None] if column == "class_name" else ["1", "x"])
-    assert ("super-classes are not used" in caplog.text) == (column == "superclass")
+    is_told = column == "superclass"
+    told = "such as 2, have no super-class; super-classes are not used in the parts"
+    assert (told in caplog.text) == is_told
+    splits = datasets.select("table", path)
+    has_any = [split.superclasses is not None for split in (splits.training, splits.testing)]
+    assert has_any == [False, is_told]
     rows[1][column] = "y"
     rows[0][column] = "x"
     with pytest.raises(UserError, match=f"row 2 has {column} 'y' for the label 1"):
