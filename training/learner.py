@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from training.average import Average
 from training.chunks import Chunks, statistics
 from training.cross_batch import CrossBatchMemory
-from training.optimizers import PlainOptimizer
+from training.optimizers import PlainOptimizer, without_idle_groups
 from training.schedules import PlainSchedule, Plateau, Rise, Schedule
 from utilities.logger import Families
 from utilities.runtime import Runtime
@@ -118,7 +118,7 @@ class Learner:
         self._join_gradients()
         if self.clip_gradient:
             self._clip()
-        with self.rise.applied(self.optimizer):
+        with self.rise.applied(self.optimizer), without_idle_groups(self.optimizer):
             self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average:

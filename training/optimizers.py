@@ -1,6 +1,7 @@
 """Optimisers by name: the paper's Adam, others of torch, and those of timm's factory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -66,6 +67,22 @@ def _correct_decay_by_own_rates(optimizer: Optimizer) -> None:
     for group in optimizer.param_groups:
         if "max_lr_snapshot" in group and group["lr"] > 0:
             group["max_lr_snapshot"] = group["lr"]
+
+
+@contextmanager
+def without_idle_groups(optimizer: Optimizer) -> Iterator[None]:
+    """A step that is made inside is none of groups without gradients, as a trunk's in its warm-up.
+
+    LAMB and Adan count the steps of a group, by which they correct the moments of its first ones.
+    """
+    groups = optimizer.param_groups
+    optimizer.param_groups = [
+        group for group in groups if any(weights.grad is not None for weights in group["params"])
+    ]
+    try:
+        yield
+    finally:
+        optimizer.param_groups = groups
 
 
 def _fuses(groups: ParameterGroups) -> bool | None:

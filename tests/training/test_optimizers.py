@@ -63,6 +63,27 @@ def test_a_restored_state_goes_on_as_the_stored_one(name):
     assert torch.equal(fast, again_fast) and torch.equal(slow, again_slow)
 
 
+@pytest.mark.parametrize("name", optimizers.REGISTRY)
+def test_a_group_that_begins_later_begins_as_one_that_begins_at_once(name):
+    """A trunk after its warm-up; some optimisers count the steps of a group, not of a weight."""
+
+    def begun_after(steps: int) -> list[torch.Tensor]:
+        fast, slow, optimizer = made(name)
+        values = []
+        for step in range(steps + 3):
+            fast.grad = torch.zeros_like(fast)
+            slow.grad = 2 * slow.detach() if step >= steps else None
+            with optimizers.without_idle_groups(optimizer):
+                optimizer.step()
+            values.append(slow.detach().clone())
+        assert len(optimizer.param_groups) == 2
+        return values[steps:]
+
+    for late, at_once in zip(begun_after(20), begun_after(0)):
+        torch.testing.assert_close(late, at_once)
+    assert begun_after(20)[0].ne(1).all()
+
+
 @pytest.mark.parametrize("share", [1.0, 0.5])
 @pytest.mark.parametrize("name", ["timm:adamc", "timm:sgdc", "timm:clionc"])
 def test_corrected_decay_goes_by_the_schedule_and_not_by_the_rates_of_other_groups(name, share):
