@@ -28,7 +28,7 @@ class TrainingEpoch:
         self.is_over = False
         self.is_between_steps = True
         self.drawn: dict | None = None  # the random streams where it was left
-        self.rates: dict[str, float] = {}  # at which its steps are made, but for a rise
+        self.rates: dict[str, float] = {}  # at which its last step was made
 
     @property
     def steps(self) -> int:
@@ -99,7 +99,6 @@ class TrainingEpoch:
             seeding.seed_everything(self.seed)
         else:
             seeding.restore(self.drawn)
-        self.rates = self.learner.learning_rates()
         self.learner.start_epoch(self.number)
 
     def _step(self, batch: Batch | PixelBatch) -> dict[str, torch.Tensor]:
@@ -107,5 +106,6 @@ class TrainingEpoch:
         losses = self.learner.step(batch, seeding.derive(self.seed, self.steps))
         self.meter.update(**losses)
         self.images += len(batch.labels)
+        self.rates = self.learner.learning_rates()
         self.is_between_steps = True
         return losses

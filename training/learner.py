@@ -210,8 +210,9 @@ class Learner:
             self.schedule.hear(losses, validation)
 
     def learning_rates(self) -> dict[str, float]:
-        """Those of the schedule for the next step, by the name of each group of the optimiser."""
-        return {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+        """At which the last step of an epoch was made, by the name of each optimiser's group."""
+        share = self.rise.share
+        return {group["name"]: share * group["lr"] for group in self.optimizer.param_groups}
 
     @property
     def evaluated(self) -> nn.Module:

@@ -154,6 +154,11 @@ class Rise:
     def __init__(self, steps: int):
         self.steps, self.done = steps, 0
 
+    @property
+    def share(self) -> float:
+        """Of the rates, at which the last step was made."""
+        return min(self.done / self.steps, 1.0) if self.steps else 1.0
+
     @contextmanager
     def applied(self, optimizer: Optimizer) -> Iterator[None]:
         """One step of the optimiser, made inside, at its share of the rates."""

@@ -17,7 +17,7 @@ class Costs(NamedTuple):
     """Of an epoch.
 
     Attributes:
-        learning_rates: with which its steps were made, by group of the optimiser.
+        learning_rates: with which its last step was made, by group of the optimiser.
         images_per_second: of the training. peak_memory: as in `peak_memory`.
     """
 

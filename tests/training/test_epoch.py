@@ -81,6 +81,15 @@ def test_an_ended_epoch_makes_no_step_again():
     assert all(map(torch.equal, before, weights(ours))) and ours.schedule.last_epoch == 1
 
 
+def test_rates_of_an_epoch_are_those_of_its_last_step():
+    ours = learner(rise=8)
+    names = [group["name"] for group in ours.optimizer.param_groups]
+    for number, share in ((0, 5 / 8), (1, 1)):
+        epoch = TrainingEpoch(ours, number, seed=7)
+        epoch.run(BATCHES)
+        assert epoch.rates == pytest.approx(dict(zip(names, [share * 0.1, share * 0.01])))
+
+
 def test_a_signal_waits_for_the_end_of_the_step():
     ours, steps = noisy(), []
     step = ours.step
