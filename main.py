@@ -109,6 +109,7 @@ def run(opt: parameters.Settings, command: str) -> None:
             data.sampler.set_epoch(epoch)
             if resumed and resumed.within and epoch == first:
                 checkpoints.restore_begun(resumed, training, data.sampler)
+                pace.count(training.seconds)
             elif isinstance(data.sampler, StorageSampler):
                 data.sampler.refresh(embed_training(network))
             is_last = epoch == opt.n_epochs - 1

@@ -75,6 +75,10 @@ class Pace:
         self.took: dict[bool, list[float]] = {True: [], False: []}
         self.last = time.monotonic()
 
+    def count(self, seconds: float) -> None:
+        """The next epoch had taken so many when it was left: it is as long as others."""
+        self.last -= seconds
+
     def end_epoch(self) -> None:
         """The next epoch has ended, with all that belongs to it."""
         now = time.monotonic()

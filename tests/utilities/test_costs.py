@@ -41,6 +41,13 @@ def test_a_resumed_run_estimates_what_is_left_of_it(clock):
     assert pace.remaining() == 60
 
 
+def test_an_epoch_that_was_left_is_as_long_as_others(clock):
+    pace = Pace(3, 10, 1)
+    pace.count(40)
+    clock(pace, 2)
+    assert pace.remaining() == 6 * 42
+
+
 def test_one_slow_epoch_says_little_of_the_next(clock):
     pace = Pace(0, 6, 1)
     clock(pace, 500, 10, 10)
