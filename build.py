@@ -957,11 +957,12 @@ def facts(
 
 
 def count_weights(learner: Learner) -> dict[str, int]:
-    """All weights of network and objective, and those that the optimiser changes."""
+    """All weights of network, objective and guide, and those that the optimiser changes."""
+    guided = _count(learner.guide) if learner.guide else 0
     groups = learner.optimizer.param_groups
     learnt = (part for group in groups for part in group["params"] if part.requires_grad)
     return {
-        "all": _count(learner.network) + _count(learner.criterion),
+        "all": _count(learner.network) + _count(learner.criterion) + guided,
         "trainable": sum(part.numel() for part in learnt),
     }
 

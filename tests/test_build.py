@@ -4,7 +4,9 @@ from typing import cast
 
 import numpy as np
 import pytest
+import small_learner
 import torch
+from torch import nn
 
 import build
 import criteria
@@ -181,6 +183,16 @@ def test_groups_are_named_and_follow_their_flags():
         "s2sd target_nets": (0.1, 0.4),
         "s2sd targets.0.beta": (0.0005, 0.4),
     }
+
+
+def test_weights_are_those_of_network_objective_and_guide():
+    made = small_learner.learner()
+    guide = cast(nn.Module, made.guide)
+    guide.map = nn.Linear(3, 2, bias=False)
+    made.optimizer.add_param_group({"params": list(guide.parameters()), "name": "guidance map"})
+    of_network, centre = 12 * 6 + 6 + 6 * 3 + 3, 3
+    number = of_network + centre + 3 * 2
+    assert build.count_weights(made) == {"all": number, "trainable": number}
 
 
 @pytest.mark.parametrize("decay, moves", [("0", False), ("0.0004", True)])
