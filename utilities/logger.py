@@ -70,6 +70,10 @@ class Board(Protocol):
     def is_new(self) -> bool:
         """Whether it knows nothing of what this run did before this process."""
 
+    @property
+    def known(self) -> float:
+        """The last epoch that it has of what this run did before this process; 0: none."""
+
     def log(self, epoch: int, step: int, values: Values) -> None:
         """Values of an epoch, whose last step of training is `step`."""
 
@@ -253,12 +257,12 @@ class RunLog:
                 ending.callback(board.finish, exit_code=1 if kind else 0)
 
     def _tell_of_the_past(self) -> None:
-        """Boards that begin with a resumed run get the epochs before."""
-        numbers = self._numbers()
+        """Boards that begin with a resumed run, or did not see all of it, get the epochs before."""
         for board in self.boards:
-            for place, number in enumerate(numbers if board.is_new else ()):
-                values = _numbered(number, _values_at(self.history, place))
-                board.log(number, number * self.steps, values)
+            for place, number in enumerate(self._numbers()):
+                if number > board.known:
+                    values = _numbered(number, _values_at(self.history, place))
+                    board.log(number, number * self.steps, values)
 
     def _write_tables(self) -> None:
         for split, families in self.history.items():

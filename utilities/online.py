@@ -1,5 +1,6 @@
 """A run at Weights & Biases: the only file that knows wandb."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,6 +84,7 @@ class OnlineRun:
                 "network, or set WANDB_MODE=offline."
             ) from error
         self.is_new, self.by_steps = run_id is None, by_steps
+        self.known = 0 if self.is_new else math.inf
         self.place: int | None = 0 if self.is_new else None  # W&B's step of what was logged last
         self.shift: int | None = 0 if self.is_new else None  # of W&B's steps from ours
         self._define_metrics()
@@ -122,7 +124,7 @@ class OnlineRun:
         """
         place = step if self.by_steps else epoch
         if self.shift is None:
-            self.shift = self._shift(place)
+            self.shift = self._shift(epoch, place)
         self.place = place + self.shift
         self.run.log(by_key(values), step=self.place)
 
@@ -177,14 +179,16 @@ class OnlineRun:
         """Where this process has logged no epoch yet, behind all that is there."""
         self.run.log({**media, EPOCHS: epoch}, step=self.place)
 
-    def _shift(self, place: int) -> int:
+    def _shift(self, epoch: int, place: int) -> int:
         """By how much a W&B run that goes on is ahead, at the end of its first epoch from there.
 
         What W&B knows already of the epoch that is made again, it passes over. Beyond that its run
-        was counted otherwise, and would pass over all that comes.
+        was counted otherwise, and would pass over all that comes; so it would where it has the
+        losses of the last step, and was left before the epoch's own values came beside them.
         """
         ahead = self.run.starting_step - place
-        return ahead if ahead > 1 else 0
+        knows_epoch = ahead == 1 and self.run.summary.get(EPOCHS, 0) >= epoch
+        return 0 if ahead < 1 or knows_epoch else ahead
 
 
 def _as_cell(cell: object) -> object:

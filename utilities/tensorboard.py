@@ -10,7 +10,7 @@ from PIL import Image
 
 from utilities import durable
 from utilities.errors import UserError, in_escapes
-from utilities.logger import STEPS, Summary, Values, by_key
+from utilities.logger import EPOCHS, STEPS, Summary, Values, by_key
 from utilities.rows import Picture, Row
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class EventFiles:
     def __init__(self, folder: Path, settings: dict[str, object], *, first: int = 1):
         self.folder, self.settings = folder, settings
         self.is_new = not any(folder.glob(EVENTS))
+        self.known = 0 if self.is_new else _last_epoch(folder)
         # The last epoch whose best values are there.
         self.summarised = -1 if self.is_new else first - 1
         self.ending: Message | None = None
@@ -150,6 +151,14 @@ def _writer(folder: Path, first: int) -> "SummaryWriter":
     return SummaryWriter(
         str(folder), purge_step=first if goes_on else None, flush_secs=FLUSH_SECONDS
     )
+
+
+def _last_epoch(folder: Path) -> int:
+    """That there are values of, 0 for none: a run may have gone on without being shown."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(folder), size_guidance={"scalars": 1, "images": 1}).Reload()
+    return found.Scalars(EPOCHS)[-1].step if EPOCHS in found.Tags()["scalars"] else 0
 
 
 def _as_hyperparameters(settings: dict[str, object]) -> dict[str, str | float | None]:

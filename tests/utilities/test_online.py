@@ -44,20 +44,24 @@ def test_a_new_run_counts_epochs_or_steps_of_training():
 
 
 @pytest.mark.parametrize(
-    "starting_step, by_steps, expected",
+    "starting_step, known, by_steps, expected",
     [
-        (0, True, [24, 32]),  # offline, where W&B cannot say what it has
-        (17, True, [24, 32]),  # its last row is the end of the second epoch
-        (22, True, [24, 32]),  # of the third, it has steps that are made again
-        (25, True, [24, 32]),  # or all of it
-        (3, False, [3, 4]),
-        (4, False, [3, 4]),
-        (17, False, [17, 18]),  # two epochs were counted in steps, which are not logged any more
-        (200, True, [200, 208]),  # epochs had more steps, with smaller batches
+        (0, None, True, [24, 32]),  # offline, where W&B cannot say what it has
+        (17, 2, True, [24, 32]),  # its last row is the end of the second epoch
+        (22, 2, True, [24, 32]),  # of the third, it has steps that are made again
+        (25, 3, True, [24, 32]),  # or all of it
+        (25, 2, True, [25, 33]),  # or all of its steps: it was left while it was evaluated
+        (25, None, True, [25, 33]),
+        (3, 2, False, [3, 4]),
+        (4, 3, False, [3, 4]),
+        (17, 2, False, [17, 18]),  # two epochs were counted in steps, which are not logged any more
+        (200, 2, True, [200, 208]),  # epochs had more steps, with smaller batches
     ],
 )
-def test_a_run_that_goes_on_is_behind_what_is_there(starting_step, by_steps, expected):
+def test_a_run_that_goes_on_is_behind_what_is_there(starting_step, known, by_steps, expected):
     online = online_run(starting_step, by_steps=by_steps)
+    if known:
+        online.run.summary["Train: epochs"] = known
     for epoch in (3, 4):
         online.log(epoch, 8 * epoch, {})
     assert steps(online) == expected

@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from utilities import tensorboard
 from utilities.errors import UserError
+from utilities.logger import RunLog
 from utilities.rows import Picture
 from utilities.tensorboard import EventFiles
 
@@ -46,6 +47,22 @@ def test_what_a_resumed_run_makes_again_is_there_once(tmp_path):
     losses = [(step, 1.0 if step < 4 else 0.5) for step in range(1, 7)]
     assert points(tmp_path / "steps", "Steps/loss") == losses
     killed.finish(exit_code=1)
+
+
+def test_epochs_that_it_did_not_see_are_there_when_it_sees_the_run_again(tmp_path):
+    """A run is shown, goes on without it, and is shown again."""
+
+    def epoch_of(log: RunLog) -> RunLog:
+        with log:
+            number = len(log.history.get("Train", {}).get("loss", {}).get("loss", []))
+            log.log(number, {"Train": {"loss": {"loss": float(number)}}})
+        return log
+
+    first = epoch_of(RunLog(tmp_path, boards=[EventFiles(tmp_path, SETTINGS)]))
+    unseen = epoch_of(RunLog(tmp_path, first.history))
+    boards = [EventFiles(tmp_path, SETTINGS, first=3)]
+    epoch_of(RunLog(tmp_path, unseen.history, boards))
+    assert points(tmp_path, "Train: loss") == [(1, 0.0), (2, 1.0), (3, 2.0)]
 
 
 def test_an_end_is_written_of_runs_that_came_to_it(tmp_path):
