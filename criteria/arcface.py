@@ -27,6 +27,7 @@ class ArcFaceLoss(Criterion):
     """
 
     NEEDS = ("n_classes", "embed_dim")
+    BY_CLASS = "class_map"
 
     def __init__(
         self,

@@ -24,12 +24,14 @@ class Criterion(nn.Module):
     NEEDS names the constructor arguments that come from the run: of `n_classes`, `embed_dim`,
     `feature_dim`, `miner`, `flag` (which names the objective), and, of an objective around others,
     `source` and `target`. MINERS names
-    the batch miners it can work with; None: any. READS names the fields of a ModelOutput that
+    the batch miners it can work with; None: any. BY_CLASS names the learnable part that has a row
+    for each class, where there is one. READS names the fields of a ModelOutput that
     `loss` uses; an objective that uses the embeddings alone can be called with them.
     """
 
     NEEDS: tuple[str, ...] = ()
     MINERS: tuple[str, ...] | None = None
+    BY_CLASS: str | None = None
     READS: tuple[str, ...] = ("embeddings",)
 
     def forward(
@@ -44,11 +46,11 @@ class Criterion(nn.Module):
         Args:
             output: embeddings [B, D], features [B, F], feature_map [B, C, h, w]; or the embeddings
                 [B, D] alone, where the objective reads nothing else.
-            labels: [B], whole numbers of any type.
+            labels: [B], whole numbers of any type; of an objective with parts by class, from 0 on.
             anchors: of an AnchoredCriterion, how many rows, the first ones, are anchors; None: all.
         Raises:
-            ValueError: shapes that do not fit together, other types of numbers, or embeddings alone
-                where more is read.
+            ValueError: shapes that do not fit together, other types of numbers, embeddings alone
+                where more is read, or, on the CPU, labels of classes that there are not.
         """
         if isinstance(output, torch.Tensor):
             output = self._without_features(output)
@@ -60,6 +62,7 @@ class Criterion(nn.Module):
             )
         require_real(embeddings)
         labels, dtype = whole_labels(labels), self._dtype_beside(embeddings)
+        self._require_classes(labels)
         with torch.autocast(embeddings.device.type, enabled=False):
             output = ModelOutput(*(part.to(dtype) for part in output))
             narrower = {
@@ -94,6 +97,21 @@ class Criterion(nn.Module):
     def parameter_groups(self, base_lr: float) -> list[dict]:
         """Optimizer groups of the learnable parts: proxies, class margins, networks; or none."""
         return []
+
+    def _require_classes(self, labels: torch.Tensor) -> None:
+        """Raises ValueError for a label without a part of its own, where asking costs no wait.
+
+        A negative one would be counted from the end, or passed over.
+        """
+        part = getattr(self, self.BY_CLASS) if self.BY_CLASS else None
+        if not isinstance(part, torch.Tensor) or not ragged_is_cheap(labels) or not len(labels):
+            return
+        least, most = labels.min().item(), labels.max().item()
+        if least < 0 or most >= len(part):
+            raise ValueError(
+                f"{type(self).__name__} has {len(part)} classes, with labels from 0 to "
+                f"{len(part) - 1}; got labels from {least} to {most}"
+            )
 
     def _dtype_beside(self, embeddings: torch.Tensor) -> torch.dtype:
         """In what embeddings and learnable parts meet: the widest of them, at least fp32."""
@@ -215,6 +233,7 @@ class ProxyCriterion(Criterion):
     """
 
     NEEDS = ("n_classes", "embed_dim")
+    BY_CLASS = "proxies"
 
     def __init__(self, n_classes: int, embed_dim: int, lrmulti: float):
         super().__init__()

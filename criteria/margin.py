@@ -27,6 +27,7 @@ class MarginLoss(MinedCriterion, AnchoredCriterion):
     """
 
     NEEDS = ("n_classes", "miner")
+    BY_CLASS = "beta"
 
     def __init__(
         self,

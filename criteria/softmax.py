@@ -21,6 +21,7 @@ class SoftmaxLoss(Criterion):
     """
 
     NEEDS = ("n_classes", "embed_dim")
+    BY_CLASS = "class_map"
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ class SoftTripletLoss(Criterion):
     """
 
     NEEDS = ("n_classes", "embed_dim")
+    BY_CLASS = "centroids"
 
     def __init__(
         self,

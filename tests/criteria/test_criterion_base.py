@@ -165,6 +165,19 @@ def test_labels_are_whole_numbers_of_any_type(name, settings, dtype):
     assert torch.equal(built_of(name, settings)(output, LABELS.to(dtype)), expected)
 
 
+@pytest.mark.parametrize("unknown", [-100, -1, 4])
+@pytest.mark.parametrize("name, settings", every_form())
+def test_labels_without_a_part_of_their_own_are_refused(name, settings, unknown):
+    """Where there are such parts; cross entropies pass over -100, indices count -1 from the end."""
+    labels, criterion = LABELS.where(LABELS != 3, unknown), build(name, settings)
+    output = output_of(unit(6).float())
+    if "n_classes" not in criteria.REGISTRY[name].NEEDS or "beta_constant" in settings:
+        assert criterion(output, labels).isfinite()
+        return
+    with pytest.raises(ValueError, match=f"4 classes, with labels from 0 to 3; got .*{unknown}"):
+        criterion(output, labels)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.complex64])
 def test_labels_that_are_no_whole_numbers_are_refused(dtype):
     with pytest.raises(ValueError, match=f"labels .B. of whole numbers, got {dtype}"):
