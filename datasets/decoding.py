@@ -6,6 +6,7 @@ JPEGs, which most images are, are decoded by libjpeg-turbo alone; Pillow reads e
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -45,6 +46,7 @@ OTHER_ORDER = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "lit
 IN_TWELVE_BITS = 16  # above the upper bytes of values below 4096
 OVERSHOOT = 0.1  # what resampling leaves beyond 0 and 1
 DARKEST = 16  # a float image up to 255 is no darker
+LISTENING = threading.RLock()
 
 
 @contextmanager
@@ -60,21 +62,25 @@ def unreadable_if_damaged() -> Iterator[None]:
 
 @contextmanager
 def _libtiff_heard(image: Image.Image, name: str) -> Iterator[None]:
-    """What libtiff writes to standard error of its own is a reason here, or told with a name."""
+    """What libtiff writes to standard error of its own is a reason here, or told with a name.
+
+    One thread at a time: of two, the later to end would leave the other's in place of the stream.
+    """
     if getattr(image, "format", None) != "TIFF":
         yield
         return
-    heard = os.memfd_create("libtiff") if hasattr(os, "memfd_create") else _nowhere()
-    try:
-        with _standard_error_into(heard):
-            yield
-    except UNREADABLE as error:
-        raise OSError(_said(heard) or str(error)) from error
-    else:
-        if said := _said(heard):
-            LOG.warning("%s is read as far as it can be: %s.", name, said)
-    finally:
-        os.close(heard)
+    with LISTENING:
+        heard = os.memfd_create("libtiff") if hasattr(os, "memfd_create") else _nowhere()
+        try:
+            with _standard_error_into(heard):
+                yield
+        except UNREADABLE as error:
+            raise OSError(_said(heard) or str(error)) from error
+        else:
+            if said := _said(heard):
+                LOG.warning("%s is read as far as it can be: %s.", name, said)
+        finally:
+            os.close(heard)
 
 
 @contextmanager

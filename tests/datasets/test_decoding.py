@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -339,3 +340,14 @@ def test_what_libtiff_reads_all_the_same_is_told_with_its_name(tmp_path, capfd, 
     read_rgb(path)
     assert f"{path} is read as far as it can be: Fax4Decode" in caplog.text
     assert "Fax4Decode" not in capfd.readouterr().err.replace(caplog.text, "")
+
+
+def test_threads_that_read_tiffs_leave_standard_error_where_it_was(tmp_path):
+    """Else all that is said after them goes nowhere, the sentence that ends a run too."""
+    Image.new("RGB", (300, 300)).save(tmp_path / "a.tif", compression="tiff_lzw")
+    before = os.fstat(2)
+    with ThreadPoolExecutor(8) as pool:
+        sizes = set(pool.map(lambda _: read_rgb(str(tmp_path / "a.tif")).size, range(200)))
+    after = os.fstat(2)
+    assert sizes == {(300, 300)}
+    assert (after.st_dev, after.st_ino) == (before.st_dev, before.st_ino)
