@@ -2442,7 +2442,7 @@ def inherit(opt: Settings, checkpoint: Mapping[str, object]) -> Settings:
     """
     inherited, problems = read_stored(_inherited(_with_layout(checkpoint)), FLAGS)
     stated = {name: value for name, value in vars(opt).items() if name in opt.stated}
-    values = {flag.name: flag.initial() for flag in FLAGS} | _beneath(stated, inherited) | stated
+    values = _defaults() | _beneath(stated, inherited) | stated
     settings = Settings(
         values,
         given=opt.given,
@@ -2482,7 +2482,7 @@ def effective(settings: Mapping[str, object]) -> dict[str, list[Any]]:
     What they do not say has its default; what is no flag any more is passed over.
     """
     known, _ = read_stored(_with_layout(settings), FLAGS)
-    whole = Settings({flag.name: flag.initial() for flag in FLAGS} | known)
+    whole = Settings(_defaults() | known)
     return {
         flag.name: flag.effective(getattr(whole, flag.name), whole)
         for flag in FLAGS
@@ -2554,8 +2554,11 @@ def stored(opt: argparse.Namespace) -> dict[str, Any]:
 
 def whole(settings: Mapping[str, object]) -> dict[str, Any]:
     """Stored settings with the default of each flag that they do not know: it came later."""
-    defaults = {flag.name: flag.initial() for flag in FLAGS if flag.stored}
-    return defaults | _with_layout(settings)
+    return _defaults() | _with_layout(settings)
+
+
+def _defaults() -> dict[str, Any]:
+    return {flag.name: flag.initial() for flag in FLAGS}
 
 
 def hyperparameters(opt: argparse.Namespace, kind: str, name: str) -> dict[str, Any]:
@@ -2769,7 +2772,7 @@ def _of_owner(owner: str) -> tuple[Flag, ...]:
 
 def _of_sampler(name: str) -> tuple[Flag, ...]:
     """The flags whose effect depends on the sampler and is there with this one."""
-    settings = Settings({flag.name: flag.initial() for flag in FLAGS} | {"data_sampler": name})
+    settings = Settings(_defaults() | {"data_sampler": name})
     return tuple(
         flag
         for flag in FLAGS
@@ -2803,7 +2806,7 @@ def _read(words: Sequence[str]) -> tuple[Settings, list[str]]:
     config, wrong_in_file = _configured(typed)
     config = _beneath(typed, config)
     settings = Settings(
-        {flag.name: flag.initial() for flag in FLAGS} | config | typed,
+        _defaults() | config | typed,
         given=_chosen(config) | typed.keys(),
         stated=config.keys() | typed.keys(),
         typed=typed,

@@ -130,6 +130,7 @@ def _both(flags: Flags) -> "tuple[RetrievedClasses, RetrievedClasses, ImageSplit
 
     Raises UserError where the runs have other test images.
     """
+    import parameters
     from programs import images, run_data, trained
     from utilities.errors import UserError
     from utilities.fingerprint import differences, fingerprint
@@ -141,7 +142,7 @@ def _both(flags: Flags) -> "tuple[RetrievedClasses, RetrievedClasses, ImageSplit
     for checkpoint in flags.runs:
         network = trained.load(checkpoint, device, gpu=flags.gpu_index, precision=flags.precision)
         device = network.runtime.device.type  # that `auto` finds no GPU is told once
-        settings = run_data.with_defaults(network.settings) | {"class_text": None}
+        settings = parameters.whole(network.settings) | {"class_text": None}
         splits = run_data.splits(settings, network, place)
         testing = images.whole(splits.testing, "--source_path", flags.on_bad_image)
         held = fingerprint(testing.files, testing.labels, testing.class_names, testing.boxes)

@@ -5,16 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import parameters
 from datasets import Splits
 from programs.trained import Trained
 from utilities.errors import UserError
 from utilities.paths import expanded
-
-
-def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a run from before a flag, with what the flag does by itself."""
-    return {flag.name: flag.initial() for flag in parameters.FLAGS} | dict(settings)
 
 
 def splits(settings: Mapping[str, Any], network: Trained, source_path: str | None) -> Splits:

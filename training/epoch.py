@@ -28,7 +28,7 @@ class TrainingEpoch:
         self.is_over = False
         self.is_between_steps = True
         self.drawn: dict | None = None  # the random streams where it was left
-        self.rates: dict[str, float] = {}  # at which its last step was made
+        self.rates: dict[str, float] = {}  # at which its last step was made, once it is over
 
     @property
     def steps(self) -> int:
@@ -89,6 +89,7 @@ class TrainingEpoch:
                     after_step()
                 agree()
             with signals.held():
+                self.rates = self.learner.learning_rates()
                 self.learner.end_epoch()
                 self.is_over = True
         self.meter.means()  # the device has made all steps when it answers
@@ -106,6 +107,5 @@ class TrainingEpoch:
         losses = self.learner.step(batch, seeding.derive(self.seed, self.steps))
         self.meter.update(**losses)
         self.images += len(batch.labels)
-        self.rates = self.learner.learning_rates()
         self.is_between_steps = True
         return losses

@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 import datasets
 import language_guidance
 import metrics
+import parameters
 from datasets import ImageSplit, Splits
 from evaluation import Protocol, figures
 from evaluation.neighbours import Gallery, nearest
@@ -64,7 +65,7 @@ def look(run: Run, checkpoint: Path, asked: Asked, classes: Iterable[str]) -> Se
     Raises:
         UserError: the checkpoint, the data or an image cannot be read.
     """
-    settings = run_data.with_defaults(run.settings)
+    settings = parameters.whole(run.settings)
     network = trained.load(checkpoint, asked.device, gpu=asked.gpu, precision=asked.precision)
     splits, missing = _splits(settings, network, asked.source_path)
     testing = images.whole(splits.testing, "--source_path", asked.on_bad_image)

@@ -12,6 +12,7 @@ import by_hand
 import numpy as np
 import pytest
 
+import parameters
 from programs import retrieved, run_data, trained
 from utilities.errors import UserError
 
@@ -122,7 +123,7 @@ def test_what_does_not_fit_is_one_sentence(run_folder, other, photos, tmp_path, 
 
 def test_who_looks_at_a_run_of_the_shapes_does_not_draw_them(run_folder, tmp_path):
     network = trained.load(run_folder, "cpu")
-    settings = run_data.with_defaults({"dataset": "shapes", "source_path": str(tmp_path)})
+    settings = parameters.whole({"dataset": "shapes", "source_path": str(tmp_path)})
     for place, missing in ((None, tmp_path), (str(tmp_path / "no"), tmp_path / "no")):
         with pytest.raises(UserError, match=f"no folder {missing / 'shapes'}; .python main.py"):
             run_data.splits(settings, network, place)
