@@ -323,10 +323,11 @@ def build_network(
 
     Without `load_weights` the weights are random: a checkpoint brings its own.
     """
+    image_size = transforms.crop_size(opt.augmentation, opt.image_size)
     network = architectures.select(
         opt.arch,
         embed_dim=opt.embed_dim,
-        image_size=transforms.crop_size(opt.augmentation, opt.image_size),
+        image_size=image_size,
         pretrained=load_weights and not opt.not_pretrained,
         weights_file=opt.arch_weights if load_weights else None,
         adapters=build_adapters(opt),
@@ -337,6 +338,8 @@ def build_network(
         if opt.freeze_until:
             _freeze(network, opt.freeze_until)
         _see_to_norms(opt, network, runtime)
+    if not opt.compile:  # which has its own, faster way of frozen norms, but one of more memory
+        network.fold_norms(image_size)
     network.to(runtime.device).to(memory_format=runtime.memory_format)
     strength = transforms.Strength(
         opt.crop_scale_min, opt.crop_ratio_min, opt.color_jitter, opt.rand_augment

@@ -11,7 +11,7 @@ from timm.layers import PatchEmbed
 from torch import nn
 from torch.nn.functional import normalize
 
-from architectures import clip_tower, low_rank, stages, trunks
+from architectures import clip_tower, folded_norms, low_rank, stages, trunks
 from architectures.low_rank import LowRank
 from architectures.trunks import Trunk
 from architectures.weights import FOLDER
@@ -180,6 +180,14 @@ class EmbeddingNetwork(nn.Module):
         """The BatchNorm layers of the trunk, which `_frozen` is about."""
         kind = nn.modules.batchnorm._BatchNorm
         return [module for module in self.trunk.modules() if isinstance(module, kind)]
+
+    def fold_norms(self, image_size: int) -> None:
+        """Frozen BatchNorms become part of the convolutions before them, where they can.
+
+        The function stays, and so do the weights and their names.
+        """
+        if self.frozen:
+            folded_norms.fold(self, torch.zeros(1, 3, image_size, image_size))
 
     def synchronise_norms(self, processes: "ProcessGroup | None") -> None:
         """The trunk's BatchNorms normalise by the images of all processes, which have GPUs.

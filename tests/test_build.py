@@ -33,6 +33,23 @@ def test_frozen_without_batchnorm_is_told(caplog, arch, is_told):
 
 
 @pytest.mark.parametrize(
+    "flags, is_folded",
+    [
+        ("test_resnet_frozen", True),
+        ("test_resnet_frozen --evaluate_only", True),
+        ("test_resnet_frozen --compile", False),
+        ("test_resnet", False),
+    ],
+)
+def test_frozen_norms_are_folded_unless_compiled(flags, is_folded):
+    network, _ = build.build_network(
+        settings("--arch", *flags.split()), Runtime(), load_weights=False
+    )
+    kinds = {type(norm).__name__.startswith("Folded") for norm in network.batch_norms()}
+    assert kinds == {is_folded}
+
+
+@pytest.mark.parametrize(
     "flags, told",
     [
         ("test_resnet --freeze_until conv1", "has no effect: nothing is before it"),

@@ -97,7 +97,8 @@ def candidates(size: Size, device: torch.device) -> dict[str, Measured]:
     for backend in ("torch", "faiss"):
         clusters = partial(evaluated, there, labels_there, ["nmi"], backend, 2**30)
         name = faiss_library.clusters_with(backend, device)
-        found[f"k-means, data on the GPU, {name}"] = measure(clusters, device)
+        place = torch.device("cpu") if name == "faiss" else device
+        found[f"k-means, data on the GPU, {name}"] = measure(clusters, place)
     if faiss_library.is_on_gpu(device):
         found["ours, faiss-gpu lists"] = measure(partial(searched, "faiss", 2**30), device)
     cpu = torch.device("cpu")

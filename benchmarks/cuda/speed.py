@@ -5,10 +5,11 @@
 
 ResNet50 at 224 pixels, batches of 112 in 512 dimensions, multisimilarity with guidance by class
 names, on as many images as CUB-200 has (textures of 500 x 375 in files that share few different
-contents; vectors drawn at random stand for the language model). A step is `Learner.step` on a batch
-as the loader hands it over, in pinned memory; beside it the bare loop, forward and backward of the
-same network on one batch that lies on the GPU, without and with a fused Adam. An epoch is measured
-as benchmarks/epoch_cost.py does it, and beside the loader alone. Last, each objective alone, as
+contents; vectors drawn at random stand for the language model). A step is `Learner.step` on a
+batch as the loader hands it over, in pinned memory; beside it the bare loop, forward and backward
+of the same network on one batch that lies on the GPU, without and with a fused Adam, and one of the
+network whose frozen BatchNorms are layers of their own, as elsewhere. An epoch is measured as
+benchmarks/epoch_cost.py does it, and beside the loader alone. Last, each objective alone, as
 benchmarks/objectives.py has it. Everything is timed in turn, round after round, in one process, and
 medians are given.
 """
@@ -30,6 +31,7 @@ import numpy as np
 import torch
 from torch import nn
 
+import architectures
 import build
 import parameters
 from benchmarks import epoch_cost, objectives
@@ -62,7 +64,9 @@ class Size(NamedTuple):
 FORMATS = {
     "fp32, contiguous": ("--precision", "fp32", "--memory_format", "contiguous"),
     "fp32, channels_last": ("--precision", "fp32", "--channels_last"),
+    "fp16, channels_last": ("--precision", "fp16", "--channels_last"),
     "as by default (bf16, channels_last)": (),
+    "compiled (bf16, channels_last)": ("--compile",),
 }
 LARGE = ("--arch", "resnet50_frozen_normalize", "--not_pretrained", "--embed_dim", "512")
 # Objectives have a smoke run of their own.
@@ -142,9 +146,11 @@ def bare_step(
 class StepRates(NamedTuple):
     """Images per second, and GiB."""
 
+    layers: float
     bare: float
     bare_with_adam: float
     ours: float
+    layers_peak: float
     bare_peak: float
     ours_peak: float
 
@@ -163,16 +169,29 @@ def step_rates(words: list[str], size: Size) -> StepRates:
     is_fused = device.type == "cuda"
     adam = torch.optim.Adam(network.parameters(), lr=0.0, fused=is_fused)
     works: dict[str, Callable[[], object]] = {
+        "layers": partial(bare_step, with_layers(settings, runtime), images, runtime, None),
         "bare": partial(bare_step, network, images, runtime, None),
         "bare_with_adam": partial(bare_step, network, images, runtime, adam),
         "ours": partial(parts.learner.step, batch),
     }
-    peaks = {f"{name}_peak": peak(works[name], device) for name in ("bare", "ours")}
+    peaks = {f"{name}_peak": peak(works[name], device) for name in ("layers", "bare", "ours")}
     rates = {
         name: size.steps * settings.bs / taken
         for name, taken in in_turn(works, size, device).items()
     }
     return StepRates(**rates, **peaks)
+
+
+def with_layers(settings: parameters.Settings, runtime: Runtime) -> nn.Module:
+    """The network as it is written: each of its BatchNorms a layer of its own, not compiled."""
+    network = architectures.select(
+        settings.arch,
+        embed_dim=settings.embed_dim,
+        image_size=settings.image_size,
+        pretrained=False,
+        weights_file=None,
+    )
+    return network.to(runtime.device).to(memory_format=runtime.memory_format)
 
 
 def pinned(batch: Batch | PixelBatch) -> Batch | PixelBatch:
@@ -202,25 +221,30 @@ def step_sheet(words: list[str], size: Size, formats: dict[str, tuple[str, ...]]
     rows = []
     for name, chosen in formats.items():
         rates = step_rates([*words, *chosen], size)
-        speeds = rates.bare, rates.bare_with_adam, rates.ours
+        speeds = rates.layers, rates.bare, rates.bare_with_adam, rates.ours
         rows.append(
             (
                 name,
                 *(f"{rate:.0f}" for rate in speeds),
+                f"{rates.ours / rates.layers:.3f}",
                 f"{rates.ours / rates.bare:.3f}",
                 f"{rates.ours / rates.bare_with_adam:.3f}",
+                f"{rates.layers_peak:.2f}",
                 f"{rates.bare_peak:.2f}",
                 f"{rates.ours_peak:.2f}",
             )
         )
     header = (
         "format",
-        "bare loop (images/s)",
+        "norms as layers (images/s)",
+        "bare loop",
         "with fused Adam",
         "Learner.step",
+        "/ layers",
         "/ bare",
         "/ with Adam",
-        "bare peak (GiB)",
+        "peak of layers (GiB)",
+        "bare peak",
         "our peak",
     )
     return Sheet("A training step", header, rows, [])
