@@ -66,7 +66,8 @@ def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.T
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     mean = norm.running_mean if conv.bias is None else norm.running_mean - conv.bias
-    return conv.weight * scale[:, None, None, None], norm.bias - mean * scale
+    bias = torch.addcmul(norm.bias, mean, scale, value=-1)
+    return conv.weight * scale[:, None, None, None], bias
 
 
 class Pair(NamedTuple):

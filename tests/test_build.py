@@ -36,7 +36,6 @@ def test_frozen_without_batchnorm_is_told(caplog, arch, is_told):
     "flags, is_folded",
     [
         ("test_resnet_frozen", True),
-        ("test_resnet_frozen --evaluate_only", True),
         ("test_resnet_frozen --compile", False),
         ("test_resnet", False),
     ],
