@@ -360,7 +360,7 @@ def _block_counts_closer(
     # Pairs of a candidate and one that may be closer, among them each candidate with itself.
     candidates, rivals = in_doubt.nonzero(as_tuple=True)
     columns = scan.columns_at(rows[candidates], rivals)
-    squared = gallery.distances(queries, rows[candidates], columns)
+    squared = _distances_once(gallery, queries, rows[candidates], columns)
     with_itself = (rivals == positions[candidates]).nonzero().squeeze(1)
     pair_with_itself = torch.zeros_like(rows).index_copy_(0, candidates[with_itself], with_itself)
     candidate_pair = pair_with_itself[candidates]
@@ -368,6 +368,18 @@ def _block_counts_closer(
     is_tied = squared == squared[candidate_pair]
     is_closer |= is_tied & (columns < columns[candidate_pair])
     return counts + candidates[is_closer].bincount(minlength=len(rows))
+
+
+def _distances_once(
+    gallery: Gallery, queries: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
+) -> torch.Tensor:
+    """`Gallery.distances` of pairs among which the same may be many times.
+
+    Candidates of a query have the same rivals where many embeddings are equal.
+    """
+    size = len(gallery.rows)
+    pairs, places = torch.unique(rows * size + columns, return_inverse=True)
+    return gallery.distances(queries, pairs // size, pairs % size)[places]
 
 
 def _block_first(gallery: Gallery, queries: torch.Tensor, scan: Scan, block: slice) -> torch.Tensor:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from evaluation import neighbours
+from evaluation import evaluate_embeddings, neighbours
 from evaluation.neighbours import Gallery, nearest, smallest
 from metrics import COSINE, EUCLIDEAN
 
@@ -92,3 +92,21 @@ def test_only_pairs_in_doubt_are_computed_again(monkeypatch, space, kind):
     assert len(near) > 1000 and sum(counts) - sampled < 0.05 * len(near)
     assert near.min() >= 1 and near.max() <= 100
     assert (found.diff() > 0).logical_or(found[:, 1:] == neighbours.FAR).all()
+
+
+def test_the_distances_of_a_collapsed_space_are_computed_once(monkeypatch):
+    """Not for each candidate of a query, of which classes of 20 have 19."""
+    asked = 0
+    distances = Gallery.distances
+
+    def counted(self, queries, query_places, columns):
+        nonlocal asked
+        asked += len(columns)
+        return distances(self, queries, query_places, columns)
+
+    monkeypatch.setattr(Gallery, "distances", counted)
+    labels = torch.arange(60) % 3
+    values = evaluate_embeddings(torch.ones(60, 4), labels, ["e_recall@1", "mAP"])
+    assert asked < 3 * 60 * 60
+    # The first row is the nearest of all others, and the second that of the first.
+    assert values["e_recall@1"] == pytest.approx(19 / 60)
