@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import timm
@@ -164,6 +164,7 @@ class EmbeddingNetwork(nn.Module):
         config = timm.data.resolve_model_data_config(trunk)
         self.mean, self.std = config["mean"], config["std"]
         self.fixed: frozenset[str] = frozenset()  # what of the trunk never learns, by name
+        self.folded: list[folded_norms.Pair] = []
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "EmbeddingNetwork":
@@ -187,7 +188,7 @@ class EmbeddingNetwork(nn.Module):
         The function stays, and so do the weights and their names.
         """
         if self.frozen:
-            folded_norms.fold(self, torch.zeros(1, 3, image_size, image_size))
+            self.folded = folded_norms.fold(self, torch.zeros(1, 3, image_size, image_size))
 
     def synchronise_norms(self, processes: "ProcessGroup | None") -> None:
         """The trunk's BatchNorms normalise by the images of all processes, which have GPUs.
@@ -237,6 +238,10 @@ class EmbeddingNetwork(nn.Module):
         return [*groups, {"params": list(self.head.parameters()), "lr": head_lr, "name": "head"}]
 
     def forward(self, images: torch.Tensor) -> ModelOutput:
+        with folded_norms.applied(self.folded) if self.folded else nullcontext():
+            return self._output(images)
+
+    def _output(self, images: torch.Tensor) -> ModelOutput:
         tokens = self.trunk.forward_features(images)
         feature_map = self._as_map(tokens, images.shape[-2:])
         features = self.trunk.forward_head(tokens, pre_logits=True)

@@ -4,39 +4,48 @@ A BatchNorm in evaluation mode is an affine map of each channel, s x + t with s 
 eps) and t = shift - s mean. Behind a convolution it is the convolution with weights s w and bias t
 (Jacob et al., "Quantization and Training of Neural Networks", CVPR 2018, Eq. 14), so that what the
 convolution gives need not be kept for the backward pass. All weights learn as before, under the
-same names.
+same names. Those of all layers are made at once, as many small operations would keep a GPU waiting.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
 from timm.layers import BatchNormAct2d, Conv2dSame
 from timm.layers.conv2d_same import conv2d_same
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.autograd.graph import Node
+
+Tensors = list[torch.Tensor] | tuple[torch.Tensor, ...]
+
+
+class Applied(NamedTuple):
+    """Weights [O, I, h, w] and bias [O] of a convolution with its norm."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
 
 
 class FoldedConv2d(nn.Conv2d):
-    """A convolution and the frozen BatchNorm behind it, `norm[0]`, which keeps its own place."""
+    """A convolution and the frozen BatchNorm behind it; it is called within `applied`."""
 
-    norm: list[nn.BatchNorm2d]
+    applied: Applied
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        weight, bias = folded(self, self.norm[0])
-        return self._conv_forward(maps, weight, bias)
+        return self._conv_forward(maps, *self.applied)
 
 
 class FoldedConv2dSame(Conv2dSame):
     """The same with TensorFlow's padding."""
 
-    norm: list[nn.BatchNorm2d]
+    applied: Applied
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        weight, bias = folded(self, self.norm[0])
         shape: Any = (self.stride, self.padding, self.dilation, self.groups)
-        return conv2d_same(maps, weight, bias, *shape)
+        return conv2d_same(maps, *self.applied, *shape)
 
 
 class FoldedBatchNorm2d(nn.BatchNorm2d):
@@ -61,32 +70,111 @@ FOLDED: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
-def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights [O, I, h, w] and bias [O] of both layers as one convolution."""
-    assert norm.running_mean is not None and norm.running_var is not None
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    mean = norm.running_mean if conv.bias is None else norm.running_mean - conv.bias
-    bias = torch.addcmul(norm.bias, mean, scale, value=-1)
-    return conv.weight * scale[:, None, None, None], bias
-
-
 class Pair(NamedTuple):
-    conv: nn.Module
-    norm: nn.Module
+    """A convolution and the frozen BatchNorm that alone reads it."""
+
+    conv: nn.Conv2d
+    norm: nn.BatchNorm2d
+
+    def learns(self) -> bool:
+        own = (self.conv.weight, self.conv.bias, self.norm.weight, self.norm.bias)
+        return any(weights is not None and weights.requires_grad for weights in own)
 
 
-def fold(network: nn.Module, images: torch.Tensor) -> None:
+def fold(network: nn.Module, images: torch.Tensor) -> list[Pair]:
     """Fold every frozen BatchNorm of a network that alone reads what a convolution gives.
 
     Args:
         network: in the mode in which it will train.
         images: [1, 3, H, W], by which its forward pass is followed.
+    Returns:
+        What was folded, for `applied`.
     """
-    for pair in _pairs(network, images):
-        # In a list, so that the norm's weights keep their one name.
-        vars(pair.conv)["norm"] = [pair.norm]
-        for layer in pair:
-            layer.__class__ = FOLDED[type(layer)]
+    pairs = _pairs(network, images)
+    for layer in (layer for pair in pairs for layer in pair):
+        _become(layer, FOLDED[type(layer)])
+    return pairs
+
+
+@contextmanager
+def applied(pairs: Sequence[Pair]) -> Iterator[None]:
+    """The convolutions of the pairs have weights and biases, of their present ones and norms."""
+    learned = [pair for pair in pairs if pair.learns()]
+    fixed = [pair for pair in pairs if not pair.learns()]
+    for some in filter(None, (learned, fixed)):
+        for pair, tensors in zip(some, _applied(some)):
+            vars(pair.conv)["applied"] = tensors
+    try:
+        yield
+    finally:
+        for pair in pairs:
+            del vars(pair.conv)["applied"]
+
+
+def _become(layer: nn.Module, kind: type[nn.Module]) -> None:
+    layer.__class__ = kind
+
+
+def _applied(pairs: Sequence[Pair]) -> list[Applied]:
+    convs, norms = zip(*pairs)
+    variances = [norm.running_var for norm in norms]
+    inverses = torch._foreach_rsqrt(torch._foreach_add(variances, [norm.eps for norm in norms]))
+    tensors = _Fold.apply(
+        *(conv.weight for conv in convs),
+        *(norm.weight for norm in norms),
+        *(norm.bias for norm in norms),
+        *(_mean_before_bias(pair) for pair in pairs),
+        *inverses,
+    )
+    return [Applied(*both) for both in zip(*_parts(tensors, 2))]
+
+
+def _mean_before_bias(pair: Pair) -> torch.Tensor:
+    """[O] of what a convolution gives before it adds its bias."""
+    assert pair.norm.running_mean is not None
+    if pair.conv.bias is None:
+        return pair.norm.running_mean
+    return pair.norm.running_mean - pair.conv.bias
+
+
+class _Fold(torch.autograd.Function):
+    """Of L layers: s w and t for weights w, with s = scale / deviation and t = shift - s mean."""
+
+    @staticmethod
+    def forward(ctx: Any, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """L weights, scales, shifts, means and inverses of deviations -> L weights and biases."""
+        weights, scales, shifts, means, inverses = _parts(tensors, 5)
+        factors = torch._foreach_mul(scales, inverses)
+        biases = torch._foreach_addcmul(shifts, means, factors, value=-1)
+        ctx.save_for_backward(*weights, *means, *inverses, *factors)
+        return (*torch._foreach_mul(weights, _of_filters(factors)), *biases)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        weights, means, inverses, factors = _parts(ctx.saved_tensors, 4)
+        of_weights, of_biases = _parts(grads, 2)
+        products = torch._foreach_mul(of_weights, weights)
+        of_filters = [product.sum((1, 2, 3)) for product in products]
+        of_factors = torch._foreach_addcmul(of_filters, means, of_biases, value=-1)
+        return (
+            *torch._foreach_mul(of_weights, _of_filters(factors)),
+            *torch._foreach_mul(of_factors, inverses),
+            *of_biases,
+            *torch._foreach_neg(torch._foreach_mul(of_biases, factors)),
+            *(None for _ in inverses),
+        )
+
+
+def _parts(tensors: Tensors, count: int) -> list[Tensors]:
+    """As many lists of as many tensors each."""
+    size = len(tensors) // count
+    return [tensors[part * size : (part + 1) * size] for part in range(count)]
+
+
+def _of_filters(factors: Tensors) -> Any:
+    """[O, 1, 1, 1] each. torch's types know factors that are tensors as one alone."""
+    return [factor.view(-1, 1, 1, 1) for factor in factors]
 
 
 def _pairs(network: nn.Module, images: torch.Tensor) -> list[Pair]:
@@ -94,19 +182,19 @@ def _pairs(network: nn.Module, images: torch.Tensor) -> list[Pair]:
 
     They are found in autograd's graph, which has all readers of a tensor.
     """
-    makers: dict[Node | None, nn.Module] = {}
+    makers: dict[Node | None, nn.Conv2d] = {}
     found: list[tuple[Node | None, Pair]] = []
     calls: Counter[nn.Module] = Counter()
 
     def after_convolution(conv: nn.Module, _: tuple, maps: torch.Tensor) -> None:
         calls[conv] += 1
-        makers[maps.grad_fn] = conv
+        makers[maps.grad_fn] = cast(nn.Conv2d, conv)
 
     def before_norm(norm: nn.Module, arguments: tuple) -> None:
         calls[norm] += 1
         node = arguments[0].grad_fn
         if node in makers:
-            found.append((node, Pair(makers[node], norm)))
+            found.append((node, Pair(makers[node], cast(nn.BatchNorm2d, norm))))
 
     hooks = []
     for module in network.modules():

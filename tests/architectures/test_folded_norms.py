@@ -127,8 +127,13 @@ class Small(nn.Module):
     def __init__(self, conv: nn.Conv2d, norm: nn.Module, way: str = "plain"):
         super().__init__()
         self.conv, self.norm, self.way = conv, norm, way
+        self.folded: list[folded_norms.Pair] = []
 
     def forward(self, images):
+        with folded_norms.applied(self.folded):
+            return self.output(images)
+
+    def output(self, images):
         maps = self.conv(images)
         if self.way == "both called twice":
             return [self.norm(maps) + self.norm(self.conv(maps))]
@@ -185,15 +190,40 @@ def test_every_kind_of_layers(kind, norm, bias):
     network = Small(kind(3, 4, 3, stride=2, bias=bias), norm(4)).double().eval()
     draw(network.norm)
     folded = copy.deepcopy(network)
-    folded_norms.fold(folded, torch.zeros(1, 3, 9, 9, dtype=torch.float64))
+    folded.folded = folded_norms.fold(folded, torch.zeros(1, 3, 9, 9, dtype=torch.float64))
     assert is_folded(folded.conv) and is_folded(folded.norm)
     assert_same(network, folded, torch.randn(2, 3, 9, 9, dtype=torch.float64))
 
 
 def test_weights_that_do_not_learn_are_folded_too():
     network = small().requires_grad_(False)
-    folded_norms.fold(network, torch.zeros(1, 3, 8, 8))
+    network.folded = folded_norms.fold(network, torch.zeros(1, 3, 8, 8))
     assert is_folded(network.conv)
+    [maps] = network(torch.zeros(1, 3, 8, 8))
+    assert not maps.requires_grad
+
+
+def test_what_does_not_learn_is_not_differentiated():
+    """Before a stage that begins to learn, no backward pass is made."""
+    network = frozen("test_resnet")
+    network.freeze_until("layer2")
+    network.fold_norms(SIZE)
+    with folded_norms.applied(network.folded):
+        learns = {
+            name: module.applied.weight.requires_grad
+            for name, module in network.trunk.named_modules()
+            if isinstance(module, folded_norms.FoldedConv2d)
+        }
+    assert any(learns.values())
+    for name, is_learned in learns.items():
+        assert is_learned == name.startswith(("layer2", "layer3", "layer4"))
+
+
+def test_weights_of_before_are_not_kept():
+    network = small()
+    network.folded = folded_norms.fold(network, torch.zeros(1, 3, 8, 8))
+    with pytest.raises(AttributeError, match="applied"):
+        network.conv(torch.zeros(1, 3, 8, 8))
 
 
 def test_only_frozen_networks_are_folded():

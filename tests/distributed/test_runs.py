@@ -52,8 +52,8 @@ def assert_alike(folder: Path, expected: Path) -> None:
     weights = zip(
         checkpoint_of(folder)["state_dict"].values(), checkpoint_of(expected)["state_dict"].values()
     )
-    for our_weights, their_weights in weights:
-        torch.testing.assert_close(our_weights, their_weights, rtol=1e-3, atol=1e-4)
+    for our_weights, their_weights in weights:  # Adam makes steps of gradients that are rounding
+        torch.testing.assert_close(our_weights, their_weights, rtol=1e-3, atol=3e-4)
 
 
 @pytest.fixture(scope="module")
