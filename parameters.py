@@ -2033,7 +2033,8 @@ FLAGS: tuple[Flag, ...] = (
             "What searches neighbours, with the same answer, and makes k-means clusters, which "
             "differ a little.",
             {
-                "auto": "torch searches, which is fastest; faiss clusters where it is installed",
+                "auto": "torch searches, which is fastest; faiss clusters where it is installed, "
+                "but torch on a GPU that faiss cannot use",
                 "torch": "both by products of blocks",
                 "faiss": "its flat index and its k-means",
             },

@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -236,9 +237,11 @@ def ours(name: str, conditions: Conditions) -> Step:
 
 
 def by_library(name: str, conditions: Conditions) -> Step | None:
-    """Its like in pytorch-metric-learning, if there is one that ends."""
+    """Its like in pytorch-metric-learning, if that is installed and has one that ends."""
     library = CANDIDATES[name].library
-    if library is None or (conditions.batch > 256 and TOO_LARGE & {*library.losses}):
+    if library is None or find_spec("pytorch_metric_learning") is None:
+        return None
+    if conditions.batch > 256 and TOO_LARGE & {*library.losses}:
         return None
     from pytorch_metric_learning import distances, losses, miners
 

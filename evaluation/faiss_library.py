@@ -120,9 +120,7 @@ def _has_kernels_for(gpu: int) -> bool:
         status, said = ended.returncode, ended.stderr
     if status:
         last_line = (said.strip() or f"status {status}").splitlines()[-1]
-        LOG.warning(
-            "faiss cannot use GPU %d, and works on the CPU: [%s].", gpu, reason(last_line[-160:])
-        )
+        LOG.warning("faiss cannot use GPU %d: [%s].", gpu, reason(last_line[-160:]))
     return status == 0
 
 
@@ -142,11 +140,15 @@ def searches_with(backend: str, device: torch.device) -> str:
 def clusters_with(backend: str, device: torch.device) -> str:
     """What clusters on this machine under `--evaluation_backend`: torch, faiss, or faiss-gpu.
 
-    Under `auto` torch searches, and faiss clusters where it is installed, as the paper's code does.
+    Under `auto` torch searches, and faiss clusters where it is installed, as the paper's code does;
+    but torch on a GPU that faiss cannot use, as faiss takes a hundred times as long on the CPU.
     Raises UserError where faiss is missing.
     """
-    is_faiss = backend == "faiss" or (backend == "auto" and library() is not None)
-    return name_on(device) if is_faiss else "torch"
+    if backend == "torch" or (backend == "auto" and library() is None):
+        return "torch"
+    name = name_on(device)
+    is_away = device.type == "cuda" and name == "faiss"
+    return "torch" if backend == "auto" and is_away else name
 
 
 def flat_index(rows: torch.Tensor, k: int, *, memory: int = GPU_KEPT) -> FlatSearch:

@@ -72,7 +72,7 @@ MINER = Kind("miner", 0.0, 0.02)
 SEARCH = Kind("search", None, 1e-12)
 # Of unit vectors: equal distances are told apart by the rounding of float64, which devices have of
 # their own.
-COSINE_SEARCH = Kind("search by cosine", None, 1e-5)
+COSINE_SEARCH = Kind("search by cosine", None, 5e-4)
 METRIC = Kind("metric", None, 1e-9)
 GEOMETRY = Kind("metric of the geometry", None, 1e-5)
 CLUSTERS = Kind("metric of clusters", None, 0.05)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# CPU and GPU side by side: agreement, training, speed, evaluation. Under 8 minutes on one GPU.
+# CPU and GPU side by side: agreement, training, speed, evaluation. 6 minutes on one GPU.
 #
 #     bash benchmarks/cuda/run.sh [FOLDER]          # leaves results.md and results.json there
 #

@@ -96,6 +96,15 @@ def test_what_searches_and_what_clusters(monkeypatch):
             ask("faiss", CPU)
 
 
+@pytest.mark.parametrize("has_kernels, name", [(False, "torch"), (True, "faiss-gpu")])
+def test_auto_does_not_leave_a_gpu_to_cluster(monkeypatch, has_kernels, name):
+    monkeypatch.setattr(faiss_library, "is_on_gpu", lambda device: has_kernels)
+    gpu = torch.device("cuda")
+    assert faiss_library.clusters_with("auto", gpu) == name
+    assert faiss_library.clusters_with("torch", gpu) == "torch"
+    assert faiss_library.clusters_with("faiss", gpu) == faiss_library.name_on(gpu)
+
+
 def assign_all(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     return ((rows[:, None] - centroids[None]) ** 2).sum(2).argmin(1)
 
