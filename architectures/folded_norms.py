@@ -203,7 +203,8 @@ def _pairs(network: nn.Module, images: torch.Tensor) -> list[Pair]:
         elif type(module) in (nn.BatchNorm2d, BatchNormAct2d) and _is_fixed_affine(module):
             hooks.append(module.register_forward_pre_hook(before_norm))
     try:
-        with torch.enable_grad():
+        # A run draws as if nothing had been followed: paths are dropped at random.
+        with torch.enable_grad(), torch.random.fork_rng(devices=()):
             output = network(images.clone().requires_grad_())
     finally:
         for hook in hooks:

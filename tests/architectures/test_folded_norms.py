@@ -232,3 +232,10 @@ def test_only_frozen_networks_are_folded():
     )
     network.fold_norms(SIZE)
     assert not any(map(is_folded, network.modules()))
+
+
+def test_folding_draws_nothing():
+    network = frozen("legacy_seresnet18")  # which drops features
+    before = torch.get_rng_state()
+    network.fold_norms(SIZE)
+    assert network.folded and torch.equal(torch.get_rng_state(), before)
