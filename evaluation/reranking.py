@@ -23,6 +23,7 @@ from evaluation.large_search import Found
 LISTED, AVERAGED, DISTANCE_SHARE = 20, 6, 0.3
 GROWN_BY = LISTED // 2  # neighbours of a neighbour that may be taken along
 SHARED = 2 / 3  # of which so many must be reciprocal neighbours already
+DIGITS = 12  # of a distance in the end: sums of the same parts differ in their last bits
 PAIRS_AT_ONCE = 2**22  # of an entry of a query's encoding and a row that has it too
 
 # (queries or rows [M], rows [M]) -> squared distances [M] float64 at length 1
@@ -126,6 +127,7 @@ def reordered(
     jaccard = np.zeros(len(keys))
     jaccard[np.searchsorted(keys, sharing)] = similar.data[is_other]
     scores = DISTANCE_SHARE * squared / 2 + (1 - DISTANCE_SHARE) * (1 - jaccard)
+    scores = scores.round(DIGITS)
     order = np.lexsort((scores, queries))  # stable: equal ones stay in the order of their places
     found = np.bincount(queries, minlength=count)
     ranks = np.arange(len(keys)) - np.repeat(np.cumsum(found) - found, found)

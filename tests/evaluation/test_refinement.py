@@ -17,6 +17,7 @@ KINDS = {
     "classes": lambda: clustered(49),
     "random": lambda: torch.randn(49, 6, generator=torch.Generator().manual_seed(0)),
     "copies": lambda: clustered(7).repeat_interleave(7, 0),
+    "copies of several classes": lambda: clustered(5).repeat_interleave(12, 0),
     "few": lambda: clustered(9),
     "a pair": lambda: clustered(2),
     "far from the origin": lambda: clustered(49) + 30,
