@@ -44,8 +44,9 @@ class Rows:
         return self.parts[0].shape[1]
 
     def whole(self) -> np.ndarray:
-        """All of them in memory."""
-        return self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
+        """All of them in memory, where torch may have them: it warns of what cannot be written."""
+        rows = self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
+        return np.require(rows, requirements="W")
 
     def units(self) -> Iterator[tuple[int, np.ndarray]]:
         """Blocks of rows at length 1, in their order, each with its first place.

@@ -83,6 +83,13 @@ def test_rows_of_files_are_taken_by_their_places(tmp_path):
     np.testing.assert_allclose(units, rows / np.linalg.norm(rows, axis=1)[:, None], rtol=1e-6)
 
 
+def test_torch_may_have_what_a_file_holds(tmp_path, recwarn):
+    np.save(tmp_path / "rows.npy", clustered(9))
+    rows = Rows([np.load(tmp_path / "rows.npy", mmap_mode="r")])
+    torch.from_numpy(rows.whole())
+    assert rows.whole().flags.writeable and not recwarn.list
+
+
 @pytest.mark.parametrize("kind, dim", [*((kind, 16) for kind in KINDS), ("pq", 15)])
 def test_an_index_finds_most_and_with_the_same_similarities(kind, dim):
     rows, own = clustered(2000, dim), np.arange(0, 2000, 40)
