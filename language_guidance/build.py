@@ -110,9 +110,14 @@ class _Read(NamedTuple):
 
 
 class _Texts(NamedTuple):
-    """Texts as a bank, and as what a person reads of each class; all else as of `Guidance`."""
+    """Texts as a bank, and as what a person reads of each class; all else as of `Guidance`.
+
+    Attributes:
+        names: T, what the rows of the bank say, if each is of one text.
+    """
 
     bank: TextBank
+    names: list[str] | None
     texts: list[list[str]]
     times: list[list[int]] | None = None
     probabilities: list[list[float | None]] | None = None
@@ -120,11 +125,14 @@ class _Texts(NamedTuple):
 
     def shuffled(self, donors: torch.Tensor, labels: torch.Tensor) -> "_Texts":
         """Those of class `donors[c]` [C] at class c."""
-        giving = donors.tolist()
+        bank, giving = controls.shuffle(self.bank, donors, labels), donors.tolist()
+        if bank.by_image and self.names:
+            return _texts_of_images(bank, self.names, labels)
         return _Texts(
-            controls.shuffle(self.bank, donors, labels),
+            bank,
+            self.names,
             [self.texts[donor] for donor in giving],
-            None if self.times is None else [self.times[donor] for donor in giving],
+            None,
             self.probabilities and [self.probabilities[donor] for donor in giving],
             self.shares and [self.shares[donor] for donor in giving],
         )
@@ -294,7 +302,8 @@ def _by_texts(
     if settings.reads_names:
         if len(set(captions)) < 2 <= len(captions):
             LOG.warning("All classes have the text %r: it cannot tell them apart.", captions[0][0])
-        read.append(_Texts(_caption_bank(encoder, captions), [list(group) for group in captions]))
+        bank = _caption_bank(encoder, captions)
+        read.append(_Texts(bank, None, [list(group) for group in captions]))
     if settings.reads_pseudolabels:
         if classifier is None:
             raise ValueError("Pseudolabels need a classifier.")
@@ -304,7 +313,7 @@ def _by_texts(
         read = [texts.shuffled(donors, labels) for texts in read]
     sources = [BankSimilarities(texts.bank) for texts in read]
     if len(read) == 1:
-        return _Read(sources[0], *read[0][1:])
+        return _Read(sources[0], *read[0][2:])
     share = settings.pseudoclass_share
     texts, times = _both(read[0], read[1], labels)
     probabilities, shares = _ranks_of_both(read[0], read[1], share)
@@ -436,12 +445,18 @@ def _pseudolabel_texts(
     shares = None if is_equal else pseudolabels.rank_shares(logits, ranked)
     assignment = text_rows[ranked]
     bank = TextBank(vectors, assignment, by_image=by_image, shares=shares)
-    if not by_image:
-        texts = [[vocabulary[row] for row in rows] for rows in assignment.tolist()]
-        probabilities = logits.softmax(1).gather(1, ranked).tolist()
-        return _Texts(bank, texts, None, probabilities, None if shares is None else shares.tolist())
-    rows, times = _commonest(assignment, labels, len(vocabulary))
-    return _Texts(bank, [[vocabulary[row] for row in of_class] for of_class in rows], times)
+    if by_image:
+        return _texts_of_images(bank, vocabulary, labels)
+    texts = [[vocabulary[row] for row in rows] for rows in assignment.tolist()]
+    probabilities = logits.softmax(1).gather(1, ranked).tolist()
+    shown = None if shares is None else shares.tolist()
+    return _Texts(bank, vocabulary, texts, None, probabilities, shown)
+
+
+def _texts_of_images(bank: TextBank, names: list[str], labels: torch.Tensor) -> _Texts:
+    """A bank by image, and of each class what its images read, the commonest first."""
+    rows, times = _commonest(bank.assignment, labels, len(names))
+    return _Texts(bank, names, [[names[row] for row in of_class] for of_class in rows], times)
 
 
 def _require_enough(is_known: torch.Tensor, names: list[str], topk: int) -> None:

@@ -470,6 +470,25 @@ def test_shuffled_texts(tmp_path, files, monkeypatch):
     torch.testing.assert_close(of_all_classes(both), expected[order][:, order])
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_person_reads_what_images_have_of_others(tmp_path, files, monkeypatch, share):
+    """Of a larger class only as many images as there are give their texts, of a smaller all."""
+    classifier, _ = counted_classifier(monkeypatch, files)
+    settings = {"pseudoclass": True, "pseudoclass_level": "sample", "pseudoclass_topk": 2}
+    guide, texts, times, *_ = build(
+        tmp_path / "cache", classifier, pseudoclass_share=share, control="shuffle", **settings
+    )
+    bank = guide.source if share == 1 else guide.source.shared[1][1]
+    vocabulary = sorted(set(pseudolabels.class_names()))
+    own = [] if share == 1 else [["robin"], ["jay"], ["owl"]]
+    for label, donor in enumerate(shuffled_classes(3, 0).tolist()):
+        rows = bank.assignment[label == LABELS]
+        expected = Counter(vocabulary[row] for row in rows.ravel().tolist())
+        if own:
+            expected[own[donor][0]] = len(rows)
+        assert dict(zip(texts[label], times[label])) == expected
+
+
 @pytest.mark.parametrize("loss", ["kl", "squares", "contrastive"])
 def test_every_loss_guides(tmp_path, loss):
     schedule = {"delay": 2, "rise": 3, "half_life": 4}
