@@ -187,7 +187,7 @@ class EmbeddingNetwork(nn.Module):
 
         The function stays, and so do the weights and their names.
         """
-        if self.frozen:
+        if self.frozen and self.batch_norms():
             self.folded = folded_norms.fold(self, torch.zeros(1, 3, image_size, image_size))
 
     def synchronise_norms(self, processes: "ProcessGroup | None") -> None:

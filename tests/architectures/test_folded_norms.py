@@ -87,6 +87,14 @@ def test_the_function_and_all_gradients_stay(trunk):
     assert_same(network.eval(), folded.eval(), images)
 
 
+def test_nothing_is_drawn():
+    """A trunk with dropout draws in training mode; what is drawn next would depend on folding."""
+    network = frozen("legacy_seresnet18")
+    before = torch.get_rng_state()
+    network.fold_norms(SIZE)
+    assert network.folded and torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_copy_applies_its_own_norms():
     network = frozen("test_resnet")
     network.fold_norms(SIZE)
@@ -226,16 +234,17 @@ def test_weights_of_before_are_not_kept():
         network.conv(torch.zeros(1, 3, 8, 8))
 
 
+def test_a_network_without_norms_is_not_followed():
+    network = frozen("test_vit")
+    calls = []
+    network.register_forward_hook(lambda *_: calls.append(1))
+    network.fold_norms(SIZE)
+    assert not calls and not network.folded
+
+
 def test_only_frozen_networks_are_folded():
     network = architectures.select(
         "test_resnet", embed_dim=8, image_size=SIZE, pretrained=False, weights_file=None
     )
     network.fold_norms(SIZE)
     assert not any(map(is_folded, network.modules()))
-
-
-def test_folding_draws_nothing():
-    network = frozen("legacy_seresnet18")  # which drops features
-    before = torch.get_rng_state()
-    network.fold_norms(SIZE)
-    assert network.folded and torch.equal(torch.get_rng_state(), before)
