@@ -11,6 +11,7 @@ from every_objective import build, every_form, output_of, unit
 from pretended_gpu import DEVICE
 from small_learner import Network
 
+import architectures
 import batchminer
 import criteria
 from criteria.quadruplet import draw_fourth
@@ -346,3 +347,29 @@ def test_a_whole_step_waits_for_nothing(name, settings, miner):
         results.append(here([*losses.values(), *of.network.parameters()]))
     assert kinds_of(seen) == WAITS.get(miner, {}), seen
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("stage", ["", "layer3"])
+def test_folded_norms_have_the_values_of_the_cpu_and_wait_for_nothing(stage):
+    images, results = unit(2, dim=3 * 32 * 32).view(2, 3, 32, 32), []
+    for device in (torch.device("cpu"), DEVICE):
+        torch.manual_seed(1)
+        network = architectures.select(
+            "test_resnet_frozen_normalize",
+            embed_dim=8,
+            image_size=32,
+            pretrained=False,
+            weights_file=None,
+        )
+        if stage:
+            network.freeze_until(stage)
+        network.fold_norms(32)
+        network.double().to(device)
+        placed = images.to(device)
+        with pretended_gpu.waits() as seen:
+            embeddings = network(placed).embeddings
+            embeddings[:, 0].sum().backward()
+        gradients = [each.grad for each in network.parameters() if each.grad is not None]
+        results.append([embeddings, *gradients])
+    assert network.folded and not seen
+    require_close(*results)
