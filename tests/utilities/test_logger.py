@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 
@@ -142,6 +143,16 @@ def test_finish_writes_results_and_plots(log):
         "Graph_Train_loss.svg",
         "Graph_Test_embeds_e_recall.svg",
     }
+
+
+def test_plots_count_whole_epochs(log):
+    for epoch in range(3):
+        log.log(epoch, values(2.0, 0.25 + epoch / 10))
+    log.finish({}, 1.0)
+    drawn = (log.folder / "Progression_Plots" / "Graph_Test_embeds_e_recall.svg").read_text()
+    axis = drawn[drawn.index('id="matplotlib.axis_1"') : drawn.index('id="matplotlib.axis_2"')]
+    ticks = re.findall("<!-- (.*?) -->", axis)
+    assert ticks == ["1", "2", "3", "epoch"]
 
 
 def test_results_name_the_code_that_the_run_began_with(log, monkeypatch):
