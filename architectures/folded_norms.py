@@ -101,14 +101,14 @@ def applied(pairs: Sequence[Pair]) -> Iterator[None]:
     """The convolutions of the pairs have weights and biases, of their present ones and norms."""
     learned = [pair for pair in pairs if pair.learns()]
     fixed = [pair for pair in pairs if not pair.learns()]
-    for some in filter(None, (learned, fixed)):
-        for pair, tensors in zip(some, _applied(some)):
-            vars(pair.conv)["applied"] = tensors
     try:
+        for some in filter(None, (learned, fixed)):
+            for pair, tensors in zip(some, _applied(some)):
+                vars(pair.conv)["applied"] = tensors
         yield
     finally:
         for pair in pairs:
-            del vars(pair.conv)["applied"]
+            vars(pair.conv).pop("applied", None)
 
 
 def _become(layer: nn.Module, kind: type[nn.Module]) -> None:

@@ -242,6 +242,37 @@ def test_a_network_without_norms_is_not_followed():
     assert not calls and not network.folded
 
 
+def test_a_failure_keeps_no_weights(monkeypatch):
+    """Neither one within the network nor one in between: of the weights of fixed layers."""
+    network, apply = frozen("test_resnet"), folded_norms._applied
+    network.freeze_until("layer2")
+    network.fold_norms(SIZE)
+    images = torch.zeros(1, 3, SIZE, SIZE)
+
+    def fail(*ignored: object) -> None:
+        raise torch.OutOfMemoryError
+
+    def fail_for_fixed(pairs: list[folded_norms.Pair]) -> list[folded_norms.Applied]:
+        if not pairs[0].learns():
+            fail()
+        return apply(pairs)
+
+    before = network(images).embeddings
+    hook = network.trunk.layer3.register_forward_pre_hook(fail)
+    require_failure(network, images)
+    hook.remove()
+    monkeypatch.setattr(folded_norms, "_applied", fail_for_fixed)
+    require_failure(network, images)
+    monkeypatch.undo()
+    assert torch.equal(network(images).embeddings, before)
+
+
+def require_failure(network: nn.Module, images: torch.Tensor) -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        network(images)
+    assert not [module for module in network.modules() if "applied" in vars(module)]
+
+
 def test_only_frozen_networks_are_folded():
     network = architectures.select(
         "test_resnet", embed_dim=8, image_size=SIZE, pretrained=False, weights_file=None
