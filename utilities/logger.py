@@ -282,7 +282,7 @@ class RunLog:
                 epochs, values = [epoch for epoch, _ in known], [value for _, value in known]
                 axes.plot(epochs, values, marker=".", label=f"{shown[metric]} ({last})")
             axes.set(title=f"{split}: {shown[family]}", xlabel="epoch")
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.locator_params(axis="x", integer=True)
             axes.grid(alpha=0.3)
             axes.legend()
             save(figure, file, tight=False)
