@@ -46,6 +46,7 @@ from utilities.types import ModelOutput
 
 CPU = torch.device("cpu")
 DEFAULTS = parameters.parse([])
+TIES = "ties"
 ANY_MINER = ("distance", "semihard", "random")  # of objectives that take any
 NESTED = ("s2sd", "adversarial_separation")
 Numbers = list[torch.Tensor]
@@ -70,9 +71,10 @@ OBJECTIVE = Kind("objective", 1e-9, 2e-3, waits=True)
 GUIDE = Kind("guide", 1e-9, 1e-4, waits=True)
 MINER = Kind("miner", 0.0, 0.02)
 SEARCH = Kind("search", None, 1e-12)
+COSINE_SEARCH = Kind("search by cosine", None, 1e-5)
 # Of unit vectors: equal distances are told apart by the rounding of float64, which devices have of
-# their own.
-COSINE_SEARCH = Kind("search by cosine", None, 5e-4)
+# their own, and here many are equal.
+COSINE_TIES = Kind("search by cosine among ties", None, 5e-4)
 METRIC = Kind("metric", None, 1e-9)
 GEOMETRY = Kind("metric of the geometry", None, 1e-5)
 CLUSTERS = Kind("metric of clusters", None, 0.05)
@@ -331,18 +333,25 @@ def split_of(size: Size) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(rows.astype(np.float32)), torch.from_numpy(labels)
 
 
-def searches(size: Size, names: list[str]) -> Iterator[tuple[str, Case]]:
-    """Spaces in which neighbours are hard to tell apart, by torch and by faiss."""
-    rows, labels = split_of(size)
-    spaces = {
+def spaces_of(rows: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Spaces in which neighbours are hard to tell apart."""
+    return {
         "usual": rows,
         "unit vectors": normalize(rows, dim=1),
-        "ties": (rows[:, :4] * 2).round(),
+        TIES: (rows[:, :4] * 2).round(),
         "duplicates": rows[torch.arange(len(rows)) // 3],
         "collapsed": rows[:1] + 1e-6 * rows,
         "equal": rows[:1].repeat(len(rows), 1),
         "far from the origin": rows + 1e4,
     }
+
+
+def searches(
+    size: Size, names: list[str], which: Callable[[str], bool] = lambda space: True
+) -> Iterator[tuple[str, Case]]:
+    """By torch and by faiss, in some of the spaces or all."""
+    rows, labels = split_of(size)
+    spaces = {space: found for space, found in spaces_of(rows).items() if which(space)}
     backends = ["torch"] if faiss_library.library() is None else ["torch", "faiss"]
     for (space, embeddings), backend in itertools.product(spaces.items(), backends):
         # faiss lists neighbours, which for mAP would be the whole gallery.
@@ -426,12 +435,14 @@ def sampler_step(name: str, size: Size, device: torch.device, dtype: torch.dtype
 
 def cases(size: Size) -> Iterator[tuple[Kind, str, Case]]:
     """All of them."""
+    by_cosine = ["c_recall@1", "c_mAP@R"]
     sources = [
         (OBJECTIVE, objectives(size)),
         (MINER, miners(size)),
         (GUIDE, guides(size)),
         (SEARCH, searches(size, ["e_recall@1", "e_recall@10", "mAP@R", "mAP_1000", "mAP"])),
-        (COSINE_SEARCH, searches(size, ["c_recall@1", "c_mAP@R"])),
+        (COSINE_SEARCH, searches(size, by_cosine, lambda space: space != TIES)),
+        (COSINE_TIES, searches(size, by_cosine, lambda space: space == TIES)),
         (METRIC, metrics_of(size, clusters=False, geometry=False)),
         (GEOMETRY, metrics_of(size, clusters=False, geometry=True)),
         (CLUSTERS, metrics_of(size, clusters=True, geometry=False)),

@@ -52,8 +52,11 @@ def assert_alike(folder: Path, expected: Path) -> None:
     weights = zip(
         checkpoint_of(folder)["state_dict"].values(), checkpoint_of(expected)["state_dict"].values()
     )
-    for our_weights, their_weights in weights:  # Adam makes steps of gradients that are rounding
+    apart = 0
+    for our_weights, their_weights in weights:
         torch.testing.assert_close(our_weights, their_weights, rtol=1e-3, atol=3e-4)
+        apart += int((~our_weights.isclose(their_weights, rtol=1e-3, atol=1e-4)).sum())
+    assert apart <= 3  # of 370,000, of which Adam makes steps of gradients that are rounding
 
 
 @pytest.fixture(scope="module")
