@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_networks import untrained
 
 import architectures
 import main
@@ -186,14 +187,7 @@ def test_embeddings_of_merged_adapters_are_those_of_the_run(call, photos, tmp_pa
     flags = ["--arch", "test_vit_normalize", "--lora_rank", "2", "--lr", "0.1"]
     assert call(*flags) == 0
     folder = tmp_path / "runs" / "birds" / "g_s0"
-    apart = architectures.select(
-        "test_vit_normalize",
-        embed_dim=8,
-        image_size=32,
-        pretrained=False,
-        weights_file=None,
-        adapters=architectures.LowRank(2, 16),
-    ).eval()
+    apart = untrained("test_vit_normalize", adapters=architectures.LowRank(2, 16)).eval()
     apart.load_state_dict(states(folder)[0]["state_dict"])
     images = torch.randn(4, 3, 32, 32)
     with torch.inference_mode():

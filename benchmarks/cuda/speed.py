@@ -8,9 +8,9 @@ names, on as many images as CUB-200 has (textures of 500 x 375 in files that sha
 contents; vectors drawn at random stand for the language model). A step is `Learner.step` on a
 batch as the loader hands it over, in pinned memory; beside it the bare loop, forward and backward
 of the same network on one batch that lies on the GPU, without and with a fused Adam, and one of the
-network whose frozen BatchNorms are layers of their own, as elsewhere. Then each objective
-alone, as benchmarks/objectives.py has it, and last an epoch, measured as benchmarks/epoch_cost.py
-does it, and beside the loader alone. Everything is timed in turn, round after round, in one
+network whose frozen BatchNorms are layers of their own, as elsewhere. An epoch is
+measured as benchmarks/epoch_cost.py does it, and beside the loader alone. Last, each objective
+alone, as benchmarks/objectives.py has it. Everything is timed in turn, round after round, in one
 process, and medians are given.
 """
 
@@ -302,9 +302,9 @@ def main() -> None:
         write_word_vectors(folder / "words.txt", (f"bird{label}" for label in range(CLASSES)))
         words = [*flags(folder, options.smoke), "--device", device.type]
         add(step_sheet(words, size, SMOKE_FORMATS if options.smoke else FORMATS))
-        for batch in size.batches:
-            add(objective_sheet(size, batch, device))
         add(epoch_sheet(words, size))
+    for batch in size.batches:
+        add(objective_sheet(size, batch, device))
 
 
 if __name__ == "__main__":

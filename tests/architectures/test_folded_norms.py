@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from small_networks import untrained
 from timm.layers import BatchNormAct2d, Conv2dSame
 from torch import nn
 
@@ -28,13 +29,7 @@ TRUNKS = {
 
 def frozen(trunk: str) -> architectures.EmbeddingNetwork:
     torch.manual_seed(0)
-    network = architectures.select(
-        f"{trunk}_frozen_normalize",
-        embed_dim=8,
-        image_size=SIZE,
-        pretrained=False,
-        weights_file=None,
-    )
+    network = untrained(f"{trunk}_frozen_normalize", image_size=SIZE)
     for norm in network.batch_norms():
         assert isinstance(norm, nn.BatchNorm2d)
         draw(norm)
@@ -274,8 +269,6 @@ def require_failure(network: nn.Module, images: torch.Tensor) -> None:
 
 
 def test_only_frozen_networks_are_folded():
-    network = architectures.select(
-        "test_resnet", embed_dim=8, image_size=SIZE, pretrained=False, weights_file=None
-    )
+    network = untrained("test_resnet", image_size=SIZE)
     network.fold_norms(SIZE)
     assert not any(map(is_folded, network.modules()))

@@ -5,6 +5,7 @@ import sys
 import pytest
 import timm
 import torch
+from small_networks import untrained
 from torch import nn
 
 import architectures
@@ -16,14 +17,7 @@ ADAPTERS = LowRank(rank=3, alpha=6)
 
 def network(arch: str, adapters: LowRank | None = ADAPTERS, size: int = 32):
     torch.manual_seed(0)
-    return architectures.select(
-        arch,
-        embed_dim=8,
-        image_size=size,
-        pretrained=False,
-        weights_file=None,
-        adapters=adapters,
-    )
+    return untrained(arch, image_size=size, adapters=adapters)
 
 
 def images(size: int = 32, count: int = 4) -> torch.Tensor:

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from small_networks import untrained
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
@@ -14,9 +15,7 @@ TRUNKS = ["test_resnet", "test_vit", "test_efficientnet"]
 
 
 def network(arch: str) -> architectures.EmbeddingNetwork:
-    return architectures.select(
-        arch, embed_dim=4, image_size=32, pretrained=False, weights_file=None
-    )
+    return untrained(arch, embed_dim=4)
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)

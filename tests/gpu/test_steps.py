@@ -10,8 +10,8 @@ import torch
 from every_objective import build, every_form, output_of, unit
 from pretended_gpu import DEVICE
 from small_learner import Network
+from small_networks import untrained
 
-import architectures
 import batchminer
 import criteria
 from criteria.quadruplet import draw_fourth
@@ -354,13 +354,7 @@ def test_folded_norms_have_the_values_of_the_cpu_and_wait_for_nothing(stage):
     images, results = unit(2, dim=3 * 32 * 32).view(2, 3, 32, 32), []
     for device in (torch.device("cpu"), DEVICE):
         torch.manual_seed(1)
-        network = architectures.select(
-            "test_resnet_frozen_normalize",
-            embed_dim=8,
-            image_size=32,
-            pretrained=False,
-            weights_file=None,
-        )
+        network = untrained("test_resnet_frozen_normalize")
         if stage:
             network.freeze_until(stage)
         network.fold_norms(32)
