@@ -95,8 +95,10 @@ def _is_text(value: object) -> bool:
 def _from_csv(content: str) -> dict[str, tuple[str, ...]]:
     reader = csv.DictReader(io.StringIO(content, newline=""))
     rows, columns = list(reader), list(reader.fieldnames or ())
-    if not rows or not {"class", "text"} <= set(columns):
+    if not {"class", "text"} <= set(columns):
         raise ValueError("it has no columns class and text")
+    if not rows:
+        raise ValueError("it has no rows")
     if repeated := [name for name in ("class", "text") if columns.count(name) > 1]:
         raise ValueError(f"it has several columns {repeated[0]}")
     texts: dict[str, tuple[str, ...]] = {}

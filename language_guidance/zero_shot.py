@@ -96,7 +96,7 @@ def read_vocabulary(file: str) -> list[str]:
     words = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if len(words) < 2:
         raise UserError(
-            f"--language_pseudoclass_vocabulary {file} has {len(words) or 'no'} words; expected is "
-            "a word or phrase a line, at least two."
+            f"--language_pseudoclass_vocabulary {file} has {'one word' if words else 'no words'}; "
+            "expected is a word or phrase a line, at least two."
         )
     return words

@@ -1,6 +1,7 @@
 """Text files as editors write them: in UTF-8 or UTF-16, with a byte order mark or without."""
 
 import codecs
+import io
 from pathlib import Path
 
 from utilities.paths import expanded, require_readable
@@ -13,6 +14,7 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+LONGEST_MARK = max(len(mark) for mark, _ in MARKS)
 
 
 def with_rows(file: str) -> list[Path]:
@@ -22,12 +24,23 @@ def with_rows(file: str) -> list[Path]:
 
 
 def rows_of(array: Path) -> list[str]:
-    """The lines of the file beside an `.npy`; raises as `lines_of`."""
-    return lines_of(_rows_beside(array))
+    """The lines of the file beside an `.npy`.
+
+    Raises ValueError where there is no such file, else as `lines_of`.
+    """
+    beside = _rows_beside(array)
+    if not beside.exists():
+        raise ValueError(f"there is no {beside.name} beside it")
+    return lines_of(beside)
 
 
 def _rows_beside(array: Path) -> Path:
     return array.with_suffix(".txt")
+
+
+def encoding_of(beginning: bytes) -> str:
+    """Of a file that begins so."""
+    return next((name for mark, name in MARKS if beginning.startswith(mark)), "utf-8")
 
 
 def read_text(path: str | Path, errors: str = "strict") -> str:
@@ -37,7 +50,7 @@ def read_text(path: str | Path, errors: str = "strict") -> str:
     """
     require_readable(path)
     content = Path(path).read_bytes()
-    encoding = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8")
+    encoding = encoding_of(content)
     try:
         return content.decode(encoding, errors)
     except UnicodeDecodeError as error:
@@ -48,5 +61,7 @@ def read_text(path: str | Path, errors: str = "strict") -> str:
 
 
 def lines_of(path: str | Path, errors: str = "strict") -> list[str]:
-    """The lines of a text file; raises as `read_text`."""
-    return read_text(path, errors).splitlines()
+    """The lines of a text file, parted by ends of lines alone; raises as `read_text`."""
+    # Not by `splitlines`: words of published vectors hold what it takes for an end, as U+0085.
+    text = io.StringIO(read_text(path, errors), newline=None)
+    return [line.removesuffix("\n") for line in text]

@@ -135,6 +135,7 @@ def test_missing_classes_are_named(tmp_path):
     [
         ([["", "a"]], "no rows"),
         ([["", "a", "b"], ["a", 1, 2]], "other names: b"),
+        ([["", "a", "b", ""], ["a", 1, 2, ""], ["b", 2, 1, ""]], "column 4 has no name"),
         ([["", "a", "b"], ["a", 1], ["b", 1, 2]], "'a' has 1 cells, not 2"),
         ([["", "a", "b"], ["a", 1, "x"], ["b", 1, 2]], "'a' and 'b' is no number: 'x'"),
         ([["", "a", "a"], ["a", 1, 2], ["a", 1, 2]], "'a' stands in it 2 times"),
@@ -162,6 +163,9 @@ def test_arrays_and_files_of_another_form(tmp_path):
     for file in files:
         with pytest.raises(UserError, match="cannot be read .*; expected is a .csv"):
             class_matrix.read(file, CLASSES)
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(UserError, match=r"there is no a\.txt beside it"):
+        class_matrix.read(wide, CLASSES)
 
 
 @pytest.mark.parametrize("cell", ["", "nan", "inf"])

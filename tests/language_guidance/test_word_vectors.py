@@ -1,6 +1,8 @@
 """Word vectors from the files that people have."""
 
+import gzip
 import logging
+import unicodedata
 
 import numpy as np
 import pytest
@@ -65,9 +67,58 @@ def test_a_text_without_any_known_word_is_refused(file, tmp_path):
     assert not word_vectors.encode(str(file), ["unicorn"]).any()
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "gzip"])
+def test_files_of_other_encodings(tmp_path, encoding):
+    path = tmp_path / ("words.vec.gz" if encoding == "gzip" else "words.vec")
+    content = lines("6 3").replace("\n", "\r\n")
+    path.write_bytes(
+        gzip.compress(content.encode()) if encoding == "gzip" else content.encode(encoding)
+    )
+    assert word_vectors.encode(str(path), ["red", "Naïve"]).tolist() == [[1, 0, 0], [4, 0, 4]]
+
+
+def test_an_archive_that_ends_early(tmp_path):
+    (tmp_path / "words.gz").write_bytes(gzip.compress(lines().encode())[:-12])
+    with pytest.raises(UserError, match=r"words\.gz cannot be read"):
+        word_vectors.encode(str(tmp_path / "words.gz"), ["red"])
+
+
+def test_letters_whose_accents_stand_apart(file):
+    apart = unicodedata.normalize("NFD", "naïve dog")
+    assert word_vectors.encode(str(file), [apart]).tolist() == [[2, 1, 2]]
+
+
+def test_underscores_part_words_that_are_not_there_as_one(file, tmp_path):
+    assert word_vectors.encode(str(file), ["red_dog", "_red"]).tolist() == [[0.5, 1, 0], [1, 0, 0]]
+    (tmp_path / "phrases.txt").write_text("red_dog 7 7\nred 1 1\ndog 3 3\n")
+    assert word_vectors.encode(str(tmp_path / "phrases.txt"), ["red_dog"]).tolist() == [[7, 7]]
+
+
+def test_of_a_word_that_is_there_twice_the_first_counts(tmp_path, caplog):
+    (tmp_path / "words.txt").write_text("red\ndog\nred\n")
+    np.save(tmp_path / "words.npy", np.array([[1, 0], [0, 1], [5, 5]]))
+    (tmp_path / "words.vec").write_text("red 1 0\ndog 0 1\nred 5 5\n")
+    for name in ("words.npy", "words.vec"):
+        assert word_vectors.encode(str(tmp_path / name), ["red"]).tolist() == [[1, 0]]
+        assert f"{name} has several vectors of a word, of which the first counts: red." in (
+            caplog.text
+        )
+
+
+def test_words_that_hold_what_may_end_a_line(tmp_path):
+    """As U+0085 and U+2028, which published vectors have."""
+    (tmp_path / "words.txt").write_text("a\x85b\nc\u2028d\nred \n", encoding="utf-8")
+    np.save(tmp_path / "words.npy", np.array([[1, 0], [0, 1], [5, 5]]))
+    assert word_vectors.encode(str(tmp_path / "words.npy"), ["red"]).tolist() == [[5, 5]]
+
+
 @pytest.mark.parametrize(
     "content",
     [
+        gzip.compress(b"red 1 2 3\ndog 3 4 5\n"),
+        "red is a colour\nred 1 2 3\n",
+        "dog 0,5 1,5\nred 1,5 1,5\n",
+        "dog 1 2 3\nred 1 a 3\n",
         "red 1 2 3\ndog 1 2\n",
         "red one two three\n",
         "red\n",
@@ -79,7 +130,7 @@ def test_a_text_without_any_known_word_is_refused(file, tmp_path):
 def test_files_of_another_form(tmp_path, content):
     path = tmp_path / "words.txt"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(UserError, match=r"words\.txt|no word of"):
+    with pytest.raises(UserError, match=r"words\.txt cannot be read"):
         word_vectors.encode(str(path), ["red dog"])
 
 
@@ -107,8 +158,10 @@ def test_arrays_of_another_form(tmp_path, fault):
 def test_words_with_spaces_in_them_are_others(tmp_path):
     """As in published vectors: "at name@domain.com" is a word of its own."""
     path = tmp_path / "words.txt"
-    path.write_text("red 1 2\nat name@domain.com 7 7\nat 3 4\n. . . 5 5\n")
-    assert word_vectors.encode(str(path), ["red at"]).tolist() == [[2, 3]]
+    rows = ["red 1 2", "at name@domain.com 7 7", "at 3 4", ". . . 5 5"]
+    for order in (rows, rows[::-1], rows[1:] + rows[:1]):
+        path.write_text("\n".join(order) + "\n")
+        assert word_vectors.encode(str(path), ["red at"]).tolist() == [[2, 3]]
 
 
 def test_a_pipe_is_not_waited_for(pipe):
