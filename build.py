@@ -1027,15 +1027,25 @@ def _class_view(training: ImageSplit, guidance: Guidance, label: int) -> languag
 def show_language(
     opt: parameters.Settings, training: ImageSplit, guidance: Guidance | None, folder: Path
 ) -> None:
-    """What guidance reads in `<run>/Language`: tables, and figures without `--no_figures`."""
-    if guidance is None:
-        return
+    """What guidance reads in `<run>/Language`: tables, and figures without `--no_figures`.
+
+    Nothing stays there of what it read before the run was resumed.
+    """
     place = folder / "Language"
+    language.clear(place)
+    if guidance is None:
+        _remove_if_empty(place)
+        return
     place.mkdir(exist_ok=True)
     view = language_view(training, guidance)
     language.write_tables(place, view)
     if not opt.no_figures:
         language.draw(place, view, image_reader(training))
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def write_class_texts(training: ImageSplit, guidance: Guidance | None, folder: Path) -> None:

@@ -19,6 +19,7 @@ from utilities.rows import csv_of
 from utilities.run_folder import write_atomically
 
 MATRIX = "similarities.png"
+WRITTEN = ("similarities.csv", "nearest_classes.csv", MATRIX, "classes_*.png")
 LISTED = 500  # classes in tables: their similarities are two megabytes
 DRAWN = 100  # in a matrix, at most
 NEAREST = 5  # classes by text
@@ -79,6 +80,13 @@ class View(NamedTuple):
 def at_even_steps(classes: int, most: int) -> list[int]:
     """At most so many of the classes 0..C-1."""
     return np.linspace(0, classes - 1, min(classes, most)).round().astype(int).tolist()
+
+
+def clear(folder: Path) -> None:
+    """Remove what is there of texts that were read before."""
+    for pattern in WRITTEN:
+        for file in folder.glob(pattern):
+            file.unlink()
 
 
 def write_tables(folder: Path, view: View) -> None:

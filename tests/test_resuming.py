@@ -251,6 +251,26 @@ def test_what_follows_the_steps_may_begin_when_a_run_is_resumed(call, folder):
     assert state["rise"] == {"done": 2} and state["ema"].keys() == state["state_dict"].keys()
 
 
+def test_a_run_that_goes_on_without_texts_keeps_none_of_those_before(
+    call, photos, folder, tmp_path
+):
+    names = sorted(path.name for path in (photos / "birds" / "images").iterdir())
+    rows = [",".join([name, *["0.5"] * len(names)]) for name in names]
+    (tmp_path / "alike.csv").write_text("\n".join([",".join(["", *names]), *rows]))
+    guided = ["--language_distill_w", "1", "--language_model", f"matrix:{tmp_path / 'alike.csv'}"]
+    assert call(*guided) == 0
+    texts, overview = folder / "class_texts.csv", folder / "Language"
+    assert texts.is_file() and (overview / "similarities.csv").is_file()
+    (overview / "classes_9.png").touch()
+    random = ["--language_distill_w", "1", "--language_control", "random", "--resume", str(folder)]
+    assert call("--n_epochs", "2", *random) == 0
+    assert not texts.exists() and not (overview / "classes_9.png").exists()
+    assert (overview / "similarities.csv").is_file()
+    (overview / "notes.txt").touch()
+    assert call("--n_epochs", "3", "--resume", str(folder)) == 0
+    assert [each.name for each in overview.iterdir()] == ["notes.txt"]
+
+
 def test_what_begins_with_a_step_of_the_run_counts_those_before_it(call, folder):
     """Guidance and a memory that are asked for when the run is resumed, for a step behind it."""
     assert call() == 0

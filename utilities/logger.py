@@ -154,8 +154,12 @@ class RunLog:
             board.log_steps(step, losses)
 
     def log_class_texts(self, rows: list[Row]) -> None:
-        """What guidance reads of each class, if anything; on new boards with pictures."""
+        """What guidance reads of each class, if anything; on new boards with pictures.
+
+        A table of what it read before the run was resumed does not stay.
+        """
         if not rows:
+            (self.folder / CLASS_TEXTS).unlink(missing_ok=True)
             return
         write_atomically(self.folder / CLASS_TEXTS, as_csv(rows))
         for board in self.boards:
