@@ -159,7 +159,8 @@ class _Encoder(NamedTuple):
             _require_directions(
                 vectors, texts, may_be_zero=may_lack and not self.model.knows_sentences
             )
-        _tell(f"{len(texts):,} texts encoded", sum(seconds))
+        within = f" in {len(self.primers)} primers" if len(self.primers) > 1 else ""
+        _tell(f"{len(texts):,} texts encoded{within}", sum(seconds))
         if len(of_primers) == 1:
             return of_primers[0]
         return torch.stack([normalize(vectors, dim=1) for vectors in of_primers]).mean(0)
@@ -527,5 +528,5 @@ def _outputs(classifier: Classifier, encoder: _Encoder, shape: tuple[int, int]) 
 def _tell(what: str, seconds: float) -> None:
     """How long it took, if it was not kept from an earlier run."""
     if seconds:
-        took = duration(seconds)
-        LOG.info("%s in %s, loading the model included; kept in --cache_path.", what, took)
+        took = duration(seconds) if seconds >= 1 else "less than a second"
+        LOG.info("%s, which took %s, loading the model included; kept in --cache_path.", what, took)

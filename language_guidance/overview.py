@@ -68,8 +68,8 @@ def agreement(first: torch.Tensor, second: torch.Tensor, neighbours: int = 5) ->
     neighbours = min(neighbours, classes - 1)
     near = [_are_among(nearest_classes(each, neighbours), classes) for each in (first, second)]
     common = (near[0] & near[1]).sum() / (neighbours * classes)
-    pairs = torch.triu_indices(classes, classes, offset=1)
-    correlation = _correlation(first[pairs[0], pairs[1]], second[pairs[0], pairs[1]])
+    is_pair = ~torch.eye(classes, dtype=torch.bool)  # both ways: a given matrix may differ in them
+    correlation = _correlation(first[is_pair], second[is_pair])
     return Agreement(correlation, common.item(), neighbours / (classes - 1), neighbours)
 
 

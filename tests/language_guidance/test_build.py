@@ -307,6 +307,12 @@ def test_texts_depend_on_how_they_are_encoded(tmp_path, monkeypatch):
     assert Letters.loads == 2
 
 
+def test_what_took_no_second_is_not_said_to_take_none(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        build(tmp_path / "cache")
+    assert "texts encoded, which took less than a second, loading the model included" in caplog.text
+
+
 @pytest.mark.parametrize("kind, rows", [("text", 998), ("logits", 5)])
 def test_a_foreign_tensor_in_the_cache_is_computed_anew(tmp_path, files, monkeypatch, kind, rows):
     classifier, seen = counted_classifier(monkeypatch, files)
@@ -532,9 +538,9 @@ def test_what_encoding_and_classifying_took_is_told_once(tmp_path, files, monkey
     with caplog.at_level("INFO"):
         build(tmp_path, classifier, **settings)
     told = [line for line in caplog.messages if line.endswith("kept in --cache_path.")]
-    assert [line.partition(" in ")[0] for line in told] == [
-        "3 texts encoded",
-        "998 texts encoded",
+    assert [line.partition(", which took ")[0] for line in told] == [
+        "3 texts encoded in 2 primers",
+        "998 texts encoded in 2 primers",
         "5 images classified",
     ]
     caplog.clear()

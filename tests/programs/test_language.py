@@ -147,6 +147,10 @@ def test_agreement_against_loops():
     assert found.correlation == pytest.approx(expected.statistic, abs=1e-9)
     assert found.common == pytest.approx(common / 27) and found.by_chance == 3 / 8
     assert agreement(first, first).common == 1
+    one_way = first.tril() + second.triu(1)  # given similarities need not be symmetric
+    is_pair = ~np.eye(len(first), dtype=bool)
+    both_ways = spearmanr(*(each.numpy()[is_pair].round(5) for each in (one_way, second)))
+    assert agreement(one_way, second).correlation == pytest.approx(both_ways.statistic)
     assert agreement(torch.eye(9), torch.eye(9)).correlation == 0
     with pytest.raises(ValueError, match="two or more"):
         agreement(torch.eye(1), torch.eye(1))
