@@ -186,14 +186,17 @@ def find_checkpoint(opt: parameters.Settings) -> Checkpoint | None:
 
 
 def _earlier_settings(opt: parameters.Settings, begun: Checkpoint) -> list[dict[str, object]]:
-    """By what the run was trained until now, as far as it makes another run of it."""
+    """By what the run was trained until now, as far as it makes another run of it.
+
+    Another program is told.
+    """
     before = parameters.whole(begun.settings)
     given_up = {
         name: before[name]
         for name in checkpoints.changes(before, parameters.stored(opt))
         if parameters.matters(name, opt, before[name])
     }
-    return checkpoints.earlier_settings(begun, given_up)
+    return checkpoints.earlier_settings(begun, given_up, checkpoints.other_program(begun))
 
 
 def is_finished(opt: parameters.Settings, resumed: Checkpoint) -> bool:

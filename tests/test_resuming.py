@@ -14,6 +14,7 @@ import main
 from programs import compare
 from programs.results import runs
 from training import Learner
+from utilities import environment
 from utilities.processes import VARIABLES
 from utilities.run_folder import LAST_CHECKPOINT, RESULTS
 
@@ -196,6 +197,20 @@ def test_other_rates_and_decays_are_used_told_and_recorded(call, folder, capsys)
     ]
     assert state["settings"]["lr"] == 0.004 and state["settings"]["loss_margin_beta"] == 1.2
     assert yaml.safe_load((folder / "args.yaml").read_text()) == state["settings"]
+
+
+def test_another_program_of_before_stays_in_the_records(call, folder, capsys, monkeypatch):
+    def program(revision: str) -> None:
+        monkeypatch.setattr(environment, "program", lambda: {"revision": revision, "torch": "2"})
+
+    for epochs, revision in enumerate(("first", "first", "second", "second"), start=1):
+        program(revision)
+        assert call("--n_epochs", str(epochs), "--resume", "auto") == 0
+    times = json.loads((folder / "results.json").read_text())["earlier_settings"]
+    assert [time["program"] for time in times][1:] == [{"revision": "first"}, {}]
+    assert capsys.readouterr().out.count("checkpoint's revision first (here second).") == 1
+    assert compare.main([str(folder)]) == 0
+    assert "was trained for 2 epochs by revision first, before" in capsys.readouterr().out
 
 
 def test_settings_of_before_stay_in_the_records(call, folder, capsys):

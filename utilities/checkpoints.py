@@ -5,14 +5,15 @@ They are written to a temporary name first.
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import torch
 
-from utilities import durable, processes, run_folder, signals, tensor_file
+from utilities import durable, environment, processes, run_folder, signals, tensor_file
 from utilities.errors import UserError, reason
 from utilities.fingerprint import differences
 from utilities.logger import RunLog
@@ -32,7 +33,7 @@ class Checkpoint(NamedTuple):
 
     `epoch` is the last that was ended, -1 for none. `within` holds the state of the one that was
     begun after it, None between two epochs; `data` is the fingerprint of what it was trained on,
-    None in older ones; `earlier` is as of `earlier_settings`.
+    None in older ones; `earlier` is as of `earlier_settings`, `program` of `environment.program`.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Checkpoint(NamedTuple):
     data: dict | None = None
     within: dict | None = None
     earlier: Sequence[dict] = ()
+    program: Mapping[str, str] = MappingProxyType({})
 
     def losses(self) -> list[float]:
         """Of each epoch that is done."""
@@ -138,6 +140,7 @@ class Keeper:
         self.states, self.records = states, records
         self.settings, self.data = settings, data
         self.minutes, self.started = minutes, started
+        self.program = environment.program()
         self.last_kept = time.monotonic()
 
     @contextmanager
@@ -216,7 +219,7 @@ class Keeper:
             data=self.data,
             within=within,
         )
-        return state | {"earlier": list(self.records.earlier)}
+        return state | {"earlier": list(self.records.earlier), "program": self.program}
 
 
 def save(path: Path, state: dict) -> None:
@@ -238,17 +241,27 @@ def changes(stored: dict, settings: dict) -> dict[str, str]:
 
 
 def earlier_settings(
-    checkpoint: Checkpoint, given_up: dict[str, object]
+    checkpoint: Checkpoint, given_up: dict[str, object], program: dict[str, str]
 ) -> list[dict[str, object]]:
     """For each time that a run was resumed under other settings, what they were before.
 
-    How many epochs, and steps of the next, it had by then, and the values that were given up: now
-    those of `given_up`.
+    How many epochs, and steps of the next, it had by then, the values that were given up, and
+    what of the program was another: now `given_up` and `program`.
     """
-    if not given_up:
+    if not given_up and not program:
         return list(checkpoint.earlier)
-    now = {"epochs": checkpoint.epoch + 1, "steps": checkpoint.steps(), "settings": given_up}
-    return [*checkpoint.earlier, now]
+    done = {"epochs": checkpoint.epoch + 1, "steps": checkpoint.steps()}
+    return [*checkpoint.earlier, {**done, "settings": given_up, "program": program}]
+
+
+def other_program(checkpoint: Checkpoint) -> dict[str, str]:
+    """What of the program the checkpoint has of another revision or version, which is told."""
+    here = environment.program()
+    other = {name: value for name, value in checkpoint.program.items() if here.get(name) != value}
+    if other:
+        stated = [f"{name} {value} (here {here.get(name)})" for name, value in other.items()]
+        LOG.info("Resuming by another program than the checkpoint's %s.", ", ".join(stated))
+    return other
 
 
 def find(resume: str, save_path: str, dataset: str, savename: str) -> Checkpoint | None:
@@ -343,17 +356,20 @@ def load(path: Path, flag: str = "--resume") -> Checkpoint:
             raise KeyError(f"without {', '.join(sorted(missing))}")
         _require_plain(plain)
         data, within = state.pop("data", None), state.pop("within", None)
-        earlier = state.pop("earlier", [])
+        earlier, program = state.pop("earlier", []), state.pop("program", {})
         if not isinstance(data, dict | None):
             raise TypeError("data says nothing of images")
         if not isinstance(earlier, list) or not all(isinstance(time, dict) for time in earlier):
             raise TypeError("earlier says nothing of settings")
+        if not isinstance(program, dict):
+            raise TypeError("program says nothing of versions")
         _require_begun(plain["epoch"], within)
     except Exception as error:  # torch raises many types for a foreign or damaged file
         raise UserError(
             f"{flag} {path} is not a checkpoint of this program ({_first_line(error)})."
         ) from error
-    return Checkpoint(path=path, tensors=state, data=data, within=within, earlier=earlier, **plain)
+    told = {"data": data, "within": within, "earlier": earlier, "program": program}
+    return Checkpoint(path=path, tensors=state, **told, **plain)
 
 
 def restore(parts: dict[str, Stateful], checkpoint: Checkpoint, flag: str = "--resume") -> None:

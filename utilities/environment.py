@@ -47,6 +47,12 @@ def environment() -> dict[str, object]:
     }
 
 
+def program() -> dict[str, str]:
+    """Its revision and version, and those of the libraries by which it computes."""
+    named = {"revision": _git_revision(), "version": VERSION, **versions(LIBRARIES)}
+    return {name: value for name, value in named.items() if value and name != "wandb"}
+
+
 def versions(libraries: Iterable[str]) -> dict[str, str]:
     """Of Python, and of those libraries that are installed."""
     found = {"python": platform.python_version()}

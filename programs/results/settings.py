@@ -86,19 +86,25 @@ def between(groups: Mapping[str, list[Effective]]) -> dict[str, dict[str, str]]:
 def before_resuming(facts: Mapping[str, Any], stored: Mapping[str, object]) -> list[str]:
     """For each time that a run was resumed under other settings, how long and by which it went.
 
+    Revisions and versions of another program are behind them.
     The number of epochs is one of them only where rates depend on it.
     """
     passed_over = PASSED_OVER if stored.get("scheduler") == "cosine" else (*PASSED_OVER, "n_epochs")
     sentences = []
     for time in facts.get("earlier_settings", ()):
-        given_up = time.get("settings") if isinstance(time, dict) else None
-        values = given_up if isinstance(given_up, dict) else {}
-        stated = [_as_flag(*each) for each in values.items() if each[0] not in passed_over]
+        given_up = _table(time, "settings")
+        stated = [_as_flag(*each) for each in given_up.items() if each[0] not in passed_over]
+        stated += [f"{name} {value}" for name, value in _table(time, "program").items()]
         if stated:
             steps = f" and {time['steps']} steps" if time.get("steps") else ""
             by = named(stated, SHOWN_SETTINGS)
             sentences.append(f"for {time.get('epochs')} epochs{steps} by {by}")
     return sentences
+
+
+def _table(entry: object, name: str) -> dict:
+    found = entry.get(name) if isinstance(entry, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _as_flag(name: str, value: object) -> str:
