@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from utilities import processes
 from utilities.types import Network
 
 
@@ -24,7 +25,9 @@ class Average:
 
     def __init__(self, network: Network, decay: float):
         assert isinstance(network, nn.Module)
-        self.network: nn.Module = copy.deepcopy(network).eval().requires_grad_(False)
+        group = processes.group_of_gpus()  # of `--sync_bn`: shared, as torch cannot copy it
+        copied = copy.deepcopy(network, {id(group): group})
+        self.network: nn.Module = copied.eval().requires_grad_(False)
         # Some trunks have a layer at several places, under as many names: one is enough.
         state = self.network.state_dict(keep_vars=True)
         self.names = list({id(value): name for name, value in state.items()}.values())

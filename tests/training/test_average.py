@@ -7,6 +7,7 @@ import torch
 from small_learner import Network, batch, learner
 
 from training.average import Average
+from utilities import processes
 
 
 def test_it_follows_each_step_from_the_weights_at_the_beginning():
@@ -40,6 +41,25 @@ def test_statistics_are_averaged_and_counts_taken_over():
     average.update(network)
     assert average.network.running_mean.tolist() == [0.5, 0.5]
     assert average.network.num_batches_tracked == 3
+
+
+class Exchange:
+    """As a ProcessGroup of torch, of which there are no copies."""
+
+    def __reduce__(self):
+        raise TypeError("cannot pickle")
+
+
+def test_norms_of_several_processes_are_averaged(monkeypatch):
+    group = Exchange()
+    monkeypatch.setattr(processes, "group_of_gpus", lambda: group)
+    norm = torch.nn.SyncBatchNorm(2, process_group=group)
+    average = Average(norm, 0.5)
+    average.begin(norm)
+    norm.running_mean += 1
+    average.update(norm)
+    assert average.network.running_mean.tolist() == [0.5, 0.5]
+    assert average.network.process_group is group
 
 
 def test_a_layer_at_two_places_is_averaged_once():
