@@ -70,7 +70,8 @@ def insert(trunk: Trunk, adapters: LowRank, arch: str, image_size: int) -> None:
     if not names:
         raise UserError(
             f"{FLAG} {adapters.rank}: the trunk of --arch {arch} has no linear layers; take a "
-            "transformer or a ConvNeXt, or leave it out and the whole trunk learns."
+            "transformer, or convnext_tiny or a larger one; or leave it out and the whole trunk "
+            "learns."
         )
     peft = _peft()
     pattern = "|".join(map(re.escape, names))

@@ -171,6 +171,7 @@ def test_another_rank_is_another_network(call, tmp_path, capsys):
     "argv, sentence",
     [
         ("--arch resnet18 --lora_rank 2", "the trunk of --arch resnet18 has no linear layers"),
+        ("--arch convnext_atto --lora_rank 2", "take a transformer, or convnext_tiny or a larger"),
         ("--arch local-dir:nowhere", "--arch local-dir:nowhere: timm cannot open it"),
         ("--arch clip:small-vti", "open_clip has no such model; did you mean small-vit"),
         ("--arch test_vit --image_size 40", "the nearest --image_size: 32 or 48"),
