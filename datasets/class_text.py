@@ -93,6 +93,7 @@ def _is_text(value: object) -> bool:
 
 
 def _from_csv(content: str) -> dict[str, tuple[str, ...]]:
+    text_file.require_commas(content)
     reader = csv.DictReader(io.StringIO(content, newline=""))
     rows, columns = list(reader), list(reader.fieldnames or ())
     if not {"class", "text"} <= set(columns):

@@ -53,7 +53,6 @@ OTHER_NAMES = {
 }
 # Labels that tables have where there is none, in lower case.
 MISSING = ("nan", "na", "n/a", "#n/a", "<na>", "nat", "null", "none")
-OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 BETWEEN_NUMBERS = re.compile(r"[\s,;()\[\]]+")
 COORDINATE = re.compile(r"-?[0-9]{1,9}(\.[0-9]*)?")
 Meaning = TypeVar("Meaning")
@@ -140,12 +139,7 @@ def _csv(text: str) -> "pyarrow.Table":
     import pyarrow
     from pyarrow import csv
 
-    header = text.partition("\n")[0]
-    separators = [mark for mark in OTHER_SEPARATORS if "," not in header and mark in header]
-    if separators:
-        raise ValueError(
-            f"its columns are separated by {OTHER_SEPARATORS[separators[0]]}; save it with commas"
-        )
+    text_file.require_commas(text)
     # Nothing is taken for a number: 01 and 1 are two labels, whatever stands around a name.
     texts = csv.ConvertOptions(default_column_type=pyarrow.string())
     newlines = csv.ParseOptions(newlines_in_values=True)

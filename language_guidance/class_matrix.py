@@ -120,7 +120,10 @@ def _of_cells(path: Path) -> _Table:
     separator = SEPARATORS.get(path.suffix.lower())
     if separator is None:
         raise ValueError(f"its name ends in {path.suffix or 'nothing'}")
-    text = io.StringIO(text_file.read_text(path), newline="")
+    content = text_file.read_text(path)
+    if separator == ",":
+        text_file.require_commas(content)
+    text = io.StringIO(content, newline="")
     cells = [row for row in csv.reader(text, delimiter=separator) if any(row)]
     if len(cells) < 2:
         raise ValueError("it has no rows")

@@ -14,6 +14,7 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 LONGEST_MARK = max(len(mark) for mark, _ in MARKS)
 
 
@@ -65,3 +66,11 @@ def lines_of(path: str | Path, errors: str = "strict") -> list[str]:
     # Not by `splitlines`: words of published vectors hold what it takes for an end, as U+0085.
     text = io.StringIO(read_text(path, errors), newline=None)
     return [line.removesuffix("\n") for line in text]
+
+
+def require_commas(text: str) -> None:
+    """Raises ValueError for a table of which the first line is separated by other marks."""
+    header = text.partition("\n")[0]
+    for mark, name in OTHER_SEPARATORS.items():
+        if mark in header and "," not in header:
+            raise ValueError(f"its columns are separated by {name}; save it with commas")

@@ -141,3 +141,10 @@ def test_a_run_s_own_table_is_read_as_it_was_meant(tmp_path):
     rows: list[Row] = [{"class": "-a", "text": "=1+1"}, {"class": "b", "text": "'=c"}]
     (tmp_path / "class_texts.csv").write_text(as_csv(rows))
     assert class_text.read(str(tmp_path / "class_texts.csv")) == {"-a": ("=1+1",), "b": ("'=c",)}
+
+
+@pytest.mark.parametrize("mark, name", [(";", "semicolons"), ("\t", "tabs")])
+def test_other_separators_than_commas_are_told(tmp_path, mark, name):
+    (tmp_path / "a.csv").write_text(f"class{mark}text\na{mark}a red bird, small\n")
+    with pytest.raises(UserError, match=f"separated by {name}; save it with commas"):
+        class_text.read(str(tmp_path / "a.csv"))

@@ -285,3 +285,10 @@ def test_a_column_twice_and_a_number_beyond_single_precision_are_refused(tmp_pat
 def test_similarities_that_tell_no_class_apart_are_told(tmp_path, caplog):
     class_matrix.read(written(tmp_path / "a.csv", table(np.ones((4, 4)).tolist())), CLASSES)
     assert "all similarities are 1, which tells no class apart" in caplog.text
+
+
+def test_semicolons_for_commas_are_told(tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text(csv_of(table()).replace(",", ";"))
+    with pytest.raises(UserError, match="separated by semicolons; save it with commas"):
+        class_matrix.read(str(file), CLASSES)
