@@ -24,7 +24,14 @@ from utilities.paths import expanded, require_readable
 LOG = logging.getLogger(__name__)
 # Words with what joins them inside: St. Bernard's, three-toed, 10.5.
 JOINT = "['\N{RIGHT SINGLE QUOTATION MARK}.-]"
-WORD = re.compile(rf"\w+(?:{JOINT}\w+)*")
+# Signs of vowels, as Hindi writes them behind a letter, and what parts or joins letters of a word.
+SIGNS = "".join(
+    character
+    for character in map(chr, range(0x300, 0x1F000))
+    if unicodedata.category(character).startswith("M")
+)
+LETTER = rf"[\w{SIGNS}\N{{ZERO WIDTH NON-JOINER}}\N{{ZERO WIDTH JOINER}}]"
+WORD = re.compile(rf"\w{LETTER}*(?:{JOINT}{LETTER}+)*")
 JOINTS = re.compile(rf"{JOINT}|_")
 KIND = "vectors"
 

@@ -88,6 +88,13 @@ def test_letters_whose_accents_stand_apart(file):
     assert word_vectors.encode(str(file), [apart]).tolist() == [[2, 1, 2]]
 
 
+@pytest.mark.parametrize("word", ["हिन्दी", "தமிழ்", "می\u200cشود"])
+def test_signs_of_vowels_part_no_word(tmp_path, word):
+    (tmp_path / "words.vec").write_text(f"{word} 1 2\nred 3 4\n", encoding="utf-8")
+    found = word_vectors.encode(str(tmp_path / "words.vec"), [f"{word}, red"])
+    assert found.tolist() == [[2, 3]]
+
+
 def test_underscores_part_words_that_are_not_there_as_one(file, tmp_path):
     assert word_vectors.encode(str(file), ["red_dog", "_red"]).tolist() == [[0.5, 1, 0], [1, 0, 0]]
     (tmp_path / "phrases.txt").write_text("red_dog 7 7\nred 1 1\ndog 3 3\n")
