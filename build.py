@@ -25,7 +25,7 @@ import evaluation
 import language_guidance
 import metrics
 import parameters
-from architectures import EmbeddingNetwork
+from architectures import EmbeddingNetwork, norm_gradients
 from datasampler import BatchSampler
 from datasets import ImageSplit, Splits, cache, decoding, integrity, loading, transforms
 from datasets.transforms import Transforms
@@ -344,6 +344,8 @@ def build_network(
     if not opt.compile:  # which has its own, faster way of frozen norms, but one of more memory
         network.fold_norms(image_size)
     network.to(runtime.device).to(memory_format=runtime.memory_format)
+    if runtime.device.type == "cpu":
+        norm_gradients.see_to(network.batch_norms())
     strength = transforms.Strength(
         opt.crop_scale_min, opt.crop_ratio_min, opt.color_jitter, opt.rand_augment
     )

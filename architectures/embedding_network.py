@@ -11,7 +11,7 @@ from timm.layers import PatchEmbed
 from torch import nn
 from torch.nn.functional import normalize
 
-from architectures import clip_tower, folded_norms, low_rank, norm_gradients, stages, trunks
+from architectures import clip_tower, folded_norms, low_rank, stages, trunks
 from architectures.low_rank import LowRank
 from architectures.trunks import Trunk
 from architectures.weights import FOLDER
@@ -165,7 +165,6 @@ class EmbeddingNetwork(nn.Module):
         self.mean, self.std = config["mean"], config["std"]
         self.fixed: frozenset[str] = frozenset()  # what of the trunk never learns, by name
         self.folded: list[folded_norms.Pair] = []
-        norm_gradients.see_to(self.batch_norms())
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "EmbeddingNetwork":

@@ -48,6 +48,21 @@ def test_frozen_norms_are_folded_unless_compiled(flags, is_folded):
     assert kinds == {is_folded}
 
 
+def test_gradients_of_norms_are_seen_to_on_a_cpu():
+    """`architectures.norm_gradients` says what is wrong with them otherwise."""
+    network, _ = build.build_network(
+        settings("--arch", "test_resnet"), Runtime(), load_weights=False
+    )
+    norm = network.batch_norms()[0]
+    maps = torch.randn(1, norm.num_features, 5, 4, requires_grad=True)
+    towards = torch.randn(5, 4, 1, norm.num_features).permute(2, 3, 0, 1)
+    by_layout = [
+        torch.autograd.grad(norm(maps), maps, gradient)[0]
+        for gradient in (towards, towards.contiguous())
+    ]
+    torch.testing.assert_close(*by_layout)
+
+
 @pytest.mark.parametrize(
     "flags, told",
     [

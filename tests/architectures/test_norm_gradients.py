@@ -42,6 +42,7 @@ def test_a_gradient_of_any_layout_is_that_of_the_same_values(
 def test_one_image_has_the_gradients_that_it_has_beside_another(arch: str) -> None:
     """Frozen norms: what another image adds to the weights' gradients is then its own."""
     network = untrained(f"{arch}_frozen", image_size=224).double()
+    norm_gradients.see_to(network.batch_norms())
     images = torch.randn(2, 3, 224, 224, dtype=torch.float64)
 
     def of_weights(images: torch.Tensor) -> torch.Tensor:
