@@ -119,11 +119,12 @@ def work(study: "Study", runs: "Sequence[Planned]", outcome: "Outcome", flags: F
     from programs.sweeping import online, slurm, standing
     from programs.sweeping.study import notices
 
-    for notice in notices(study):
-        LOG.info("%s", notice)
+    # What acts in a sweep of W&B depends on what it adds, which only its runs know.
     if flags.wandb:
         _write_online(online.files(study, runs), flags)
         return
+    for notice in notices(study):
+        LOG.info("%s", notice)
     finished = {run.label: folder for run in runs if (folder := standing.finished(run))}
     left = [run for run in runs if run.label not in finished]
     if flags.slurm and flags.dry_run:
@@ -192,7 +193,8 @@ def _run_here(study: "Study", left: "Sequence[Planned]", outcome: "Outcome", fla
     from programs.sweeping.local import Pool
 
     if outcome.finished and left:
-        LOG.info("%d runs are finished already.", len(outcome.finished))
+        count = len(outcome.finished)
+        LOG.info("%d of %d runs are finished already.", count, count + len(left))
     on_cpu = all(run.settings.device == "cpu" for run in left)
     gpus = flags.gpus or study.gpus or ([] if on_cpu else machine.gpus())
     Pool(left, machine.slots(flags.jobs or study.jobs, gpus), outcome).work()

@@ -113,7 +113,7 @@ def test_only_those_of_other_settings_run_again(write, compared, tmp_path, capsy
     capsys.readouterr()
     sweep.main([str(tmp_path / "study.yaml")])
     said = capsys.readouterr().err
-    assert "3 runs are finished already" in said and said.count(": started") == 1
+    assert "3 of 4 runs are finished already" in said and said.count(": started") == 1
 
 
 def test_one_failure_stops_no_other(write, compared, capsys):

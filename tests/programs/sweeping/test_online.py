@@ -151,6 +151,15 @@ def test_what_tells_runs_apart_is_not_swept(tmp_path, capsys, rest):
     assert why in capsys.readouterr().err
 
 
+def test_what_acts_by_what_the_sweep_adds_is_not_said_to_be_idle(tmp_path, capsys):
+    (tmp_path / "a.yaml").write_text(
+        "settings: {tags: [x], language_model: bert}\nvariants: {a: }\n"
+        "wandb: {parameters: {language_distill_w: {values: [0, 5]}}}"
+    )
+    assert sweep.main([str(tmp_path / "a.yaml"), "--wandb", "--dry_run"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_dry_run_shows_the_sweep(tmp_path, capsys):
     (tmp_path / "a.yaml").write_text(f"settings: {{save_path: {tmp_path}/r}}\nvariants: {{a: }}")
     assert sweep.main([str(tmp_path / "a.yaml"), "--wandb", "--dry_run"]) == 0
