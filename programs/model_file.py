@@ -242,9 +242,10 @@ def _any_batch() -> dict[str, dict[int, Any]]:
 
 
 def _write_onnx(network: Trained, images: torch.Tensor, file: Path) -> None:
+    """Raises ValueError for a model of one batch size, which the exporter tries in the end."""
     model = Embedder(network.network)
     size = sum(part.numel() * part.element_size() for part in model.state_dict().values())
-    torch.onnx.export(
+    program = torch.onnx.export(
         model,
         (images,),
         file,
@@ -255,6 +256,9 @@ def _write_onnx(network: Trained, images: torch.Tensor, file: Path) -> None:
         dynamic_shapes=_any_batch(),
         external_data=size >= LARGEST_ONNX,
     )
+    shape = program and program.model.graph.inputs[0].shape
+    if not shape or isinstance(shape[0], int):
+        raise ValueError(f"it would take batches of {len(images)} images only")
 
 
 def _open_onnx(file: Path) -> Embed:

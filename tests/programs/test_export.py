@@ -209,6 +209,14 @@ def test_onnx_of_a_real_network_on_real_images(assets, tmp_path, make_checkpoint
     assert "own embeddings of 64 images" in capsys.readouterr().err
 
 
+def test_onnx_of_one_batch_size_is_refused(make_checkpoint, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(model_file, "_any_batch", lambda: None)
+    flags = [str(make_checkpoint("test_resnet")), "--to", str(tmp_path / "exported")]
+    assert export.main(flags) == 2
+    why = "torch cannot export test_resnet (it would take batches of 2 images only)"
+    assert why in capsys.readouterr().err and not (tmp_path / "exported").exists()
+
+
 def test_the_formats_of_the_command_line_are_those_that_can_be_written():
     assert tuple(model_file.FORMATS) == MODEL_FORMATS
 
