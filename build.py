@@ -1039,18 +1039,12 @@ def show_language(
     place = folder / "Language"
     language.clear(place)
     if guidance is None:
-        _remove_if_empty(place)
         return
     place.mkdir(exist_ok=True)
     view = language_view(training, guidance)
     language.write_tables(place, view)
     if not opt.no_figures:
         language.draw(place, view, image_reader(training))
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
 
 
 def write_class_texts(training: ImageSplit, guidance: Guidance | None, folder: Path) -> None:

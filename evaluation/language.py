@@ -83,10 +83,12 @@ def at_even_steps(classes: int, most: int) -> list[int]:
 
 
 def clear(folder: Path) -> None:
-    """Remove what is there of texts that were read before."""
+    """Remove what is there of texts that were read before, and the folder if that was all."""
     for pattern in WRITTEN:
         for file in folder.glob(pattern):
             file.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def write_tables(folder: Path, view: View) -> None:

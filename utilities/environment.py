@@ -3,6 +3,7 @@
 import platform
 import subprocess
 from collections.abc import Iterable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +82,7 @@ def _cpu_model() -> str:
         return platform.processor() or platform.machine()
 
 
+@cache  # of what this process has loaded: asked for by records, checkpoints and boards
 def _git_revision() -> str | None:
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
     try:
