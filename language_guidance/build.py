@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -154,7 +155,8 @@ class _Encoder(NamedTuple):
         Raises:
             UserError: a text whose vector has no direction.
         """
-        of_primers, seconds = zip(*(self._vectors(texts, primer) for primer in self.primers))
+        loaded = self._replace(model=self.model._replace(load=lru_cache(1)(self.model.load)))
+        of_primers, seconds = zip(*(loaded._vectors(texts, primer) for primer in self.primers))
         for vectors in of_primers:
             _require_directions(
                 vectors, texts, may_be_zero=may_lack and not self.model.knows_sentences

@@ -56,7 +56,7 @@ class TokenEncoder:
         encoder: of sentences of any length. limit: of tokens. are_longer: which sentences have
             more of them.
     Attributes:
-        cut: the sentences so far that were not read to their end.
+        cut: the sentences since they were last told that were not read to their end.
     """
 
     def __init__(self, encoder: Encoder, limit: int, are_longer: Callable[[list[str]], list[bool]]):
@@ -143,6 +143,7 @@ def encode(
             encoder.limit,
             textwrap.shorten(encoder.cut[0], 60, placeholder="..."),
         )
+        encoder.cut.clear()  # it may read more, in another primer
     return torch.cat(chunks).clone()  # usable with gradients, unlike a tensor of inference
 
 

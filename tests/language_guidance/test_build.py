@@ -356,6 +356,7 @@ def test_vectors_of_classes(tmp_path):
 def test_several_primers_are_normalised_and_averaged(tmp_path):
     primers = ["see {}", "a drawing of {}", "see {}"]
     guide, *_ = build(tmp_path / "cache", primer=primers)
+    assert Letters.loads == 1  # for all of them
     normalize = torch.nn.functional.normalize
     units = [normalize(vectors_of(["robin", "jay", "owl"], p), dim=1) for p in primers[:2]]
     expected = normalize(units[0] + units[1], dim=1)

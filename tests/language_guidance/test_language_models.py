@@ -358,6 +358,14 @@ def test_texts_that_are_not_read_to_their_end_are_told(request, name, words, cap
     assert "as that of 'cat cat cat" in said and len(said) < 260
 
 
+def test_an_encoder_tells_of_each_primer_its_own(bert, caplog):
+    encoder = language_models.select("bert", str(bert)).load(torch.device("cpu"))
+    model = language_models.LanguageModel("bert", lambda device: encoder)
+    for primer in ("{} {}", "{} cat {}", "{}"):
+        language_models.encode(model, ["cat " * 20], primer, torch.device("cpu"))
+    assert [said.split(" texts")[0] for said in caplog.messages] == ["1 of 1", "1 of 1"]
+
+
 def test_a_sentence_model_reads_as_many_tokens_as_its_file_says(caplog):
     """MiniLM has places for 512 and was made to read 256, as sentence_bert_config.json says."""
     pytest.importorskip(language_models.MINILM_PACKAGE)
