@@ -36,7 +36,7 @@ def with_captions(listing: Listing, path: str) -> Listing:
     if unknown := [name for name in texts if name not in known]:
         raise UserError(
             f"--class_text {path}: the dataset has no class {named(unknown)}; "
-            + hint(unknown, list(known), "its classes are")
+            + hint(unknown, list(known), "names of its classes are")
         )
     if twice := called_twice(texts, [category[:2] for category in listing.categories]):
         raise UserError(
@@ -94,7 +94,7 @@ def _is_text(value: object) -> bool:
 
 def _from_csv(content: str) -> dict[str, tuple[str, ...]]:
     text_file.require_commas(content)
-    reader = csv.DictReader(io.StringIO(content, newline=""))
+    reader = csv.DictReader(io.StringIO(content, newline=""), strict=True)
     rows, columns = list(reader), list(reader.fieldnames or ())
     if not {"class", "text"} <= set(columns):
         raise ValueError("it has no columns class and text")
@@ -104,7 +104,7 @@ def _from_csv(content: str) -> dict[str, tuple[str, ...]]:
         raise ValueError(f"it has several columns {repeated[0]}")
     texts: dict[str, tuple[str, ...]] = {}
     for row in rows:
-        if not row["class"]:
+        if not (row["class"] or "").strip():
             raise ValueError("a row has no class")
         if not (row["text"] or "").strip():
             raise ValueError(f"the row of {row['class']!r} has no text")

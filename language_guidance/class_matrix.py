@@ -124,7 +124,7 @@ def _of_cells(path: Path) -> _Table:
     if separator == ",":
         text_file.require_commas(content)
     text = io.StringIO(content, newline="")
-    cells = [row for row in csv.reader(text, delimiter=separator) if any(row)]
+    cells = [row for row in csv.reader(text, delimiter=separator, strict=True) if any(row)]
     if len(cells) < 2:
         raise ValueError("it has no rows")
     columns = [as_written(name.strip()) for name in cells[0][1:]]

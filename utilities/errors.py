@@ -122,6 +122,10 @@ def reason(error: Exception | str) -> str:
 
 
 def named(things: Sequence[str], shown: int = 3) -> str:
-    """The first few of some things, and how many there are beside them."""
+    """The first few of some things, and how many there are beside them.
+
+    In quotes where spaces, or nothing, would not be seen.
+    """
     others = len(things) - shown
-    return ", ".join(map(str, things[:shown])) + (f" and {others} more" if others > 0 else "")
+    told = [repr(name) if name != name.strip() or not name else name for name in map(str, things)]
+    return ", ".join(told[:shown]) + (f" and {others} more" if others > 0 else "")

@@ -135,6 +135,12 @@ def require_model(wanted: OpenClip) -> None:
     arch, known = wanted.arch, open_clip.list_models()
     if arch in known or wanted.knows_itself:
         return
+    place = f"{arch}/{wanted.tag}"
+    if not arch or Path(expanded(place)).exists():
+        raise UserError(
+            f"{wanted.flag} clip:{place} has no model before the path to its weights; write "
+            f"clip:<model>/{place}, such as clip:ViT-B-32/{place}."
+        )
     nearest = difflib.get_close_matches(arch, known, n=4)
     hint = f"did you mean {', '.join(nearest)}" if nearest else "open_clip.list_models() has all"
     raise UserError(f"{wanted.flag} clip:{arch}: open_clip has no such model; {hint}.")

@@ -81,7 +81,11 @@ def test_without_a_file_the_names_are_read(source):
     [
         (
             {"Black footed Albatross": "x", "Crested Auklet": "y", "Eagle": "z"},
-            ["no class Eagle", "001.Black_footed_Albatross"],
+            ["no class Eagle; names of its classes are 001.Black_footed_Albatross"],
+        ),
+        (
+            {"Black footed Albatross ": "x", " Crested Auklet": "y"},
+            ["no class 'Black footed Albatross ', ' Crested Auklet'"],
         ),
         (
             {"Black footed Albatross": "x", "Crestd Auklet": "y"},
@@ -119,6 +123,10 @@ def test_unknown_and_missing_classes_are_named(source, tmp_path, content, parts)
         ("a.csv", ""),
         ("a.csv", "class,text\na,\n"),
         ("a.csv", "class,text\n,b\n"),
+        ("a.csv", "class,text\n ,b\n"),
+        ("a.csv", "text,class\nb\n"),
+        ("a.csv", 'class,text\na,"b\nc,d\n'),
+        ("a.csv", 'class,text\na,"b" c\n'),
         ("a.csv", "class,text\na\n"),
         ("a.json", b"\xff\xfe\x00"),
         ("a.json", "[" * 5000),

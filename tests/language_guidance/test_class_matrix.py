@@ -148,6 +148,12 @@ def test_tables_of_another_form(tmp_path, rows, part):
     assert part in str(error.value) and "expected is a .csv" in str(error.value)
 
 
+def test_a_quote_without_its_end_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text(',a,b\na,1,"2\nb,2,1\n')
+    with pytest.raises(UserError, match="cannot be read .unexpected end of data"):
+        class_matrix.read(str(tmp_path / "a.csv"), [("a", "a"), ("b", "b")])
+
+
 def test_arrays_and_files_of_another_form(tmp_path):
     wide = as_array(tmp_path / "a.npy", names=NAMES[:3])
     (tmp_path / "b.npy").write_bytes(b"no array")

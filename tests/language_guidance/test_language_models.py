@@ -264,6 +264,15 @@ def test_weights_that_come_with_the_name_are_named_as_they_were_given(tmp_path, 
         encode(f"{name}{place}", ["dog"])
 
 
+@pytest.mark.parametrize("name", ["gone.pt", "weights.pt"])
+def test_clip_weights_without_their_model_are_told_apart(tmp_path, monkeypatch, name):
+    (tmp_path / "weights.pt").write_text("no weights")
+    monkeypatch.chdir(tmp_path.parent)
+    for place in (tmp_path / name, f"{tmp_path.name}/weights.pt"):
+        with pytest.raises(UserError, match=rf"clip:{place} has no .* clip:<model>/{place},"):
+            language_models.select(f"clip:{place}")
+
+
 @pytest.mark.parametrize("name", ["hf:", "clip:ViT-B-32/"])
 def test_weights_at_two_places_are_refused(tmp_path, name):
     named, given = tmp_path / "named", tmp_path / "given"
