@@ -66,7 +66,7 @@ def parse(argv: list[str] | None) -> Flags:
     flags.settings, problems = _examined(words)
     if not problems and flags.against:
         _, problems = _examined([*words, "--language_model", flags.against])
-        problems = [problem.replace("--language_model", "--against") for problem in problems]
+        problems = [_of_against(problem) for problem in problems]
         if flags.against == flags.settings.language_model:
             problems.append(f"--against {flags.against} is the --language_model itself.")
     if problems:
@@ -84,6 +84,13 @@ def _examined(words: list[str]) -> tuple[parameters.Settings, list[str]]:
     return settings, problems
 
 
+def _of_against(problem: str) -> str:
+    """A message on the model of --against, whose weights lie at its own name or nowhere."""
+    places = "--against hf:PATH or clip:<model>/PATH"
+    problem = problem.replace("--language_weights PATH", places)
+    return problem.replace("--language_model", "--against")
+
+
 def run(flags: Flags) -> None:
     """Read the data, encode, and show."""
     import build
@@ -97,9 +104,7 @@ def run(flags: Flags) -> None:
     view = build.language_view(training, guidance)
     matrices = {settings.language_model: view.similarities}
     if flags.against:
-        of_other = {"language_model": flags.against, "language_weights": None}
-        other = parameters.Settings(vars(settings) | of_other)
-        others = _guidance(other, training, runtime)
+        others = _guidance_against(flags.against, settings, training, runtime)
         matrices = {flags.against: build.language_view(training, others).similarities} | matrices
     folder = _made(flags.to, settings)
     build.write_class_texts(training, guidance, folder)
@@ -124,6 +129,16 @@ def _guidance(
     if guidance is None:
         raise ValueError("A run without a weight of guidance has none.")
     return guidance
+
+
+def _guidance_against(
+    model: str, settings: parameters.Settings, training: "ImageSplit", runtime: "Runtime"
+) -> "Guidance":
+    of_other = {"language_model": model, "language_weights": None}
+    try:
+        return _guidance(parameters.Settings(vars(settings) | of_other), training, runtime)
+    except UserError as error:
+        raise UserError(_of_against(str(error))) from error
 
 
 def _require_free(folder: Path | None) -> None:

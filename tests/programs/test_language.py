@@ -128,6 +128,20 @@ def test_classes_of_equal_texts_are_equally_near():
     assert agreement(rounded, 1 + 0.1 * (rounded - similarities)).correlation == 0
 
 
+def test_what_the_other_model_lacks_is_said_of_its_own_flag(words, tmp_path, capsys):
+    file = tmp_path / "a.csv"
+    file.write_text(",Auklet\nAuklet,1\n")
+    assert language.main([*words, "--to", str(tmp_path / "a"), "--against", f"matrix:{file}"]) == 2
+    said = capsys.readouterr().err
+    assert f"--against matrix:{file} has no row of the training class" in said
+    assert "--language_model" not in said and not (tmp_path / "a").exists()
+
+
+def test_weights_of_the_other_model_are_given_with_its_name():
+    said = language._of_against("pass it with --language_weights PATH (a folder), or use")
+    assert said == "pass it with --against hf:PATH or clip:<model>/PATH (a folder), or use"
+
+
 def test_agreement_against_loops():
     random = torch.Generator().manual_seed(0)
     vectors = torch.nn.functional.normalize(torch.randn(9, 4, generator=random), dim=1)
