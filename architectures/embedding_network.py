@@ -139,7 +139,8 @@ class EmbeddingNetwork(nn.Module):
         embed_dim: D of the embeddings.
         frozen: keep BatchNorm in evaluation mode, so that neither its statistics move nor the batch
             enters them. Its scale and shift still learn, as in the paper.
-        double: add max pooling to the trunk's own pooling.
+        double: add max pooling to the trunk's own pooling. Layers that a trunk has before its
+            pooling (VGG, `efficientvit_b0`) see the maximum of the map, not the map.
         unit_norm: L2-normalise the embeddings.
         adapted: of the trunk only low-rank adapters learn; BatchNorm is in evaluation mode.
     """
