@@ -897,6 +897,8 @@ def _optimiser_summary(learner: Learner) -> dict[str, str]:
     """A line for each group of the optimiser: its learning rate as it is now, and its decay."""
     return {
         f"  {group['name']}": f"lr {group['lr']:g}, decay {group['weight_decay']:g}"
+        if any(weights.requires_grad for weights in group["params"])
+        else "does not learn"
         for group in learner.optimizer.param_groups
     }
 

@@ -30,7 +30,11 @@ RECIPES = {
         f"{VIT} --loss contrastive --batch_mining semihard --xbm_size 20 --xbm_start 1 "
         "--micro_batch 5 --layer_decay 0.7 --freeze_until blocks.3 --rand_augment 9 "
         "--interpolation bicubic",
-        ["memory of 20 embeddings (0.0 MB)", "trunk layer 1 of 7 lr 0.000117649"],
+        [
+            "memory of 20 embeddings (0.0 MB)",
+            "trunk layer 1 of 7 does not learn",
+            "trunk layer 6 of 7 lr 0.0007, decay",
+        ],
     ),
 }
 
