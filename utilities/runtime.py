@@ -119,7 +119,8 @@ class Runtime:
 
     def describe(self) -> str:
         """The device by its name, with the threads of a CPU, the number format and the layout."""
-        where = f"CPU ({torch.get_num_threads()} threads)"
+        threads = torch.get_num_threads()
+        where = f"CPU ({threads} {'thread' if threads == 1 else 'threads'})"
         if self.device.type == "cuda":
             where = torch.cuda.get_device_name(self.device)
         layout = ", channels_last" if self.channels_last else ""

@@ -13,6 +13,12 @@ TRIM, MMAP = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
 ROWS = torch.arange(12, dtype=torch.float64).reshape(6, 2)
 
 
+@pytest.mark.parametrize(("threads", "said"), [(1, "CPU (1 thread), fp32"), (2, "CPU (2 threads)")])
+def test_a_device_is_described(monkeypatch, threads, said):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert Runtime().describe().startswith(said)
+
+
 def test_one_process_gathers_its_own_rows():
     assert Runtime().gather(ROWS, 6) is ROWS and Runtime().is_main
 
