@@ -68,7 +68,8 @@ def parse(argv: list[str] | None) -> Flags:
     parser.add_argument(
         "--push",
         metavar="USER/NAME",
-        help="Upload the folder of --format hub to that repository of the Hugging Face hub.",
+        help="Upload the files of --format hub, and no others of --to, to that repository of the "
+        "Hugging Face hub.",
     )
     flags = parser.parse_args(argv, Flags())
     for flag, given in {"--push": flags.push, "--license": flags.license}.items():

@@ -17,7 +17,7 @@ import architectures
 from architectures import weights
 from datasets import transforms
 from programs import usage
-from programs.constants import TOLERANCE
+from programs.constants import PREPROCESSING, TOLERANCE
 from programs.results import runs
 from programs.results.runs import Run
 from programs.results.settings import guidance_in_words
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 CONFIGURATION = "config.json"
 CARD = "README.md"
+PUSHED = [WEIGHTS, CONFIGURATION, CARD, PREPROCESSING]
 TOKEN_HELP = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -90,16 +91,18 @@ def timm_model(network: "Trained", example: torch.Tensor) -> nn.Module:
 
 
 def push(folder: Path, repository: str) -> str:
-    """Upload the folder to a repository of the hub; returns its address.
+    """Upload what an export wrote to a repository of the hub; returns its address.
 
-    Raises UserError where that is refused.
+    Whatever else lies in the folder stays here. Raises UserError where that is refused.
     """
     from huggingface_hub import HfApi
 
     hub = HfApi()
     try:
         hub.create_repo(repository, exist_ok=True)
-        uploaded = hub.upload_folder(repo_id=repository, folder_path=str(folder))
+        uploaded = hub.upload_folder(
+            repo_id=repository, folder_path=str(folder), allow_patterns=PUSHED
+        )
     except Exception as error:  # the hub client raises types of its own
         raise UserError(
             f"--push {repository} failed ({reason(error)}); the folder {folder} is whole. Check "

@@ -389,30 +389,38 @@ def test_a_head_that_timm_does_not_have_is_refused(make_checkpoint, tmp_path, ca
 class Hub:
     """The hub's client as far as it is used."""
 
-    pushed: ClassVar[list[tuple[str, str]]] = []
+    pushed: ClassVar[list[tuple[str, list[str]]]] = []
 
     def create_repo(self, repository: str, *, exist_ok: bool) -> None:
         if repository == "nobody/x":
             raise OSError("403 Forbidden")
 
-    def upload_folder(self, *, repo_id: str, folder_path: str) -> str:
-        self.pushed.append((repo_id, folder_path))
+    def upload_folder(self, *, repo_id: str, folder_path: str, allow_patterns: list[str]) -> str:
+        from huggingface_hub.utils import filter_repo_objects
+
+        names = [path.name for path in Path(folder_path).iterdir()]
+        uploaded = sorted(filter_repo_objects(names, allow_patterns=allow_patterns))
+        self.pushed.append((repo_id, uploaded))
         return f"https://hub/{repo_id}"
 
 
-def test_pushing(run_folder, tmp_path, capsys, monkeypatch):
+def test_pushing(make_checkpoint, tmp_path, capsys, monkeypatch):
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     monkeypatch.setattr(Hub, "pushed", [])
     target = tmp_path / "folder"
-    command = [str(run_folder), "--to", str(target), "--format", "hub", "--push"]
+    checkpoint = str(make_checkpoint("test_resnet_normalize"))
+    command = [checkpoint, "--to", str(target), "--format", "hub", "--push"]
     assert export.main([*command, "me/x"]) == 2 and not target.exists()
     assert "--push me/x needs a token" in capsys.readouterr().err
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "secret")
+    target.mkdir()
+    (target / "private.txt").write_text("not of the export")
     assert export.main([*command, "me/x"]) == 0
-    assert Hub.pushed == [("me/x", str(target))]
+    written = ["README.md", "config.json", "model.safetensors", "preprocessing.json"]
+    assert Hub.pushed == [("me/x", written)]
     assert "Uploaded: https://hub/me/x" in capsys.readouterr().err
     assert export.main([*command, "nobody/x"]) == 2
     assert "--push nobody/x failed (403 Forbidden)" in capsys.readouterr().err
