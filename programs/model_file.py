@@ -116,8 +116,8 @@ def _require_free(folder: Path, made: Format, texts: Collection[str], checkpoint
         names -= names if of_format == made.file else {made.file, PREPROCESSING}
     if there := sorted(name for name in names if (folder / name).exists()):
         raise UserError(
-            f"--to {folder} holds {named(there)} already, which no export of this checkpoint "
-            "made; name another folder, or move them away."
+            f"--to {folder} holds {named(there)} already, and nothing there says that they are an "
+            "export of this checkpoint in this format; name another folder, or move them away."
         )
 
 

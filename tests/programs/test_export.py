@@ -187,8 +187,20 @@ def test_files_of_something_else_are_not_replaced(make_checkpoint, instant, tmp_
     assert f"--to {target} holds README.md already" in capsys.readouterr().err
     other = str(make_checkpoint("test_resnet_normalize", embed_dim=5))
     assert export.main([other, *command, "torch"]) == 2
-    assert "holds model.pt2, preprocessing.json already, which no" in capsys.readouterr().err
+    assert "holds model.pt2, preprocessing.json already, and nothing" in capsys.readouterr().err
     assert (target / "README.md").read_text() == "mine"
+
+
+def test_what_an_export_in_another_format_made_is_not_said_to_be_of_another_checkpoint(
+    make_checkpoint, instant, tmp_path, capsys
+):
+    instant(1)
+    command = [str(make_checkpoint("test_resnet_normalize")), "--to", str(tmp_path / "exported")]
+    assert export.main([*command, "--format", "hub"]) == 0
+    assert export.main([*command, "--format", "torch"]) == 0
+    assert export.main([*command, "--format", "hub"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "already, and nothing there says that they are an export of this checkpoint in" in said
 
 
 def test_onnx_of_a_real_network_on_real_images(assets, tmp_path, make_checkpoint, capsys):
