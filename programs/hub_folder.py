@@ -141,7 +141,7 @@ def card(checkpoint: Path, network: "Trained", licence: str) -> str:
         f"each other.{_training(settings)}",
         _usage(network),
         _numbers(run) if run else "",
-        _provenance(run, licence),
+        _provenance(run, network.stage, licence),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -271,8 +271,12 @@ def _numbers(run: Run) -> str:
     return "\n".join([title, "", *header, *rows])
 
 
-def _provenance(run: Run | None, licence: str) -> str:
-    lines = [f"- Made by language-guided deep metric learning, version {VERSION}."]
+def _provenance(run: Run | None, stage: str, licence: str) -> str:
+    """Results are of the run, of which the checkpoint may be of any epoch: it says which."""
+    lines = [
+        f"- Made by language-guided deep metric learning, version {VERSION}.",
+        f"- Weights: those {stage}.",
+    ]
     if run:
         counts = run.counts.get("Train", {}).items()
         data = ", ".join([run.dataset, *(f"{number} {what}" for what, number in counts)])

@@ -51,6 +51,7 @@ class Trained:
     Attributes:
         network: in evaluation mode, on the runtime's device. transform: how it sees images.
         settings: of the run. identity: a digest that two checkpoints share if they embed alike.
+        stage: how far it had been trained, "after 2 epochs".
     """
 
     network: EmbeddingNetwork
@@ -58,6 +59,7 @@ class Trained:
     settings: dict
     identity: str
     runtime: Runtime
+    stage: str
 
     def embed(
         self,
@@ -188,7 +190,8 @@ def load(
         augmentation, image_size, network.mean, network.std, settings["interpolation"]
     )
     network.to(runtime.device).eval()
-    return Trained(network, transform, settings, _identity(checkpoint, settings), runtime)
+    identity = _identity(checkpoint, settings)
+    return Trained(network, transform, settings, identity, runtime, checkpoint.stage())
 
 
 def _network(path: Path, settings: dict[str, Any]) -> EmbeddingNetwork:

@@ -377,6 +377,15 @@ def test_timm_alone_opens_the_folder_and_prepares_images(run_folder, photos, tmp
     assert np.abs(found - expected).max() <= 2e-2 * np.abs(expected).max()
 
 
+def test_the_card_says_of_which_epoch_the_weights_are(make_checkpoint, tmp_path):
+    """A run's results stand there, too, and are not all of the checkpoint that is exported."""
+    state = torch.load(make_checkpoint("test_resnet_normalize"), weights_only=True)
+    torch.save(state | {"epoch": 3}, tmp_path / "of_epoch_4.pth.tar")
+    network = trained.load(tmp_path / "of_epoch_4.pth.tar", "cpu")
+    card = hub_folder.card(tmp_path / "of_epoch_4.pth.tar", network, "other")
+    assert "- Weights: those after 4 epochs." in card.splitlines()
+
+
 @pytest.mark.parametrize("augmentation", ["base", "big"])
 def test_timm_resizes_to_the_short_side_of_every_size(augmentation):
     from timm.data.transforms_factory import transforms_imagenet_eval
