@@ -62,8 +62,8 @@ class Checkpoint(NamedTuple):
 
     def stage(self) -> str:
         """How much training it holds, e.g. "after 2 epochs and 5 steps"."""
-        steps = f" and {self.steps():,} steps" if self.within else ""
-        return f"after {self.epoch + 1} epochs{steps}"
+        done, steps = self.epoch + 1, f" and {self.steps():,} steps" if self.within else ""
+        return f"after {done} epoch{'' if done == 1 else 's'}{steps}"
 
     @property
     def has_steps_left(self) -> bool:
