@@ -3042,17 +3042,14 @@ def _model_that_is_not_there(opt: argparse.Namespace) -> list[str]:
     kind, _, source = opt.language_model.partition(":")
     if source.startswith("~") and os.path.expanduser(source).startswith("~"):
         return [f"--language_model {kind}:{without_home(source)}"]
-    reads = {"vectors": _reads_texts, "matrix": _is_guided_by_texts, "hf": _reads_texts}
+    reads = {"vectors": _reads_texts, "matrix": _is_guided_by_texts}
     return _absent_model(opt) if kind in reads and reads[kind](opt) else []
 
 
 def _absent_model(opt: argparse.Namespace) -> list[str]:
-    """That there is no such file or folder, of a model which is one."""
+    """That there is no such file, of a model which is one."""
     kind, _, source = opt.language_model.partition(":")
     path = os.path.expanduser(source)
-    is_place = os.path.isabs(path) or source.startswith(("./", "../")) or source.count("/") > 1
-    if kind == "hf" and is_place and not os.path.exists(path):  # no repository is called so
-        return [f"--language_model hf:{abridged(source)}: {absent(path, 'folder')}"]
     if not source or kind not in ("vectors", "matrix") or os.path.isfile(path):
         return []
     return [f"--language_model {kind}:{abridged(source)}: {absent(path)}"]

@@ -30,6 +30,7 @@ from utilities.fingerprint import differences
 
 LOG = logging.getLogger("programs.search")
 QUERIES_AT_ONCE = 64
+AS_IT_WAS = "%s: the index is searched as it was made."
 FEW_SHARDED = 2**18  # rows of shards that are searched in memory
 
 
@@ -230,8 +231,10 @@ def _read(file: Path, network: Trained, flag: str) -> ImageIndex:
 
 
 def _read_shards(folder: Path, network: Trained) -> ImageIndex:
-    rows, source, _ = shards.read(folder, "--index")
+    rows, source, origin = shards.read(folder, "--index")
     _require_of(network, source, (len(rows), rows.dimension), f"--index {folder}")
+    if origin.precision != network.runtime.precision:
+        LOG.info(AS_IT_WAS, f"{folder} was made with --precision {origin.precision}")
     return ImageIndex(rows, source, folder)
 
 
@@ -275,7 +278,7 @@ def _tell_of_changes(network: Trained, source: Source, saved: Path) -> None:
     except UserError as error:
         why = str(error).removesuffix(".")
     if why:
-        LOG.info("%s: the index is searched as it was made.", why)
+        LOG.info(AS_IT_WAS, why)
 
 
 def _why_not_current(

@@ -1253,11 +1253,6 @@ GUIDED = ["--language_distill_w", "1"]
             "--evaluation_metrics semantic_consistency reads texts, and --language_model matrix:",
         ),
         ([*GUIDED, "--language_model", "matrix:no.csv"], "matrix:no.csv: there is no such file."),
-        ([*GUIDED, "--language_model", "hf:./no"], "hf:./no: there is no such folder."),
-        (
-            [*GUIDED, "--language_model", "hf:tests/no/a"],
-            "no such folder; the path leads no further",
-        ),
         ([*GUIDED, "--language_model", "matrix:"], "--language_model matrix: is not known"),
         (
             [*GUIDED, "--language_pseudoclass", "--language_pseudoclass_arch", "clip:ViT-B-32/x"],

@@ -9,6 +9,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from utilities import signals
+
 LOG = logging.getLogger(__name__)
 COLUMNS, ROWS = 80, 24  # of a terminal that does not say
 INTERVAL = 60.0  # seconds between two lines
@@ -33,10 +35,11 @@ def progress(things: Iterable | None, title: str, **options: Any) -> tqdm:
         things: counted as they are taken; None where `update` is called.
         options: of tqdm: total, initial, unit, delay.
     """
-    if _Terminal.has_bars and sys.stderr.isatty():
-        room: dict[str, Any] = options | _room(sys.stderr)
-        return tqdm(things, desc=title, leave=False, **room)
-    return _Lines(things, title, **options)
+    with signals.held():  # of a bar that is half made, `__del__` of tqdm shows a traceback
+        if _Terminal.has_bars and sys.stderr.isatty():
+            room: dict[str, Any] = options | _room(sys.stderr)
+            return tqdm(things, desc=title, leave=False, **room)
+        return _Lines(things, title, **options)
 
 
 def _room(terminal: TextIO) -> dict[str, int]:

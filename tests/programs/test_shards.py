@@ -11,7 +11,7 @@ import by_hand
 import numpy as np
 import pytest
 
-from programs import embed, shards
+from programs import embed, search, shards
 from programs.embedding_file import Source
 from programs.trained import Trained
 from utilities.errors import UserError
@@ -120,6 +120,18 @@ def test_a_beginning_without_a_plan_begins_again(call, tmp_path, monkeypatch):
     assert call()[0] == 130
     monkeypatch.setattr(shards, "_put", put)
     assert call()[0] == 0
+
+
+@pytest.mark.parametrize("precision, is_told", [("fp32", False), ("bf16", True)])
+def test_a_search_tells_of_another_precision(
+    call, run_folder, photos, tmp_path, capsys, precision, is_told
+):
+    assert call("--precision", precision)[0] == 0
+    query = next(photos.rglob("Dove_3.png"))
+    asked = ["--index", str(tmp_path / "gallery"), "--query", str(query), *QUICK]
+    assert search.main([str(run_folder), *asked]) == 0
+    told = f"{tmp_path / 'gallery'} was made with --precision {precision}: the index is searched"
+    assert (told in capsys.readouterr().err) == is_told
 
 
 def test_another_origin_is_refused(call, photos, make_checkpoint, tmp_path, monkeypatch):

@@ -4,12 +4,13 @@ import io
 import logging
 import os
 import pty
+import signal
 import sys
 
 import pytest
 
 from utilities import progress as module
-from utilities import report
+from utilities import report, signals
 from utilities.progress import progress
 
 
@@ -25,6 +26,22 @@ def test_short_work_says_nothing(caplog, capsys):
             bar.update()
             bar.update()
     assert caplog.text == "" and capsys.readouterr() == ("", "")
+
+
+def test_a_signal_while_a_bar_is_made(monkeypatch):
+    """Of a bar without its place tqdm's `__del__` would say that it has none."""
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    place = module.tqdm._get_free_pos
+
+    def told_to_stop(cls, instance):
+        os.kill(os.getpid(), signal.SIGINT)
+        return place(instance)
+
+    monkeypatch.setattr(module.tqdm, "_get_free_pos", classmethod(told_to_stop))
+    with signals.answered(), pytest.raises(KeyboardInterrupt):
+        progress([1], "Work")
+    assert not unraisable
 
 
 def test_long_work_says_lines(caplog, capsys, every_step_is_due):
