@@ -564,7 +564,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_resume(birds, tmp_path):
         (["--use_tv_split", "--tv_split_perc", "0.5"], ["--tv_split_perc"]),
         (
             ["--language_distill_w", "1", "--language_model", "hf:/nowhere/model"],
-            ["/nowhere/model", "--language_weights"],
+            ["language model /nowhere/model is not there: ", "--language_weights"],
         ),
     ],
 )
