@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -32,6 +34,7 @@ WEIGHTS = "model.safetensors"
 CONFIGURATION = "config.json"
 CARD = "README.md"
 PUSHED = [WEIGHTS, CONFIGURATION, CARD, PREPROCESSING]
+FOLDERS = re.compile(r"(?:^|(?<=[=:/]))(?:~[^/]*)?/(?:[^/]+/)*(?!$)")  # also behind flag= or clip:
 TOKEN_HELP = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -122,11 +125,16 @@ def require_token(repository: str) -> None:
 def card(checkpoint: Path, network: "Trained", licence: str) -> str:
     """The model card: what it is, how it is used, on what it was trained, what it reaches.
 
+    It is for others: of places on this machine it has the last names alone.
+
     Args:
         checkpoint: beside which a finished run has its results, told as far as they can be read.
         licence: an identifier of the hub, such as apache-2.0.
     """
-    settings = network.settings
+    shown = {
+        name: FOLDERS.sub(".../", value) if isinstance(value, str) else value
+        for name, value in network.settings.items()
+    }
     run = _finished_run(checkpoint.parent)
     header = {
         "library_name": "timm",
@@ -136,9 +144,9 @@ def card(checkpoint: Path, network: "Trained", licence: str) -> str:
     }
     parts = [
         f"---\n{yaml.safe_dump(header, sort_keys=False)}---",
-        f"# {_title(settings)}",
-        f"Embeds images in {settings['embed_dim']} dimensions, in which images of a class lie near "
-        f"each other.{_training(settings)}",
+        f"# {_title(shown)}",
+        f"Embeds images in {shown['embed_dim']} dimensions, in which images of a class lie near "
+        f"each other.{_training(shown)}",
         _usage(network),
         _numbers(run) if run else "",
         _provenance(run, network.stage, licence),
@@ -282,9 +290,18 @@ def _provenance(run: Run | None, stage: str, licence: str) -> str:
         data = ", ".join([run.dataset, *(f"{number} {what}" for what, number in counts)])
         lines.append(f"- Training data: {in_markdown(data)}.")
         if command := run.facts.get("command"):
-            lines.append(f"- Command: {as_code(command)}")
+            lines.append(f"- Command: {as_code(without_folders(str(command)))}")
     lines.append(
         f"- Licence: {in_markdown(licence)}. Weights of the trunk and images of the training data "
         "may have terms of their own."
     )
     return "\n".join(["## Where it comes from", "", *lines])
+
+
+def without_folders(command: str) -> str:
+    """A command to show to others: of places on this machine the last names alone."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # no run has written it so
+        words = command.split()
+    return shlex.join(FOLDERS.sub(".../", word) for word in words)

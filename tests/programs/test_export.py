@@ -260,7 +260,9 @@ def test_a_folder_of_the_hub_tells_of_its_run(run_folder, tmp_path, capsys):
     results = json.loads((run_folder / "results.json").read_text())
     best = results["metrics"]["Test"]["embeds_e_recall: e_recall@1"]["best"]
     assert card.startswith("---\nlibrary_name: timm\n") and "license: apache-2.0" in card
-    assert f"| {best:.4f} (" in card and results["command"] in card
+    assert f"| {best:.4f} (" in card
+    assert hub_folder.without_folders(results["command"]) in card and str(tmp_path) not in card
+    assert results["settings"]["save_path"] not in card
     assert "guided by class names through minilm" in card and "- Training data: birds," in card
 
 
@@ -382,8 +384,31 @@ def test_the_card_says_of_which_epoch_the_weights_are(make_checkpoint, tmp_path)
     state = torch.load(make_checkpoint("test_resnet_normalize"), weights_only=True)
     torch.save(state | {"epoch": 3}, tmp_path / "of_epoch_4.pth.tar")
     network = trained.load(tmp_path / "of_epoch_4.pth.tar", "cpu")
+    guided = {"language_distill_w": 1.0, "language_model": "vectors:/home/me/b.npy"}
+    network.settings.update(guided, loss="margin")
     card = hub_folder.card(tmp_path / "of_epoch_4.pth.tar", network, "other")
     assert "- Weights: those after 4 epochs." in card.splitlines()
+    assert "vectors:.../b.npy" in card and "/home" not in card
+
+
+@pytest.mark.parametrize(
+    "given, shown",
+    [
+        ("--source_path /home/me/photos --bs 8", "--source_path .../photos --bs 8"),
+        ("--save_path=~/runs", "--save_path=.../runs"),
+        ("--source_path '/home/my photos/b c.csv'", "--source_path '.../b c.csv'"),
+        ("--language_model vectors:/a/b.npy", "--language_model vectors:.../b.npy"),
+        ("--arch clip:ViT-B-32//a/b.pt", "--arch clip:ViT-B-32/.../b.pt"),
+        (
+            "--language_model hf:org/name --notes 'a / b'",
+            "--language_model hf:org/name --notes 'a / b'",
+        ),
+        ("--source_path data/birds", "--source_path data/birds"),
+        ("--notes it's", """--notes 'it'"'"'s'"""),
+    ],
+)
+def test_the_card_names_no_folders_of_the_machine(given, shown):
+    assert hub_folder.without_folders(f"python main.py {given}") == f"python main.py {shown}"
 
 
 @pytest.mark.parametrize("augmentation", ["base", "big"])
