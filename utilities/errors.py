@@ -127,5 +127,6 @@ def named(things: Sequence[str], shown: int = 3) -> str:
     In quotes where spaces, or nothing, would not be seen.
     """
     others = len(things) - shown
-    told = [repr(name) if name != name.strip() or not name else name for name in map(str, things)]
-    return ", ".join(told[:shown]) + (f" and {others} more" if others > 0 else "")
+    names = map(str, things[:shown])
+    told = [name if name and name == name.strip() else repr(name) for name in names]
+    return ", ".join(told) + (f" and {others} more" if others > 0 else "")
