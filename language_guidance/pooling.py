@@ -7,21 +7,30 @@ models as their pooling file says, decoders by the last token, everything else b
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.functional import normalize
 
 # (states [T, L, E], mask [T, L] of tokens that are none of padding) -> [T, E]
 Pooling = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 MODULES = "modules.json"  # of a sentence model: its parts, one after the other
-LENGTHS = "sentence_bert_config.json"
-POOLING_KINDS = {
+# Any of these says how a sentence model takes its texts, whatever trunk it has.
+READING = [
+    f"sentence_{trunk}_config.json"
+    for trunk in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+]
+POOLING_KINDS = {"cls": "cls", "max": "max", "mean": "mean", "lasttoken": "last"}
+# As older files switch them on, in the order in which their results then stand side by side.
+POOLING_SWITCHES = {
     "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
     "pooling_mode_max_tokens": "max",
-    "pooling_mode_lasttoken": "last",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "lasttoken",
 }
+# What a dense layer reads and writes, where its file does not say it.
+VECTOR = "sentence_embedding"
 
 
 def mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -66,6 +75,25 @@ def kind_of(model_type: str, architectures: list[str] | None) -> str:
     return "last" if model_type in decoders or is_decoder else "mean"
 
 
+class Reading(NamedTuple):
+    """How a sentence model takes its texts.
+
+    Attributes:
+        limit: of the tokens of a text; None where it does not say. in_lower_case: whether it sees
+            no capital letters, whatever its tokenizer knows.
+    """
+
+    limit: int | None = None
+    in_lower_case: bool = False
+
+
+class UnitLength(nn.Module):
+    """Vectors [T, E] -> their directions."""
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        return normalize(vectors, dim=1)
+
+
 class SentenceHead(nn.Module):
     """What the files of a sentence model put on top of the token states: pooling, dense layers."""
 
@@ -89,41 +117,58 @@ def sentence_head(find: Callable[[str], Path | None]) -> SentenceHead | None:
     listed = find(MODULES)
     if listed is None:
         return None
-    kinds, layers = [], []
+    kinds: list[str] = []
+    layers: list[nn.Module] = []
     for part in json.loads(listed.read_text()):
         name, folder = part["type"].rpartition(".")[2], part["path"]
         if name == "Pooling":
             kinds = _kinds(_json(find, f"{folder}/config.json"))
         elif name == "Dense":
             layers.append(_dense(find, folder))
-        elif name not in ("Transformer", "Normalize"):  # guidance normalises
+        elif name == "Normalize":
+            layers.append(UnitLength())
+        elif name != "Transformer":
             raise ValueError(f"{MODULES} asks for a part {name}, which is not known here")
+    if layers and isinstance(layers[-1], UnitLength):
+        layers.pop()  # guidance normalises
     return SentenceHead(kinds or ["mean"], layers)
 
 
-def token_limit(find: Callable[[str], Path | None]) -> int | None:
-    """How many tokens of a text a sentence model was made to read; None where it does not say."""
-    return (_json(find, LENGTHS) if find(LENGTHS) else {}).get("max_seq_length")
+def reading(find: Callable[[str], Path | None]) -> Reading:
+    """How the model's own files say that it takes its texts."""
+    name = next(filter(find, READING), None)
+    config = _json(find, name) if name else {}
+    return Reading(config.get("max_seq_length"), bool(config.get("do_lower_case")))
 
 
 def _kinds(config: Mapping[str, Any]) -> list[str]:
     """The poolings that are on, in the order in which their results stand side by side."""
-    unknown = [
+    modes = config.get("pooling_mode") or _switched_on(config)
+    modes = [modes] if isinstance(modes, str) else modes
+    if unknown := [mode for mode in modes if mode not in POOLING_KINDS]:
+        raise ValueError(f"a pooling {unknown[0]} is not known here")
+    return [POOLING_KINDS[mode] for mode in modes]
+
+
+def _switched_on(config: Mapping[str, Any]) -> list[str]:
+    """The modes of an older file; of one that is not known its switch."""
+    known = [mode for name, mode in POOLING_SWITCHES.items() if config.get(name)]
+    return known + [
         name
         for name, is_on in config.items()
-        if name.startswith("pooling_mode_") and is_on is True and name not in POOLING_KINDS
+        if name.startswith("pooling_mode_") and is_on and name not in POOLING_SWITCHES
     ]
-    if unknown:
-        raise ValueError(f"a pooling {unknown[0]} is not known here")
-    if isinstance(config.get("pooling_mode"), str):
-        return [{"lasttoken": "last"}.get(config["pooling_mode"], config["pooling_mode"])]
-    return [kind for name, kind in POOLING_KINDS.items() if config.get(name)]
 
 
 def _dense(find: Callable[[str], Path | None], folder: str) -> nn.Module:
     from safetensors.torch import load_file
 
     config = _json(find, f"{folder}/config.json")
+    if config.get("use_residual"):
+        raise ValueError("a dense layer with use_residual is not known here")
+    for end in ("module_input_name", "module_output_name"):
+        if (config.get(end) or VECTOR) != VECTOR:
+            raise ValueError(f"a dense layer with {end} {config[end]} is not known here")
     layer = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
     name = config.get("activation_function", "torch.nn.modules.activation.Tanh").rpartition(".")[2]
     if name not in ("Tanh", "Identity", "GELU", "ReLU"):

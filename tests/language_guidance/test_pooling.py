@@ -218,6 +218,112 @@ def test_parts_that_are_not_known_are_named(tmp_path, fault):
         found(folder)
 
 
+def head_of(folder: Path, *layers: tuple[str, dict[str, Any]]) -> list[dict[str, torch.Tensor]]:
+    """Parts behind the pooling of a sentence model: (kind, config); weights of the dense ones."""
+    from safetensors.torch import load_file
+
+    parts = json.loads((folder / "modules.json").read_text())[:2]
+    weights = []
+    for number, (kind, config) in enumerate(layers, start=2):
+        place = folder / f"{number}_{kind}"
+        parts.append({"path": place.name, "type": f"sentence_transformers.models.{kind}"})
+        place.mkdir()
+        (place / "config.json").write_text(json.dumps(config))
+        if kind == "Dense":
+            shape = config["out_features"], config["in_features"]
+            random = torch.Generator().manual_seed(number)
+            linear = torch.randn(shape, generator=random)
+            bias = torch.randn(shape[0], generator=random)
+            save_file({"linear.weight": linear, "linear.bias": bias}, place / "model.safetensors")
+            weights.append(load_file(place / "model.safetensors"))
+    (folder / "modules.json").write_text(json.dumps(parts))
+    return weights
+
+
+def dense(wide: int, **more: object) -> tuple[str, dict[str, Any]]:
+    activation = "torch.nn.modules.activation.Tanh"
+    sizes = {"in_features": wide, "out_features": 16}
+    return "Dense", {**sizes, "activation_function": activation, **more}
+
+
+def through(weights: dict[str, torch.Tensor], vector: torch.Tensor) -> torch.Tensor:
+    return torch.tanh(weights["linear.weight"] @ vector + weights["linear.bias"])
+
+
+@pytest.mark.parametrize(
+    "modes, order",
+    [
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, ["max", "mean"]),
+        ({"pooling_mode": ["mean", "cls"]}, ["mean", "cls"]),
+        ({"pooling_mode": ["lasttoken"]}, ["lasttoken"]),
+        ({"pooling_mode": "max", "pooling_mode_mean_tokens": True}, ["max"]),
+    ],
+    ids=["switches", "list", "list of one", "mode over switches"],
+)
+def test_a_dense_layer_reads_the_poolings_in_the_order_of_sentence_transformers(
+    tmp_path, modes, order
+):
+    folder = sentence_model(tmp_path / "model", modes)
+    (weights,) = head_of(folder, dense(16 * len(order)))
+    alone = states(folder, "red dog")
+    pooled = {
+        "cls": alone[0],
+        "max": alone.max(0).values,
+        "mean": alone.mean(0),
+        "lasttoken": alone[-1],
+    }
+    expected = through(weights, torch.cat([pooled[mode] for mode in order]))
+    torch.testing.assert_close(found(folder, ["red dog"])[0], expected, atol=1e-5, rtol=0)
+
+
+def test_vectors_are_made_unit_vectors_where_the_files_say_so(tmp_path):
+    folder = sentence_model(tmp_path / "model", {"pooling_mode": "mean"})
+    (weights,) = head_of(folder, ("Normalize", {}), dense(16), ("Normalize", {}))
+    unit = torch.nn.functional.normalize(states(folder, "red dog").mean(0), dim=0)
+    expected = through(weights, unit)
+    torch.testing.assert_close(found(folder, ["red dog"])[0], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "modes, more, said",
+    [
+        ({"pooling_mode": "weightedmean"}, {}, "a pooling weightedmean is not known"),
+        ({"pooling_mode": ["cls", "other"]}, {}, "a pooling other is not known"),
+        ({}, {"use_residual": True}, "a dense layer with use_residual is not known"),
+        ({}, {"module_input_name": "token_embeddings"}, "module_input_name token_embeddings is"),
+        ({}, {"module_output_name": "other"}, "module_output_name other is not known"),
+    ],
+    ids=["mode", "mode of a list", "residual", "input", "output"],
+)
+def test_what_a_head_does_beyond_what_is_known_is_refused(tmp_path, modes, more, said):
+    folder = sentence_model(tmp_path / "model", modes)
+    head_of(folder, dense(16, **more))
+    with pytest.raises(UserError, match=said):
+        found(folder)
+
+
+@pytest.mark.parametrize("trunk", ["bert", "roberta", "xlm-roberta"])
+def test_a_sentence_model_reads_its_texts_as_its_file_says(tmp_path, trunk, caplog):
+    """Whatever trunk the file is called by."""
+    folder = sentence_model(tmp_path / "model", {"pooling_mode": "mean"})
+    config = {"max_seq_length": 4, "do_lower_case": True}
+    (folder / f"sentence_{trunk}_config.json").write_text(json.dumps(config))
+    plain = sentence_model(tmp_path / "plain", {"pooling_mode": "mean"})
+    torch.testing.assert_close(found(folder, ["Red DOG of a"]), found(plain, ["red dog"]))
+    assert "longer than the 4 tokens" in caplog.text
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_a_dense_layer_on_a_trunk_of_half_precision(tmp_path, precision):
+    from transformers import BertModel
+
+    folder = sentence_model(tmp_path / "model", {"pooling_mode": "mean"})
+    head_of(folder, dense(16))
+    whole = found(folder)
+    BertModel.from_pretrained(folder).to(precision).save_pretrained(folder)
+    torch.testing.assert_close(found(folder), whole, atol=0.05, rtol=0)
+
+
 def test_padding_on_the_left_is_not_seen():
     rows = torch.randn(1, 4, 3)
     left, right = torch.tensor([[0, 0, 1, 1]]), torch.tensor([[1, 1, 0, 0]])
