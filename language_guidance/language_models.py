@@ -207,7 +207,8 @@ def _huggingface(source: str, device: torch.device, given_as: str | None = None)
     model = model.eval().to(device)
     # Decoders are trained without one; the mask hides it.
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    tokenizer.model_max_length = min(tokenizer.model_max_length, reading.limit or math.inf)
+    limits = tokenizer.model_max_length, reading.limit or math.inf, _positions(model)
+    tokenizer.model_max_length = min(limits)
     if hasattr(model, "get_text_features") or kind.__name__ in TEXT_SIDES:
         return _tower(model, tokenizer, device)
     pool = (
@@ -228,6 +229,18 @@ def _huggingface(source: str, device: torch.device, given_as: str | None = None)
         return pool(states, tokens["attention_mask"])
 
     return _counted(encoder, tokens_of, tokenizer.model_max_length)
+
+
+def _positions(model: Any) -> float:
+    """How many tokens a model has positions for: its tokenizer may know no limit, or a larger one.
+
+    Those of RoBERTa and its kin begin behind that of the padding.
+    """
+    count = getattr(model.config, "max_position_embeddings", None) or 0
+    embeddings = getattr(model, "embeddings", None)
+    padding = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
+    unused = 0 if padding is None else padding + 1
+    return count - unused if count > 0 else math.inf
 
 
 def _counted(encoder: Encoder, tokenizer: Any, limit: int) -> Encoder:

@@ -324,6 +324,31 @@ def test_a_dense_layer_on_a_trunk_of_half_precision(tmp_path, precision):
     torch.testing.assert_close(found(folder), whole, atol=0.05, rtol=0)
 
 
+def roberta(folder: Path) -> Path:
+    from transformers import RobertaConfig, RobertaModel
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 10, "num_hidden_layers": 1, "pad_token_id": 0, **SIZES}
+    return saved(folder, RobertaModel(RobertaConfig(max_position_embeddings=33, **sizes)))
+
+
+@pytest.mark.parametrize("make", [bert, decoder, roberta])
+def test_a_text_of_more_tokens_than_positions_is_cut_whatever_the_tokenizer_says(
+    tmp_path, make, caplog
+):
+    """Each has positions for 32 tokens, two of which are the marks around a text."""
+    folder = make(tmp_path / "model")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    del config["model_max_length"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    whole = found(folder, ["dog " * 30])
+    assert not caplog.messages
+    if make is not decoder:  # of which the last token is the end of a text, or not
+        torch.testing.assert_close(found(folder, ["dog " * 30 + "cat"]), whole)
+    assert found(folder, ["red " * 90]).isfinite().all()
+    assert "longer than the 32 tokens" in caplog.text
+
+
 def test_padding_on_the_left_is_not_seen():
     rows = torch.randn(1, 4, 3)
     left, right = torch.tensor([[0, 0, 1, 1]]), torch.tensor([[1, 1, 0, 0]])
