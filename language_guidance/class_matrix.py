@@ -151,6 +151,8 @@ def _number(cell: str, row: str, column: str) -> float:
     if not cell.strip():
         return float("nan")
     try:
+        if "_" in cell:  # which float() passes over, so that 0_5 were 5
+            raise ValueError
         return float(cell)
     except ValueError:
         raise ValueError(f"the cell of {row!r} and {column!r} is no number: {cell!r}") from None

@@ -138,6 +138,7 @@ def test_missing_classes_are_named(tmp_path):
         ([["", "a", "b", ""], ["a", 1, 2, ""], ["b", 2, 1, ""]], "column 4 has no name"),
         ([["", "a", "b"], ["a", 1], ["b", 1, 2]], "'a' has 1 cells, not 2"),
         ([["", "a", "b"], ["a", 1, "x"], ["b", 1, 2]], "'a' and 'b' is no number: 'x'"),
+        ([["", "a", "b"], ["a", 1, "0_5"], ["b", 1, 2]], "'a' and 'b' is no number: '0_5'"),
         ([["", "a", "a"], ["a", 1, 2], ["a", 1, 2]], "'a' stands in it 2 times"),
     ],
 )
