@@ -410,7 +410,8 @@ class Choice(Flag):
     def takes(self) -> str:
         if self.listed:
             return f"One of {', '.join(self.choices)}{self.legend and f' ({self.legend})'}"
-        return "; ".join(f"{name}: {line}" for name, line in self.choices.items())
+        lines = {name: line.removesuffix(".") for name, line in self.choices.items()}
+        return "; ".join(f"{name}: {line}" for name, line in lines.items())
 
     def _metavar(self) -> str:
         return "NAME"

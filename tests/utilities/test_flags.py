@@ -427,6 +427,11 @@ def test_the_table_has_a_row_for_each_flag():
     assert len(rows) == len(FLAGS) and {row.count(" |") for row in rows} == {5}
 
 
+def test_sentences_on_choices_are_parts_of_one():
+    flag = Choice("mode", "a", "Which.", {"a": "The first.", "b": "The other."})
+    assert flag.takes == "a: The first; b: The other"
+
+
 def test_every_number_is_one_of_two_kinds():
     assert {kind.kind for kind in Number.__subclasses__()} == {int, float}
 
