@@ -17,6 +17,7 @@ from utilities.hub import offline_unless_reachable
 from utilities.paths import expanded, require_readable
 
 HUB = "hf-hub:"
+FOLDER = "local-dir:"  # ahead of a folder, as open_clip and timm write it
 CONFIGURATION = "open_clip_config.json"
 QUICK = "-quickgelu"  # behind the name of a model: with the activation that OpenAI trained with
 # What a message calls the model, and what else can be taken, by the flag that takes its weights.
@@ -56,7 +57,7 @@ class OpenClip(NamedTuple):
     @property
     def name(self) -> str:
         """As open_clip's functions take it."""
-        return f"local-dir:{self.weights}" if self.is_folder else self.arch
+        return f"{FOLDER}{self.weights}" if self.is_folder else self.arch
 
     @property
     def knows_itself(self) -> bool:
@@ -135,7 +136,7 @@ def require_model(wanted: OpenClip) -> None:
     arch, known = wanted.arch, open_clip.list_models()
     if arch in known or wanted.knows_itself:
         return
-    place = f"{arch}/{wanted.tag}"
+    place = f"{arch}/{wanted.tag}".removeprefix(FOLDER)
     if not arch or Path(expanded(place)).exists():
         raise UserError(
             f"{wanted.flag} clip:{place} has no model before the path to its weights; write "

@@ -263,6 +263,16 @@ def test_what_cannot_be_is_a_sentence(files):
             network(arch, size)
 
 
+@pytest.mark.parametrize("mark", ["", "local-dir:"])
+def test_a_folder_without_a_model_before_it_says_what_to_write(tmp_path, mark):
+    with pytest.raises(UserError) as told:
+        network(f"clip:{mark}{tmp_path}")
+    assert str(told.value).endswith(
+        f"{tmp_path} has no model before the path to its weights; write "
+        f"clip:<model>/{tmp_path}, such as clip:ViT-B-32/{tmp_path}."
+    )
+
+
 def test_depths_are_told_as_timm_tells_them(files):
     from timm.models import group_parameters
 
