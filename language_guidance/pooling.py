@@ -21,7 +21,6 @@ READING = [
     f"sentence_{trunk}_config.json"
     for trunk in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 ]
-POOLING_KINDS = {"cls": "cls", "max": "max", "mean": "mean", "lasttoken": "last"}
 # As older files switch them on, in the order in which their results then stand side by side.
 POOLING_SWITCHES = {
     "pooling_mode_cls_token": "cls",
@@ -58,11 +57,12 @@ def largest(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return states.masked_fill(mask.unsqueeze(-1) == 0, -torch.inf).amax(1)
 
 
-POOLINGS: dict[str, Pooling] = {"mean": mean, "cls": first, "max": largest, "last": last}
+# By the names that the files of sentence models have for them.
+POOLINGS: dict[str, Pooling] = {"mean": mean, "cls": first, "max": largest, "lasttoken": last}
 
 
 def kind_of(model_type: str, architectures: list[str] | None) -> str:
-    """The pooling of a model without a pooling file: `last` of decoders, else `mean`.
+    """The pooling of a model without a pooling file: `lasttoken` of decoders, else `mean`.
 
     Args:
         model_type, architectures: as its config.json says them.
@@ -72,7 +72,7 @@ def kind_of(model_type: str, architectures: list[str] | None) -> str:
     decoders = set(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     decoders -= set(modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES)
     is_decoder = any(name.endswith("ForCausalLM") for name in architectures or ())
-    return "last" if model_type in decoders or is_decoder else "mean"
+    return "lasttoken" if model_type in decoders or is_decoder else "mean"
 
 
 class Reading(NamedTuple):
@@ -144,10 +144,10 @@ def reading(find: Callable[[str], Path | None]) -> Reading:
 def _kinds(config: Mapping[str, Any]) -> list[str]:
     """The poolings that are on, in the order in which their results stand side by side."""
     modes = config.get("pooling_mode") or _switched_on(config)
-    modes = [modes] if isinstance(modes, str) else modes
-    if unknown := [mode for mode in modes if mode not in POOLING_KINDS]:
+    kinds = [modes] if isinstance(modes, str) else modes
+    if unknown := [kind for kind in kinds if kind not in POOLINGS]:
         raise ValueError(f"a pooling {unknown[0]} is not known here")
-    return [POOLING_KINDS[mode] for mode in modes]
+    return kinds
 
 
 def _switched_on(config: Mapping[str, Any]) -> list[str]:

@@ -154,7 +154,7 @@ def test_an_encoder_without_its_decoder_gives_the_vectors_of_the_whole(tmp_path)
     torch.testing.assert_close(found(tmp_path / "encoder"), found(whole))
 
 
-def sentence_model(folder: Path, modes: dict[str, bool], dense: bool = False) -> Path:
+def sentence_model(folder: Path, modes: dict[str, Any]) -> Path:
     """BERT with the files that sentence-transformers writes beside it."""
     bert(folder)
     parts = [{"path": "", "type": "sentence_transformers.models.Transformer"}]
@@ -163,14 +163,6 @@ def sentence_model(folder: Path, modes: dict[str, bool], dense: bool = False) ->
     (folder / "1_Pooling" / "config.json").write_text(
         json.dumps({"word_embedding_dimension": 16, **modes})
     )
-    if dense:
-        parts.append({"path": "2_Dense", "type": "sentence_transformers.models.Dense"})
-        (folder / "2_Dense").mkdir()
-        activation = "torch.nn.modules.activation.Tanh"
-        config = {"in_features": 16, "out_features": 5, "activation_function": activation}
-        (folder / "2_Dense" / "config.json").write_text(json.dumps(config))
-        weights = {"linear.weight": torch.randn(5, 16), "linear.bias": torch.randn(5)}
-        save_file(weights, folder / "2_Dense" / "model.safetensors")
     parts.append({"path": "3_Normalize", "type": "sentence_transformers.models.Normalize"})
     (folder / "modules.json").write_text(json.dumps(parts))
     return folder
@@ -196,12 +188,9 @@ def test_poolings_side_by_side_and_a_dense_layer(tmp_path):
     alone = states(folder, "dog")
     expected = torch.cat([alone[0], alone.mean(0)])
     torch.testing.assert_close(found(folder, ["dog"])[0], expected, atol=1e-5, rtol=0)
-    folder = sentence_model(tmp_path / "dense", {"pooling_mode_mean_tokens": True}, dense=True)
-    from safetensors.torch import load_file
-
-    weights = load_file(folder / "2_Dense" / "model.safetensors")
-    mean = states(folder, "dog").mean(0)
-    expected = torch.tanh(weights["linear.weight"] @ mean + weights["linear.bias"])
+    folder = sentence_model(tmp_path / "dense", {"pooling_mode_mean_tokens": True})
+    (weights,) = head_of(folder, dense(16, out_features=5), ("Normalize", {}))
+    expected = through(weights, states(folder, "dog").mean(0))
     torch.testing.assert_close(found(folder, ["dog"])[0], expected, atol=1e-5, rtol=0)
 
 
@@ -220,8 +209,6 @@ def test_parts_that_are_not_known_are_named(tmp_path, fault):
 
 def head_of(folder: Path, *layers: tuple[str, dict[str, Any]]) -> list[dict[str, torch.Tensor]]:
     """Parts behind the pooling of a sentence model: (kind, config); weights of the dense ones."""
-    from safetensors.torch import load_file
-
     parts = json.loads((folder / "modules.json").read_text())[:2]
     weights = []
     for number, (kind, config) in enumerate(layers, start=2):
@@ -234,8 +221,8 @@ def head_of(folder: Path, *layers: tuple[str, dict[str, Any]]) -> list[dict[str,
             random = torch.Generator().manual_seed(number)
             linear = torch.randn(shape, generator=random)
             bias = torch.randn(shape[0], generator=random)
-            save_file({"linear.weight": linear, "linear.bias": bias}, place / "model.safetensors")
-            weights.append(load_file(place / "model.safetensors"))
+            weights.append({"linear.weight": linear, "linear.bias": bias})
+            save_file(weights[-1], place / "model.safetensors")
     (folder / "modules.json").write_text(json.dumps(parts))
     return weights
 
