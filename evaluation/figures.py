@@ -212,13 +212,15 @@ def draw_panels(file: Path, panels: list[Panel]) -> Path:
             thumbnail.caption: ruler.lines(thumbnail.captioned(shown[thumbnail.name]), PICTURE)
             for thumbnail in thumbnails
         }
-        figure, axes = _grid(panels, lines=max(map(len, captions.values())))
-        for row, panel in zip(axes, panels):
-            row[0].set_ylabel(panel.title, rotation=0, ha="right", va="center", fontsize=9)
-            for place, thumbnail in zip(row, [panel.query, *panel.neighbours]):
-                _draw_thumbnail(place, thumbnail, captions[thumbnail.caption])
-            for unused in row[1 + len(panel.neighbours) :]:
-                unused.set_axis_off()
+        below = LINE * max(map(len, captions.values())) + GAP
+        figure, axes = _sheet(panels, below)
+        for number, panel in enumerate(panels):
+            top = GAP / 2 + (PICTURE + below) * number
+            middle = top + PICTURE / 2
+            axes.text(LEFT_MARGIN - GAP, middle, panel.title, ha="right", va="center", fontsize=9)
+            for rank, thumbnail in enumerate([panel.query, *panel.neighbours]):
+                left = LEFT_MARGIN + (PICTURE + GAP) * rank
+                _draw_thumbnail(axes, thumbnail, captions[thumbnail.caption], left, top)
         return save(figure, file)
 
 
@@ -303,30 +305,42 @@ def _panel(
     return Panel(title, Thumbnail(read(query), class_texts[own_label], QUERY), neighbours)
 
 
-def _grid(panels: list[Panel], lines: int) -> "tuple[Figure, np.ndarray]":
-    """A figure with axes [panels, thumbnails], below each room for so many lines."""
+def _sheet(panels: list[Panel], below: float) -> "tuple[Figure, Axes]":
+    """A figure for rows of thumbnails with so much room below each, and axes in inches.
+
+    One for all of them, from the upper left corner: axes of each thumbnail take ten times as long.
+    """
     columns = 1 + max(len(panel.neighbours) for panel in panels)
-    below = LINE * lines + GAP
     width = LEFT_MARGIN + (PICTURE + GAP) * columns
     height = (PICTURE + below) * len(panels)
     figure = new_figure(width, height)
-    margins = {
-        "left": LEFT_MARGIN / width,
-        "right": 1 - GAP / width,
-        "top": 1 - GAP / 2 / height,
-        "bottom": (below - GAP / 2) / height,
-        "wspace": GAP / PICTURE,
-        "hspace": below / PICTURE,
-    }
-    return figure, figure.subplots(len(panels), columns, squeeze=False, gridspec_kw=margins)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    return figure, axes
 
 
-def _draw_thumbnail(axes: "Axes", thumbnail: Thumbnail, caption: list[str]) -> None:
+def _draw_thumbnail(
+    axes: "Axes", thumbnail: Thumbnail, caption: list[str], left: float, top: float
+) -> None:
+    from matplotlib.patches import Rectangle
+
     square = ImageOps.pad(thumbnail.image, (THUMBNAIL, THUMBNAIL), color="white")
-    axes.imshow(np.asarray(square))
-    axes.set(xticks=[], yticks=[])
-    axes.set_xlabel("\n".join(caption), fontsize=CAPTION_SIZE, labelpad=2, linespacing=1.1)
-    axes.spines[:].set(color=thumbnail.frame, linewidth=2.5)
+    right, bottom = left + PICTURE, top + PICTURE
+    axes.imshow(np.asarray(square), extent=(left, right, bottom, top), aspect="auto")
+    axes.add_patch(
+        Rectangle(
+            (left, top), PICTURE, PICTURE, fill=False, edgecolor=thumbnail.frame, linewidth=2.5
+        )
+    )
+    axes.text(
+        left + PICTURE / 2,
+        bottom + GAP / 2,
+        "\n".join(caption),
+        ha="center",
+        va="top",
+        fontsize=CAPTION_SIZE,
+        linespacing=1.1,
+    )
 
 
 def _write_name(axes: "Axes", name: str, place: np.ndarray, colour: np.ndarray) -> None:

@@ -98,8 +98,13 @@ class Ruler:
         """The text in lines of at most so many inches, divided between words where it can be."""
         lines = [""]
         for word in re.findall(r"[^\s_/-]*[\s_/-]+|[^\s_/-]+", text):
-            if lines[-1] and self.width((lines[-1] + word).rstrip()) > width:
+            fits = self.width((lines[-1] + word).rstrip()) <= width
+            if lines[-1] and not fits:
                 lines.append("")
+                fits = self.width(word.rstrip()) <= width
+            if fits:  # without measuring its beginnings, which takes most of the time of a figure
+                lines[-1] += word
+                continue
             for character in word:
                 if lines[-1] and self.width((lines[-1] + character).rstrip()) > width:
                     lines.append("")
