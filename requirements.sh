@@ -71,6 +71,13 @@ if (2, 11) <= tuple(map(int, torch.split(".")[:2])) <= (2, 15):
     print(torch, version("torchvision"))' 2>/dev/null || true
 }
 
+# Compiles what was installed, on all cores: pip would on one. Some packages hold templates that are no Python.
+compile() {
+    local folder
+    folder=$("$python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
+    "$python" -m compileall -qq -j 0 "$folder" &>/dev/null || true
+}
+
 install() {
     local output torch vision edits="s/^faiss-cpu==/$faiss==/" other=faiss-gpu
     if [[ $base == "$python" ]]; then rm -f "$stamp"; else make_venv; fi
@@ -85,8 +92,10 @@ install() {
     [[ $faiss == faiss-cpu ]] || other="faiss-cpu"
     { ! "$python" -m pip show -q "$other" || "$python" -m pip uninstall -y faiss-cpu faiss-gpu; } &>/dev/null
     say "Installing the requirements into $env (up to 8 GB, a few minutes) ..."
-    output=$("$python" -m pip install --no-input --progress-bar off -r <(sed "$edits" "$repo/requirements.txt") \
-        2>&1 </dev/null) || fail "pip could not install the requirements into $env" "$output"
+    output=$("$python" -m pip install --no-input --no-compile --progress-bar off \
+        -r <(sed "$edits" "$repo/requirements.txt") 2>&1 </dev/null) ||
+        fail "pip could not install the requirements into $env" "$output"
+    compile
     printf '%s\n' "$output" >"$log"
     state >"$stamp"
 }

@@ -38,6 +38,7 @@ case "$*" in
         cat "${{!#}}" >>"$PIP_ASKED"
         sleep "${{PIP_SECONDS:-0}}"
         [[ -z ${{PIP_FAILS:-}} ]] || {{ printf '%s\n' "$PIP_FAILS"; exit 1; }} ;;
+    "-m compileall "*) echo "${{!#}}" >>"$PIP_ASKED.compiled"; exit 1 ;;
     "-c "*) PYTHONPATH=${{PACKAGES:-}} exec {real} -S "$@" ;;
     *) echo "unexpected: $*" >&2; exit 99 ;;
 esac
@@ -145,6 +146,14 @@ def test_asks_pip_for_the_file_as_it_is(machine):
     machine.python()
     machine.run("true")
     assert machine.installs() == [(machine.repo / "requirements.txt").read_text().split("\n")]
+
+
+def test_what_was_installed_is_compiled_once_whatever_cannot_be(machine):
+    """By a call that ends with 1, as for templates that are no Python."""
+    machine.python()
+    assert [machine.run("true").returncode for _ in range(2)] == [0, 0]
+    compiled = machine.asked.with_name("pip_asked.compiled").read_text().splitlines()
+    assert [Path(folder).name for folder in compiled] == ["site-packages"]
 
 
 def test_says_how_to_use_it_without_a_command(machine):
