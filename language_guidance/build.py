@@ -32,6 +32,7 @@ from utilities.types import Batch, PixelBatch
 
 LOG = logging.getLogger(__name__)
 UNIT_TOLERANCE = 1e-2  # of the length of a normalised vector, which is 0 where there is none
+ALIKE = 1e-4  # between unit vectors that a model gives to what it does not tell apart
 
 
 class GuidanceSettings(NamedTuple):
@@ -163,9 +164,11 @@ class _Encoder(NamedTuple):
             )
         within = f" in {len(self.primers)} primers" if len(self.primers) > 1 else ""
         _tell(f"{len(texts):,} texts encoded{within}", sum(seconds))
-        if len(of_primers) == 1:
-            return of_primers[0]
-        return torch.stack([normalize(vectors, dim=1) for vectors in of_primers]).mean(0)
+        vectors = of_primers[0]
+        if len(of_primers) > 1:
+            vectors = torch.stack([normalize(each, dim=1) for each in of_primers]).mean(0)
+        _tell_of_alike(texts, vectors)
+        return vectors
 
     def _vectors(self, texts: list[str], primer: str) -> tuple[torch.Tensor, float]:
         """[T, E], and the seconds in which they were encoded, 0 of those that were kept."""
@@ -183,6 +186,32 @@ class _Encoder(NamedTuple):
         key = digest(language_models.ENCODING_VERSION, self.model.identity, texts, primer)
         vectors = remember(self.cache, "text", key, compute, shape=(len(texts), None))
         return vectors, seconds
+
+
+def _tell_of_alike(texts: list[str], vectors: torch.Tensor) -> None:
+    """Warns of texts with the vector of another one, as those of words that a model does not know.
+
+    Those that differ in capitals alone may be alike. Alike vectors lie side by side in the order
+    along any direction.
+    """
+    places = torch.tensor(
+        list({text.casefold(): place for place, text in enumerate(texts)}.values())
+    )
+    units = normalize(vectors[places].double(), dim=1)
+    direction = torch.randn(units.shape[1], generator=torch.Generator().manual_seed(0)).double()
+    order = (units @ direction).argsort()
+    units, places = units[order], places[order]
+    is_as_before = (units.diff(dim=0).norm(dim=1) < ALIKE) & units[1:].any(dim=1)
+    nothing = is_as_before.new_zeros(1)
+    is_alike = torch.cat([nothing, is_as_before]) | torch.cat([is_as_before, nothing])
+    if is_alike.any():
+        LOG.warning(
+            "%d of the %d texts have the vector of another one, as if --language_model did not "
+            "know their words: it cannot tell them apart, %s.",
+            is_alike.sum(),
+            len(texts),
+            named([texts[place] for place in places[is_alike].sort().values.tolist()], 8),
+        )
 
 
 def _require_directions(

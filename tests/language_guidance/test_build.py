@@ -1,5 +1,6 @@
 """From class texts or pseudolabels to the guide."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -590,3 +591,26 @@ def test_other_weights_in_the_same_place_have_another_digest(tmp_path, way):
     assert digests(tmp_path / "there") == found
     (tmp_path / "there" / "model.safetensors").write_text("1 2 4")
     assert digests(tmp_path / "there") != found
+
+
+@pytest.mark.parametrize(
+    "texts, told",
+    [
+        (("狗", "jay", "猫"), "2 of the 3 texts .*, 狗, 猫"),
+        (("on", "no", "not", "ton", "owl"), "4 of the 5 texts .*, on, no, not, ton"),
+        (("ЖУК", "жук", "jay"), None),  # capitals may be one
+        (("robin", "jay", "owl"), None),
+    ],
+    ids=["unknown words", "several kinds", "capitals", "all known"],
+)
+def test_texts_that_a_model_does_not_tell_apart_are_told(tmp_path, caplog, texts, told):
+    for _ in range(2):  # also where the vectors are kept
+        caplog.clear()
+        captions = [(text,) for text in texts]
+        labels = torch.arange(len(texts))
+        settings = GuidanceSettings(model="minilm")
+        language_guidance.build(settings, captions, labels, cache=tmp_path, device=CPU)
+        warnings = [
+            record.getMessage() for record in caplog.records if record.levelname == "WARNING"
+        ]
+        assert len(warnings) == bool(told) and all(re.search(told, text) for text in warnings)
