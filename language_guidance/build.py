@@ -197,8 +197,8 @@ def _tell_of_alike(texts: list[str], vectors: torch.Tensor) -> None:
     places = torch.tensor(
         list({text.casefold(): place for place, text in enumerate(texts)}.values())
     )
-    units = normalize(vectors[places].double(), dim=1)
-    direction = torch.randn(units.shape[1], generator=torch.Generator().manual_seed(0)).double()
+    units = normalize(vectors[places], dim=1)
+    direction = torch.randn(units.shape[1], generator=torch.Generator().manual_seed(0))
     order = (units @ direction).argsort()
     units, places = units[order], places[order]
     is_as_before = (units.diff(dim=0).norm(dim=1) < ALIKE) & units[1:].any(dim=1)
