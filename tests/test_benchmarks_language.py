@@ -51,6 +51,20 @@ def test_the_best_validation_value_chooses_and_of_equals_the_earliest(study, tmp
     assert "| baseline | 0.00014 | 0 | 1 | 60.0 |" in capsys.readouterr().out
 
 
+def test_each_variant_is_reported_by_what_it_is_measured_by(study, tmp_path, monkeypatch):
+    """Word vectors by themselves too, which know nothing of the texts of the last two metrics."""
+    asked = []
+    monkeypatch.setattr(study.compare, "main", lambda argv: asked.append(argv) or 0)
+    for variants in (["word_vectors"], ["word_vectors", "names"]):
+        of_them = {variant: {} for variant in variants}
+        study.write(study.Part("birds", "margin", of_them, tmp_path), tmp_path / "values.csv")
+    alone, together = [
+        words[words.index("--metrics") + 1 : words.index("--value")] for words in asked
+    ]
+    assert alone == ["e_recall@1", "mAP_1000", "mAP@R"]
+    assert together == [*alone, "semantic_consistency", "mistake_severity"]
+
+
 def test_the_demos_classes_are_compared_by_what_their_looks_share():
     script = module_of("language/demo_similarities.py")
     first, other, *_ = looks = script.shapes.class_looks()

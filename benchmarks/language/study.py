@@ -233,6 +233,10 @@ def _tried(part: Part, variant: str, size: Size) -> Iterator[Tried]:
         yield Tried(trial, -negative_epoch, value)
 
 
+def metrics_of(variant: str) -> tuple[str, ...]:
+    return BY_LABELS if variant == WORDS else REPORTED
+
+
 def test(
     part: Part, chosen: dict[str, Settings], size: Size, jobs: int, further: list[str]
 ) -> None:
@@ -243,7 +247,7 @@ def test(
         | chosen[variant]
         | {
             "evaluate_every": chosen[variant]["n_epochs"],
-            "evaluation_metrics": list(BY_LABELS if variant == WORDS else REPORTED),
+            "evaluation_metrics": list(metrics_of(variant)),
         }
         for variant, its in part.variants.items()
     }
@@ -274,7 +278,8 @@ def report(part: Part) -> None:
 def write(part: Part, file: Path, *further: str) -> None:
     """A comparison of what was read on the test classes."""
     folder = str(part.place("test") / part.dataset)
-    measured = ["--metrics", *REPORTED, "--value", "last"]
+    metrics = max(map(metrics_of, part.variants), key=len)
+    measured = ["--metrics", *metrics, "--value", "last"]
     if status := compare.main([folder, *measured, "--to", str(file), *further]):
         raise SystemExit(status)
 
