@@ -239,7 +239,7 @@ def ranks(
     is_unsure = _in_doubt(scan, nearest_values, values, closer_counts)
     rows, places = (is_unsure & is_real).nonzero(as_tuple=True)
     closer_counts[rows, places] = _counts_closer(
-        gallery, queries, scan, nearest_values, rows, positions[rows, places]
+        gallery, queries, scan, rows, positions[rows, places]
     )
     is_found = is_real & (closer_counts < depth)
     return torch.where(is_found, closer_counts + 1, FAR).sort(dim=1).values
@@ -328,53 +328,31 @@ def smallest(values: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _counts_closer(
-    gallery: Gallery,
-    queries: torch.Tensor,
-    scan: Scan,
-    nearest_values: torch.Tensor,
-    rows: torch.Tensor,
-    positions: torch.Tensor,
+    gallery: Gallery, queries: torch.Tensor, scan: Scan, rows: torch.Tensor, positions: torch.Tensor
 ) -> torch.Tensor:
-    """[M] long: for each candidate of a scan how many others are closer; K at least from K on.
+    """[M] long: for each candidate of a scan how many others are closer.
 
     Where the scan leaves doubt, they are compared by float64 distance and then by row.
 
     Args:
-        nearest_values: [Q, K], the smallest of the scan, ascending.
         rows: [M] long, the query of each candidate. positions: [M] long, its place in the scan.
     """
     counts = torch.zeros_like(rows)
     step = max(1, gallery.exact_numbers // scan.values.shape[1])
     for start in range(0, len(rows), step):
         block = slice(start, start + step)
-        counts[block] = _block_counts_closer(
-            gallery, queries, scan, nearest_values, rows[block], positions[block]
-        )
+        counts[block] = _block_counts_closer(gallery, queries, scan, rows[block], positions[block])
     return counts
 
 
 def _block_counts_closer(
-    gallery: Gallery,
-    queries: torch.Tensor,
-    scan: Scan,
-    nearest_values: torch.Tensor,
-    rows: torch.Tensor,
-    positions: torch.Tensor,
+    gallery: Gallery, queries: torch.Tensor, scan: Scan, rows: torch.Tensor, positions: torch.Tensor
 ) -> torch.Tensor:
     """`_counts_closer` of candidates few enough that each may be compared with its whole scan."""
-    values = scan.values[rows, positions][:, None]
-    lowest, highest = values - scan.doubt, values + scan.doubt  # of what is in doubt
-    compared = scan.values[rows]  # [M, L]
-    in_doubt = (compared >= lowest).logical_and_(compared <= highest)
-    # Counted among the nearest, which are in order: a sum over all takes as long as the comparison.
-    nearest_values = nearest_values[rows]
-    counts = torch.searchsorted(nearest_values, lowest)
-    sizes = torch.searchsorted(nearest_values, highest, right=True) - counts
-    counts, sizes = counts.squeeze(1), sizes.squeeze(1)
-    if nearest_values.shape[1] < compared.shape[1]:
-        beyond = (highest >= nearest_values[:, -1:]).squeeze(1).nonzero().squeeze(1)
-        sizes[beyond] = in_doubt[beyond].sum(1)
-    crowded = (sizes > CROWD).nonzero().squeeze(1)
+    gaps = scan.values[rows] - scan.values[rows, positions][:, None]  # [M, L]
+    counts = (gaps < -scan.doubt).sum(1)
+    in_doubt = gaps.abs_() <= scan.doubt
+    crowded = (in_doubt.sum(1) > CROWD).nonzero().squeeze(1)
     if len(crowded):
         before = _are_before(scan, rows[crowded], positions[crowded])
         counts[crowded] += (in_doubt[crowded] & before).sum(1)
