@@ -69,9 +69,10 @@ def decoder(folder: Path) -> Path:
     from transformers import GPT2Config, GPT2Model
 
     torch.manual_seed(0)
-    return saved(
-        folder, GPT2Model(GPT2Config(vocab_size=10, n_positions=32, n_embd=16, n_layer=1, n_head=2))
-    )
+    sizes = {"vocab_size": 10, "n_positions": 32, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    # Within the vocabulary, or transformers warns of them.
+    ends = {"bos_token_id": 1, "eos_token_id": 1}
+    return saved(folder, GPT2Model(GPT2Config(**sizes, **ends)))
 
 
 def t5(folder: Path) -> Path:
