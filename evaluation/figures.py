@@ -308,7 +308,7 @@ def _panel(
 def _sheet(panels: list[Panel], below: float) -> "tuple[Figure, Axes]":
     """A figure for rows of thumbnails with so much room below each, and axes in inches.
 
-    One for all of them, from the upper left corner: axes of each thumbnail take ten times as long.
+    One for all of them, from the upper left corner: axes of each thumbnail take seconds to make.
     """
     columns = 1 + max(len(panel.neighbours) for panel in panels)
     width = LEFT_MARGIN + (PICTURE + GAP) * columns

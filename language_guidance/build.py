@@ -206,7 +206,7 @@ def _tell_of_alike(texts: list[str], vectors: torch.Tensor) -> None:
     is_alike = torch.cat([nothing, is_as_before]) | torch.cat([is_as_before, nothing])
     if is_alike.any():
         LOG.warning(
-            "%d of the %d texts have the vector of another one, as if --language_model did not "
+            "%d of the %d texts have the vector of another one, as if the language model did not "
             "know their words: it cannot tell them apart, %s.",
             is_alike.sum(),
             len(texts),
