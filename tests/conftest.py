@@ -48,7 +48,15 @@ def small_files() -> Callable[[], AbstractContextManager[None]]:
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
     """What a program that a test called has set up for its sentences ends with the test."""
+    from utilities.progress import allow_bars
+    from utilities.report import ROOMS
+
+    loggers = [logging.getLogger(name) for name in (None, "huggingface_hub", *ROOMS)]
+    levels = [logger.level for logger in loggers]
     yield
+    for logger, level in zip(loggers, levels):
+        logger.setLevel(level)
+    allow_bars(True)
     root = logging.getLogger()
     for handler in list(root.handlers):
         if not type(handler).__module__.startswith("_pytest"):
