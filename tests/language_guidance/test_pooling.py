@@ -1,6 +1,7 @@
 """Vectors of sentences from each kind of model, as it was trained to give them."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -343,6 +344,17 @@ def test_padding_on_the_left_is_not_seen():
     for name, pool in pooling.POOLINGS.items():
         moved = torch.cat([rows[:, 2:], rows[:, :2]], dim=1)
         torch.testing.assert_close(pool(rows, left), pool(moved, right), msg=name)
+
+
+@pytest.mark.parametrize(
+    "make", [bert, decoder, partial(towers, "CLIP")], ids=["encoder", "decoder", "tower"]
+)
+def test_the_side_on_which_a_tokenizer_pads_changes_no_vector(tmp_path, make):
+    folder = make(folder=tmp_path / "model")
+    expected = found(folder)
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"padding_side": "left"}))
+    torch.testing.assert_close(found(folder), expected)
 
 
 # Models of open_clip.
