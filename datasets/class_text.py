@@ -11,7 +11,7 @@ import numpy as np
 
 from datasets.listing import TRAIN, Listing
 from utilities import text_file
-from utilities.choices import called_twice, hint
+from utilities.choices import ambiguous, called_twice, hint
 from utilities.documents import from_json
 from utilities.errors import UserError, named
 from utilities.rows import as_written
@@ -38,7 +38,10 @@ def with_captions(listing: Listing, path: str) -> Listing:
             f"--class_text {path}: the dataset has no class {named(unknown)}; "
             + hint(unknown, list(known), "names of its classes are")
         )
-    if twice := called_twice(texts, [category[:2] for category in listing.categories]):
+    names = [category[:2] for category in listing.categories]
+    if unclear := ambiguous(texts, names):
+        raise UserError(f"--class_text {path}: {unclear}")
+    if twice := called_twice(texts, names):
         raise UserError(
             f"--class_text {path} has texts of one class under two names, "
             f"{' and '.join(map(repr, twice[0]))}; put them under one of them."

@@ -17,6 +17,7 @@ import numpy as np
 
 from datasets.images import ImageSplit
 from utilities import text_file
+from utilities.choices import ambiguous
 from utilities.errors import UserError, named
 from utilities.shares import whole_part
 
@@ -215,6 +216,8 @@ def hold_out_named(listing: Listing, path: str) -> Listing:
     if unknown := sorted(wanted.difference(*names.values())):
         verb = "is no training class" if len(unknown) == 1 else "are no training classes"
         raise UserError(f"--tv_split_classes {path}: {named(unknown)} {verb}.")
+    if unclear := ambiguous(wanted, [listing.categories[label][:2] for label in training]):
+        raise UserError(f"--tv_split_classes {path}: {unclear}")
     labels = [label for label in training if wanted & names[label]]
     remaining = len(training) - len(labels)
     if len(labels) < 2 or remaining < 2:

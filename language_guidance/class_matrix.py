@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from utilities import text_file
-from utilities.choices import called_twice, hint
+from utilities.choices import ambiguous, called_twice, hint
 from utilities.errors import UserError, named
 from utilities.paths import expanded, require_readable
 from utilities.rows import as_written
@@ -69,6 +69,8 @@ def read(file: str, classes: Sequence[tuple[str, ...]]) -> ClassMatrix:
             f"--language_model {KIND}:{file} has no row of the training {which} {named(missing)}; "
             + hint(missing, table.names, "it has")
         )
+    if unclear := ambiguous(row_of, classes):
+        raise UserError(f"--language_model {KIND}:{file}: {unclear}")
     if twice := called_twice(row_of, classes):
         raise UserError(
             f"--language_model {KIND}:{file} has rows of one class under two names, "

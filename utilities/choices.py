@@ -40,6 +40,21 @@ def called_twice(given: Container[str], things: Sequence[Iterable[str]]) -> list
     return [names for names in own if len(names) > 1]
 
 
+def ambiguous(given: Container[str], things: Sequence[Sequence[str]]) -> str | None:
+    """What is wrong with a name that is given and may mean two things, as the end of a sentence.
+
+    It is the first name of one, and a further one of another that is not given by its first.
+    """
+    alone = {own for own, *further in things if own not in further}
+    for own, *further in things:
+        if own in given:
+            continue
+        for name in further:
+            if name in given and name in alone:
+                return f"{name!r} names one class and is the text of {own!r}; write {own!r} there."
+    return None
+
+
 def part_of(registry: Mapping[str, Part], argument: str, name: str) -> Part:
     """What is registered under the name; raises ValueError where nothing is."""
     return registry[one_of(argument, name, registry)]

@@ -109,6 +109,25 @@ def test_unknown_and_missing_classes_are_named(source, tmp_path, content, parts)
     assert all(part in str(error.value) for part in [*parts, f"--class_text {tmp_path / 'a.json'}"])
 
 
+def numbered(tmp_path) -> str:
+    """A table of labels, of which the names of classes are numbers too, but others."""
+    rows = [f"{label}.jpg,{label},{label + 1}" for label in range(4)]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,class_name", *rows]))
+    for label in range(4):
+        (tmp_path / f"{label}.jpg").write_bytes(b"")
+    return str(tmp_path / "table.csv")
+
+
+def test_a_name_that_means_two_classes_is_refused(tmp_path):
+    source = numbered(tmp_path)
+    (tmp_path / "a.json").write_text(json.dumps({"1": "a robin", "2": "a wren"}))
+    with pytest.raises(UserError, match="a.json: '1' names one class and is the text of '0'; wri"):
+        datasets.select("table", source, class_texts=str(tmp_path / "a.json"))
+    (tmp_path / "a.json").write_text(json.dumps({"0": "a robin", "1": "a wren"}))
+    found = datasets.select("table", source, class_texts=str(tmp_path / "a.json")).training
+    assert found.captions == [("a robin",), ("a wren",)]
+
+
 @pytest.mark.parametrize(
     "name, content",
     [

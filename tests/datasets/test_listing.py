@@ -126,6 +126,18 @@ def test_classes_are_held_out_by_name_or_text(tmp_path):
     assert images(held, TRAIN)[:2] == ["0-0.jpg", "0-1.jpg"]
 
 
+def test_a_name_of_two_training_classes_is_refused(tmp_path):
+    path = tmp_path / "classes.txt"
+    categories = [Category(str(label), str(label + 1)) for label in range(10)]
+    found = made([2] * 10)._replace(categories=categories)
+    path.write_text("1\n2\n")
+    with pytest.raises(UserError, match="'1' names one class and is the text of '0'; write '0'"):
+        listing.hold_out_named(found, str(path))
+    path.write_text("0\n1\n")
+    held = listing.hold_out_named(found, str(path))
+    assert images(held, VALIDATION) == ["0-0.jpg", "0-1.jpg", "1-0.jpg", "1-1.jpg"]
+
+
 @pytest.mark.parametrize(
     "text, parts",
     [

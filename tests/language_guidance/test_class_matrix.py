@@ -77,6 +77,14 @@ def test_two_rows_of_a_class_are_refused_unless_others_share_one(tmp_path):
     assert [found.names[row] for row in found.rows] == ["Robin", "002.Blue_Jay", "Owl", "Blue Jay"]
 
 
+def test_a_row_that_two_classes_may_mean_is_refused(tmp_path):
+    file = written(tmp_path / "a.csv", table(names=["1", "2", "3", "4"]))
+    with pytest.raises(UserError, match="'1' names one class and is the text of '0'; write '0'"):
+        class_matrix.read(file, [("0", "1"), ("1", "2"), ("2", "3")])
+    found = class_matrix.read(file, [("1", "2"), ("2", "3"), ("3", "4")])
+    assert [found.names[row] for row in found.rows] == ["1", "2", "3"]
+
+
 def test_columns_may_have_another_order_than_rows(tmp_path):
     order = [2, 0, 3, 1]
     values = [[row[place] for place in order] for row in VALUES]
