@@ -174,6 +174,8 @@ def _is_number(cell: str) -> bool:
 
 def _vector(cells: list[str], line: int) -> np.ndarray:
     try:
+        if any("_" in cell for cell in cells):  # which numbers pass over, so that 0_5 were 5
+            raise ValueError
         with np.errstate(over="ignore"):  # which is then not finite
             return np.array(cells, dtype=np.float32)
     except ValueError as error:

@@ -130,6 +130,8 @@ def test_words_that_hold_what_may_end_a_line(tmp_path):
         "red one two three\n",
         "red\n",
         "red 1 nan 2\n",
+        "red 1_0 2 3\n",
+        "dog 1 2 3\nred 1 0_5 3\n",
         "red 1 1e99 2\n",
         b"\x00\x01\x02",
     ],
