@@ -213,11 +213,7 @@ def _huggingface(source: str, device: torch.device, given_as: str | None = None)
     tokenizer.model_max_length = min(limits)
     if hasattr(model, "get_text_features") or kind.__name__ in TEXT_SIDES:
         return _tower(model, tokenizer, device)
-    pool = (
-        head.eval().to(device)
-        if head
-        else pooling.POOLINGS[pooling.kind_of(config.model_type, config.architectures)]
-    )
+    pool = head.eval().to(device) if head else pooling.POOLINGS[pooling.kind_of(config)]
     if config.is_encoder_decoder:
         model = model.get_encoder()
 

@@ -61,18 +61,20 @@ def largest(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 POOLINGS: dict[str, Pooling] = {"mean": mean, "cls": first, "max": largest, "lasttoken": last}
 
 
-def kind_of(model_type: str, architectures: list[str] | None) -> str:
+def kind_of(config: Any) -> str:
     """The pooling of a model without a pooling file: `lasttoken` of decoders, else `mean`.
 
     Args:
-        model_type, architectures: as its config.json says them.
+        config: of transformers, as its config.json says it.
     """
     from transformers.models.auto import modeling_auto
 
+    if config.is_encoder_decoder:  # of which the encoder reads
+        return "mean"
     decoders = set(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
     decoders -= set(modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES)
-    is_decoder = any(name.endswith("ForCausalLM") for name in architectures or ())
-    return "lasttoken" if model_type in decoders or is_decoder else "mean"
+    is_decoder = any(name.endswith("ForCausalLM") for name in config.architectures or ())
+    return "lasttoken" if config.model_type in decoders or is_decoder else "mean"
 
 
 class Reading(NamedTuple):

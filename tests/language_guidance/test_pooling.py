@@ -84,6 +84,20 @@ def t5(folder: Path) -> Path:
     return saved(folder, T5Model(config))
 
 
+def translator(kind: str, folder: Path) -> Path:
+    """An encoder beside a decoder, of one layer each."""
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 10, "d_model": 16, "max_position_embeddings": 32, "pad_token_id": 0}
+    sizes |= {f"{side}_layers": 1 for side in ("encoder", "decoder")}
+    sizes |= {f"{side}_attention_heads": 2 for side in ("encoder", "decoder")}
+    sizes |= {f"{side}_ffn_dim": 16 for side in ("encoder", "decoder")}
+    ends = {"bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 2}
+    config = getattr(transformers, f"{kind}Config")(**sizes, **ends, forced_eos_token_id=3)
+    return saved(folder, getattr(transformers, f"{kind}Model")(config))
+
+
 def found(folder: Path, texts: list[str] = TEXTS) -> torch.Tensor:
     return language_models.encode(language_models.select(f"hf:{folder}"), texts, "{}", CPU)
 
@@ -101,9 +115,18 @@ def states(folder: Path, text: str) -> torch.Tensor:
         return model(**tokens).last_hidden_state[0]
 
 
-@pytest.mark.parametrize("make, place", [(bert, "mean"), (t5, "mean"), (decoder, "last")])
+@pytest.mark.parametrize(
+    "make, place",
+    [
+        (bert, "mean"),
+        (t5, "mean"),
+        (decoder, "last"),
+        *((partial(translator, kind), "mean") for kind in ("Bart", "Marian", "Pegasus")),
+    ],
+    ids=["bert", "t5", "decoder", "bart", "marian", "pegasus"],
+)
 def test_models_without_a_pooling_file(tmp_path, make, place):
-    folder = make(tmp_path / "model")
+    folder = make(folder=tmp_path / "model")
     for vector, text in zip(found(folder), TEXTS):
         alone = states(folder, text)
         expected = alone[-1] if place == "last" else sum(alone) / len(alone)
