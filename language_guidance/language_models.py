@@ -8,7 +8,7 @@ import logging
 import math
 import textwrap
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,10 +152,50 @@ def _any_of_hub(name: str, weights: str | None) -> LanguageModel:
 
     Raises UserError where weights are given beside them.
     """
-    given_as = f"--language_model hf:{name}"
-    if weights and Path(expanded(name)).exists():
+    given_as, is_here = f"--language_model hf:{name}", Path(expanded(name)).exists()
+    if weights and is_here:
         raise open_clip_models.two_places(given_as, "--language_weights")
-    return _of_hub(name, weights, None if weights else given_as)
+    model = _of_hub(name, weights, None if weights else given_as)
+    if weights or is_here or _is_known_of(name, pooling.MODULES):
+        return model
+    _tell_of_parts(name)
+    # Its vectors may be others as soon as the hub answers.
+    return model._replace(identity=f"{model.identity} without {pooling.MODULES}")
+
+
+@cache  # once in a process
+def _tell_of_parts(name: str) -> None:
+    LOG.warning(
+        "--language_model hf:%s: the hub does not answer, and of what was fetched before nothing "
+        "says whether it is a sentence model, which has a pooling of its own: it is read as any "
+        "other model. Fetch all of it where there is a network (hf download %s).",
+        name,
+        name,
+    )
+
+
+def _is_known_of(name: str, file: str) -> bool:
+    """Whether the hub, or what was fetched from it, says if a repository has a file.
+
+    True as well where there is nothing of the repository, which is told as it is loaded.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        if try_to_load_from_cache(name, file) is not None:  # also where it is known to be missing
+            return True
+        offline_unless_reachable()
+        hf_hub_download(name, file)
+    except LocalEntryNotFoundError:
+        has_any, is_whole = (  # of the latter all repositories have one, which no library asks for
+            isinstance(try_to_load_from_cache(name, part), str)
+            for part in ("config.json", ".gitattributes")
+        )
+        return is_whole or not has_any
+    except Exception:  # no such repository or name, or none for us
+        return True
+    return True
 
 
 def _of_hub(name: str, weights: str | None, given_as: str | None = None) -> LanguageModel:
@@ -274,9 +314,11 @@ def _tower(model: Any, tokenizer: Any, device: torch.device) -> Encoder:
         ).to(device)
         is_whole = hasattr(model, "get_text_features")
         features = model.get_text_features(**tokens) if is_whole else model(**tokens)
-        if torch.is_tensor(features):
-            return features
-        return features.text_embeds if "text_embeds" in features else features.pooler_output
+        if not torch.is_tensor(features):
+            is_named = "text_embeds" in features
+            features = features.text_embeds if is_named else features.pooler_output
+        # FLAVA gives the states of all tokens, of which it is trained by the first.
+        return features[:, 0] if features.ndim == 3 else features
 
     return _counted(encoder, tokenizer, length)
 

@@ -226,6 +226,34 @@ def test_without_a_network_the_message_says_what_to_do(name, monkeypatch, tmp_pa
         language_models.select(name).load(CPU)
 
 
+@pytest.mark.parametrize(
+    "more, is_told",
+    [
+        ([], False),
+        (["snapshots/1/modules.json"], True),
+        ([".no_exist/1/modules.json"], True),
+        (["snapshots/1/.gitattributes"], True),
+    ],
+    ids=["parts", "sentence model", "known to be none", "whole"],
+)
+def test_parts_of_a_repository_do_not_say_whether_it_is_a_sentence_model(
+    tmp_path, monkeypatch, caplog, more, is_told
+):
+    """Nor are vectors kept as those of the model, which the hub may say to be read otherwise."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    language_models.select("hf:some/model")
+    assert not caplog.records  # nothing is there: it is told as it is loaded
+    for file in ["refs/main", "snapshots/1/config.json", *more]:
+        path = tmp_path / "models--some--model" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("1")
+    identity = language_models.select("hf:some/model").identity
+    assert ("nothing says whether it is a sentence model" in caplog.text) != is_told
+    assert identity.endswith("without modules.json") != is_told
+
+
 def test_a_pipe_is_no_weights(pipe):
     model = language_models.select(f"clip:ViT-B-32/{pipe}", None)
     with pytest.raises(UserError, match="a pipe or a device"):

@@ -104,11 +104,17 @@ def found(folder: Path, texts: list[str] = TEXTS) -> torch.Tensor:
 
 def states(folder: Path, text: str) -> torch.Tensor:
     """[L, E], of a sentence alone, without any padding."""
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModel
 
     model = AutoModel.from_pretrained(folder).eval()
-    if model.config.is_encoder_decoder:
-        model = model.get_encoder()
+    return states_of(
+        model.get_encoder() if model.config.is_encoder_decoder else model, folder, text
+    )
+
+
+def states_of(model, folder: Path, text: str) -> torch.Tensor:
+    from transformers import AutoTokenizer
+
     tokens = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
     tokens.pop("token_type_ids", None)
     with torch.no_grad():
@@ -150,6 +156,18 @@ def test_towers_go_through_their_projection(tmp_path, kind, dim):
             pooled = model.text_model(**tokens).pooler_output
             expected = model.text_projection(pooled) if kind == "CLIP" else pooled
         torch.testing.assert_close(vector, expected[0], atol=1e-5, rtol=0)
+
+
+def test_of_a_tower_that_gives_all_states_the_first_counts(tmp_path):
+    import transformers
+
+    folder = towers("Flava", tmp_path / "model")
+    model = transformers.FlavaModel.from_pretrained(folder).eval()
+    with torch.no_grad():
+        expected = [
+            model.text_projection(states_of(model.text_model, folder, text)[0]) for text in TEXTS
+        ]
+    torch.testing.assert_close(found(folder), torch.stack(expected), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
