@@ -124,7 +124,8 @@ def encode(
 ) -> torch.Tensor:
     """[T, E] float32 vectors of the texts, each put into the primer ("a photo of a {}")."""
     encoder = model.load(device)
-    texts = [in_escapes(text) for text in texts]  # no tokenizer takes bytes that are no text
+    # No tokenizer takes bytes that are no text, and some take accents that stand apart for signs.
+    texts = [word_vectors.composed(in_escapes(text)) for text in texts]
     if not model.knows_sentences:
         return encoder(texts)
     sentences = [primer.replace("{}", text) for text in texts]

@@ -49,7 +49,7 @@ def encode(file: str, texts: Sequence[str]) -> torch.Tensor:
     Raises:
         UserError: a file of another form.
     """
-    words = [WORD.findall(_composed(text)) for text in texts]
+    words = [WORD.findall(composed(text)) for text in texts]
     wanted = {form for found in words for word in found for form in _forms(word)}
     vectors = _read(Path(expanded(file)), wanted)
     missing: dict[str, None] = {}
@@ -72,7 +72,7 @@ def encode(file: str, texts: Sequence[str]) -> torch.Tensor:
     return torch.from_numpy(np.stack(whole).astype(np.float32))
 
 
-def _composed(text: str) -> str:
+def composed(text: str) -> str:
     """With letters and their accents as one character, which file systems part."""
     return unicodedata.normalize("NFC", text)
 
@@ -134,7 +134,7 @@ def _of_lines(file: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
             if number == 1 and len(rest.split()) == 1:
                 continue  # how many words and dimensions follow
             width = width or _numbers_at_end(rest.split(), number)
-            word = _composed(word)
+            word = composed(word)
             if word not in wanted:
                 continue
             cells = rest.split()
@@ -186,7 +186,7 @@ def _of_array(file: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
     array = np.load(file, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise ValueError("it holds no array of numbers")
-    words = [_composed(word.strip()) for word in text_file.rows_of(file)]
+    words = [composed(word.strip()) for word in text_file.rows_of(file)]
     if array.ndim != 2 or len(words) != len(array):
         raise ValueError(f"{len(words)} words, and an array of shape {array.shape}")
     for number, (word, row) in enumerate(zip(words, array), start=1):

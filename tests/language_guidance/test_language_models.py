@@ -152,6 +152,19 @@ def test_names_of_bytes_that_are_no_text_are_read_in_escapes(bert, clip):
         assert torch.equal(found, encode(name, ["dog \\udcff", "caf\\udce9"], weights=folder))
 
 
+def test_letters_and_their_accents_are_read_as_one_character():
+    """File systems part them in the names of folders."""
+    seen: list[str] = []
+
+    def encoder(sentences: list[str]) -> torch.Tensor:
+        seen.extend(sentences)
+        return torch.ones(len(sentences), 2)
+
+    model = language_models.LanguageModel("", lambda device: encoder)
+    language_models.encode(model, ["cafe\u0301", "caf\u00e9"], "a {}", CPU)
+    assert seen == ["a caf\u00e9", "a caf\u00e9"]
+
+
 def test_many_texts_come_in_order(bert, monkeypatch):
     texts = [WORDS[5 + number % 7] for number in range(20)]
     whole = encode("bert", texts, weights=bert)
