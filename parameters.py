@@ -2235,7 +2235,7 @@ FLAGS: tuple[Flag, ...] = (
             "language_pseudoclass",
             "Use pseudolabels (PLG), of ImageNet or a vocabulary, instead of the expert class "
             "names (ELG).",
-            needs=GUIDED,
+            needs=(*GUIDED, BY_TEXTS),
         ),
         Real(
             "language_pseudoclass_share",

@@ -697,6 +697,13 @@ def test_the_control_is_named_under_which_no_texts_are_read():
     assert "--language_model minilm has no effect" in said and "--language_control random" in said
 
 
+@pytest.mark.parametrize("control", parameters.WITHOUT_TEXTS)
+def test_pseudolabels_that_a_control_does_not_read_are_told(control):
+    argv = ["--language_distill_w", "5", "--language_pseudoclass", "--no_figures"]
+    (said,) = parameters.notices(parameters.parse([*argv, "--language_control", control]))
+    assert said.startswith("--language_pseudoclass has no effect") and control in said
+
+
 def said_of(flag: Flag, argv: list[str]) -> list[str]:
     notices = parameters.notices(parameters.parse(argv))
     verdict = "is ignored" if flag.secret else "has no effect"
