@@ -128,7 +128,8 @@ def encode(
     texts = [word_vectors.composed(in_escapes(text)) for text in texts]
     if not model.knows_sentences:
         return encoder(texts)
-    sentences = [primer.replace("{}", text) for text in texts]
+    # Space at an end is not seen, and to a decoder it is the last token, which stands for all.
+    sentences = [primer.replace("{}", text.strip()).strip() for text in texts]
     chunks = []
     with torch.inference_mode(), progress(None, "Texts", total=len(sentences)) as told:
         for start in range(0, len(sentences), SENTENCES_AT_ONCE):

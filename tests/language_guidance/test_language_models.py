@@ -152,8 +152,11 @@ def test_names_of_bytes_that_are_no_text_are_read_in_escapes(bert, clip):
         assert torch.equal(found, encode(name, ["dog \\udcff", "caf\\udce9"], weights=folder))
 
 
-def test_letters_and_their_accents_are_read_as_one_character():
-    """File systems part them in the names of folders."""
+@pytest.mark.parametrize(
+    "text", ["cafe\u0301", " caf\u00e9\n"], ids=["accent that stands apart", "space around it"]
+)
+def test_what_is_not_seen_of_a_text_changes_no_vector(text):
+    """File systems part accents in the names of folders; answers of a model end in a new line."""
     seen: list[str] = []
 
     def encoder(sentences: list[str]) -> torch.Tensor:
@@ -161,7 +164,7 @@ def test_letters_and_their_accents_are_read_as_one_character():
         return torch.ones(len(sentences), 2)
 
     model = language_models.LanguageModel("", lambda device: encoder)
-    language_models.encode(model, ["cafe\u0301", "caf\u00e9"], "a {}", CPU)
+    language_models.encode(model, [text, "caf\u00e9"], "a {}", CPU)
     assert seen == ["a caf\u00e9", "a caf\u00e9"]
 
 
