@@ -159,7 +159,7 @@ class PlainOptimizer:
         if len(groups) != len(settings):
             raise ValueError(
                 f"{len(groups)} groups of weights there, {len(settings)} here: were they made by "
-                "another --layer_decay or --decay_matrices_only?"
+                "another --layer_decay, --decay_matrices_only or --language_loss?"
             )
         groups = [group | current for group, current in zip(groups, settings)]
         self.optimizer.load_state_dict(state_dict | {"param_groups": groups})

@@ -158,5 +158,5 @@ def test_a_name_that_there_is_not_is_told_with_those_that_there_are():
 def test_groups_of_other_settings_are_told():
     _, _, optimizer = made("adam")
     other = torch.optim.Adam([torch.ones(3, requires_grad=True)])
-    with pytest.raises(ValueError, match="2 groups of weights there, 1 here: .*--layer_decay"):
+    with pytest.raises(ValueError, match="2 groups of weights there, 1 here: .*--language_loss"):
         optimizers.PlainOptimizer(other).load_state_dict(optimizer.state_dict())
