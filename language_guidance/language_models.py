@@ -36,6 +36,7 @@ MINILM_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 CLIP_ARCH = "ViT-B-32-quickgelu"  # quickgelu is the activation that OpenAI trained with
 CLIP_TAG = "openai"
 IMAGENET_PRIMERS = "imagenet"
+SPACE = "\N{LOWER ONE EIGHTH BLOCK} "  # as SentencePiece writes it
 # Models that were saved without their other half, which transformers' AutoModel would ask for, or
 # whose projection it would leave out.
 ENCODERS = ("T5EncoderModel", "MT5EncoderModel", "UMT5EncoderModel")
@@ -236,10 +237,13 @@ def _huggingface(source: str, device: torch.device, given_as: str | None = None)
         offline_unless_reachable()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
+        if not _knows_words(tokenizer):
+            raise ValueError("the tokenizer's files are missing")
         kind = _class_of(source)
         model, loading = kind.from_pretrained(source, output_loading_info=True)
         if missing := [name for name in loading["missing_keys"] if "pooler" not in name]:
             raise ValueError(f"{len(missing)} weights are missing, the first {sorted(missing)[0]}")
+        pooling.require_whole(Path(source))
         head = pooling.sentence_head(partial(_file_of, source))
         reading = pooling.reading(partial(_file_of, source)) if head else pooling.Reading()
     except Exception as error:  # transformers and the hub client raise types of their own
@@ -269,6 +273,12 @@ def _huggingface(source: str, device: torch.device, given_as: str | None = None)
         return pool(states, tokens["attention_mask"])
 
     return _counted(encoder, tokens_of, tokenizer.model_max_length)
+
+
+def _knows_words(tokenizer: Any) -> bool:
+    """Whether it has a token of a text: transformers makes one without where files are missing."""
+    words = tokenizer.get_vocab().keys() - tokenizer.all_special_tokens
+    return any(word.strip(SPACE) for word in words)
 
 
 def _positions(model: Any) -> float:

@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 # (states [T, L, E], mask [T, L] of tokens that are none of padding) -> [T, E]
 Pooling = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 MODULES = "modules.json"  # of a sentence model: its parts, one after the other
+PARTS = ("1_Pooling", "config_sentence_transformers.json")  # which only such a model has
 # Any of these says how a sentence model takes its texts, whatever trunk it has.
 READING = [
     f"sentence_{trunk}_config.json"
@@ -134,6 +135,13 @@ def sentence_head(find: Callable[[str], Path | None]) -> SentenceHead | None:
     if layers and isinstance(layers[-1], UnitLength):
         layers.pop()  # guidance normalises
     return SentenceHead(kinds or ["mean"], layers)
+
+
+def require_whole(folder: Path) -> None:
+    """Raises ValueError for a folder with parts of a sentence model and without their list."""
+    found = [part for part in PARTS if (folder / part).exists()]
+    if found and not (folder / MODULES).exists():
+        raise ValueError(f"{MODULES} is missing, which lists the parts, such as {found[0]}")
 
 
 def reading(find: Callable[[str], Path | None]) -> Reading:

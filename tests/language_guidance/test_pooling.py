@@ -211,6 +211,16 @@ def sentence_model(folder: Path, modes: dict[str, Any]) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("part", ["1_Pooling", "config_sentence_transformers.json"])
+def test_a_sentence_model_without_the_list_of_its_parts_is_refused(tmp_path, part):
+    """Its pooling would be passed over."""
+    folder = sentence_model(tmp_path / "model", {"pooling_mode_cls_token": True})
+    (folder / "1_Pooling").rename(folder / part)
+    (folder / "modules.json").unlink()
+    with pytest.raises(UserError, match=f"modules.json is missing, .* {part}"):
+        found(folder)
+
+
 @pytest.mark.parametrize("mode", ["cls_token", "mean_tokens", "max_tokens", "lasttoken"])
 def test_sentence_models_pool_as_their_file_says(tmp_path, mode):
     folder = sentence_model(tmp_path / "model", {f"pooling_mode_{mode}": True})
@@ -385,6 +395,18 @@ def test_padding_on_the_left_is_not_seen():
     for name, pool in pooling.POOLINGS.items():
         moved = torch.cat([rows[:, 2:], rows[:, :2]], dim=1)
         torch.testing.assert_close(pool(rows, left), pool(moved, right), msg=name)
+
+
+@pytest.mark.parametrize(
+    "make", [bert, decoder, partial(towers, "CLIP"), t5], ids=["bert", "decoder", "tower", "t5"]
+)
+def test_a_model_without_the_files_of_its_tokenizer_is_refused(tmp_path, make):
+    """As where the model alone was saved; transformers makes a tokenizer that knows no word."""
+    folder = make(folder=tmp_path / "model")
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(UserError, match=f"hf:{folder} cannot be loaded .*tokenizer's files"):
+        found(folder)
 
 
 @pytest.mark.parametrize(
