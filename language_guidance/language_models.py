@@ -23,6 +23,7 @@ from utilities.hub import offline_unless_reachable
 from utilities.open_clip_models import OpenClip, identity, unavailable
 from utilities.paths import expanded
 from utilities.progress import progress
+from utilities.tokenizers import require_words
 
 LOG = logging.getLogger(__name__)
 # To be raised with any change of the vectors that a sentence gets from the same weights: pooling,
@@ -36,7 +37,6 @@ MINILM_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 CLIP_ARCH = "ViT-B-32-quickgelu"  # quickgelu is the activation that OpenAI trained with
 CLIP_TAG = "openai"
 IMAGENET_PRIMERS = "imagenet"
-SPACE = "\N{LOWER ONE EIGHTH BLOCK} "  # as SentencePiece writes it
 # Models that were saved without their other half, which transformers' AutoModel would ask for, or
 # whose projection it would leave out.
 ENCODERS = ("T5EncoderModel", "MT5EncoderModel", "UMT5EncoderModel")
@@ -237,8 +237,7 @@ def _huggingface(source: str, device: torch.device, given_as: str | None = None)
         offline_unless_reachable()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        if not _knows_words(tokenizer):
-            raise ValueError("the tokenizer's files are missing")
+        require_words(tokenizer)
         kind = _class_of(source)
         model, loading = kind.from_pretrained(source, output_loading_info=True)
         if missing := [name for name in loading["missing_keys"] if "pooler" not in name]:
@@ -273,12 +272,6 @@ def _huggingface(source: str, device: torch.device, given_as: str | None = None)
         return pool(states, tokens["attention_mask"])
 
     return _counted(encoder, tokens_of, tokenizer.model_max_length)
-
-
-def _knows_words(tokenizer: Any) -> bool:
-    """Whether it has a token of a text: transformers makes one without where files are missing."""
-    words = tokenizer.get_vocab().keys() - tokenizer.all_special_tokens
-    return any(word.strip(SPACE) for word in words)
 
 
 def _positions(model: Any) -> float:

@@ -15,6 +15,7 @@ from utilities.errors import UserError, reason
 from utilities.fingerprint import stamps
 from utilities.hub import offline_unless_reachable
 from utilities.paths import expanded, require_readable
+from utilities.tokenizers import require_words
 
 HUB = "hf-hub:"
 FOLDER = "local-dir:"  # ahead of a folder, as open_clip and timm write it
@@ -197,7 +198,10 @@ def tokenizer(wanted: OpenClip) -> Any:
     import open_clip
 
     try:
-        return open_clip.get_tokenizer(wanted.name)
+        found = open_clip.get_tokenizer(wanted.name)
+        if hasattr(found, "tokenizer"):  # of transformers
+            require_words(found.tokenizer)
+        return found
     except Exception as error:  # open_clip and the hub client raise types of their own
         raise _unavailable(wanted, error) from error
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from language_guidance import language_models, pooling
+from utilities import open_clip_models
 from utilities.errors import UserError
 
 CPU = torch.device("cpu")
@@ -395,6 +396,15 @@ def test_padding_on_the_left_is_not_seen():
     for name, pool in pooling.POOLINGS.items():
         moved = torch.cat([rows[:, 2:], rows[:, :2]], dim=1)
         torch.testing.assert_close(pool(rows, left), pool(moved, right), msg=name)
+
+
+def test_a_folder_of_open_clip_without_the_vocabulary_of_its_tokenizer_is_refused(tmp_path):
+    content = {"model_cfg": {"text_cfg": {"hf_tokenizer_name": "google/some"}}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(content))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
+    wanted = open_clip_models.named("ViT-B-32/x", str(tmp_path))
+    with pytest.raises(UserError, match=f"{tmp_path} cannot be loaded .*tokenizer's files"):
+        open_clip_models.tokenizer(wanted)
 
 
 @pytest.mark.parametrize(
