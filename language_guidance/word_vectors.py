@@ -140,7 +140,9 @@ def _of_lines(file: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
             cells = rest.split()
             if len(cells) > width:
                 continue  # another word, which has spaces in it
-            if len(cells) < width or not width:
+            if not width:
+                raise ValueError(f"line {number} has no numbers behind its word")
+            if len(cells) < width:
                 raise ValueError(f"line {number} has {len(cells)} numbers, others {width}")
             yield word, _finite(_vector(cells, number), number)
     if not width:

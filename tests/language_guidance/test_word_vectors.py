@@ -143,6 +143,18 @@ def test_files_of_another_form(tmp_path, content):
         word_vectors.encode(str(path), ["red dog"])
 
 
+def test_words_without_numbers_are_no_vectors(tmp_path):
+    """As in the words beside an array, some of which have spaces in them."""
+    (tmp_path / "words.txt").write_text("blue\nred\n")
+    (tmp_path / "others.txt").write_text("blue\ngreen\n")
+    with pytest.raises(
+        UserError, match=r"words\.txt cannot be read \(line 2 has no numbers behind"
+    ):
+        word_vectors.encode(str(tmp_path / "words.txt"), ["red"])
+    with pytest.raises(UserError, match=r"\(no line has a word and, behind a space, its numbers\)"):
+        word_vectors.encode(str(tmp_path / "others.txt"), ["red"])
+
+
 @pytest.mark.parametrize(
     "fault", ["no words", "other count", "pickle", "one dimension", "archive", "nan", "texts"]
 )
