@@ -907,7 +907,7 @@ def _guidance_summary(
     opt: parameters.Settings, training: ImageSplit, guidance: Guidance
 ) -> dict[str, str]:
     loss = opt.language_distill_dir if opt.language_loss == "kl" else opt.language_loss
-    weighted = f"{opt.language_distill_w:g} x {loss}"
+    weighted = f"{opt.language_distill_w:g} x {loss}{_schedule_of_guidance(opt)}"
     if opt.language_control in parameters.WITHOUT_TEXTS:
         return {"guidance": f"{weighted} from no texts, control {opt.language_control}"}
     lines = {"guidance": f"{weighted} from {opt.language_model}, {guidance_source(opt, training)}"}
@@ -920,6 +920,17 @@ def _guidance_summary(
     shown, classes = min(SHOWN_CLASSES, len(guidance.texts)), len(guidance.texts)
     lines["guidance"] += f"; of {shown} of {classes} classes it reads:"
     return lines
+
+
+def _schedule_of_guidance(opt: parameters.Settings) -> str:
+    """How the weight of guidance changes, in parentheses; "" where it stays."""
+    said = {
+        f"from iteration {opt.language_delay}": opt.language_delay > 1,
+        f"rising over {opt.language_rise}": opt.language_rise,
+        f"halved every {opt.language_half_life}": opt.language_half_life,
+    }
+    parts = [part for part, holds in said.items() if holds]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def guidance_source(opt: parameters.Settings, training: ImageSplit) -> str:

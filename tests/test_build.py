@@ -13,6 +13,7 @@ import criteria
 import parameters
 from datasampler import BatchSampler
 from datasets import ImageSplit, Splits
+from language_guidance import Guidance
 from utilities.errors import UserError
 from utilities.runtime import Runtime
 
@@ -246,3 +247,24 @@ def test_rates_of_an_objective_that_learns_nothing_are_told(caplog, name, is_tol
         learning("--loss", loss, "--loss_pml_lr", "0.1", "--criterion_decay", "0.2")
     for said in ("--loss_pml_lr 0.1", "--criterion_decay 0.2"):
         assert (f"{said} has no effect, because --loss {loss} has no" in caplog.text) == is_told
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        ("", ""),
+        ("--language_delay 1", ""),
+        ("--language_delay 30", " (from iteration 30)"),
+        ("--language_rise 20", " (rising over 20)"),
+        ("--language_half_life 9", " (halved every 9)"),
+        (
+            "--language_delay 30 --language_rise 20 --language_half_life 9",
+            " (from iteration 30, rising over 20, halved every 9)",
+        ),
+    ],
+    ids=["constant", "at-once", "delay", "rise", "half-life", "all"],
+)
+def test_the_schedule_of_guidance_is_told(flags, said):
+    opt = settings("--language_distill_w", "7.5", "--language_control", "onehot", *flags.split())
+    told = build._guidance_summary(opt, cast(ImageSplit, None), cast(Guidance, None))
+    assert told == {"guidance": f"7.5 x backward{said} from no texts, control onehot"}
