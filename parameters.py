@@ -2614,6 +2614,24 @@ def notices(opt: Settings) -> list[str]:
     return [*repeated, *(opt.as_typed(sentence) for sentence in sentences)]
 
 
+def notices_of_reading(readers: Sequence[Settings]) -> list[str]:
+    """A sentence for each given flag of guidance by which none of the readers reads anything else.
+
+    Readers are guided runs without what these draw and measure beside their guidance.
+    """
+    alone = {"no_figures": True, "evaluation_metrics": []}
+    first, *others = (
+        Settings(vars(reader) | alone, given=reader.given, spelled=reader.spelled)
+        for reader in readers
+    )
+    flags = [
+        flag
+        for flag in _of_topic("guidance")
+        if not any(flag.effective(getattr(other, flag.name), other) for other in others)
+    ]
+    return [first.as_typed(sentence) for sentence in idle_settings(flags, first)]
+
+
 def notices_of_length(opt: Settings, iterations: int) -> list[str]:
     """A sentence for each part of a run that would begin after its last iteration."""
     delays = {

@@ -5,6 +5,7 @@ python -m programs.language --config configs/demo.yaml --against clip --to seen
 """
 
 import json
+import logging
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from language_guidance import Guidance
     from utilities.runtime import Runtime
 
+LOG = logging.getLogger("programs.language")
 PRINTED = 10  # classes on the console
+PRINTED_TEXTS = 5  # of each
 OF_WORDS = ("vectors:", "matrix:")  # models that put no text into a primer
 SHEETS = 16  # of pictures of classes
 EPILOG = """All other flags are those of main.py, such as --dataset, --source_path, --class_text and
@@ -99,6 +102,8 @@ def run(flags: Flags) -> None:
     settings = flags.settings
     _require_free(flags.to)
     runtime = build.build_runtime(settings)
+    for notice in _notices(settings, flags.against):
+        LOG.info("%s", notice)
     training = build.build_splits(settings)[0].training
     guidance = _guidance(settings, training, runtime)
     view = build.language_view(training, guidance)
@@ -134,11 +139,21 @@ def _guidance(
 def _guidance_against(
     model: str, settings: parameters.Settings, training: "ImageSplit", runtime: "Runtime"
 ) -> "Guidance":
-    of_other = {"language_model": model, "language_weights": None}
     try:
-        return _guidance(parameters.Settings(vars(settings) | of_other), training, runtime)
+        return _guidance(_with_model(settings, model), training, runtime)
     except UserError as error:
         raise UserError(_of_against(str(error))) from error
+
+
+def _with_model(settings: parameters.Settings, model: str) -> parameters.Settings:
+    of_other = {"language_model": model, "language_weights": None}
+    return parameters.Settings(vars(settings) | of_other)
+
+
+def _notices(settings: parameters.Settings, against: str | None) -> list[str]:
+    """A sentence for each flag that says nothing of what is shown."""
+    other = [_with_model(settings, against)] if against else []
+    return parameters.notices_of_reading([settings, *other])
 
 
 def _require_free(folder: Path | None) -> None:
@@ -172,7 +187,8 @@ def _print_view(view: "View", source: str, settings: parameters.Settings) -> Non
         print(left_out)
     for place, shown in enumerate(view.classes[:PRINTED]):
         near = ", ".join(f"{name} {similarity:.2f}" for name, similarity in view.near(place)[:3])
-        print(f"  {on_one_line(shown.name)}: {on_one_line(', '.join(shown.texts[:5]))}")
+        texts = f": {on_one_line(named(shown.texts, PRINTED_TEXTS))}" if shown.texts else ""
+        print(f"  {on_one_line(shown.name)}{texts}")
         print(f"    near: {on_one_line(near)}")
     if len(view.classes) > PRINTED:
         print(f"  and {len(view.classes) - PRINTED} more in the tables")

@@ -99,6 +99,63 @@ def test_a_control_is_shown_as_it_guides(words, tmp_path, capsys, control):
 
 
 @pytest.mark.parametrize(
+    "given, idle",
+    [
+        ("--language_pseudoclass_topk 3", "--language_pseudoclass_topk 3"),
+        ("--language_control onehot --language_primer {}", "--language_primer {}"),
+        (
+            "--language_pseudoclass --language_pseudoclass_level sample "
+            "--language_pseudoclass_mean probabilities",
+            "--language_pseudoclass_mean probabilities",
+        ),
+        ("--language_pseudoclass --class_text FILE", "--class_text FILE"),
+        ("--language_model vectors:FILE --language_primer {}", "--language_primer {}"),
+        ("--language_pseudoclass --language_pseudoclass_share 0.5 --class_text FILE", None),
+        ("--language_model minilm --language_primer {} --lr 0.1", None),
+        ("--language_model vectors:FILE --language_primer {} --against minilm", None),
+        (
+            "--language_model vectors:FILE --language_primer {} --against matrix:FILE",
+            "--language_primer {}",
+        ),
+    ],
+    ids=lambda value: value and value.replace("--", "").replace(" ", "-"),
+)
+def test_flags_by_which_nothing_else_is_read_are_told(given, idle, tmp_path):
+    file = str(tmp_path / "file")
+    (tmp_path / "file").touch()
+    flags = language.parse(["--source_path", str(tmp_path), *given.replace("FILE", file).split()])
+    told = language._notices(flags.settings, flags.against)
+    assert len(told) == (1 if idle else 0), told
+    assert not idle or told[0].startswith(f"{idle.replace('FILE', file)} has no effect, because ")
+
+
+def test_flags_without_effect_are_told_beside_what_is_shown(words, tmp_path, capsys):
+    given = ["--language_pseudoclass_topk", "3", "--no_figures", "--to", str(tmp_path / "seen")]
+    assert language.main([*words, *given]) == 0
+    told = (
+        "--language_pseudoclass_topk 3 has no effect, because --language_pseudoclass is not given."
+    )
+    assert told in capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize(
+    "texts, said",
+    [
+        ([], "  Auklet"),
+        (["a"], "  Auklet: a"),
+        (list("abcde"), "  Auklet: a, b, c, d, e"),
+        (list("abcdefg"), "  Auklet: a, b, c, d, e and 2 more"),
+    ],
+    ids=["none", "one", "five", "seven"],
+)
+def test_texts_that_the_console_leaves_out_are_counted(texts, said, capsys):
+    shown = tables.ClassView("Auklet", texts, [0])
+    view = tables.View([shown], 1, np.ones((1, 1)), np.zeros((1, 0), dtype=int))
+    language._print_view(view, "captions", language.parse([]).settings)
+    assert said in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
     "wrong, said",
     [
         (["--language_modl", "clip"], "--language_modl is not known"),
