@@ -6,7 +6,6 @@ they take seconds whatever the size of the split.
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -122,7 +121,9 @@ def draw(
         panels.extend(extreme_queries(embeddings, protocol, class_texts, read, memory))
         return draw_panels(file, panels) if panels else None
 
-    def draw_classes(file: Path, text_vectors: torch.Tensor) -> Path:
+    def draw_classes(file: Path) -> Path | None:
+        if text_vectors is None:
+            return None
         by_images = class_similarities(embeddings, protocol.labels, classes)
         by_texts = (text_vectors @ text_vectors.T).cpu().numpy()
         title = f"image embeddings, mean of each class{_correlation(by_images, by_texts)}"
@@ -133,17 +134,22 @@ def draw(
         "projection": lambda file: draw_projection(
             file, embeddings, protocol.labels, classes, names
         ),
+        "class_similarity": draw_classes,
     }
-    if text_vectors is not None:
-        drawings["class_similarity"] = partial(draw_classes, text_vectors=text_vectors)
     drawn = {name: attempted(draw, folder / f"{name}.png") for name, draw in drawings.items()}
     return Drawn({name: file for name, file in drawn.items() if file}, panels)
 
 
 def attempted(draw: Callable[[Path], Path | None], file: Path) -> Path | None:
-    """What `draw` gives; None, told in the log, where it fails."""
+    """What `draw` gives; None where there is nothing to draw, or it fails, which is told.
+
+    A figure of before goes then: a run that goes on without guidance has none of language.
+    """
     try:
-        return draw(file)
+        drawn = draw(file)
+        if drawn is None:
+            file.unlink(missing_ok=True)
+        return drawn
     except Exception as error:  # of images that have gone, a full disk, libraries of drawing
         file.unlink(missing_ok=True)
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "

@@ -69,6 +69,16 @@ def test_a_collapsed_space_is_drawn_too(tmp_path):
     assert files.keys() == {"retrieval", "projection"}
 
 
+@pytest.mark.parametrize("there_before", [False, True])
+def test_a_figure_of_which_there_is_nothing_goes(tmp_path, there_before):
+    """As that of language, where a run goes on without guidance."""
+    file = tmp_path / "class_similarity.png"
+    if there_before:
+        file.touch()
+    assert figures.attempted(lambda file: None, file) is None
+    assert not file.exists()
+
+
 def test_extreme_queries_are_the_best_and_the_worst():
     rows, labels = space(classes=6, each=8)
     # The last class is everywhere.
