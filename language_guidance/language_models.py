@@ -20,7 +20,7 @@ from utilities import open_clip_models, packages, text_file
 from utilities.choices import part_of
 from utilities.errors import UserError, in_escapes
 from utilities.hub import offline_unless_reachable
-from utilities.open_clip_models import OpenClip, identity, unavailable
+from utilities.open_clip_models import OpenClip, identity, is_place, unavailable
 from utilities.paths import expanded
 from utilities.progress import progress
 from utilities.tokenizers import require_words
@@ -155,7 +155,8 @@ def _any_of_hub(name: str, weights: str | None) -> LanguageModel:
 
     Raises UserError where weights are given beside them.
     """
-    given_as, is_here = f"--language_model hf:{name}", Path(expanded(name)).exists()
+    name = expanded(name)
+    given_as, is_here = f"--language_model hf:{name}", Path(name).exists()
     if weights and is_here:
         raise open_clip_models.two_places(given_as, "--language_weights")
     model = _of_hub(name, weights, None if weights else given_as)
@@ -233,7 +234,7 @@ def _huggingface(source: str, device: torch.device, given_as: str | None = None)
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    if not Path(source).exists():
+    if not Path(source).exists() and not is_place(source):
         offline_unless_reachable()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)

@@ -14,7 +14,7 @@ from utilities import torchscript
 from utilities.errors import UserError, reason
 from utilities.fingerprint import stamps
 from utilities.hub import offline_unless_reachable
-from utilities.paths import expanded, require_readable
+from utilities.paths import absent, expanded, require_readable
 from utilities.tokenizers import require_words
 
 HUB = "hf-hub:"
@@ -330,14 +330,19 @@ def unavailable(
         place = given_as or f"{file_flag} {origin}"
         return UserError(f"{place} cannot be loaded ({why}); expected is {expected}.")
     model, other = ALTERNATIVES[file_flag]
-    failed = "is not there" if _is_place(origin) else f"could not be downloaded ({why})"
+    if is_place(origin):
+        return UserError(
+            f"The {model} {origin} is not there: {absent(origin, 'file or folder')} Expected is "
+            f"{expected} ({file_flag} PATH); {other}, which is installed with the requirements, "
+            "needs none."
+        )
     return UserError(
-        f"The {model} {origin} {failed}: fetch it on a machine with "
+        f"The {model} {origin} could not be downloaded ({why}): fetch it on a machine with "
         f"network and pass it with {file_flag} PATH ({expected}), or use {other}, which is "
         "installed with the requirements."
     )
 
 
-def _is_place(origin: str) -> bool:
+def is_place(origin: str) -> bool:
     """Whether it can only be a path: no repository of a hub is called so."""
     return Path(origin).is_absolute() or origin.startswith((".", "~")) or origin.count("/") > 1

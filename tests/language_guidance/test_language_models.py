@@ -242,6 +242,15 @@ def test_without_a_network_the_message_says_what_to_do(name, monkeypatch, tmp_pa
         language_models.select(name).load(CPU)
 
 
+def test_a_folder_that_is_not_there_is_told_without_asking_the_hub(tmp_path, monkeypatch):
+    asked: list[int] = []
+    monkeypatch.setattr(language_models, "offline_unless_reachable", lambda: asked.append(1))
+    (tmp_path / "bert_base").mkdir()
+    with pytest.raises(UserError, match="bert_bas is not there: .*did you mean bert_base"):
+        language_models.select(f"hf:{tmp_path}/bert_bas").load(CPU)
+    assert not asked
+
+
 @pytest.mark.parametrize(
     "more, is_told",
     [
