@@ -6,6 +6,7 @@ weights.
 """
 
 import re
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -65,8 +66,9 @@ def insert(trunk: Trunk, adapters: LowRank, arch: str, image_size: int) -> None:
     Raises UserError for a trunk without such layers, or where peft is not installed.
     """
     assert isinstance(trunk, nn.Module)
-    _open_attention(trunk)
-    names = _linear_layers(trunk, image_size)
+    _open_attention(trunk, image_size)
+    linear = {name: part for name, part in trunk.named_modules() if type(part) is nn.Linear}
+    names = _called(linear, trunk, image_size)  # some trunks read a layer's weights instead
     if not names:
         raise UserError(
             f"{FLAG} {adapters.rank}: the trunk of --arch {arch} has no linear layers; take a "
@@ -104,11 +106,18 @@ def merge(trunk: Trunk) -> None:
         trunk.set_submodule(name, layer.get_base_layer())
 
 
-def _open_attention(trunk: nn.Module) -> None:
-    """Replace torch's attention, where it is plain, by one whose layers can be adapted."""
-    for name, layer in list(trunk.named_modules()):
-        if isinstance(layer, nn.MultiheadAttention) and _is_plain(layer):
-            trunk.set_submodule(name, Attention(layer))
+def _open_attention(trunk: nn.Module, image_size: int) -> None:
+    """Replace torch's attention, where it is plain, by one whose layers can be adapted.
+
+    Where other tokens ask than answer, as in pooling by attention, it stays.
+    """
+    plain = {
+        name: layer
+        for name, layer in trunk.named_modules()
+        if isinstance(layer, nn.MultiheadAttention) and _is_plain(layer)
+    }
+    for name in _called(plain, trunk, image_size, only=_is_of_one_sequence):
+        trunk.set_submodule(name, Attention(plain[name]))
 
 
 def _is_plain(layer: nn.MultiheadAttention) -> bool:
@@ -116,14 +125,24 @@ def _is_plain(layer: nn.MultiheadAttention) -> bool:
     return layer.batch_first and layer._qkv_same_embed_dim and not has_more
 
 
-def _linear_layers(trunk: Any, image_size: int) -> list[str]:
-    """Names of those that are called for an image: some trunks read a layer's weights instead."""
-    called: set[int] = set()
-    linear = {name: part for name, part in trunk.named_modules() if type(part) is nn.Linear}
-    hooks = [
-        part.register_forward_hook(lambda part, *_: called.add(id(part)))
-        for part in linear.values()
-    ]
+def _is_of_one_sequence(arguments: tuple[Any, ...]) -> bool:
+    """Whether attention is asked for by the tokens that answer it: query, key, value are one."""
+    return len(arguments) >= 3 and arguments[0] is arguments[1] is arguments[2]
+
+
+def _called(
+    parts: Mapping[str, nn.Module],
+    trunk: Any,
+    image_size: int,
+    only: Callable[[tuple[Any, ...]], bool] = lambda _: True,
+) -> list[str]:
+    """Names of those parts of a trunk that are called for an image, with such arguments alone."""
+    called: dict[int, bool] = {}
+
+    def note(part: nn.Module, arguments: tuple[Any, ...]) -> None:
+        called[id(part)] = called.get(id(part), True) and only(arguments)
+
+    hooks = [part.register_forward_pre_hook(note) for part in parts.values()]
     is_training, _ = trunk.training, trunk.eval()
     with torch.no_grad():
         image = torch.zeros(1, 3, image_size, image_size)
@@ -131,7 +150,7 @@ def _linear_layers(trunk: Any, image_size: int) -> list[str]:
     trunk.train(is_training)
     for hook in hooks:
         hook.remove()
-    return [name for name, part in linear.items() if id(part) in called]
+    return [name for name, part in parts.items() if called.get(id(part))]
 
 
 def _peft() -> ModuleType:

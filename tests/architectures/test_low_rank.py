@@ -9,7 +9,7 @@ from small_networks import untrained
 from torch import nn
 
 import architectures
-from architectures import LowRank, low_rank
+from architectures import LowRank, clip_tower, low_rank
 from utilities.errors import UserError
 
 ADAPTERS = LowRank(rank=3, alpha=6)
@@ -114,6 +114,27 @@ def test_attention_of_torch_is_adapted_too():
     expected = plain(tokens, tokens, tokens, need_weights=False)[0]
     found = low_rank.Attention(plain)(tokens, tokens, tokens)[0]
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pool", "width"), [(True, 8), (True, 16), ("parallel", 16), ("cascade", 16)]
+)
+def test_pooling_by_attention_stays_as_it_is(pool, width):
+    """Its queries are not the tokens of the image, whose width they may share."""
+    from open_clip.transformer import VisionTransformer
+
+    torch.manual_seed(0)
+    sizes = {"image_size": 32, "patch_size": 16, "width": 16, "layers": 1, "heads": 2}
+    pooling = {"attentional_pool": pool, "attn_pooler_queries": 4, "attn_pooler_heads": 2}
+    tower = VisionTransformer(mlp_ratio=2, output_dim=width, **sizes, **pooling)
+    trunk = clip_tower.TransformerTower(tower, projected=True).eval()
+    with torch.inference_mode():
+        expected = trunk.forward_head(trunk.forward_features(images()))
+        low_rank.insert(trunk, ADAPTERS, "clip:tiny", 32)
+        found = trunk.forward_head(trunk.forward_features(images()))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    adapted = {name for name, part in trunk.named_modules() if hasattr(part, "lora_A")}
+    assert any("attn.qkv" in name for name in adapted)
 
 
 def test_layers_of_which_a_trunk_reads_the_weights_have_none():
