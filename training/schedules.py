@@ -162,10 +162,10 @@ class Rise:
     @contextmanager
     def applied(self, optimizer: Optimizer) -> Iterator[None]:
         """One step of the optimiser, made inside, at its share of the rates."""
-        if self.done >= self.steps:
+        self.done += 1  # also behind the rise, which may be made longer when a run is resumed
+        if self.done > self.steps:
             yield
             return
-        self.done += 1
         rates = [group["lr"] for group in optimizer.param_groups]
         for group, rate in zip(optimizer.param_groups, rates):
             group["lr"] = rate * self.done / self.steps

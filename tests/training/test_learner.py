@@ -133,3 +133,19 @@ def test_rates_rise_over_the_first_steps_and_a_stored_rise_goes_on():
         each.step(batch(1))
     assert all(map(torch.equal, weights(stored), weights(restored)))
     assert "rise" not in learner().state_dict()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rate"), [(2, 8, 0.075), (8, 2, 0.1), (2, 6, 0.1), (2, 5, 0.1)]
+)
+def test_a_rise_of_another_length_counts_all_steps_before_it(before, after, rate):
+    """Also those behind a shorter one: the rates do not fall to begin again."""
+    stored, restored, seen = learner(rise=before), learner(rise=after), []
+    for seed in range(5):
+        stored.step(batch(seed))
+    restored.rise.load_state_dict(stored.rise.state_dict())
+    restored.optimizer.register_step_pre_hook(
+        lambda optimizer, *_: seen.append(optimizer.param_groups[0]["lr"])
+    )
+    restored.step(batch(5))
+    assert seen == pytest.approx([rate])
