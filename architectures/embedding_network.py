@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import timm
@@ -92,7 +93,7 @@ def select(
             adapted=adapters is not None,
         )
         with torch.no_grad():
-            network.eval()(torch.zeros(1, 3, image_size, image_size))
+            network.eval().pass_first(torch.zeros(1, 3, image_size, image_size))
     return network.train()
 
 
@@ -165,6 +166,7 @@ class EmbeddingNetwork(nn.Module):
         config = timm.data.resolve_model_data_config(trunk)
         self.mean, self.std = config["mean"], config["std"]
         self.fixed: frozenset[str] = frozenset()  # what of the trunk never learns, by name
+        self.order: list[str] = []  # of the trunk's modules, as an image passes them
         self.folded: list[folded_norms.Pair] = []
         self.train(self.training)
 
@@ -209,7 +211,7 @@ class EmbeddingNetwork(nn.Module):
 
         Raises UserError, with all stages, for a stage that there is not.
         """
-        self.fixed = stages.before(cast(nn.Module, self.trunk), stage)
+        self.fixed = stages.before(cast(nn.Module, self.trunk), stage, self.order)
         self.train_trunk(True)
         self.train(self.training)
 
@@ -237,6 +239,10 @@ class EmbeddingNetwork(nn.Module):
             for number, group in enumerate(groups, start=1):
                 group["name"] = f"{trunk} layer {number} of {len(groups)}"
         return [*groups, {"params": list(self.head.parameters()), "lr": head_lr, "name": "head"}]
+
+    def pass_first(self, images: torch.Tensor) -> None:
+        """See by them whether the trunk takes such images, and in which order they pass it."""
+        self.order = stages.passed(cast(nn.Module, self.trunk), partial(self, images))
 
     def forward(self, images: torch.Tensor) -> ModelOutput:
         with folded_norms.applied(self.folded) if self.folded else nullcontext():

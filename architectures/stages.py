@@ -1,8 +1,7 @@
 """The parts of a trunk in the order in which an image passes them: its layers and its stages."""
 
-import itertools
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from timm.models import group_parameters
 from torch import nn
@@ -52,11 +51,32 @@ def names(trunk: nn.Module) -> list[str]:
     return list(flat) if flat else [*_names(trunk, "")]
 
 
-def before(trunk: nn.Module, stage: str) -> frozenset[str]:
+def passed(trunk: nn.Module, pass_image: Callable[[], object]) -> list[str]:
+    """Names of the modules of a trunk in the order in which an image first comes to them."""
+    named = {module: name for name, module in trunk.named_modules()}
+    order: dict[str, None] = {}
+
+    def note(module: nn.Module, _: tuple) -> None:
+        order.setdefault(named[module])
+
+    hooks = [module.register_forward_pre_hook(note) for module in named]
+    try:
+        pass_image()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return list(order)
+
+
+def before(trunk: nn.Module, stage: str, order: Sequence[str] = ()) -> frozenset[str]:
     """Names of the weights before a stage, and of the BatchNorms there.
 
     Weights that belong to no module, such as a class token, are before the first stage, unless the
     trunk says that they are its last. Raises UserError, with all stages, for one that there is not.
+
+    Args:
+        order: as `passed` gives it; modules that are not in it are where the trunk names them.
+            Some trunks name all patch embeddings, say, before all blocks.
     """
     known = names(trunk)
     if stage not in known:
@@ -69,12 +89,17 @@ def before(trunk: nn.Module, stage: str) -> frozenset[str]:
     )
     last = getattr(trunk, "last_weights", ())
     parts = [name for name, _ in trunk.named_parameters() if name not in last]
-    earlier = itertools.takewhile(lambda name: not is_of_stage.match(name), parts)
-    modules = itertools.takewhile(
-        lambda named: not is_of_stage.match(f"{named[0]}."), trunk.named_modules()
-    )
-    norms = [name for name, module in modules if isinstance(module, _BatchNorm)]
-    return frozenset([*earlier, *norms])
+    norms = [name for name, module in trunk.named_modules() if isinstance(module, _BatchNorm)]
+    modules = [name for name, _ in trunk.named_modules()]
+    is_before = _until(is_of_stage, modules) | _until(is_of_stage, order)
+    earlier = [name for name in parts if is_before[name.rpartition(".")[0]]]
+    return frozenset([*earlier, *(name for name in norms if is_before[name])])
+
+
+def _until(stage: re.Pattern[str], modules: Sequence[str]) -> dict[str, bool]:
+    """Whether each stands before the first of a stage; nothing where none is of it."""
+    places = [place for place, name in enumerate(modules) if stage.match(f"{name}.")]
+    return {name: place < places[0] for place, name in enumerate(modules)} if places else {}
 
 
 def _names(parent: nn.Module, prefix: str) -> Iterator[str]:

@@ -99,3 +99,33 @@ def test_stages_of_flat_trunks_are_their_blocks():
     fixed = stages.before(model, "inception_3a")
     assert {"conv2_3x3.weight", "conv2_3x3_bn"} <= fixed
     assert all(name.startswith(("conv1_", "conv2_")) for name in fixed)
+
+
+@pytest.mark.parametrize(
+    "trunk", ["twins_pcpvt_small", "coat_lite_tiny", "hrnet_w18_small", "resnet50d", "test_vit"]
+)
+def test_before_a_stage_is_what_an_image_passes_before_it(trunk):
+    """Also in a trunk that names all patch embeddings before all blocks."""
+    with torch.device("meta"):
+        model = timm.create_model(trunk, num_classes=0).eval()
+        image = torch.zeros(1, *model.pretrained_cfg["input_size"])
+    order = stages.passed(model, lambda: model.forward_head(model.forward_features(image)))
+    owners = {name.rpartition(".")[0] for name, _ in model.named_parameters()} & {*order}
+    assert len(owners) > 10
+    for stage in stages.names(model):
+        fixed = {name.rpartition(".")[0] for name in stages.before(model, stage, order)}
+        first = next(
+            place for place, name in enumerate(order) if f"{name}.".startswith(f"{stage}.")
+        )
+        assert fixed & owners == {name for name in order[:first] if name in owners}
+
+
+def test_a_network_knows_the_order_of_its_trunk():
+    model = network("twins_pcpvt_small")
+    model.freeze_until("patch_embeds.1")
+    learned = [name for name, part in model.trunk.named_parameters() if part.requires_grad]
+    assert not any(name.startswith(("patch_embeds.0.", "blocks.0.")) for name in learned)
+    assert {name for name in learned if name.startswith(("patch_embeds.1.", "blocks.1."))}
+    model.freeze_until("blocks.1")
+    assert model.trunk.patch_embeds[2].proj.weight.requires_grad
+    assert not model.trunk.patch_embeds[1].proj.weight.requires_grad
