@@ -508,7 +508,7 @@ def _require_enough(is_known: torch.Tensor, names: list[str], topk: int) -> None
     if unknown:
         LOG.warning(
             "%d of the %d classes of the classifier are never pseudolabels, because "
-            "--language_model has no word of them: %s.",
+            "the language model has no word of them: %s.",
             len(unknown),
             len(names),
             named(unknown),
