@@ -145,17 +145,16 @@ def attempted(draw: Callable[[Path], Path | None], file: Path) -> Path | None:
 
     A figure of before goes then: a run that goes on without guidance has none of language.
     """
+    drawn = None
     try:
         drawn = draw(file)
-        if drawn is None:
-            file.unlink(missing_ok=True)
-        return drawn
     except Exception as error:  # of images that have gone, a full disk, libraries of drawing
-        file.unlink(missing_ok=True)
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         why = kind + reason(error)
         LOG.warning("The figure %s is not drawn (%s).", file.name, why)
-        return None
+    if drawn is None:
+        file.unlink(missing_ok=True)
+    return drawn
 
 
 def shown_classes(labels: torch.Tensor) -> torch.Tensor:

@@ -125,12 +125,13 @@ def encode(
 ) -> torch.Tensor:
     """[T, E] float32 vectors of the texts, each put into the primer ("a photo of a {}")."""
     encoder = model.load(device)
-    # No tokenizer takes bytes that are no text, and some take accents that stand apart for signs.
-    texts = [word_vectors.composed(in_escapes(text)) for text in texts]
+    texts = [in_escapes(text) for text in texts]  # no tokenizer takes bytes that are no text
     if not model.knows_sentences:
         return encoder(texts)
-    # Space at an end is not seen, and to a decoder it is the last token, which stands for all.
-    sentences = [primer.replace("{}", text.strip()).strip() for text in texts]
+    # Some tokenizers take accents that stand apart for signs. Space at an end is not seen, and to a
+    # decoder it is the last token, which stands for all.
+    texts = [word_vectors.composed(text).strip() for text in texts]
+    sentences = [primer.replace("{}", text).strip() for text in texts]
     chunks = []
     with torch.inference_mode(), progress(None, "Texts", total=len(sentences)) as told:
         for start in range(0, len(sentences), SENTENCES_AT_ONCE):
