@@ -137,6 +137,8 @@ def _called(
     only: Callable[[tuple[Any, ...]], bool] = lambda _: True,
 ) -> list[str]:
     """Names of those parts of a trunk that are called for an image, with such arguments alone."""
+    if not parts:  # most trunks have no attention of torch: an image need not pass for that
+        return []
     called: dict[int, bool] = {}
 
     def note(part: nn.Module, arguments: tuple[Any, ...]) -> None:
