@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from evaluation import evaluate_embeddings, neighbours
-from evaluation.neighbours import Gallery, nearest, smallest
+from evaluation.neighbours import Gallery, nearest, smallest, true_places
 from metrics import COSINE, EUCLIDEAN
 
 NOBODY = -1
@@ -21,6 +21,14 @@ def test_the_smallest_values_ascend(shape, count):
     before = values.clone()
     assert torch.equal(smallest(values, count), values.sort(dim=1).values[:, :count])
     assert torch.equal(values, before)
+
+
+@pytest.mark.parametrize("least", [-10.0, 0.0, 3.0, 10.0])
+@pytest.mark.parametrize("shape", [(1, 50), (40, 1), (40, 50), (0, 50)])
+def test_the_places_at_which_a_mask_is_true(shape, least):
+    mask = random_rows(*shape) > least
+    for found, expected in zip(true_places(mask), mask.nonzero(as_tuple=True)):
+        assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("use_faiss", [False, True], ids=["torch", "faiss"])
