@@ -1,12 +1,14 @@
 """One pass of the batch sampler."""
 
 import time
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 
 import torch
 
 from training.learner import Learner
 from utilities import processes, seeding, signals
+from utilities.errors import of_compiling
 from utilities.meters import LossMeter, StepLosses
 from utilities.progress import progress
 from utilities.types import Batch, PixelBatch
@@ -104,8 +106,20 @@ class TrainingEpoch:
 
     def _step(self, batch: Batch | PixelBatch) -> dict[str, torch.Tensor]:
         self.is_between_steps = False
-        losses = self.learner.step(batch, seeding.derive(self.seed, self.steps))
+        with _answering_ahead_of_compilers():
+            losses = self.learner.step(batch, seeding.derive(self.seed, self.steps))
         self.meter.update(**losses)
         self.images += len(batch.labels)
         self.is_between_steps = True
         return losses
+
+
+@contextmanager
+def _answering_ahead_of_compilers() -> Iterator[None]:
+    """Where a signal has come, it and no compiler that it has ended as well ends the step."""
+    try:
+        yield
+    except RuntimeError as error:
+        if (number := signals.arrived()) and of_compiling(error):
+            signals.answer(number)
+        raise

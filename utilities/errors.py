@@ -15,6 +15,7 @@ GPU_IS_FULL = (
     "cudaMalloc",
 )
 HOST_IS_FULL = ("DefaultCPUAllocator", "std::bad_alloc")
+COMPILERS = ("torch._dynamo.", "torch._inductor.")
 LONE_VALUE = "Expected more than 1 value per channel when training"  # a BatchNorm of torch
 
 
@@ -62,6 +63,22 @@ def of_norms(error: BaseException) -> str | None:
         "a BatchNorm that learns got one image whose map is a single pixel, by which it cannot "
         "normalise; let --bs leave no process, nor --micro_batch any chunk, with one image, or use "
         "--arch with _frozen"
+    )
+
+
+def of_compiling(error: BaseException) -> str | None:
+    """A sentence, without its point, where torch has failed to compile; None otherwise.
+
+    Some optimisers of timm compile their steps, without --compile too.
+    """
+    if not any(kind.__module__.startswith(COMPILERS) for kind in type(error).__mro__):
+        return None
+    cause = getattr(error, "inner_exception", error)
+    why = reason(f"{type(cause).__name__}: {cause}")
+    return (
+        f"torch could not compile ({why}); install a C++ compiler with Python's headers, leave out "
+        "--compile, or an --optim that compiles its steps, as timm:kron does; where a file is too "
+        "short, a compilation was cut off, and the folder that it is in can be removed"
     )
 
 

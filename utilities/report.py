@@ -17,6 +17,7 @@ from utilities.errors import (
     MemoryAdvice,
     NonFiniteLoss,
     UserError,
+    of_compiling,
     of_loading,
     of_memory,
     of_norms,
@@ -48,6 +49,7 @@ CONTENTS = (
     "args.yaml",
     "Parameter_Info.txt",
 )
+LAYER = re.compile(r" layer \d+ of \d+$")  # at the end of a group's name
 SEVERAL = ("checkpoint_*.pth.tar", "events.out.tfevents.*")  # of which one name stands for all
 # Rooms whose sentences are shown; libraries tell of things nobody asked.
 ROOMS = (
@@ -149,7 +151,7 @@ def _exit_status(
 def _known(error: BaseException, advice: MemoryAdvice) -> str | None:
     """What has happened, as a sentence without its point, where that is not a fault of ours."""
     of_run = of_loading(error) or processes.of_others(error) or of_norms(error)
-    return of_run or of_memory(error, advice)
+    return of_run or of_memory(error, advice) or of_compiling(error)
 
 
 def _tell(sentence: str, *, of_signal: bool) -> None:
@@ -204,13 +206,23 @@ def print_values(evaltypes: list[str], values: "Values", level: int = logging.IN
 
 
 def _rates(learning_rates: dict[str, float]) -> str:
-    """One rate if all groups have it, else each with the groups that have it."""
-    groups: dict[float, list[str]] = {}
+    """One rate if all groups have it, else each with the groups that have it.
+
+    Layers of the trunk are one group, with the least and the greatest of their rates, and what has
+    no decay (`vectors`) is of the group that it was taken from.
+    """
+    of_parts: dict[str, list[float]] = {}
     for name, rate in learning_rates.items():
-        groups.setdefault(rate, []).append(name)
+        part = LAYER.sub("", name.removesuffix(", vectors"))
+        of_parts.setdefault(part, []).append(rate)
+    groups: dict[str, list[str]] = {}
+    for part, rates in of_parts.items():
+        least, greatest = f"{min(rates):g}", f"{max(rates):g}"
+        said = least if least == greatest else f"{least} to {greatest}"
+        groups.setdefault(said, []).append(part)
     if len(groups) == 1:
-        return f"lr {next(iter(groups)):g}"
-    return "lr " + ", ".join(f"{rate:g} ({', '.join(names)})" for rate, names in groups.items())
+        return f"lr {next(iter(groups))}"
+    return "lr " + ", ".join(f"{said} ({', '.join(parts)})" for said, parts in groups.items())
 
 
 def _memory(peaks: dict[str, float]) -> str:

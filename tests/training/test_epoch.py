@@ -3,10 +3,12 @@
 import io
 import os
 import signal
+from unittest import mock
 
 import pytest
 import torch
 from small_learner import batch, learner, weights
+from torch._inductor.exc import InductorError
 
 from training import TrainingEpoch
 from utilities import signals
@@ -116,6 +118,29 @@ def test_a_step_that_fails_leaves_no_whole_state():
     with pytest.raises(ZeroDivisionError):
         epoch.run(BATCHES)
     assert not epoch.is_between_steps
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_compiler_that_a_signal_ends_too_is_no_failure(number):
+    """Ctrl-C comes to the compiler that a step has started as well."""
+    ours = noisy()
+
+    def interrupted(batch, seed):
+        os.kill(os.getpid(), number)
+        raise InductorError(OSError("g++ was ended"), None)
+
+    ours.step = interrupted
+    epoch = TrainingEpoch(ours, 0, seed=7)
+    with pytest.raises((KeyboardInterrupt, signals.Stopped)), signals.answered():
+        epoch.run(BATCHES)
+    assert not epoch.is_between_steps
+
+
+def test_a_compiler_that_fails_by_itself_ends_the_epoch():
+    ours = noisy()
+    ours.step = mock.Mock(side_effect=InductorError(OSError("no g++"), None))
+    with pytest.raises(InductorError), signals.answered():
+        TrainingEpoch(ours, 0, seed=7).run(BATCHES)
 
 
 def test_an_epoch_without_steps_is_seeded_when_it_is_gone_on_with():

@@ -3,9 +3,12 @@
 import errno
 import logging
 import re
+from functools import partial
 
 import pytest
 import torch
+from torch._dynamo.exc import BackendCompilerFailed
+from torch._inductor.exc import InductorError
 
 from utilities import report
 from utilities.costs import Costs, Pace
@@ -50,10 +53,39 @@ def test_rates_that_differ_are_said_by_group(caplog):
     assert "3.2 images/s" in text and "GPU" not in text
 
 
+@pytest.mark.parametrize("trunk", ["trunk", "trunk's adapters"])
+@pytest.mark.parametrize("parted", [False, True])
+def test_rates_of_many_layers_fit_a_line(caplog, trunk, parted):
+    rates = {
+        f"{trunk} layer {number} of 14": 1e-3 * 0.5 ** (14 - number) for number in range(1, 15)
+    }
+    rates |= {"head": 1e-3, "margin beta": 5e-4}
+    if parted:  # as --decay_matrices_only does
+        rates |= {f"{name}, vectors": rate for name, rate in rates.items() if name != "margin beta"}
+    lines = epoch_said(caplog, Costs(rates, 3.25, {"host_gb": 1.0}), {})
+    assert f"lr 1.2207e-07 to 0.001 ({trunk}), 0.001 (head), 0.0005 (margin beta)" in lines[1]
+    assert max(map(len, lines)) <= WIDTH
+
+
 def test_nothing_is_left_after_the_last_epoch(caplog):
     spent = Costs({"trunk": 1.0}, 100, {"host_gb": 1.0})
     lines = epoch_said(caplog, spent, {}, done=10)
     assert "Epoch 10 of 10" in lines[0] and "left" not in " ".join(lines)
+
+
+@pytest.mark.parametrize(
+    "by", [InductorError, partial(BackendCompilerFailed, None)], ids=["inductor", "others"]
+)
+def test_a_compiler_that_fails_within_a_run_is_a_sentence(capsys, by):
+    """As that of an optimiser, of which no look at --compile knows."""
+
+    def run() -> None:
+        raise by(OSError("main.so: file too short"), None)
+
+    assert report.exit_status(run) == 2
+    told = capsys.readouterr().err
+    assert "main.py: error: torch could not compile (OSError: main.so: file too short)" in told
+    assert told.count("\n") == 1 and "C++ compiler" in told and "timm:kron" in told
 
 
 def test_values_of_an_epoch_fit_the_width(caplog):
