@@ -6,10 +6,11 @@
 """
 
 import parameters
-from utilities import signals
+from utilities import processes, signals
 
 if __name__ == "__main__":
     signals.end_quietly_until_answered()
+    processes.leave_out_traces_of_torch()
     parameters.answer()  # --help, --list and wrong settings, before anything else is loaded
 
 import logging
@@ -23,7 +24,7 @@ from datasampler.storage import StorageSampler
 from datasets import ImageSplit, integrity, loading
 from evaluation import Evaluator, SplitEvaluation
 from training import TrainingEpoch
-from utilities import checkpoints, costs, processes, report, run_folder, seeding
+from utilities import checkpoints, costs, report, run_folder, seeding
 from utilities.logger import RunLog, values_of_epoch
 from utilities.meters import StepLosses
 from utilities.runtime import hide_gpus

@@ -5,8 +5,10 @@ tensors on GPUs through NCCL; each function says what it does where there is one
 Nothing heavy is loaded before a group is joined.
 """
 
+import ctypes
 import logging
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +36,7 @@ MAIN_SPEAKS_WITHIN = 1.0  # seconds that others leave to the first process to sa
 MAIN_STOPS_WITHIN = 5.0  # the same where it has been told to stop too, and may write a checkpoint
 KEPT_WITHIN = 60.0  # seconds that others leave to the first process for the last checkpoint
 STARTED_WITH = "/proc/{}/environ"  # the environment that a process, torchrun, was started with
+SIGNAL_OF_PARENT = 1  # of Linux's prctl: what this process gets where its parent ends
 NUMBERS_AT_ONCE = 2**24  # of gradients that are summed in one message
 # In what torch raises where a process has lost another.
 LOST = (
@@ -141,6 +144,15 @@ def starter() -> list[str]:
     return ["torchrun", *nodes, "--nproc_per_node", on_machine]
 
 
+def leave_out_traces_of_torch() -> None:
+    """Of several processes none shows twenty lines of C++ where another, or torchrun, has gone.
+
+    A sentence of ours says it. torch reads the variable as it is loaded.
+    """
+    if are_meant():
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
 def require_alone(program: str) -> None:
     """Raises UserError under torchrun, for a program that is of one process."""
     if are_meant():
@@ -171,6 +183,7 @@ def join(where: Place) -> None:
         return
     import torch.distributed as dist
 
+    stop_where_launcher_ends()
     store = _meeting_place(where)
     _Group.place, _Group.store = where, dist.PrefixStore("run", store)
     cores.share(where.local_world_size)
@@ -180,6 +193,17 @@ def join(where: Place) -> None:
     dist.init_process_group(
         "gloo", store=groups, rank=where.rank, world_size=where.world_size, timeout=PATIENCE
     )
+
+
+def stop_where_launcher_ends() -> None:
+    """SIGTERM comes to this process where torchrun ends before it, on Linux.
+
+    torchrun hands on some signals alone: another, as the SIGUSR1 of schedulers, ends it and would
+    leave the processes to themselves.
+    """
+    request = getattr(ctypes.CDLL(None), "prctl", None)
+    if request and "TORCHELASTIC_RUN_ID" in os.environ:
+        request(SIGNAL_OF_PARENT, signal.SIGTERM)
 
 
 def _meeting_place(where: Place) -> "Store":

@@ -1,5 +1,7 @@
 """What processes say to each other, as one of several."""
 
+import os
+import time
 from pathlib import Path
 
 import torch
@@ -8,7 +10,7 @@ from torch import nn
 from evaluation import Protocol, evaluate_embeddings
 from evaluation.embedding import embed
 from language_guidance.pseudolabels import classify
-from utilities import processes, seeding
+from utilities import processes, seeding, signals
 from utilities.errors import UserError
 from utilities.processes import Part
 from utilities.runtime import CPU, Runtime, memory_budget
@@ -137,3 +139,24 @@ def searches(runtime: Runtime) -> Found:
         "on machine": (processes.on_machine(), processes.from_main(processes.on_machine)),
         "memory": memory_budget("300MB", CPU),
     }
+
+
+def launch_and_end(told: Path, number: int) -> None:
+    """As torchrun that starts a process and gets a signal that it does not hand on.
+
+    The process writes what has come to it.
+    """
+    reader, writer = os.pipe()
+    if os.fork():
+        os.read(reader, 1)
+        os.kill(os.getpid(), number)
+    os.environ["TORCHELASTIC_RUN_ID"] = "none"
+    with signals.answered():
+        try:
+            processes.stop_where_launcher_ends()
+            os.write(writer, b"!")
+            time.sleep(60)
+        except signals.Stopped as stopped:
+            told.with_suffix(".begun").write_text(str(stopped))
+            told.with_suffix(".begun").rename(told)
+    os._exit(0)

@@ -1,8 +1,14 @@
 """What processes say to each other; who they are by the environment."""
 
+import os
+import signal
+import sys
+import time
+
 import exchanges
 import pytest
 import torch
+from forked import CONTEXT
 from group import Group, environment, free_port
 
 from programs import command_line
@@ -156,6 +162,36 @@ def test_the_first_makes_the_meeting_place_where_torchrun_has_none(second, monke
     first = processes._meeting_place(Place(0, 2, 0, 2))
     first.set("said", "something")
     assert processes._meeting_place(Place(1, 2, 1, 2)).get("said") == b"something"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process of its parent's end")
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGKILL])
+def test_a_launcher_that_ends_at_once_leaves_no_process_behind(tmp_path, number):
+    told = tmp_path / "told"
+    launcher = CONTEXT.Process(target=exchanges.launch_and_end, args=(told, number))
+    launcher.start()
+    launcher.join(60)
+    deadline = time.monotonic() + 60
+    while not told.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert launcher.exitcode == -number and told.read_text() == "SIGTERM"
+
+
+@pytest.mark.parametrize("said, level", [(None, "ERROR"), ("INFO", "INFO")])
+def test_traces_of_torch_are_left_out_where_nobody_asks_for_them(second, monkeypatch, said, level):
+    monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", said or "")
+    if not said:
+        monkeypatch.delenv("TORCH_CPP_LOG_LEVEL")
+    processes.leave_out_traces_of_torch()
+    assert os.environ["TORCH_CPP_LOG_LEVEL"] == level
+
+
+def test_traces_of_torch_in_one_process_are_its_own(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "")
+    monkeypatch.delenv("TORCH_CPP_LOG_LEVEL")
+    processes.leave_out_traces_of_torch()
+    assert "TORCH_CPP_LOG_LEVEL" not in os.environ
 
 
 def test_one_process_is_alone(monkeypatch):
