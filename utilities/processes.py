@@ -201,8 +201,10 @@ def stop_where_launcher_ends() -> None:
     torchrun hands on some signals alone: another, as the SIGUSR1 of schedulers, ends it and would
     leave the processes to themselves.
     """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
     request = getattr(ctypes.CDLL(None), "prctl", None)
-    if request and "TORCHELASTIC_RUN_ID" in os.environ:
+    if request:
         request(SIGNAL_OF_PARENT, signal.SIGTERM)
 
 
