@@ -38,7 +38,7 @@ class DistanceMiner(BoundedMiner):
         return per_anchor(positive, negative, negatives.any(1))
 
     def negative_weights(self, embeddings: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
-        """[B, B] weights 1/q over the negatives of each anchor, 1 at the largest."""
+        """[B, B] weights 1/q over the negatives that count for each anchor, 1 at the largest."""
         distances = pairwise_distances(embeddings).clamp(
             self.lower_cutoff, torch.finfo(embeddings.dtype).max
         )
@@ -48,9 +48,11 @@ class DistanceMiner(BoundedMiner):
             -(dimension - 2) * distances.log()
             - (dimension - 3) / 2 * (1 - distances.square() / 4).clamp(min=1e-8).log()
         )
-        largest = masked_max(log_weights, negatives, 1).unsqueeze(1)
-        weights = (log_weights - largest).exp().masked_fill(~negatives, 0.0)
         if self.form == "textbook":
-            near = weights.masked_fill(distances >= self.upper_cutoff, 0.0)
-            weights = torch.where((near > 0).any(1, keepdim=True), near, negatives.to(near.dtype))
-        return weights
+            # Before any weight is taken: beside a far one those of near negatives would vanish.
+            near = negatives & (distances < self.upper_cutoff)
+            has_near = near.any(1, keepdim=True)
+            log_weights = log_weights.masked_fill(~has_near, 0.0)
+            negatives = torch.where(has_near, near, negatives)
+        largest = masked_max(log_weights, negatives, 1).unsqueeze(1)
+        return (log_weights - largest).exp().masked_fill(~negatives, 0.0)

@@ -137,6 +137,22 @@ def test_far_negatives_are_alike_where_there_are_no_others():
     assert weights[0].tolist() == pytest.approx([0, 0, 1, 1])
 
 
+@pytest.mark.parametrize("farthest", [1.99, 2.0, 30.0], ids=["far", "opposite", "unnormalised"])
+@pytest.mark.parametrize("name", ["distance", "rho_distance", "random_distance"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["single", "double"])
+def test_a_negative_beyond_the_cutoff_takes_no_weight_from_the_others(name, farthest, dtype):
+    """In many dimensions 1/q is so large there that beside it all others would be 0."""
+    dim, distances = 512, [0.4, 1.0, 1.38, 1.39, farthest]
+    x = torch.zeros(1 + len(distances), dim, dtype=dtype)
+    x[:, 0] = torch.tensor([0.0, *distances])
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    miner = batchminer.select(name, form="textbook")
+    weights = miner.negative_weights(x, labels[:, None] != labels)[0].double()
+    expected = naive_probabilities(x.tolist(), labels.tolist(), 0, 0.5, 1.4, "textbook")
+    assert (weights / weights.sum()).tolist() == pytest.approx(expected, rel=1e-3, abs=1e-30)
+    assert weights[-1] == 0 and (weights[2:-1] > 0).all()
+
+
 @pytest.mark.parametrize(
     "kind", ["antipodal", "unnormalised", "equal", "zero", "one dimension", "many dimensions"]
 )
