@@ -287,7 +287,7 @@ def _unwrapped(content: object) -> dict[str, torch.Tensor]:
     """
     while isinstance(content, Mapping):
         found = [content.get(name) for name in WRAPPERS]
-        inner = [part for part in found if isinstance(part, Mapping) and part]
+        inner = [part for part in found if isinstance(part, Mapping) and _holds_tensors(part)]
         if not inner:
             tensors = {name: leaf for name, leaf in content.items() if torch.is_tensor(leaf)}
             if tensors:
@@ -295,6 +295,14 @@ def _unwrapped(content: object) -> dict[str, torch.Tensor]:
             break
         content = inner[0]
     raise ValueError("there are no tensors by name in it")
+
+
+def _holds_tensors(content: Mapping) -> bool:
+    """Whether there are any in it, or in what it holds: an average's settings are plain numbers."""
+    return any(
+        _holds_tensors(part) if isinstance(part, Mapping) else torch.is_tensor(part)
+        for part in content.values()
+    )
 
 
 def _without_prefixes(

@@ -295,6 +295,23 @@ def test_weights_as_people_have_them(tmp_path, wrapper, prefix):
     assert all(torch.equal(found[name], expected[name]) for name in found)
 
 
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"ema": {"decay": 0.99, "updates": 5}},
+        {"model": {"width": 64, "depths": [2, 2]}},
+        {"state_dict_ema": {"shadow": {}, "settings": {"decay": 0.99}}},
+    ],
+    ids=["average", "settings", "empty"],
+)
+def test_what_is_named_as_weights_are_but_holds_none_is_passed_over(tmp_path, beside):
+    _, expected = stored(tmp_path, "test_resnet", "pth")
+    file = tmp_path / "theirs.ckpt"
+    torch.save({**beside, "net": {"state_dict": expected}}, file)
+    found = network("test_resnet", file=file).trunk.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
 def test_the_trunk_of_an_own_checkpoint(make_checkpoint):
     checkpoint = make_checkpoint("test_resnet_normalize")
     expected = torch.load(checkpoint, weights_only=True)["state_dict"]
