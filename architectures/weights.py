@@ -28,6 +28,7 @@ WRAPPERS = (
     "model",
     "net",
     "network",
+    "module",
     "teacher",
     "student",
     "weights",

@@ -197,12 +197,13 @@ def _own_gpu(gpu: list[int], place: Place) -> int:
     """Raises UserError for another number of GPUs than of processes."""
     if place.local_world_size == 1:
         return gpu[0]
-    if len(set(gpu)) not in (1, place.local_world_size):
+    chosen = list(dict.fromkeys(gpu))
+    if len(chosen) not in (1, place.local_world_size):
         raise UserError(
             f"--gpu {' '.join(map(str, gpu))}: {place.local_world_size} processes on this machine "
             "need as many GPUs; or give the first of them alone."
         )
-    return gpu[place.local_rank] if len(gpu) > 1 else gpu[0] + place.local_rank
+    return chosen[place.local_rank] if len(chosen) > 1 else chosen[0] + place.local_rank
 
 
 def _without_gpu(told: list[str]) -> str:

@@ -279,6 +279,7 @@ def test_weights_that_are_no_trained_floats_are_refused(tmp_path, kind, part):
         ("teacher", "module.backbone."),
         ("net", "model."),
         ("model_state_dict", "_orig_mod."),
+        ("module", "model."),
         ("state_dict", "module.encoder_q."),
         ("state_dict", "model.backbone."),
         (None, "model."),

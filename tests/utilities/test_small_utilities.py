@@ -137,7 +137,10 @@ def four_gpus(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "init", lambda: None)
 
 
-@pytest.mark.parametrize("gpu, chosen", [([0], [0, 1]), ([2], [2, 3]), ([3, 1], [3, 1])])
+@pytest.mark.parametrize(
+    "gpu, chosen",
+    [([0], [0, 1]), ([2], [2, 3]), ([3, 1], [3, 1]), ([2, 2], [2, 3]), ([3, 3, 1], [3, 1])],
+)
 def test_each_process_takes_a_gpu(four_gpus, gpu, chosen):
     places = [Place(rank + 2, 4, rank, 2) for rank in range(2)]  # of the second machine
     assert [select_device("auto", gpu, place).index for place in places] == chosen
