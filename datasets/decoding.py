@@ -280,14 +280,17 @@ def _turned(source: Source, turn: int) -> Source:
     if turn == 1:
         return source
     is_quarter = turn in QUARTER_TURNS
+    size = (source.width, source.height) if is_quarter else (source.height, source.width)
 
     def pixels(reduction: int, rows: int) -> Pixels:
+        # A pixel at the end that stands for fewer would, flipped, shift all that follow it.
+        while any(size[axis] % reduction for axis in FLIPS[turn]):
+            reduction //= 2
         values, down, across = source.pixels(reduction, source.height)
         if is_quarter:
             values, down, across = values.transpose(0, 1), across, down
         return Pixels(values.flip(FLIPS[turn]).contiguous(), down, across)
 
-    size = (source.width, source.height) if is_quarter else (source.height, source.width)
     return Source(*size, pixels)
 
 
