@@ -14,6 +14,7 @@ from utilities import processes
 from utilities.runtime import memory_budget
 
 KMEANS_SEED = 1234
+LONGEST = 1e18  # of embeddings; float32 holds the squares of what lies between these
 DEFAULT_METRICS = ("e_recall@1", "e_recall@2", "e_recall@4", "e_recall@10", "mAP_1000", "mAP@R")
 
 
@@ -39,8 +40,8 @@ def evaluate_embeddings(
             on their device.
         text_vectors: [C, E] unit vectors of the classes, for metrics that read them.
     Raises:
-        ValueError: shapes that do not fit together, no row, or labels that are no whole numbers
-            from 0 on.
+        ValueError: shapes that do not fit together, no row, embeddings that are not `comparable`,
+            or labels that are no whole numbers from 0 on.
     """
     embeddings = torch.as_tensor(embeddings).detach().float()
     if memory is None:
@@ -67,6 +68,11 @@ def evaluate_embeddings(
     return values | processes.from_main(of_split)
 
 
+def comparable(embeddings: torch.Tensor) -> bool:
+    """Whether embeddings [N, D] are finite, and so are all distances between them in float32."""
+    return bool((embeddings.norm(dim=1) < LONGEST).all())
+
+
 def _whole(labels: torch.Tensor | np.ndarray) -> torch.Tensor:
     """Labels [N] as long."""
     labels = torch.as_tensor(labels)
@@ -81,6 +87,8 @@ def _require_rows(embeddings: torch.Tensor, labels: torch.Tensor) -> None:
             "expected embeddings [N, D] and labels [N] with at least one row, got "
             f"{tuple(embeddings.shape)} and {tuple(labels.shape)}"
         )
+    if not comparable(embeddings):
+        raise ValueError(f"embeddings must be finite, and no longer than {LONGEST:g}")
     if labels.min() < 0:
         raise ValueError(f"labels must be at least 0, not {int(labels.min())}")
 

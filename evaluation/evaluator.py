@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from evaluation.embedding import Batches, embed
-from evaluation.evaluate import by_family, evaluate_embeddings
+from evaluation.evaluate import by_family, comparable, evaluate_embeddings
 from evaluation.faiss_library import clusters_with, searches_with
 from evaluation.retrieval import Protocol
 from metrics import Metric
@@ -87,8 +87,8 @@ class Evaluator:
     def run(self, network: nn.Module) -> dict[str, SplitEvaluation]:
         """Split name -> its values and embeddings.
 
-        Raises NonFiniteLoss for a network whose embeddings are not finite, and UserError where a
-        search or clusters find no memory.
+        Raises NonFiniteLoss for a network whose embeddings are not `comparable`, and UserError
+        where a search or clusters find no memory.
         """
         return {name: self._evaluate(network, name, split) for name, split in self.splits.items()}
 
@@ -113,9 +113,10 @@ class Evaluator:
             keep_on=self.search_device,
             title=name,
         )
-        if not all(rows.isfinite().all() for rows in embeddings.values()):
+        if not all(map(comparable, embeddings.values())):
             raise NonFiniteLoss(
-                f"the embeddings of the {name} split are not finite after the last step"
+                f"the embeddings of the {name} split are not finite, or too large for distances, "
+                "after the last step"
             )
         return SplitEvaluation(self._measure(name, split, embeddings), embeddings)
 

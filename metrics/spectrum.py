@@ -19,10 +19,11 @@ def rho_spectrum(split: EmbeddedSplit, mode: int) -> float:
     with a feature that is 0 in all images or a combination of others, counts as the rounding that
     is left of it: the divergence itself is infinite.
     """
-    values = torch.linalg.svdvals(_triangle(split.embeddings))[abs(mode) - 1 :]
+    every = torch.linalg.svdvals(_triangle(split.embeddings))
+    values = torch.where(every > ROUNDING * every.sum(), every, 0)[abs(mode) - 1 :]
     if len(values) < 2:
         return 0.0
-    shares = values / values.sum()
+    shares = (values / values.sum()).nan_to_num(0)  # of a collapsed space that has none left
     log_shares = shares.clamp(min=ROUNDING).log()
     log_count = torch.tensor(len(values), dtype=shares.dtype).log()
     return (-log_shares.mean() - log_count).item()

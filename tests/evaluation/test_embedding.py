@@ -128,9 +128,12 @@ def test_metrics_of_a_family_stay_together():
 
 
 @pytest.mark.parametrize("name", ["e_recall@1", "mAP_1000", "nmi"])
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e19, -3e38])
 def test_a_network_that_is_not_finite_gives_no_number(name, value):
-    """Neighbours of NaN rows are arbitrary: a broken network could look like the best so far."""
+    """Neighbours of NaN rows are arbitrary: a broken network could look like the best so far.
+
+    So are those at distances that float32 does not hold.
+    """
     broken = [
         batch._replace(images=torch.full_like(batch.images, value))
         for batch in batches(6, [[0, 1, 2, 3, 4, 5]])
@@ -196,3 +199,23 @@ def test_embeddings_of_numpy_and_with_a_gradient_are_those_of_torch():
 def test_labels_that_are_none_are_refused(labels, part):
     with pytest.raises(ValueError, match=part):
         evaluate_embeddings(images(6).mean((2, 3)), labels)
+
+
+@pytest.mark.parametrize("backend", ["torch", "faiss"])
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), 1e19, 1e30, 1e17, 1e-8])
+@pytest.mark.parametrize("rows", [slice(0, 1), slice(None)], ids=["one", "all"])
+def test_embeddings_between_which_are_no_distances_are_refused(backend, factor, rows):
+    """Others have the values of embeddings of usual lengths."""
+    embeddings, labels = images(8).mean((2, 3)), torch.arange(8) % 2
+    wanted = ["e_recall@1", "mAP", "c_mAP", "nmi"]
+    scaled = embeddings.clone()
+    scaled[rows] *= factor
+    if not factor < 1e18:
+        with pytest.raises(ValueError, match="finite"):
+            evaluate_embeddings(scaled, labels, wanted, backend=backend, memory=2**20)
+        return
+    found = evaluate_embeddings(scaled, labels, wanted, backend=backend, memory=2**20)
+    assert all(0 <= number <= 1 for number in found.values())
+    if rows == slice(None):
+        usual = evaluate_embeddings(embeddings, labels, wanted, backend=backend, memory=2**20)
+        assert [found[name] for name in wanted[:3]] == [usual[name] for name in wanted[:3]]

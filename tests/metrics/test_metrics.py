@@ -148,6 +148,25 @@ def test_rho_spectrum_of_a_lower_rank_depends_on_no_rounding():
     assert turned == pytest.approx(twice, abs=1e-9)
 
 
+@pytest.mark.parametrize("rank, left_out", [(0, 1), (1, 1), (1, 2), (2, 2), (2, 3)])
+def test_rho_spectrum_of_a_collapsed_space_is_that_of_directions_without_spread(rank, left_out):
+    """Where the values that are left out are all there is, and those left are rounding."""
+    generator = torch.Generator().manual_seed(rank)
+    factors = (
+        torch.randint(-4, 5, shape, generator=generator) for shape in ((50, rank), (rank, 6))
+    )
+    embeddings = torch.mm(*(factor.float() for factor in factors))
+    name = f"rho_spectrum@{left_out + 1}@embeds"
+    found = value(name, embeddings, torch.arange(50) % 3)
+    assert found == pytest.approx(math.log(1e14 / (6 - left_out)), abs=1e-9)
+    assert found > value(name, data(50, 3, dim=6)[0], torch.arange(50) % 3)
+
+
+def test_rho_spectrum_of_nothing_but_zeros_is_a_number():
+    found = value("rho_spectrum@1@embeds", torch.zeros(50, 6), torch.arange(50) % 3)
+    assert found == pytest.approx(math.log(1e14 / 6), abs=1e-9)
+
+
 def test_blocks_of_rows_give_the_same(monkeypatch):
     embeddings, labels = data(60, 5)
     names = ("rho_spectrum@1@embeds", "dists@intra", "dists@inter")
