@@ -183,8 +183,9 @@ class Gallery:
         """Whether a list surely holds the nearest `depth`: no ties reach beyond its end."""
         if scan.values.shape[1] == len(self.rows):
             return True
-        asked, last = scan.values[:, [self.depth - 1, -1]].double().unbind(1)
-        return bool((last > asked + 2 * scan.doubt).all())
+        values = scan.values.double()
+        last = values.where(values.isfinite(), -torch.inf).amax(dim=1)  # of others than the query
+        return bool((last > values[:, self.depth - 1] + 2 * scan.doubt).all())
 
     def _measured(self, scan: Scan, queries: torch.Tensor) -> Scan:
         """The scan with its doubt: the rounding of a sample of its values, with a margin."""

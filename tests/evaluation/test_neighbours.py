@@ -118,3 +118,23 @@ def test_the_distances_of_a_collapsed_space_are_computed_once(monkeypatch):
     assert asked < 3 * 60 * 60
     # The first row is the nearest of all others, and the second that of the first.
     assert values["e_recall@1"] == pytest.approx(19 / 60)
+
+
+@pytest.mark.parametrize("space", [EUCLIDEAN, COSINE])
+@pytest.mark.parametrize("spread", [0, 1e-6, 1e-5, 1e-4])
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("count", [70, 200])
+@pytest.mark.parametrize("is_own", [True, False], ids=["own", "others"])
+def test_a_list_of_faiss_that_ends_within_its_rounding_is_not_taken(
+    space, spread, depth, count, is_own
+):
+    """Also where the query itself is in it, which does not stand at the end of the list."""
+    for seed in range(4):
+        noise = torch.randn(count, 33, generator=torch.Generator().manual_seed(seed))
+        rows = noise[:1] + spread * noise
+        own = torch.arange(count) if is_own else torch.full((count,), NOBODY)
+        found, expected = (
+            nearest(Gallery(rows, space, depth=depth, use_faiss=use_faiss), rows, own, depth)
+            for use_faiss in (True, False)
+        )
+        assert torch.equal(found[1], expected[1]) and torch.equal(found[0], expected[0])
