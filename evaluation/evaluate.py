@@ -8,13 +8,13 @@ from torch.nn.functional import normalize
 
 import metrics
 from evaluation.clustering import cluster
+from evaluation.neighbours import LONGEST
 from evaluation.retrieval import Protocol, search
 from metrics import COSINE, EmbeddedSplit, Metric, per_query_mean
 from utilities import processes
 from utilities.runtime import memory_budget
 
 KMEANS_SEED = 1234
-LONGEST = 1e18  # of embeddings; float32 holds the squares of what lies between these
 DEFAULT_METRICS = ("e_recall@1", "e_recall@2", "e_recall@4", "e_recall@10", "mAP_1000", "mAP@R")
 
 

@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import normalize
 
 from evaluation import faiss_library
+from evaluation.neighbours import LONGEST
 from utilities.errors import UserError
 from utilities.progress import progress
 
@@ -112,13 +113,23 @@ class Found(NamedTuple):
     places: np.ndarray
 
 
+def comparable(rows: np.ndarray) -> np.ndarray:
+    """[N] bool: which rows [N, D] float32 are finite, and so are all distances between them."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.einsum("nd,nd->n", rows, rows) < LONGEST**2
+
+
 def require_finite(rows: np.ndarray, start: int = 0) -> None:
-    """Raises UserError where rows [N, D], the first of which is `start` of a gallery, are not."""
-    if not np.isfinite(rows).all():
-        place = start + int(np.isfinite(rows).all(axis=1).argmin())
+    """Raises UserError where rows [N, D] are not `comparable`.
+
+    The first of them is `start` of a gallery.
+    """
+    is_comparable = comparable(rows)
+    if not is_comparable.all():
+        place = start + int(is_comparable.argmin())
         raise UserError(
-            f"The gallery holds embeddings that are not finite, from row {place} on, whose "
-            "distances mean nothing; make it anew."
+            f"The gallery holds embeddings that are not finite, from row {place} on, or too large "
+            "for distances; make it anew."
         )
 
 

@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 from evaluation import faiss_library
 from metrics import COSINE
 
+LONGEST = 1e18  # of embeddings; float32 holds the squares of what lies between these
 SPARE = 64  # candidates beyond those asked, of a library that lists only the nearest
 SAMPLED = 1024  # pairs at least from which the rounding of a scan is measured
 # Distances are in doubt that differ by less than SAFETY times the largest rounding measured, or by

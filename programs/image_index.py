@@ -222,9 +222,9 @@ def _kept(
 def _read(file: Path, network: Trained, flag: str) -> ImageIndex:
     rows, source = embedding_file.read(file, flag)
     _require_of(network, source, rows.shape, f"{flag} {file}", elsewhere=flag == "--save_index")
-    if not np.isfinite(rows).all():
+    if not large_search.comparable(rows).all():
         raise UserError(
-            f"{flag} {file} holds embeddings that are not finite, whose distances mean nothing; "
+            f"{flag} {file} holds embeddings that are not finite, or too large for distances; "
             "make them anew with --precision fp32, or of another checkpoint."
         )
     return ImageIndex(Rows([rows]), source)

@@ -26,6 +26,7 @@ from datasets import loading, transforms
 from datasets.images import ImageSplit
 from datasets.transforms import Crops
 from evaluation.embedding import outputs
+from evaluation.large_search import comparable
 from programs.constants import DEVICES, EVALTYPES, PRECISIONS
 from programs.embedding_file import Source
 from programs.images import GivenImage, given
@@ -110,17 +111,18 @@ class Trained:
 
     def require_finite(self, rows: np.ndarray, files: list[str]) -> None:
         """Raises UserError, naming the first image, for rows [B, D] that mean nothing."""
-        is_finite = np.isfinite(rows).all(axis=1)
-        if is_finite.all():
+        is_comparable = comparable(rows)
+        if is_comparable.all():
             return
         cause = "the training has diverged; take an earlier checkpoint"
         if self.runtime.precision != "fp32":
             cause = (
                 "the number format overflows, or the training has diverged; try --precision fp32"
             )
+        file = files[int(is_comparable.argmin())]
         raise UserError(
-            f"{FLAG}: the embedding of the image {files[int(is_finite.argmin())]} is not finite in "
-            f"--precision {self.runtime.precision}: {cause}."
+            f"{FLAG}: the embedding of the image {file} is not finite in "
+            f"--precision {self.runtime.precision}, or too large for distances: {cause}."
         )
 
     def oriented(self) -> bool:

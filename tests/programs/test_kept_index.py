@@ -183,9 +183,10 @@ def test_codes_of_too_few_rows_are_refused():
         kept_index.chosen_kind(Indexing("pq"), rows, 1)
 
 
-def test_rows_that_are_not_finite_are_refused():
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 1e19, 3e38])
+def test_rows_that_are_not_finite_are_refused(number):
     rows = np.eye(20, 16, dtype=np.float32)
-    rows[7, 3] = np.nan
+    rows[7, 3] = number
     with pytest.raises(UserError, match="not finite, from row 7 on"):
         list(Rows([rows]).units())
 

@@ -370,13 +370,14 @@ def test_embeddings_that_are_not_finite_are_not_searched(
     index, half = ["--index", str(photos)], ["--precision", "fp16"]
     assert search.main([str(diverged), *index, *query, *QUICK, *half]) == 2
     assert "is not finite in --precision fp16" in capsys.readouterr().err
-    saved = tmp_path / "index.npz"
     network = trained.load(run_folder, "cpu")
     source = network.source(images.below(str(photos), "--index"))
-    rows = np.full((len(source.paths), 16), np.nan, dtype=np.float32)
-    embedding_file.write(saved, [rows], 16, source, "--to")
-    assert search.main([str(run_folder), "--index", str(saved), *query, *QUICK]) == 2
-    assert "holds embeddings that are not finite" in capsys.readouterr().err
+    for number in (np.nan, 1e20):
+        saved = tmp_path / f"{number}.npz"
+        rows = np.full((len(source.paths), 16), number, dtype=np.float32)
+        embedding_file.write(saved, [rows], 16, source, "--to")
+        assert search.main([str(run_folder), "--index", str(saved), *query, *QUICK]) == 2
+        assert "holds embeddings that are not finite" in capsys.readouterr().err
 
 
 def test_an_index_that_is_one_already_is_not_saved_again(
