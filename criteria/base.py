@@ -49,19 +49,26 @@ class Criterion(nn.Module):
             labels: [B], whole numbers of any type; of an objective with parts by class, from 0 on.
             anchors: of an AnchoredCriterion, how many rows, the first ones, are anchors; None: all.
         Raises:
+            TypeError: arrays or lists in the place of tensors.
             ValueError: shapes that do not fit together, other types of numbers, embeddings alone
                 where more is read, or, on the CPU, labels of classes that there are not.
         """
         if isinstance(output, torch.Tensor):
             output = self._without_features(output)
+        elif not isinstance(output, ModelOutput):
+            raise TypeError(
+                "expected embeddings as a torch.Tensor, or a ModelOutput, got "
+                f"{type(output).__name__}"
+            )
         embeddings = output.embeddings
+        require_real(embeddings)
+        labels = whole_labels(labels)
         if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
             raise ValueError(
                 "expected embeddings [B, D] and labels [B], "
                 f"got {tuple(embeddings.shape)} and {tuple(labels.shape)}"
             )
-        require_real(embeddings)
-        labels, dtype = whole_labels(labels), self._dtype_beside(embeddings)
+        dtype = self._dtype_beside(embeddings)
         self._require_classes(labels)
         with torch.autocast(embeddings.device.type, enabled=False):
             output = ModelOutput(*(part.to(dtype) for part in output))

@@ -87,6 +87,8 @@ class Guide(nn.Module):
         delay: number of the first call (counted from 1) that returns the loss; 0 and 1 begin at
             once.
         rise, half_life: iterations; 0: at once, and never.
+    Raises:
+        TypeError: another source. ValueError: a negative number of iterations.
     """
 
     source: Source
@@ -100,6 +102,13 @@ class Guide(nn.Module):
         half_life: int = 0,
     ):
         super().__init__()
+        if not isinstance(source, TextBank | Source):
+            raise TypeError(f"expected a TextBank or a Source, got {type(source).__name__}")
+        if min(delay, rise, half_life) < 0:
+            raise ValueError(
+                "expected a delay, a rise and a half_life of at least 0, "
+                f"got {delay}, {rise} and {half_life}"
+            )
         self.source = BankSimilarities(source) if isinstance(source, TextBank) else source
         self.delay, self.rise, self.half_life = delay, rise, half_life
         self.calls = 0  # also those before, where guidance begins as a run is resumed
@@ -107,13 +116,13 @@ class Guide(nn.Module):
     def forward(
         self, embeddings: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor
     ) -> torch.Tensor:
+        require_real(embeddings)
+        labels = whole_labels(labels)
         if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
             raise ValueError(
                 "expected embeddings [B, D] and labels [B], got "
                 f"{tuple(embeddings.shape)} and {tuple(labels.shape)}"
             )
-        require_real(embeddings)
-        labels = whole_labels(labels)
         self.calls += 1
         if self.calls < self.delay:
             return embeddings.new_zeros(())

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.functional import embedding, normalize
 
 from language_guidance.text_bank import TextBank
+from utilities.functional import require_places, require_tensor
 
 
 def text_similarities(units: torch.Tensor, shares: torch.Tensor | None = None) -> torch.Tensor:
@@ -24,6 +25,11 @@ def text_similarities(units: torch.Tensor, shares: torch.Tensor | None = None) -
         return rows @ rows.T
     rows = units.flatten(1)  # the sum over ranks is one product of longer rows
     return rows @ rows.T / units.shape[1]
+
+
+def _sum_to_one(shares: torch.Tensor) -> bool:
+    """Whether shares [C, k] are those of a whole, up to the rounding of half precision."""
+    return bool((shares >= 0).all() and ((shares.double().sum(1) - 1).abs() < 1e-2).all())
 
 
 class Source(nn.Module):
@@ -51,7 +57,10 @@ class BankSimilarities(TextSource):
     """Mean over the ranks of the cosines of two classes' texts, or of two images'.
 
     Raises:
-        ValueError: a bank of other shapes.
+        TypeError: vectors or an assignment that are no tensors.
+        ValueError: a bank of other shapes, an assignment of texts that there are not, shares that
+            are negative or sum to something else than 1. In a call: labels, or positions of
+            images, that there are not, where asking costs no wait.
     """
 
     units: torch.Tensor  # [T, E], the unit vectors of the bank
@@ -60,6 +69,8 @@ class BankSimilarities(TextSource):
 
     def __init__(self, bank: TextBank):
         super().__init__()
+        require_tensor("vectors", bank.vectors)
+        require_tensor("assignment", bank.assignment)
         if bank.vectors.ndim != 2 or bank.assignment.ndim != 2:
             raise ValueError(
                 "expected vectors [T, E] and an assignment [C, k], got "
@@ -69,22 +80,38 @@ class BankSimilarities(TextSource):
             raise ValueError(
                 f"expected shares {tuple(bank.assignment.shape)}, got {tuple(bank.shares.shape)}"
             )
+        require_places("an assignment of texts", bank.assignment, len(bank.vectors))
+        if bank.shares is not None and not _sum_to_one(bank.shares):
+            raise ValueError("expected shares of at least 0 that sum to 1 in each row")
         self.by_image = bank.by_image
         self.register_buffer("units", normalize(bank.vectors, dim=-1), persistent=False)
         self.register_buffer("assignment", bank.assignment, persistent=False)
         self.register_buffer("shares", bank.shares, persistent=False)
 
     def forward(self, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        rows = indices if self.by_image else labels
+        rows = self.rows(labels, indices)
         shares = None if self.shares is None else self.shares[rows]
         return text_similarities(embedding(self.assignment[rows], self.units), shares)
+
+    def rows(self, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+        """[B], of the assignment."""
+        if not self.by_image:
+            require_places("labels", labels, len(self.assignment))
+            return labels
+        require_tensor("positions of images", indices)
+        if indices.shape != labels.shape:
+            raise ValueError(
+                f"expected positions of images {tuple(labels.shape)}, got {tuple(indices.shape)}"
+            )
+        require_places("positions of images", indices, len(self.assignment))
+        return indices
 
     @property
     def text_dim(self) -> int:
         return self.units.shape[1]
 
     def vectors(self, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        rows = indices if self.by_image else labels
+        rows = self.rows(labels, indices)
         units = embedding(self.assignment[rows], self.units)
         if self.shares is None:
             return units.mean(1)
@@ -109,6 +136,7 @@ class MatrixSimilarities(Source):
         self.register_buffer("rows", rows, persistent=False)
 
     def forward(self, labels: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+        require_places("labels", labels, len(self.matrix if self.rows is None else self.rows))
         rows = labels if self.rows is None else self.rows[labels]
         return self.matrix[rows[:, None], rows]
 

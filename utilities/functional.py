@@ -10,8 +10,27 @@ def at_least_float32(values: torch.Tensor) -> torch.Tensor:
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
+def require_tensor(name: str, value: object) -> None:
+    """Raises TypeError for an array or a list."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, not {type(value).__name__}")
+
+
+def require_places(name: str, places: torch.Tensor, count: int) -> None:
+    """Raises ValueError for places that are not from 0 to count - 1, where asking costs no wait.
+
+    A negative one would be counted from the end.
+    """
+    if not ragged_is_cheap(places) or not len(places):
+        return
+    least, most = places.min().item(), places.max().item()
+    if least < 0 or most >= count:
+        raise ValueError(f"expected {name} from 0 to {count - 1}, got {least} to {most}")
+
+
 def whole_labels(labels: torch.Tensor) -> torch.Tensor:
     """Labels [B] of any type of whole numbers as long; raises ValueError for another type."""
+    require_tensor("labels", labels)
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(f"expected labels [B] of whole numbers, got {labels.dtype}")
     return labels.long()
@@ -19,6 +38,7 @@ def whole_labels(labels: torch.Tensor) -> torch.Tensor:
 
 def require_real(embeddings: torch.Tensor) -> None:
     """Raises ValueError for embeddings that are no floating point numbers."""
+    require_tensor("embeddings", embeddings)
     if not embeddings.is_floating_point():
         raise ValueError(f"expected embeddings of floating point numbers, got {embeddings.dtype}")
 

@@ -373,3 +373,14 @@ def test_every_parameter_has_a_learning_rate_once(name):
 )
 def test_learning_rates_of_the_papers(name, rate):
     assert build(name, {}).parameter_groups(0.5)[0]["lr"] == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    "convert", [torch.Tensor.numpy, torch.Tensor.tolist], ids=["array", "list"]
+)
+def test_arrays_and_lists_are_refused(convert):
+    for part in (Recorder(), batchminer.select("semihard")):
+        with pytest.raises(TypeError, match=r"embeddings .*torch\.Tensor"):
+            part(convert(unit(6)), LABELS)
+        with pytest.raises(TypeError, match=r"labels must be a torch\.Tensor"):
+            part(unit(6), convert(LABELS))

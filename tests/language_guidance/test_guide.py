@@ -345,3 +345,49 @@ def test_a_resumed_schedule_goes_on():
     found = [first(rows(), LABELS, NOBODY).item() for _ in range(5)]
     second.load_state_dict(first.state_dict())
     assert values == found + [second(rows(), LABELS, NOBODY).item() for _ in range(7)]
+
+
+@pytest.mark.parametrize("schedule", ["delay", "rise", "half_life"])
+def test_a_negative_schedule_is_refused(schedule):
+    with pytest.raises(ValueError, match="half_life of at least 0"):
+        LanguageGuide(class_bank(vectors()), **{schedule: -1})
+
+
+GUIDES = {
+    "language": LanguageGuide,
+    "squares": SquaredGuide,
+    "contrastive": lambda source: ContrastiveGuide(source, embed_dim=4),
+}
+
+
+@pytest.mark.parametrize("kind", GUIDES)
+def test_a_guide_asks_for_tensors(kind):
+    with pytest.raises(TypeError, match="TextBank or a Source, got Tensor"):
+        GUIDES[kind](vectors())
+    guide = GUIDES[kind](class_bank(vectors()))
+    with pytest.raises(TypeError, match=r"labels must be a torch\.Tensor, not ndarray"):
+        guide(rows(), LABELS.numpy(), NOBODY)
+    with pytest.raises(TypeError, match=r"embeddings must be a torch\.Tensor, not list"):
+        guide(rows().tolist(), LABELS, NOBODY)
+
+
+@pytest.mark.parametrize("kind", GUIDES)
+@pytest.mark.parametrize("by_image", [False, True], ids=["by class", "by image"])
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_labels_and_positions_without_a_text_are_refused(kind, by_image, shift):
+    """A negative one would read the text of another class, counted from the end."""
+    bank = class_bank(vectors())._replace(by_image=by_image)
+    places = LABELS + shift
+    with pytest.raises(ValueError, match=f"from 0 to 3, got {0 + shift} to {3 + shift}"):
+        GUIDES[kind](bank)(rows(), places, places)
+
+
+@pytest.mark.parametrize("kind", GUIDES)
+def test_positions_that_are_not_one_for_each_image_are_refused(kind):
+    """A single one would be that of all."""
+    guide = GUIDES[kind](class_bank(vectors())._replace(by_image=True))
+    for positions in (NOBODY[:1], NOBODY[:3], NOBODY[:, None]):
+        with pytest.raises(ValueError, match=r"positions of images \(6,\)"):
+            guide(rows(), LABELS, positions)
+    with pytest.raises(TypeError, match="positions of images must be a torch"):
+        guide(rows(), LABELS, None)

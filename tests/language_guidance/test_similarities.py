@@ -51,3 +51,34 @@ def test_sources_follow_their_guide_and_are_not_stored():
     blend = Blend([texts(), texts()], [0.5, 0.5])
     assert blend.state_dict() == {}
     assert blend.double()(LABELS, ROWS).dtype == torch.float64
+
+
+@pytest.mark.parametrize("shares", [[1.0, 1.0], [-1.0, 2.0], [0.5, 0.4], [float("nan"), 1.0]])
+def test_shares_of_ranks_sum_to_one(shares):
+    bank = TextBank(torch.randn(2, 5), torch.zeros(3, 2).long(), shares=torch.tensor([shares] * 3))
+    with pytest.raises(ValueError, match="sum to 1 in each row"):
+        BankSimilarities(bank)
+    for dtype in (torch.float16, torch.float64):
+        BankSimilarities(bank._replace(shares=torch.full((3, 2), 0.5, dtype=dtype)))
+
+
+@pytest.mark.parametrize("row", [-1, 3])
+def test_an_assignment_of_texts_that_there_are_not_is_refused(row):
+    with pytest.raises(ValueError, match="assignment of texts from 0 to 2"):
+        BankSimilarities(TextBank(torch.randn(3, 5), torch.tensor([[0], [row]])))
+
+
+def test_a_bank_of_arrays_is_refused():
+    bank = TextBank(torch.randn(3, 5), torch.arange(3)[:, None])
+    with pytest.raises(TypeError, match="vectors must be a torch"):
+        BankSimilarities(bank._replace(vectors=bank.vectors.numpy()))
+    with pytest.raises(TypeError, match="assignment must be a torch"):
+        BankSimilarities(bank._replace(assignment=[[0], [1], [2]]))
+
+
+@pytest.mark.parametrize("rows", [None, torch.tensor([1, 1, 0])])
+def test_labels_that_a_matrix_lacks_are_refused(rows):
+    source = MatrixSimilarities(torch.rand(3, 3), rows)
+    for shift in (-1, 1):
+        with pytest.raises(ValueError, match="labels from 0 to 2"):
+            source(LABELS + shift, ROWS)
