@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import metrics
+import parameters
 from evaluation import (
     EvaluatedSplit,
     Evaluator,
@@ -18,6 +19,7 @@ from evaluation import (
     retrieval,
 )
 from evaluation.embedding import embed
+from evaluation.evaluate import BACKENDS
 from utilities.errors import NonFiniteLoss
 from utilities.runtime import Runtime
 from utilities.types import Batch, ModelOutput
@@ -219,3 +221,59 @@ def test_embeddings_between_which_are_no_distances_are_refused(backend, factor, 
     if rows == slice(None):
         usual = evaluate_embeddings(embeddings, labels, wanted, backend=backend, memory=2**20)
         assert [found[name] for name in wanted[:3]] == [usual[name] for name in wanted[:3]]
+
+
+def test_labels_may_be_large_numbers():
+    """As those of a database: nothing is as large as the largest."""
+    rows, labels = images(6).mean((2, 3)), torch.tensor([0, 1, 0, 1, 2, 2])
+    texts = torch.rand(3, 4)
+    protocol = Protocol(labels, labels // 2)
+    large = Protocol(labels * 10**12 + 5, labels // 2 * 10**12)
+    wanted = ["e_recall@1", "mAP@R", "nmi", "f1", "dists@intra", "superclass_mistake_severity"]
+    assert evaluate_embeddings(rows, large, wanted) == evaluate_embeddings(rows, protocol, wanted)
+    spread = torch.zeros(9, 4)
+    spread[labels * 4] = texts[labels]
+    wanted = ["semantic_consistency", "mistake_severity"]
+    found = evaluate_embeddings(rows, labels * 4, wanted, text_vectors=spread)
+    assert found == evaluate_embeddings(rows, labels, wanted, text_vectors=texts)
+
+
+def test_text_vectors_may_have_any_length_and_be_of_numpy():
+    rows, labels = images(6).mean((2, 3)), torch.arange(6) % 3
+    wanted, texts = ["semantic_consistency", "mistake_severity"], torch.rand(3, 4)
+    expected = evaluate_embeddings(rows, labels, wanted, text_vectors=texts)
+    longer = texts * torch.tensor([[2.0], [16.0], [0.5]])
+    assert evaluate_embeddings(rows, labels, wanted, text_vectors=longer) == expected
+    assert evaluate_embeddings(rows, labels, wanted, text_vectors=longer.numpy()) == expected
+    for wrong in (texts[:2], texts[0]):
+        with pytest.raises(ValueError, match="row for each label up to 2"):
+            evaluate_embeddings(rows, labels, wanted, text_vectors=wrong)
+
+
+@pytest.mark.parametrize("name", ["queries", "gallery"])
+@pytest.mark.parametrize("places", [[0, 6], [-1, 2], [], [True] * 6, [0.0, 1.0]], ids=str)
+def test_rows_of_a_protocol_that_there_are_not_are_refused(name, places):
+    """Masks would be taken for the rows 0 and 1."""
+    protocol = Protocol(torch.arange(6) % 2, **{name: torch.tensor(places)})
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        evaluate_embeddings(images(6).mean((2, 3)), protocol, ["e_recall@1"])
+
+
+def test_a_protocol_of_numpy_is_that_of_torch():
+    rows, labels, places = images(6).mean((2, 3)), np.arange(6) % 2, np.arange(4)
+    expected = Protocol(*(torch.from_numpy(part) for part in (labels, labels, places, places)))
+    wanted = ["e_recall@1", "superclass_recall@1"]
+    found = evaluate_embeddings(rows, Protocol(labels, labels, places, places), wanted)
+    assert found == evaluate_embeddings(rows, expected, wanted)
+
+
+def test_a_backend_that_there_is_not_is_refused():
+    assert set(BACKENDS) == set(parameters.CHOICES["evaluation_backend"])
+    with pytest.raises(ValueError, match="did you mean 'faiss'"):
+        evaluate_embeddings(images(6).mean((2, 3)), torch.arange(6) % 2, backend="fais")
+
+
+def test_one_metric_may_be_asked_for_by_its_name():
+    rows, labels = images(6).mean((2, 3)), torch.arange(6) % 2
+    expected = evaluate_embeddings(rows, labels, ["e_recall@1"])
+    assert evaluate_embeddings(rows, labels, "e_recall@1") == expected
