@@ -270,10 +270,18 @@ class CompositeCriterion(Criterion):
     """An objective around others.
 
     `source` is that of the embedding, `target` has one for each further embedding that it makes.
+
+    Raises:
+        TypeError: others than objectives, such as their names.
     """
 
     def __init__(self, source: Criterion, target: Sequence[Criterion]):
         super().__init__()
+        if wrong := [part for part in (source, *target) if not isinstance(part, Criterion)]:
+            raise TypeError(
+                f"{type(self).__name__} takes objectives, as criteria.select gives them: one as "
+                f"source, a list as target; not {type(wrong[0]).__name__}"
+            )
         self.source, self.targets = source, nn.ModuleList(target)
 
     def objectives(self) -> list[Criterion]:
@@ -288,7 +296,15 @@ class CompositeCriterion(Criterion):
     def target_loss(
         self, output: ModelOutput, further: list[torch.Tensor], labels: torch.Tensor
     ) -> torch.Tensor:
-        """Mean over the further embeddings, [B, D_k] each."""
+        """Mean over the further embeddings, [B, D_k] each.
+
+        Raises ValueError where they and the objectives are not equally many.
+        """
+        if len(self.targets) != len(further):
+            raise ValueError(
+                f"{type(self).__name__} makes {len(further)} further embeddings, one for each of "
+                f"target_dims, and has {len(self.targets)} objectives for them in target"
+            )
         losses = [
             target(output._replace(embeddings=rows), labels)
             for target, rows in zip(self.targets, further)

@@ -384,3 +384,26 @@ def test_arrays_and_lists_are_refused(convert):
             part(convert(unit(6)), LABELS)
         with pytest.raises(TypeError, match=r"labels must be a torch\.Tensor"):
             part(unit(6), convert(LABELS))
+
+
+COMPOSITES = {name for name, kind in criteria.REGISTRY.items() if "source" in kind.NEEDS}
+
+
+@pytest.mark.parametrize("name", sorted(COMPOSITES))
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_each_further_embedding_has_an_objective(name, count):
+    """One without would be left out, and nobody would know."""
+    targets = [Recorder() for _ in range(count)]
+    arguments = {"embed_dim": 5, "feature_dim": 7, "target_dims": (6, 4)}
+    objective = criteria.select(name, source=Recorder(), target=targets, **arguments)
+    output = ModelOutput(unit(6), torch.ones(6, 7), torch.ones(6, 7, 1, 1))
+    with pytest.raises(ValueError, match=f"makes 2 further embeddings.* has {count} objectives"):
+        objective(output, LABELS)
+
+
+@pytest.mark.parametrize("name", sorted(COMPOSITES))
+@pytest.mark.parametrize("part", ["source", "target"])
+def test_a_name_is_no_objective(name, part):
+    parts = {"source": Recorder(), "target": [Recorder()]} | {part: "triplet"}
+    with pytest.raises(TypeError, match="criteria.select gives them.*not str"):
+        criteria.select(name, embed_dim=5, feature_dim=7, **parts)
