@@ -63,9 +63,9 @@ class Criterion(nn.Module):
         embeddings = output.embeddings
         require_real(embeddings)
         labels = whole_labels(labels)
-        if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
+        if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1] or len(labels) == 0:
             raise ValueError(
-                "expected embeddings [B, D] and labels [B], "
+                "expected embeddings [B, D] and labels [B] with at least one row, "
                 f"got {tuple(embeddings.shape)} and {tuple(labels.shape)}"
             )
         dtype = self._dtype_beside(embeddings)

@@ -118,9 +118,9 @@ class Guide(nn.Module):
     ) -> torch.Tensor:
         require_real(embeddings)
         labels = whole_labels(labels)
-        if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
+        if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1] or len(labels) == 0:
             raise ValueError(
-                "expected embeddings [B, D] and labels [B], got "
+                "expected embeddings [B, D] and labels [B] with at least one row, got "
                 f"{tuple(embeddings.shape)} and {tuple(labels.shape)}"
             )
         self.calls += 1

@@ -407,3 +407,11 @@ def test_a_name_is_no_objective(name, part):
     parts = {"source": Recorder(), "target": [Recorder()]} | {part: "triplet"}
     with pytest.raises(TypeError, match="criteria.select gives them.*not str"):
         criteria.select(name, embed_dim=5, feature_dim=7, **parts)
+
+
+@pytest.mark.parametrize("name", criteria.REGISTRY)
+def test_a_batch_without_a_row_is_refused(name):
+    """As a filter leaves one; a mean over nothing is NaN, and would make all weights so."""
+    output = output_of(unit(6)[:0])
+    with pytest.raises(ValueError, match="at least one row, got .0, 5. and .0,."):
+        build(name, {})(output, LABELS[:0])

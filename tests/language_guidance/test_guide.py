@@ -391,3 +391,9 @@ def test_positions_that_are_not_one_for_each_image_are_refused(kind):
             guide(rows(), LABELS, positions)
     with pytest.raises(TypeError, match="positions of images must be a torch"):
         guide(rows(), LABELS, None)
+
+
+@pytest.mark.parametrize("kind", GUIDES)
+def test_a_guide_refuses_a_batch_without_a_row(kind):
+    with pytest.raises(ValueError, match="at least one row"):
+        GUIDES[kind](class_bank(vectors()))(rows()[:0], LABELS[:0], NOBODY[:0])
