@@ -272,7 +272,8 @@ def nearest(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Squared distances [Q, k] float64, ascending, and gallery rows [Q, k] of the nearest.
 
-    They are fewer where the gallery has fewer.
+    They are fewer where the gallery has fewer; `refinement.nearest_of_all` is for queries of which
+    some stand in the gallery and some do not, and so have not the same number of others.
     """
     scan = gallery.scan(queries, self_rows)
     k = min(k, len(gallery.rows) - int((self_rows >= 0).any()))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from evaluation.neighbours import Gallery, nearest
+from evaluation.neighbours import Gallery
+from evaluation.refinement import nearest_of_all
 from evaluation.retrieval import Protocol, places, queries_at_once
 from metrics import COSINE
 from utilities.errors import UserError
@@ -71,8 +72,9 @@ def retrieved_classes(
     step = queries_at_once(gallery, [], memory, is_listed=True)
     for block in torch.arange(len(queries)).split(step):
         rows = queries[block]
-        _, found = nearest(gallery, embeddings[rows], self_rows[block], depth)
-        pairs.append((labels[rows][:, None] * classes + of_gallery[found]).flatten())
+        _, found = nearest_of_all(gallery, embeddings[rows], self_rows[block], depth)
+        of_pairs = labels[rows][:, None] * classes + of_gallery[found]
+        pairs.append(of_pairs[found >= 0])
     keys, counts = torch.cat(pairs).unique(return_counts=True)
     asked = keys // classes
     totals = asked.bincount(weights=counts.double(), minlength=classes)

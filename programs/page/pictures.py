@@ -18,7 +18,8 @@ import metrics
 import parameters
 from datasets import ImageSplit, Splits
 from evaluation import Protocol, figures
-from evaluation.neighbours import Gallery, nearest
+from evaluation.neighbours import Gallery
+from evaluation.refinement import nearest_of_all
 from evaluation.retrieval import per_query
 from language_guidance import GuidanceSettings
 from metrics import COSINE
@@ -216,11 +217,10 @@ def _neighbours(
     places = torch.full_like(everyone, -1)
     places[gallery_rows] = torch.arange(len(gallery_rows))
     gallery = Gallery(embeddings[gallery_rows], COSINE, depth=NEAREST)
-    squared, found = nearest(gallery, embeddings[rows], places[rows], NEAREST)
-    similarities = (1 - squared / 2).tolist()
+    squared, found = nearest_of_all(gallery, embeddings[rows], places[rows], NEAREST)
     return [
-        list(zip(others, values))
-        for others, values in zip(gallery_rows[found].tolist(), similarities)
+        list(zip(gallery_rows[of_query[of_query >= 0]].tolist(), (1 - distances / 2).tolist()))
+        for of_query, distances in zip(found, squared)
     ]
 
 

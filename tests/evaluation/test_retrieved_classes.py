@@ -58,6 +58,20 @@ def test_a_gallery_smaller_than_the_neighbours_asked_for():
     assert found.of(0) == {0: 0.5, 1: 0.5} and found.of(1) == {0: 1.0}
 
 
+@pytest.mark.parametrize("depth", [5, 6, 10])
+@pytest.mark.parametrize("memory", [2**30, 1], ids=["in one block", "one by one"])
+def test_all_of_a_small_gallery_by_queries_inside_and_outside_of_it(depth, memory):
+    """One inside has one neighbour fewer; the others lost their last by it."""
+    rows = np.random.default_rng(1).normal(size=(9, 4)).astype(np.float32)
+    labels, gallery, queries = [0, 0, 1, 1, 2, 2, 0, 1, 2], [0, 1, 2, 3, 4, 5], [1, 3, 4, 6, 7, 8]
+    protocol = Protocol(
+        torch.tensor(labels), queries=torch.tensor(queries), gallery=torch.tensor(gallery)
+    )
+    found = retrieved_classes(torch.from_numpy(rows), protocol, depth, memory=memory)
+    for label, expected in by_loops(rows, labels, queries, gallery, depth).items():
+        assert found.of(label) == pytest.approx(expected)
+
+
 def test_nothing_to_find_is_a_sentence():
     with pytest.raises(UserError, match="nothing to find"):
         retrieved_classes(torch.ones(1, 2), Protocol(torch.tensor([0])), 1, memory=MEMORY)

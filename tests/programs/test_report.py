@@ -15,6 +15,7 @@ import reading
 import torch
 from PIL import Image
 
+from evaluation import Protocol
 from programs import report
 from programs.page import pictures, text, writing
 
@@ -138,6 +139,19 @@ def test_classes_that_are_all_alike_have_no_correlation_with_language():
     assert found is not None and found.correlation is None
     found = pictures._similarities(torch.randn(12, 4), labels, names, texts)
     assert found is not None and -1 <= found.correlation <= 1
+
+
+def test_queries_inside_and_outside_of_a_small_gallery_find_all_others_of_it():
+    rows = torch.nn.functional.normalize(torch.randn(6, 3), dim=1)
+    gallery, queries = torch.tensor([0, 1, 2]), torch.tensor([1, 4, 5])
+    found = pictures._neighbours(
+        rows, Protocol(torch.zeros(6, dtype=torch.long), gallery=gallery), queries
+    )
+    for query, neighbours in zip(queries.tolist(), found):
+        cosines = (rows @ rows[query]).tolist()
+        others = sorted({0, 1, 2} - {query}, key=lambda row: -cosines[row])
+        assert [row for row, _ in neighbours] == others
+        assert [value for _, value in neighbours] == pytest.approx([cosines[o] for o in others])
 
 
 def test_sixty_panels_of_photographs_fit():
