@@ -7,6 +7,7 @@ import csv
 import filecmp
 import re
 from collections.abc import Callable, Iterable
+from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -230,18 +231,23 @@ def _parents(files: list[str]) -> set[str]:
 def _class_folders(files: list[str], folders: dict[str, str]) -> Plan:
     """Images by the folder that holds them.
 
-    Another image of the same name gets the name of the folder above it, a copy is left out.
+    Others of the same name get the name of the folder above it, and a number if that does not do;
+    copies are left out.
     """
     plan: Plan = {}
+    of_name: dict[str, list[str]] = {}
     for file in files:
         *_, above, folder, name = file.split("/")
         if folder not in folders or not scan.is_image(name):
             continue
-        target = f"images/{folders[folder]}/{name}"
-        if target not in plan:
-            plan[target] = file
-        elif not filecmp.cmp(plan[target], file, shallow=False):
-            plan[f"images/{folders[folder]}/{above}_{name}"] = file
+        home = f"images/{folders[folder]}"
+        known = of_name.setdefault(f"{home}/{name}", [])
+        if any(filecmp.cmp(other, file, shallow=False) for other in known):
+            continue
+        known.append(file)
+        numbered = (f"{above}_{number}_{name}" for number in count(2))
+        names = chain([name, f"{above}_{name}"], numbered)
+        plan[next(free for each in names if (free := f"{home}/{each}") not in plan)] = file
     return plan
 
 

@@ -63,7 +63,7 @@ def _reason_against(run: Run) -> str:
 
 def _progress(run: Run) -> str:
     try:
-        return run.progress()
+        return run.progress().removesuffix(".")
     except UserError as error:  # its tables are damaged
         return on_one_line(f"not finished. {error}".removesuffix("."))
 

@@ -63,6 +63,21 @@ def test_every_layout_gives_the_same_dataset(tmp_path, name, layout):
     assert os.listdir(tmp_path / "to") == [name]
 
 
+@pytest.mark.parametrize("parts", [2, 3, 5])
+@pytest.mark.parametrize("below", ["", "jpg/"], ids=["part above", "part farther above"])
+def test_images_of_one_name_in_several_parts_all_stay(tmp_path, parts, below):
+    """And copies of them are left out, whichever they are copies of."""
+    for number in range(parts):
+        for part in (f"part{number}", f"zcopy{number}"):
+            for label in range(1, 5):
+                folder = tmp_path / f"from/{part}/{below}{label:03}.Bird"
+                folder.mkdir(parents=True)
+                Image.new("RGB", (8, 8), (40 * number, 9 * label, 0)).save(folder / "1.png")
+    home = prepare("cub200", [tmp_path / "from"], tmp_path / "to", allow_partial=True)
+    of_sources, kept = (snapshot(folder) for folder in (tmp_path / "from", home / "images"))
+    assert len(kept) == 4 * parts and set(kept.values()) == set(of_sources.values())
+
+
 def test_images_are_links_to_those_of_a_folder(tmp_path):
     sources = made(tmp_path, "cub200", "unpacked")
     home = prepare("cub200", sources, tmp_path / "to")

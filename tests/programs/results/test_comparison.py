@@ -81,6 +81,7 @@ def test_runs_that_have_not_ended_are_told_and_not_averaged(tmp_path):
     compared = of(tmp_path)
     assert measured(compared, "a").values["best"] == {0: 0.5}
     assert said(compared.left_out, "a_s1: not finished, 1 of 1", "GPU is out of memory")
+    assert not any(sentence.endswith("..") for sentence in compared.left_out)
     assert said(compared.left_out, "a_s4: not finished. The table", "cannot be read")
     assert said(compared.left_out, "a_s2: results.json holds no results")
     assert said(compared.left_out, "1 made by --evaluate_only", "a_s3")
