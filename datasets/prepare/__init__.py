@@ -54,6 +54,8 @@ def prepare(
         hint = f"{home} exists; move it away to make it anew"
         _require_whole(name, target, allow_partial=allow_partial, hint=hint)
         LOG.info("%s is there already; nothing to do.", home)
+        if short_side:
+            LOG.info("Its images stay as they are, whatever --short_side says; %s.", hint)
         return home
     sources = [source.absolute() for source in sources]
     files, archives = _given(name, sources, check=not allow_partial)

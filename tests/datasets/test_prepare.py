@@ -113,6 +113,10 @@ def test_a_second_call_has_nothing_to_do(tmp_path, capsys):
     before = snapshot(tmp_path / "to")
     assert command.main(["cub200", "--from", str(sources[0]), "--to", str(tmp_path / "to")]) == 0
     assert "nothing to do" in capsys.readouterr().out and snapshot(tmp_path / "to") == before
+    again = ["cub200", "--from", str(sources[0]), "--to", str(tmp_path / "to")]
+    for side, is_told in (("0", False), ("16", True)):
+        assert command.main([*again, "--short_side", side]) == 0
+        assert ("whatever --short_side says" in capsys.readouterr().out) == is_told
     shutil.rmtree(tmp_path / "to" / "cub200" / "images" / "001.Black_footed_Albatross")
     assert "move it away" in refused(
         capsys, "cub200", "--from", sources[0], "--to", tmp_path / "to"
