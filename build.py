@@ -43,7 +43,7 @@ from utilities import checkpoints, compilation, costs, log_file, pml, processes,
 from utilities.checkpoints import Checkpoint
 from utilities.environment import device_name, environment
 from utilities.errors import UserError
-from utilities.fingerprint import fingerprint
+from utilities.fingerprint import digest, fingerprint
 from utilities.logger import CLASS_TEXTS, Board, RunLog, Unwritten
 from utilities.online import Labels, OnlineRun, is_of_sweep
 from utilities.paths import expanded
@@ -86,6 +86,21 @@ class Data(NamedTuple):
 
 def _fingerprint_of(split: ImageSplit) -> dict[str, int | str]:
     return fingerprint(split.files, split.labels, split.class_texts, split.boxes)
+
+
+def measured_images(opt: parameters.Settings, splits: Splits) -> dict[str, dict[str, int | str]]:
+    """By what it is noticed that a resumed run is measured on other images, by their split."""
+    return {
+        TITLES[name]: _fingerprint_of(split) | {"queries and gallery": _roles(split)}
+        for name, split in _evaluated_splits(opt, splits).items()
+        if split is not splits.training
+    }
+
+
+def _roles(split: ImageSplit) -> str:
+    """Of which images search and which are found."""
+    parts = (split.is_query, split.is_gallery)
+    return digest("all" if part is None else str(part.tolist()) for part in parts)
 
 
 def build_runtime(opt: parameters.Settings) -> Runtime:

@@ -67,8 +67,10 @@ def run(opt: parameters.Settings, command: str) -> None:
     seeding.seed_everything(opt.seed)
     data = build.build_data(opt)
     identity, texts = data.fingerprint(), build.digests_of_texts(opt, data.splits.training)
+    measured = build.measured_images(opt, data.splits)
     if resumed:
         checkpoints.require_same_data(resumed, identity, texts)
+        checkpoints.tell_other_measured(resumed, measured)
     network, transform = build.build_network(opt, runtime, load_weights=resumed is None)
     # The criterion comes before the language models: these may draw random numbers as they load.
     criterion = build.build_criterion(opt, data, network, runtime)
@@ -93,7 +95,7 @@ def run(opt: parameters.Settings, command: str) -> None:
             learner.state_dict,
             records,
             settings=settings,
-            data=identity | texts,
+            data=identity | texts | {"measured": measured},
             minutes=opt.checkpoint_every,
             started=started,
         )

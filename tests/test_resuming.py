@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import main
 from programs import compare
@@ -325,6 +326,69 @@ def test_a_checkpoint_of_before_goes_on_without_decay_of_the_objective(call, fol
     assert [row.split(",")[0] for row in losses(folder)] == ["1", "2"]
     assert not (folder / "CSV_Logs" / "Data_Train_epochs.csv").exists()
     assert [path.name for path in folder.parent.iterdir()] == ["g_s0"]
+
+
+def _add_an_image(images: Path) -> None:
+    shutil.copy(images / "Finch" / "Finch_0.png", images / "Finch" / "Finch_9.png")
+
+
+def _write_an_image_again(images: Path) -> None:
+    shutil.copy(images / "Dove" / "Dove_0.png", images / "Finch" / "Finch_0.png")
+
+
+def _add_a_class(images: Path) -> None:
+    shutil.copytree(images / "Finch", images / "Gull")
+
+
+@pytest.mark.parametrize(
+    ("change", "flags", "told"),
+    [
+        (_add_an_image, "", "other test images until now: 24 images (here 25), other file names"),
+        (_write_an_image_again, "", "other test images until now: other file sizes"),
+        (_add_a_class, "", "other test images until now: 24 images (here 32), 3 classes (here 4)"),
+        (_add_an_image, "--no_test_metrics", None),
+        (Path.exists, "", None),
+    ],
+    ids=["image", "pixels", "class", "unmeasured", "moved"],
+)
+def test_other_images_that_a_resumed_run_is_measured_on_are_told(
+    change, flags, told, call, photos, tmp_path, capsys
+):
+    assert call(*flags.split()) == 0
+    source = tmp_path / "moved"
+    shutil.copytree(photos, source)
+    change(source / "birds" / "images")
+    again = [*flags.split(), "--source_path", str(source), "--resume", "auto"]
+    assert call(*again, "--n_epochs", "2") == 0
+    said = printed(capsys)
+    assert ("was measured on other" in said) == (told is not None) and (told or "") in said
+    assert call(*again, "--n_epochs", "3") == 0
+    assert "was measured on other" not in printed(capsys)
+
+
+@pytest.mark.parametrize(("first", "part"), [(8, "test"), (16, "validation")], ids=["test", "val"])
+def test_another_part_of_the_images_that_search_is_told(first, part, tmp_path, capsys):
+    """Which images of a table are queries, where nothing else of it has changed."""
+    rows = []
+    for number in range(24):
+        place, is_query = tmp_path / f"{number}.png", number % 4 == 0
+        Image.new("RGB", (40, 32), (number * 10, 90, 30)).save(place)
+        split = ("train", "test", "val")[number // 8]
+        rows.append(f"{place},{number // 4},{split},{int(is_query)},{int(not is_query)}")
+    table = tmp_path / "table.csv"
+    own = ["--dataset", "table", "--source_path", table, "--save_path", tmp_path / "runs"]
+
+    def call(*argv: str) -> int:
+        table.write_text("\n".join(["path,label,split,is_query,is_gallery", *rows]) + "\n")
+        return main.main([*TINY.split(), *map(str, own), *argv])
+
+    assert call() == 0
+    rows[first] = rows[first].replace(",1,0", ",0,1")
+    rows[first + 1] = rows[first + 1].replace(",0,1", ",1,0")
+    assert call("--n_epochs", "2", "--resume", "auto") == 0
+    told = printed(capsys)
+    assert f"other {part} images until now: other queries and gallery." in told
+    assert told.count("images until now") == 1
 
 
 def test_other_images_behind_the_same_flags_are_refused(call, photos, folder, tmp_path, capsys):

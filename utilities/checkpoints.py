@@ -320,6 +320,26 @@ def _tell_other_texts(checkpoint: Checkpoint, texts: dict) -> None:
         )
 
 
+def tell_other_measured(checkpoint: Checkpoint, measured: Mapping[str, dict]) -> None:
+    """Warnings where a resumed run goes on to be measured on other images than before.
+
+    It goes on all the same: nothing is learnt from them.
+
+    Args:
+        measured: fingerprints of the evaluated splits, but that of training, by their titles.
+    """
+    stored = (checkpoint.data or {}).get("measured", {})
+    for title, images in measured.items():
+        if other := differences(stored.get(title, images), images):
+            LOG.warning(
+                "--resume %s was measured on other %s images until now: %s. Values of epochs "
+                "before do not compare with those from here on, nor does the best of them all.",
+                checkpoint.path,
+                title,
+                ", ".join(other),
+            )
+
+
 def tell_other_data(checkpoint: Checkpoint, data: dict, texts: dict) -> None:
     """Warnings where an evaluated network's classes have other images or texts than in training.
 

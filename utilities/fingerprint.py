@@ -25,12 +25,12 @@ def fingerprint(
     return {
         "images": len(files),
         "classes": len(class_names),
-        "class names": _digest(class_names),
-        "file names": _digest(os.path.relpath(path, shared) for path in paths),
-        "file sizes": _digest(str(_size(path)) for path in paths),
-        "file contents": _digest(_content(paths[row]) for row in _looked_into(paths)),
-        "labels": _digest(map(str, labels.tolist())),
-        "boxes": _digest([] if boxes is None else map(str, boxes.tolist())),
+        "class names": digest(class_names),
+        "file names": digest(os.path.relpath(path, shared) for path in paths),
+        "file sizes": digest(str(_size(path)) for path in paths),
+        "file contents": digest(_content(paths[row]) for row in _looked_into(paths)),
+        "labels": digest(map(str, labels.tolist())),
+        "boxes": digest([] if boxes is None else map(str, boxes.tolist())),
     }
 
 
@@ -89,11 +89,11 @@ def _content(path: str | os.PathLike[str]) -> str:
         return ""
 
 
-def _digest(texts: Iterable[str]) -> str:
-    digest = hashlib.sha256()
+def digest(texts: Iterable[str]) -> str:
+    gathered = hashlib.sha256()
     for text in texts:
-        digest.update(text.encode(errors="surrogateescape") + b"\0")
-    return digest.hexdigest()
+        gathered.update(text.encode(errors="surrogateescape") + b"\0")
+    return gathered.hexdigest()
 
 
 def _size(path: str | os.PathLike[str]) -> int:
