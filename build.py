@@ -79,17 +79,22 @@ class Data(NamedTuple):
     sampler: BatchSampler
     left_out: dict[str, str]
 
-    def fingerprint(self) -> dict[str, int | str]:
-        """By what the training split is recognised again."""
-        return _fingerprint_of(self.splits.training)
+
+def identities(opt: parameters.Settings, splits: Splits) -> tuple[dict, dict, dict]:
+    """By what a resumed run notices other data: training images, texts, images it is measured on.
+
+    The first must be the same; the others are told, by the names of the files and of the splits.
+    """
+    training = splits.training
+    return _fingerprint_of(training), _digests_of_texts(opt, training), _measured(opt, splits)
 
 
 def _fingerprint_of(split: ImageSplit) -> dict[str, int | str]:
     return fingerprint(split.files, split.labels, split.class_texts, split.boxes)
 
 
-def measured_images(opt: parameters.Settings, splits: Splits) -> dict[str, dict[str, int | str]]:
-    """By what it is noticed that a resumed run is measured on other images, by their split."""
+def _measured(opt: parameters.Settings, splits: Splits) -> dict[str, dict[str, int | str]]:
+    """Of each evaluated split but that of training."""
     return {
         TITLES[name]: _fingerprint_of(split) | {"queries and gallery": _roles(split)}
         for name, split in _evaluated_splits(opt, splits).items()
@@ -501,8 +506,8 @@ def build_guidance(
     )
 
 
-def digests_of_texts(opt: parameters.Settings, training: ImageSplit) -> dict[str, str]:
-    """By what it is noticed that a resumed run reads other texts; none without guidance."""
+def _digests_of_texts(opt: parameters.Settings, training: ImageSplit) -> dict[str, str]:
+    """Of the files that guide; none without guidance."""
     if not opt.language_distill_w:
         return {}
     vocabulary = opt.language_pseudoclass_vocabulary if parameters.is_zero_shot(opt) else None

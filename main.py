@@ -66,11 +66,9 @@ def run(opt: parameters.Settings, command: str) -> None:
     settings = parameters.stored(opt)
     seeding.seed_everything(opt.seed)
     data = build.build_data(opt)
-    identity, texts = data.fingerprint(), build.digests_of_texts(opt, data.splits.training)
-    measured = build.measured_images(opt, data.splits)
+    identity, texts, measured = build.identities(opt, data.splits)
     if resumed:
-        checkpoints.require_same_data(resumed, identity, texts)
-        checkpoints.tell_other_measured(resumed, measured)
+        checkpoints.require_same_data(resumed, identity, texts, measured)
     network, transform = build.build_network(opt, runtime, load_weights=resumed is None)
     # The criterion comes before the language models: these may draw random numbers as they load.
     criterion = build.build_criterion(opt, data, network, runtime)

@@ -287,12 +287,19 @@ def require_fitting(checkpoint: Checkpoint, settings: dict, free: Collection[str
         LOG.info("Resuming under other settings than the checkpoint's %s.", ", ".join(changed))
 
 
-def require_same_data(checkpoint: Checkpoint, data: dict, texts: dict) -> None:
+def require_same_data(
+    checkpoint: Checkpoint, data: dict, texts: dict, measured: Mapping[str, dict]
+) -> None:
     """Raises UserError where the training split is another than the checkpoint's.
 
-    Other texts that guide are told: both are digests of what is read, by its name.
+    Other texts that guide, and other images that are measured, are told.
+
+    Args:
+        data: fingerprint of the training split. texts: digests of files, by their names.
+            measured: fingerprints of the other evaluated splits, by their titles.
     """
     _tell_other_texts(checkpoint, texts)
+    _tell_other_measured(checkpoint, measured)
     if checkpoint.data is None or not (other := differences(checkpoint.data, data)):
         return
     if set(other) <= {"other file sizes", "other file contents"}:
@@ -320,13 +327,10 @@ def _tell_other_texts(checkpoint: Checkpoint, texts: dict) -> None:
         )
 
 
-def tell_other_measured(checkpoint: Checkpoint, measured: Mapping[str, dict]) -> None:
+def _tell_other_measured(checkpoint: Checkpoint, measured: Mapping[str, dict]) -> None:
     """Warnings where a resumed run goes on to be measured on other images than before.
 
     It goes on all the same: nothing is learnt from them.
-
-    Args:
-        measured: fingerprints of the evaluated splits, but that of training, by their titles.
     """
     stored = (checkpoint.data or {}).get("measured", {})
     for title, images in measured.items():

@@ -222,22 +222,28 @@ def test_other_images_are_refused_with_what_differs(tmp_path):
     identity = {"images": 8, "classes": 2, "class names": "x", "labels": "y"}
     path, *_ = stored(tmp_path, data=identity)
     checkpoint = checkpoints.load(path)
-    checkpoints.require_same_data(checkpoint, identity, {})
+    checkpoints.require_same_data(checkpoint, identity, {}, {})
     with pytest.raises(UserError, match=r"8 images \(here 9\), other class names;"):
-        checkpoints.require_same_data(checkpoint, identity | {"images": 9, "class names": "z"}, {})
+        checkpoints.require_same_data(
+            checkpoint, identity | {"images": 9, "class names": "z"}, {}, {}
+        )
     older, *_ = stored(tmp_path)
-    checkpoints.require_same_data(checkpoints.load(older), identity, {})
+    checkpoints.require_same_data(checkpoints.load(older), identity, {}, {})
 
 
 def test_images_that_were_written_again_are_refused_with_a_way_on(tmp_path):
     identity = {"images": 8, "class names": "x", "file sizes": "y"}
     path, *_ = stored(tmp_path, data=identity)
     with pytest.raises(UserError) as told:
-        checkpoints.require_same_data(checkpoints.load(path), identity | {"file sizes": "z"}, {})
+        checkpoints.require_same_data(
+            checkpoints.load(path), identity | {"file sizes": "z"}, {}, {}
+        )
     assert "their sizes differ" in str(told.value) and f"--arch_weights {path}" in str(told.value)
     path, *_ = stored(tmp_path, data=identity | {"file contents": "y"})
     with pytest.raises(UserError, match="their contents differ"):
-        checkpoints.require_same_data(checkpoints.load(path), identity | {"file contents": "z"}, {})
+        checkpoints.require_same_data(
+            checkpoints.load(path), identity | {"file contents": "z"}, {}, {}
+        )
 
 
 def test_rates_and_decay_are_those_of_the_settings(tmp_path):
