@@ -65,6 +65,7 @@ SHOWN_CLASSES = 3  # of which the summary shows what guidance reads
 SHOWN_TEXTS = 5  # of a class whose images have texts of their own
 SHARED_FILES = "all machines of a run need the same files"
 TITLES = {"Train": "train", "Val": "validation", "Test": "test"}  # of the splits
+BEST_STAY = "; checkpoints of its best epochs until now stay where they are"
 PICTURED_CLASSES, THUMBNAIL = 100, 160  # in the table of class texts, and pixels of a picture
 
 
@@ -752,9 +753,10 @@ def build_records(
         )
     if resumed and not goes_on:
         LOG.info(
-            "%s is not the end of the records beside it: this run goes on in %s.",
+            "%s is not the end of the records beside it: this run goes on in %s%s.",
             resumed.path,
             folder,
+            BEST_STAY if opt.store_improvements else "",
         )
     if is_begun_again:
         LOG.info(

@@ -411,16 +411,19 @@ def test_other_images_behind_the_same_flags_are_refused(call, photos, folder, tm
 def test_records_that_go_further_stay_and_the_run_gets_a_new_folder(
     call, folder, tmp_path, where, capsys
 ):
-    middle = folder / "middle.pth.tar" if where == "in the run folder" else tmp_path / "a" / "b.pt"
-    assert call() == 0
+    is_inside = where == "in the run folder"
+    middle = folder / "middle.pth.tar" if is_inside else tmp_path / "a" / "b.pt"
+    best = ["--store_improvements"] if is_inside else []
+    assert call(*best) == 0
     middle.parent.mkdir(exist_ok=True)
     shutil.copy(folder / LAST_CHECKPOINT, middle)
-    assert call("--n_epochs", "2", "--resume", str(folder)) == 0
+    assert call("--n_epochs", "2", "--resume", str(folder), *best) == 0
     before = contents(tmp_path)
     capsys.readouterr()
-    assert call("--n_epochs", "2", "--resume", str(middle)) == 0
-    again = folder.with_name("g_s0_1")
-    assert f"this run goes on in {again}" in capsys.readouterr().out
+    assert call("--n_epochs", "2", "--resume", str(middle), *best) == 0
+    again, said = folder.with_name("g_s0_1"), capsys.readouterr().out
+    assert f"this run goes on in {again}" in said
+    assert ("checkpoints of its best epochs until now stay where they are" in said) == is_inside
     after = contents(tmp_path)
     assert all(after[path] == content for path, content in before.items())
     assert all(again in path.parents for path in after.keys() - before.keys())
