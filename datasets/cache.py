@@ -116,21 +116,20 @@ class ImageCache:
         self.lock_file = _lock_file(file)
         descriptor = self.lock_file.fileno()
         start = 8 + 8 * COLUMNS * len(files)
-        with self._alone():  # a file that is there may grow, but holds what it holds
-            size = os.fstat(descriptor).st_size
+        with self._alone():
+            size = os.fstat(descriptor).st_size  # before it grows: behind it nobody has written
+            # A file that is there holds what it holds.
             self.end = max(size, start + min(limit, _room(file) // 2))
             if file:
                 os.ftruncate(descriptor, self.end)  # sparse: takes what is written
-        mapping = np.frombuffer(mmap.mmap(descriptor if file else -1, self.end), dtype=np.uint8)
-        self.used = mapping[:8].view(np.int64)
-        self.table = mapping[8:start].view(np.int64).reshape(-1, COLUMNS)
-        self.pixels = torch.from_numpy(mapping)
-        with self._alone():
+            mapping = np.frombuffer(mmap.mmap(descriptor if file else -1, self.end), dtype=np.uint8)
+            self.used = mapping[:8].view(np.int64)
+            self.table = mapping[8:start].view(np.int64).reshape(-1, COLUMNS)
+            self.pixels = torch.from_numpy(mapping)
             # Those of a process that was killed. One that still writes will write the same again.
             self.table[self.table[:, START] == BEING_WRITTEN, START] = ABSENT
-            size = max(self.end, os.fstat(descriptor).st_size)  # another run may have let it grow
             kept_to = self._forget_what_cannot_be(start, size)
-            self.used[0] = max(self.used[0], kept_to)
+            self.used[0] = max(min(self.used[0], size), kept_to)
         self._tell_room(file, self.end - start)
 
     def open_image(self, path: str) -> Source:
@@ -144,10 +143,12 @@ class ImageCache:
         return _source(source.height, source.width, values)
 
     def _forget_what_cannot_be(self, start: int, size: int) -> int:
-        """Rows that nobody wrote: a damaged file is read anew. Returns where what is kept ends.
+        """Rows that nobody wrote: a damaged file is read anew, as is what was cut off from one.
+
+        Returns where what is kept ends.
 
         Args:
-            start: the first byte behind the table. size: bytes of the file.
+            start: the first byte behind the table. size: bytes that the file had.
         """
         sizes = self.table[:, :START].clip(0, LARGEST_SIDE)
         height, width, kept_height, kept_width = sizes.T

@@ -290,6 +290,27 @@ def test_rows_of_a_damaged_file_are_read_anew(files, tmp_path, caplog, row):
         assert torch.equal(whole(again.open_image(path)), whole(open_image(path)))
 
 
+@pytest.mark.parametrize(
+    "left, intact",
+    [(1.0, 6), (0.9, 5), (0.5, 3), (0.0, 0), (-1, 0)],
+    ids=["none", "end", "half", "pixels", "table"],
+)
+def test_images_that_were_cut_off_a_file_are_read_anew(files, tmp_path, left, intact):
+    """As a copy is on a full disk: where the file grows again, there are zeros."""
+    first = make(files, tmp_path, "disk")
+    for path in files:
+        first.open_image(path)
+    start = 8 + 8 * cache.COLUMNS * len(files)
+    size = start + int(left * (first.used[0] - start)) if left >= 0 else 50
+    os.truncate(tmp_path / "kept.bin", size)
+    again = make(files, tmp_path, "disk")
+    assert kept(again) == intact and again.used[0] <= max(size, start)
+    for _ in range(2):
+        for path in files:
+            assert torch.equal(whole(again.open_image(path)), whole(open_image(path)))
+    assert kept(again) == 6
+
+
 def test_noise_in_the_place_of_a_kept_file_is_read_anew(files, tmp_path):
     (tmp_path / "kept.bin").write_bytes(np.random.default_rng(0).bytes(4000))
     images = make(files, tmp_path, "disk")
