@@ -27,7 +27,7 @@ FOUR_CHANNELS = ("CMYK", "YCCK")
 MARGIN = 16  # rows below a crop that its last rows depend on, at most
 
 # To be raised with any change of how files become pixels: caches hold what was made of them.
-PIXELS_VERSION = 3
+PIXELS_VERSION = 4
 # EXIF orientation -> what makes the image upright.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -156,7 +156,7 @@ def read_rgb(path: str, *, oriented: bool = True) -> Image.Image:
     """
     with unreadable_if_damaged(), Image.open(path) as image, _libtiff_heard(image, path):
         lower = [_of_lower_bytes(tile) for tile in image.tile]
-        image.load()
+        _load(image)
         if any(lower) and max(largest for _, largest in image.getextrema()[:3]) < IN_TWELVE_BITS:
             image.paste(Image.fromarray(_eight_bits_of_colours(image, path, lower), image.mode))
         return as_rgb(image, oriented=oriented)
@@ -165,14 +165,13 @@ def read_rgb(path: str, *, oriented: bool = True) -> Image.Image:
 def size_of(path: str, *, oriented: bool) -> tuple[int, int]:
     """Width and height by the header alone; raises UNREADABLE."""
     with unreadable_if_damaged(), Image.open(path) as image:
-        # Of a TIFF, Pillow gives the size as shown.
-        turned = oriented and image.format != "TIFF" and orientation(image) in QUARTER_TURNS
+        turned = oriented and tagged_orientation(image) in QUARTER_TURNS
         return (image.height, image.width) if turned else image.size
 
 
 def as_rgb(image: Image.Image, *, oriented: bool = True) -> Image.Image:
     """What `read_rgb` makes of a file, of an image in memory."""
-    image.load()  # which turns TIFFs, so that their orientation is asked for afterwards
+    _load(image)  # which turns TIFFs, so that their orientation is asked for afterwards
     turn = TURNS.get(orientation(image)) if oriented else None
     upright = image if turn is None else image.transpose(turn)
     if upright.mode.startswith("I;16") or upright.mode in ("I", "F"):
@@ -198,6 +197,11 @@ def orientation(image: Image.Image) -> int:
     except Exception:  # Pillow raises many types for damaged EXIF; the pixels may well be whole
         return 1
     return turn if turn in TURNS else 1
+
+
+def tagged_orientation(image: Image.Image) -> int:
+    """`orientation` of a file by its header, but 1 of a TIFF: Pillow gives it as it is shown."""
+    return 1 if image.format == "TIFF" else orientation(image)
 
 
 def orientation_tag(turn: int) -> Image.Exif:
@@ -229,6 +233,22 @@ def largest_reduction(height: float, width: float, size: tuple[int, int]) -> int
         if height >= factor * size[0] and width >= factor * size[1]:
             return factor
     return 1
+
+
+def _load(image: Image.Image) -> None:
+    """Decode it, but not through a map of its file.
+
+    There Pillow takes the rows of a TIFF to be as long as they are once it is turned, and scrambles
+    what they hold.
+    """
+    if not isinstance(image, ImageFile.ImageFile):
+        image.load()
+        return
+    name, image.filename = image.filename, ""  # without which there is no map
+    try:
+        image.load()
+    finally:
+        image.filename = name
 
 
 def _jpeg(

@@ -152,7 +152,7 @@ def _reduce(source: str, target: str, short_side: int) -> None:
     try:
         with decoding.unreadable_if_damaged(), Image.open(source) as image:
             width, height = image.size
-            orientation = decoding.orientation(image)
+            orientation = decoding.tagged_orientation(image)
         if min(width, height) <= short_side:
             return _link(source, target)
         scale = short_side / min(width, height)

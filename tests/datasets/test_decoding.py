@@ -165,6 +165,23 @@ def test_exif_orientation_is_applied(tmp_path, name, orientation):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I", "I;16", "F"])
+def test_a_tiff_of_any_mode_is_turned_whole(tmp_path, mode, compression, orientation):
+    """Pillow maps some of them into memory, with rows as long as they are once they are turned."""
+    image = photo(60, 40).convert("I" if mode == "I;16" else mode).convert(mode)
+    upright = saved(tmp_path, image, "upright.tif", compression=compression)
+    path = saved(tmp_path, image, "a.tif", compression=compression, exif=tagged(orientation))
+    turn = decoding.TURNS.get(orientation)
+    shown = read_rgb(upright) if turn is None else read_rgb(upright).transpose(turn)
+    assert decoding.size_of(path, oriented=True) == shown.size
+    assert np.array_equal(decoded(path), np.asarray(shown))
+    with Image.open(path) as opened:
+        assert np.array_equal(np.asarray(decoding.as_rgb(opened)), np.asarray(shown))
+        assert opened.filename == path
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("width, height", [(640, 480), (641, 483), (640, 487), (647, 480)])
 def test_reduced_photos_are_turned_without_a_shift(tmp_path, width, height, orientation):
     """Also where the reduced pixels at the end stand for fewer of the file."""

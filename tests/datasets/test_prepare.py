@@ -4,11 +4,13 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import small_benchmarks as small
 from PIL import Image
 
 import datasets
+from datasets import decoding
 from datasets.prepare import prepare, unpack
 from programs import prepare as command
 
@@ -105,6 +107,26 @@ def test_smaller_copies(tmp_path, short_side, expected):
     assert {Image.open(file).size for file in files} == {expected}
     unchanged = found(splits.training) == small.expected("online_products")["train"]
     assert unchanged == (short_side >= 40)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+def test_smaller_copies_are_shown_as_their_images_are(tmp_path, ending, turn):
+    """A tag turns them; a TIFF, which Pillow turns as it reads, has lost its own."""
+    corners = Image.new("RGB", (2, 2))
+    corners.putdata([(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0)])
+    photo = corners.resize((90, 60), Image.Resampling.NEAREST)
+    for label in range(1, 5):
+        folder = tmp_path / f"from/{label:03}.Bird"
+        folder.mkdir(parents=True)
+        photo.save(folder / f"1.{ending}", exif=decoding.orientation_tag(turn))
+    sources = [tmp_path / "from"]
+    home = prepare("cub200", sources, tmp_path / "to", short_side=20, allow_partial=True)
+    shown = decoding.read_rgb(str(folder / f"1.{ending}"))
+    smaller = decoding.read_rgb(str(home / f"images/004.Bird/1.{ending}"))
+    assert smaller.size == ((20, 30) if turn > 4 else (30, 20))
+    found = np.asarray(smaller.resize(shown.size), dtype=int)
+    assert np.abs(found - np.asarray(shown, dtype=int)).mean() < 12
 
 
 def test_a_second_call_has_nothing_to_do(tmp_path, capsys):
