@@ -7,6 +7,7 @@ also has `FACTS`, against which it is counted. Any other name is a folder
 
 import difflib
 import logging
+from collections import Counter
 from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
@@ -198,9 +199,12 @@ def _require_apart(name: str, splits: Splits) -> None:
     A benchmark is as it was published, also where some tool has made one file of equal images.
     """
     training, testing = _by_identity(splits.training), _by_identity(splits.testing)
+    _tell_repeated(name, "training", splits.training, len(training))
+    _tell_repeated(name, "test", splits.testing, len(testing))
     parts = [(training, testing, "in training and in test", name not in BENCHMARKS)]
     if splits.validation:
         validation = _by_identity(splits.validation)
+        _tell_repeated(name, "validation", splits.validation, len(validation))
         parts += [(training, validation, "in training and in validation", name not in BENCHMARKS)]
         parts += [(validation, testing, "in validation and in test", False)]
     for first, second, where, is_wrong in parts:
@@ -213,6 +217,28 @@ def _require_apart(name: str, splits: Splits) -> None:
 
 def _by_identity(split: ImageSplit) -> dict[str, str]:
     return dict(zip(listing.identities(split.files), split.files))
+
+
+def _tell_repeated(name: str, part: str, split: ImageSplit, different: int) -> None:
+    """Tells of images that a part holds again, under whatever name.
+
+    Rows of a table do so by other boxes alone.
+    """
+    if split.boxes is not None or different == len(split):
+        return
+    identities = listing.identities(split.files)
+    repeated, _ = Counter(identities).most_common(1)[0]
+    names = [file for file, identity in zip(split.files, identities) if identity == repeated]
+    others = sorted(set(names) - {names[0]})
+    LOG.warning(
+        "--dataset %s: %s: %s of the %s images of the %s part are in it already. Each counts as an "
+        "image of its own, and they find each other whatever is learnt.",
+        name,
+        f"{names[0]} and {others[0]} are one file" if others else f"{names[0]} is listed twice",
+        f"{len(split) - different:,}",
+        f"{len(split):,}",
+        part,
+    )
 
 
 def _shared(shared: Set[str], first: dict[str, str], second: dict[str, str]) -> str:

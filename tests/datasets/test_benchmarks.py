@@ -142,6 +142,20 @@ def test_a_missing_image_is_refused_or_told(source, name, caplog):
     assert len(splits.training) + len(splits.testing) == 23 and difference in caplog.text
 
 
+@pytest.mark.parametrize(
+    "name, file", [("online_products", "Ebay_test.txt"), ("inshop", "list_eval_partition.txt")]
+)
+def test_an_image_that_is_listed_twice_is_told(source, name, file, caplog):
+    path = source / name / "Info_Files" / file
+    lines = path.read_text().splitlines()
+    datasets.select(name, str(source))
+    assert "listed twice" not in caplog.text
+    repeated = next(line for line in reversed(lines) if not line.endswith("train"))
+    path.write_text("\n".join([*lines, repeated]))
+    datasets.select(name, str(source), allow_partial=True)
+    assert "is listed twice: 1 of the 13 images of the test part" in caplog.text
+
+
 @pytest.mark.parametrize("name", datasets.BENCHMARKS)
 def test_a_missing_benchmark_says_how_to_make_it(tmp_path, name):
     (tmp_path / "up" / name).mkdir(parents=True)

@@ -141,6 +141,26 @@ def test_wrong_folders(tmp_path, paths, part):
         datasets.select("table", str(tmp_path))
 
 
+@pytest.mark.parametrize("part, label", [("train", "a"), ("val", "c"), ("test", "e")])
+@pytest.mark.parametrize("place", ["{label}/9.png", "z/9.png"], ids=["its class", "another class"])
+@pytest.mark.parametrize("is_hard", [True, False], ids=["hard", "symbolic"])
+def test_images_that_a_part_has_twice_are_told(tmp_path, caplog, part, label, place, is_hard):
+    labels = {"train": "abz", "val": "cdz", "test": "efz"}
+    paths = [f"{top}/{each}/{top}{n}.png" for top in labels for each in labels[top] for n in (0, 1)]
+    touch(tmp_path, *paths)
+    validation = {"validation": True} if part == "val" else {}
+    datasets.select("folder", str(tmp_path), **validation)
+    assert "already" not in caplog.text
+    image = tmp_path / f"{part}/{label}/{part}0.png"
+    again = tmp_path / part / place.format(label=label)
+    again.hardlink_to(image) if is_hard else again.symlink_to(image)
+    datasets.select("folder", str(tmp_path), **validation)
+    title = {"train": "training", "val": "validation"}.get(part, part)
+    assert f"1 of the 7 images of the {title} part are in it already" in caplog.text
+    first, second = sorted((image, again))
+    assert f"{first} and {second} are one file" in caplog.text
+
+
 def test_a_hard_link_is_the_same_image(tmp_path):
     """As tools that save room make of images that are there twice."""
     root = in_parts(tmp_path, {"train": "ab", "test": "cd"})
