@@ -1,7 +1,7 @@
 """A trunk with a linear embedding head, as the paper's `--arch` describes it."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -77,10 +77,10 @@ def select(
             pretrained=pretrained,
             file=weights_file,
         )
-        if spec.double and _pools_to_another_width(trunk):
+        if spec.double and (spec.projected or _pools_to_another_width(trunk)):
             raise UserError(
-                f"--arch {arch}: features of another width than the map have no maximum beside "
-                "them; leave _double out."
+                f"--arch {arch}: features that are projected, or of another width than the map, "
+                "have no maximum beside them; leave _double out."
             )
         if adapters:
             low_rank.insert(trunk, adapters, arch, image_size)
@@ -141,7 +141,8 @@ class EmbeddingNetwork(nn.Module):
         frozen: keep BatchNorm in evaluation mode, so that neither its statistics move nor the batch
             enters them. Its scale and shift still learn, as in the paper.
         double: add max pooling to the trunk's own pooling. Layers that a trunk has before its
-            pooling (VGG, `efficientvit_b0`) see the maximum of the map, not the map.
+            pooling (VGG, `efficientvit_b0`) see the maximum of the map, not the map. What
+            normalises pooled features normalises the maximum, too.
         unit_norm: L2-normalise the embeddings.
         adapted: of the trunk only low-rank adapters learn; BatchNorm is in evaluation mode.
     """
@@ -284,7 +285,7 @@ class EmbeddingNetwork(nn.Module):
 
     def _max_pooled(self, tokens: torch.Tensor, feature_map: torch.Tensor) -> torch.Tensor:
         if tokens.ndim == 3:
-            return feature_map.amax((-2, -1))
+            return _norm_of_pooled(self.trunk)(feature_map.amax((-2, -1)))
         # A 1 x 1 map passes any pooling unchanged, and with it whatever the trunk has between
         # pooling and classifier.
         pooled = feature_map.amax((-2, -1), keepdim=True)
@@ -297,6 +298,14 @@ def _prefix_tokens(trunk: Trunk) -> int:
     """How many tokens stand before those of the patches; VOLO and CoaT of timm do not say it."""
     has_class_token = any(name.startswith("cls_token") for name, _ in trunk.named_parameters())
     return getattr(trunk, "num_prefix_tokens", int(has_class_token))
+
+
+def _norm_of_pooled(trunk: Trunk) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What normalises the pooled tokens, where the tokens themselves are as the last block gave."""
+    if isinstance(trunk, clip_tower.TransformerTower):
+        return nn.Identity() if trunk.norms_tokens else trunk.tower.ln_post
+    of_head = getattr(getattr(trunk, "head", None), "norm", None)  # Hiera
+    return getattr(trunk, "fc_norm", None) or of_head or nn.Identity()
 
 
 def _near_square(count: int) -> tuple[int, int]:

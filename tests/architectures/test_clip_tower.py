@@ -22,6 +22,7 @@ MODELS = {
     "tiny-coca": {"embed_dim": 16, "vision_cfg": VIT | {"attentional_pool": True}},
     "tiny-resnet": {"embed_dim": 16, "vision_cfg": RESNET},
     "tiny-siglip": {"embed_dim": 64, "vision_cfg": SIGLIP, "custom_text": True},
+    "tiny-square": {"embed_dim": 32, "vision_cfg": VIT},
     "tiny-linear": {"embed_dim": 16, "vision_cfg": OF_TIMM | {"timm_proj": "linear"}},
     "tiny-head": {"embed_dim": 16, "vision_cfg": OF_TIMM | {"timm_proj": None}},
 }
@@ -70,7 +71,7 @@ def test_projected_features_are_what_is_compared_with_texts(files, name):
     with torch.inference_mode():
         output, expected = model(images()), whole(name, files[name]).encode_image(images())
     torch.testing.assert_close(output.features, expected, rtol=1e-4, atol=1e-5)
-    assert model.feature_dim == 16 and output.embeddings.shape == (2, 8)
+    assert model.feature_dim == MODELS[name]["embed_dim"] and output.embeddings.shape == (2, 8)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -253,6 +254,7 @@ def test_what_cannot_be_is_a_sentence(files):
         ("clip:tiny-vti/x", 32): "--arch clip:tiny-vti: open_clip has no such model; did you mean",
         ("clip:tiny-vit/nonsense", 32): "nonsense is neither a file nor weights of tiny-vit",
         (f"clip:tiny-vit/{files['tiny-vit']}", 36): "--image_size: 32 or 40",
+        (f"clip:tiny-square/{files['tiny-square']}_double_projected", 32): "leave _double out",
         (f"clip:tiny-siglip/{files['tiny-siglip']}_projected", 32): "has no projection",
         (f"clip:tiny-resnet/{files['tiny-resnet']}_projected", 64): "give --image_size 32",
         (f"clip:tiny-vit/{files['tiny-vit']}_projected_double", 32): "leave _double out",
@@ -280,3 +282,18 @@ def test_depths_are_told_as_timm_tells_them(files):
         trunk = network(f"clip:{name}", pretrained=False).trunk
         groups = group_parameters(trunk, trunk.group_matcher(), reverse=True)
         assert set(groups.values()) == set(range(depth)), name
+
+
+@pytest.mark.parametrize("name", ["tiny-late", "tiny-mean"])
+def test_double_adds_the_largest_patch_as_pooled_features_are_normalised(files, name):
+    model = network(f"clip:{name}/{files[name]}_double")
+    tower = model.trunk.tower
+    with torch.inference_mode():
+        tokens = tower.transformer(tower._embeds(images()))
+        normed = tower.ln_post(tokens)
+        largest = {
+            "tiny-late": tower.ln_post(tokens[:, 1:].amax(1)),
+            "tiny-mean": normed[:, 1:].amax(1),
+        }
+        pooled = model.trunk.forward_head(model.trunk.forward_features(images()))
+        torch.testing.assert_close(model(images()).features, pooled + largest[name])

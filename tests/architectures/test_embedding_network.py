@@ -119,6 +119,28 @@ def test_double_of_a_transformer_adds_the_largest_patch():
     torch.testing.assert_close(double.features, plain.features + plain.feature_map.amax((2, 3)))
 
 
+# Trunks that normalise the mean of their tokens and not the tokens, and what they do it by.
+LATE_NORMS = [
+    ("test_vit2", 64, "fc_norm"),
+    ("test_vit4", 64, "fc_norm"),
+    ("test_vit_relpos", 160, "fc_norm"),
+    ("eva02_tiny_patch14_224", 28, "fc_norm"),
+    ("hiera_tiny_224", 224, "head.norm"),
+]
+
+
+@pytest.mark.parametrize("trunk, size, norm", LATE_NORMS, ids=[name for name, *_ in LATE_NORMS])
+def test_double_normalises_the_largest_patch_as_the_trunk_does_their_mean(trunk, size, norm):
+    model = network(f"{trunk}_double", size).eval()
+    with torch.no_grad():
+        tokens = 100 * model.trunk.forward_features(images(size))  # of training they are large
+        model.trunk.forward_features = lambda _: tokens
+        mean, output = model.trunk.forward_head(tokens, pre_logits=True), model(images(size))
+        largest = model.trunk.get_submodule(norm)(output.feature_map.amax((2, 3)))
+    torch.testing.assert_close(output.features, mean + largest)
+    assert output.features.square().mean().sqrt() < 5
+
+
 def test_channels_last_trunk_gives_a_channels_first_map():
     model = network("swin_tiny_patch4_window7_224").eval()
     with torch.no_grad():
