@@ -58,12 +58,26 @@ def stamps(paths: Sequence[str | os.PathLike[str]]) -> list[tuple[int, int, str]
 
 def contents(path: Path) -> list[tuple[str, int, str]]:
     """Name, size and some bytes of a file, or of all below a folder: the same wherever it lies."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
     return [
-        (str(file.relative_to(path)), _size(file), _content(file))
-        for file in files
-        if file.is_file()
+        (str(file.relative_to(path)), _size(file), _content(file)) for file in files_below(path)
     ]
+
+
+def files_below(path: Path) -> list[Path]:
+    """The file, or all below a folder, through links too; no folder is entered twice."""
+    if not path.is_dir():
+        return [path] if path.is_file() else []
+    found: list[Path] = []
+    entered: set[str] = set()
+    for folder, inner, names in os.walk(path, followlinks=True):
+        place = os.path.realpath(folder)
+        if place in entered:  # a link that leads back, say
+            inner.clear()
+            continue
+        entered.add(place)
+        inner.sort()
+        found += [Path(folder, name) for name in names]
+    return sorted(file for file in found if file.is_file())
 
 
 def _looked_into(paths: Sequence[str | os.PathLike[str]]) -> range:

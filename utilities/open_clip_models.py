@@ -12,7 +12,7 @@ from PIL import Image
 
 from utilities import torchscript
 from utilities.errors import UserError, reason
-from utilities.fingerprint import stamps
+from utilities.fingerprint import files_below, stamps
 from utilities.hub import offline_unless_reachable
 from utilities.paths import absent, expanded, require_readable
 from utilities.tokenizers import require_words
@@ -123,9 +123,7 @@ def with_activation(wanted: OpenClip) -> OpenClip:
 
 def identity(name: str, origin: str) -> str:
     """Names of hub models stand for themselves, local files for their names and stamps."""
-    path = Path(expanded(origin))
-    candidates = sorted(path.rglob("*")) if path.is_dir() else [path]
-    files = [file for file in candidates if file.is_file()]
+    files = files_below(Path(expanded(origin)))
     facts = [(file.name, *stamp) for file, stamp in zip(files, stamps(files))]
     return f"{name} {origin} {facts}"
 

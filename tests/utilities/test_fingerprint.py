@@ -6,7 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from utilities.fingerprint import differences, fingerprint, stamps
+from utilities.fingerprint import contents, differences, files_below, fingerprint, stamps
+from utilities.open_clip_models import identity
 
 
 @pytest.fixture
@@ -68,3 +69,36 @@ def test_of_many_files_some_are_looked_into(tmp_path, monkeypatch):
 
 def test_names_of_any_bytes(tmp_path):
     assert fingerprint(["caf\udce9/0.png"], np.array([0]), ["caf\udce9"])["images"] == 1
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A model's folder of a file, a folder, and links to a file, a folder and back to itself."""
+    folder, outside = tmp_path / "model", tmp_path / "outside"
+    for place in (folder / "inner", outside / "pooling"):
+        place.mkdir(parents=True)
+    for file in ("model/a", "model/inner/b", "outside/c", "outside/pooling/d"):
+        (tmp_path / file).write_text("mean")
+    (folder / "linked").symlink_to(outside / "c")
+    (folder / "pooling").symlink_to(outside / "pooling")
+    (folder / "back").symlink_to(folder)
+    (folder / "gone").symlink_to(outside / "gone")
+    return folder
+
+
+def test_files_below_a_folder_are_found_through_links_once(model):
+    found = [str(file.relative_to(model)) for file in files_below(model)]
+    assert found == ["a", "inner/b", "linked", "pooling/d"]
+    assert files_below(model / "a") == [model / "a"]
+    assert files_below(model / "gone") == []
+
+
+@pytest.mark.parametrize("file", ["a", "inner/b", "linked", "pooling/d"])
+@pytest.mark.parametrize(
+    "known_by", [contents, lambda folder: identity("hf", str(folder))], ids=["contents", "identity"]
+)
+def test_a_model_is_another_where_a_file_of_it_says_something_else(model, known_by, file):
+    before = known_by(model)
+    assert known_by(model) == before
+    (model / file).write_text("last")
+    assert known_by(model) != before
