@@ -239,10 +239,12 @@ def ranks(
     closer_counts = torch.searchsorted(nearest_values, values)
     is_real = is_real & values.isfinite()
     is_unsure = _in_doubt(scan, nearest_values, values, closer_counts)
-    rows, places = true_places(is_unsure & is_real)
-    closer_counts[rows, places] = _counts_closer(
-        gallery, queries, scan, nearest_values, rows, positions[rows, places]
-    )
+    step = max(1, gallery.exact_numbers // scan.values.shape[1])
+    unsure = (places.split(step) for places in true_places(is_unsure & is_real))
+    for rows, places in zip(*unsure):
+        closer_counts[rows, places] = _counts_closer(
+            gallery, queries, scan, nearest_values, rows, positions[rows, places]
+        )
     is_found = is_real & (closer_counts < depth)
     return torch.where(is_found, closer_counts + 1, FAR).sort(dim=1).values
 
@@ -355,31 +357,13 @@ def _counts_closer(
 ) -> torch.Tensor:
     """[M] long: for each candidate of a scan how many others are closer, if less than K are.
 
-    Where the scan leaves doubt, they are compared by float64 distance and then by row.
+    Where the scan leaves doubt, they are compared by float64 distance and then by row. Candidates
+    are few enough that each may be compared with its whole scan.
 
     Args:
         nearest_values: [Q, K], the smallest of the scan, ascending. rows: [M] long, the query of
             each candidate. positions: [M] long, its place in the scan.
     """
-    counts = torch.zeros_like(rows)
-    step = max(1, gallery.exact_numbers // scan.values.shape[1])
-    for start in range(0, len(rows), step):
-        block = slice(start, start + step)
-        counts[block] = _block_counts_closer(
-            gallery, queries, scan, nearest_values, rows[block], positions[block]
-        )
-    return counts
-
-
-def _block_counts_closer(
-    gallery: Gallery,
-    queries: torch.Tensor,
-    scan: Scan,
-    nearest_values: torch.Tensor,
-    rows: torch.Tensor,
-    positions: torch.Tensor,
-) -> torch.Tensor:
-    """`_counts_closer` of candidates few enough that each may be compared with its whole scan."""
     own_values = scan.values[rows, positions][:, None]
     surely_closer = torch.full_like(own_values, -scan.doubt)
     counts = torch.searchsorted(nearest_values[rows] - own_values, surely_closer).squeeze(1)
