@@ -13,6 +13,7 @@ from evaluation.retrieval import Protocol, search
 from metrics import COSINE, EmbeddedSplit, Metric, per_query_mean
 from utilities import processes
 from utilities.choices import one_of
+from utilities.functional import are_whole
 from utilities.runtime import memory_budget
 
 KMEANS_SEED = 1234
@@ -96,7 +97,7 @@ def _protocol(labels: torch.Tensor | np.ndarray | Protocol) -> Protocol:
 def _whole(part: torch.Tensor | np.ndarray, name: str) -> torch.Tensor:
     """Labels, or rows, as long."""
     part = torch.as_tensor(part)
-    if part.is_floating_point() or part.is_complex() or part.dtype == torch.bool:
+    if not are_whole(part):
         raise ValueError(f"{name} must be whole numbers, not {part.dtype}")
     return part.long()
 

@@ -28,10 +28,15 @@ def require_places(name: str, places: torch.Tensor, count: int) -> None:
         raise ValueError(f"expected {name} from 0 to {count - 1}, got {least} to {most}")
 
 
+def are_whole(numbers: torch.Tensor) -> bool:
+    """Whether a tensor's type is of whole numbers."""
+    return not (numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool)
+
+
 def whole_labels(labels: torch.Tensor) -> torch.Tensor:
     """Labels [B] of any type of whole numbers as long; raises ValueError for another type."""
     require_tensor("labels", labels)
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+    if not are_whole(labels):
         raise ValueError(f"expected labels [B] of whole numbers, got {labels.dtype}")
     return labels.long()
 
